@@ -1,0 +1,45 @@
+# Everything a developer types. Python 3.11+, make and the package registries are all it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: dev test install lint lock clean demo kafka contracts
+
+dev: $(STAMP)  ## broker, database, gateway, enricher, sink and console in this terminal
+	@$(BIN)/nexus dev $(ARGS)
+
+test: $(STAMP)  ## lint, types and every test tier that can run here
+	@$(BIN)/python scripts/test.py $(ARGS)
+
+install: $(STAMP)  ## the environment alone
+
+demo: $(STAMP)  ## post a few conversations to a running `make dev`
+	@$(BIN)/nexus demo $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+kafka: $(STAMP)  ## one Apache Kafka node (KRaft, Java 17, no Docker) for development
+	@$(BIN)/python -m tests.kafka $(ARGS)
+
+contracts: $(STAMP)  ## regenerate contracts/ from the records
+	@$(BIN)/nexus contracts write contracts
+
+lock: $(STAMP)  ## refresh requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
+	  --no-header --quiet pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .nexus .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=python3.12, say."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)

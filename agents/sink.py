@@ -1,0 +1,235 @@
+"""Enriched prospects into Supabase.
+
+From: topic ``prospects-enriched`` (JSON v1, key = session key). To: ``prospect_sessions`` and ``prospect_tracking``.
+Dead letters: ``nexus-prospect-dlq``. Delivery: at least once into an upsert guarded per session, so a replay changes no
+row. An app of its own, because a slow database must not stall enrichment (Faust's flow control is per app).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import structlog
+from pydantic import ValidationError
+
+from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.delivery.bounds import PendingBound
+from nexus_stream.delivery.dead_letters import letter_headers, letter_id
+from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Stored
+from nexus_stream.delivery.received import Received
+from nexus_stream.delivery.stage import Stage
+from nexus_stream.errors import (
+    ConfigurationError,
+    DecodeError,
+    PartitionLostError,
+    PermanentError,
+    Reason,
+    RetryableError,
+    RowRejectedError,
+)
+from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from faust.types import AppT, StreamT, TopicT
+    from nexus_stream.supabase.writer import WriteResult
+
+__all__ = ["Sink", "WriterPort", "declare"]
+
+_log = structlog.get_logger(__name__)
+
+
+def declare(app: AppT, topic: TopicT, sink: Sink) -> None:
+    """Declare the agent: it only submits. The topic has ``acks=False``, so offsets are the stage's."""
+
+    async def store(stream: StreamT[Any]) -> None:
+        # Faust's StreamT lacks noack(), which every stream has.
+        async for event in cast(Any, stream).noack().events():
+            message = event.message
+            await sink.submit(
+                sink.read(
+                    message.topic,
+                    message.partition,
+                    message.offset,
+                    round((message.timestamp or 0) * 1000),
+                    message.key,
+                    message.value,
+                    message.headers or (),
+                )
+            )
+
+    app.agent(topic, name="store", concurrency=1)(store)
+
+
+class WriterPort(Protocol):
+    """Writing a batch; nexus_stream.supabase.writer is the real one."""
+
+    async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
+        """Write a batch in one transaction; bad rows are reported, the others written.
+
+        Raises:
+            DatabaseUnavailableError: nothing was decided; write the batch again.
+            ConfigurationError: no row is at fault.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    record: Received
+    error: PermanentError
+
+
+class Sink(Stage):
+    """The sink's stage: batches by count or age, one transaction each, offsets done after it is committed.
+
+    Args:
+        settings: Batch sizes and topics.
+        writer: Where batches go.
+        stage: What `Stage` takes.
+    """
+
+    def __init__(self, *, settings: Settings, writer: WriterPort, **stage: Any) -> None:
+        super().__init__(name="sink", commit_interval_seconds=settings.commit_interval_seconds, **stage)
+        self._settings = settings
+        self._writer = writer
+        self._bound = PendingBound(max_items=settings.sink_pending_max_rows, max_bytes=settings.pending_max_bytes)
+        self._rows: list[tuple[Received, EnrichedProspect]] = []
+        self._letters: list[_Letter] = []
+        self._offered = asyncio.Event()
+        self._batch_full = asyncio.Event()
+        self._writing = False
+        self._idle = asyncio.Event()
+
+    def start(self) -> None:
+        """Start writing."""
+        super().start()
+        self.spawn(self._write_batches())
+
+    async def submit(self, record: Received) -> None:
+        """Take one record in. Waits while the bound on rows is reached; raises nothing into the agent's loop."""
+        size_bytes = len(record.value or b"")
+        try:
+            while self._bound.is_full_for(size_bytes):
+                await self._bound.wait_for_room(size_bytes)
+            self.assignment.require(record)
+        except PartitionLostError:
+            self.observer.outcome(record, Dropped())
+            return
+        self._bound.add(size_bytes)
+        try:
+            self._rows.append((record, _decode(record)))
+        except DecodeError as error:
+            self._letters.append(_Letter(record, error))
+        self._offered.set()
+        if len(self._rows) >= self._settings.sink_batch_max_rows:
+            self._batch_full.set()
+
+    async def _write_batches(self) -> None:
+        while True:
+            if not self._rows and not self._letters:
+                self._writing = False
+                self._idle.set()
+                self._offered.clear()
+                await self._offered.wait()
+                continue
+            self._writing = True
+            self._batch_full.clear()
+            size = self._settings.sink_batch_max_rows
+            if len(self._rows) < size and not self.draining.is_set():
+                await self.clock.wait(self._batch_full, self._settings.sink_batch_max_wait_seconds)
+            batch, self._rows = self._rows[:size], self._rows[size:]
+            letters, self._letters = self._letters, []
+            await self._write_batch(batch, letters)
+
+    async def _write_batch(self, batch: list[tuple[Received, EnrichedProspect]], letters: list[_Letter]) -> None:
+        """Write one batch, then mark its offsets done.
+
+        1. One transaction for the rows. Crash before its commit: written again. Crash after: written again, and the
+           guard per session leaves every row as it is.
+        2. Letters for what cannot be stored, awaited. Crash after: sent twice with the same id.
+        3. Mark the offsets done. Moved above 1 or 2, a crash loses the rows.
+        """
+        # Step 1.
+        batch = [entry for entry in batch if self.assignment.owns(entry[0])]
+        result = await self._until_written(batch) if batch else None
+        if batch and result is None:
+            return
+        rejected = {bad.index: bad for bad in result.rejected} if result is not None else {}
+        letters = letters + [
+            _Letter(
+                batch[index][0],
+                RowRejectedError(f"SQLSTATE {bad.sqlstate}: {bad.message}", reason=Reason.ROW_REJECTED),
+            )
+            for index, bad in rejected.items()
+        ]
+        # Step 2.
+        sent = await self.until_acknowledged(letters, lambda letter: letter.record, self._send_letter)
+        # Step 3.
+        for index, (record, _) in enumerate(batch):
+            if index not in rejected:
+                self._release(record)
+                self.finish(record, Stored())
+        for letter in sent:
+            self._release(letter.record)
+            self.finish(letter.record, DeadLettered(letter.error.reason))
+
+    async def _until_written(self, batch: list[tuple[Received, EnrichedProspect]]) -> WriteResult | None:
+        """Write until the database takes it; None when the partitions are gone or the worker must stop."""
+        records = [prospect for _, prospect in batch]
+        attempt = 0
+        while any(self.assignment.owns(record) for record, _ in batch):
+            attempt += 1
+            try:
+                result = await self._writer.write(records)
+            except RetryableError as error:
+                self.waits_for("Supabase")
+                _log.warning("database unavailable, batch kept", rows=len(batch), attempt=attempt, error=str(error))
+                pause = backoff_seconds(attempt, error.retry_after_seconds, random=random.random)
+                if await self.clock.wait(self.draining, pause):
+                    return None
+            except ConfigurationError as error:
+                self.fatal(error)
+                return None
+            else:
+                self.waits_no_longer("Supabase")
+                return result
+        return None
+
+    async def _send_letter(self, letter: _Letter) -> Awaitable[object]:
+        record = letter.record
+        headers = letter_headers(record, letter.error, attempts=1, failed_at=self.dead_letter_time())
+        return await self.broker.send(self._settings.dead_letter_topic, record.key, record.value, headers=headers)
+
+    def _release(self, record: Received) -> None:
+        if self.assignment.owns(record):
+            self._bound.release(len(record.value or b""))
+
+    async def drained(self) -> None:
+        """Return once every row that was read is written."""
+        self._batch_full.set()
+        while self._rows or self._letters or self._writing:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def drop_all(self) -> None:
+        """Forget what waits: it is read again."""
+        self._rows.clear()
+        self._letters.clear()
+        self._bound.reset()
+
+
+def _decode(record: Received) -> EnrichedProspect:
+    if not record.value:
+        raise DecodeError("the record has no value", reason=Reason.EMPTY)
+    try:
+        return EnrichedProspect.model_validate_json(record.value)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False)[:10])
+        raise DecodeError(
+            f"{letter_id(record)} is no enriched prospect v1: {fields or 'not JSON'}", reason=Reason.WRONG_SHAPE
+        ) from None

@@ -1,0 +1,64 @@
+"""The ``nexus`` command: one line a subcommand, each loaded only when it is called.
+
+A ConfigurationError ends a command with its message and exit code 2, without a traceback: the message says what to fix.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from nexus_stream import __version__
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "console": ("nexus_stream.console.command:command", "Serve the web view of table state."),
+    "contracts": ("nexus_stream.contracts.command:command", "Write or check the published schemas."),
+    "demo": ("nexus_stream.embedded.demo:command", "Post a few conversations to `nexus dev` and watch the rows."),
+    "dev": (
+        "nexus_stream.embedded.command:command",
+        "Run everything in this terminal, with an embedded broker and database.",
+    ),
+    "evaluate": ("nexus_stream.extraction.evaluate:command", "Score an extractor on labelled conversations."),
+    "gateway": ("nexus_stream.gateway.command:command", "Serve the HTTP gateway."),
+    "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),
+    "topics": ("nexus_stream.topics_command:command", "Plan, create and check the Kafka topics."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a subcommand's module when it is called, so that `nexus --help` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module_name, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module_name), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above names commands only
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(__version__, prog_name="nexus")
+def _nexus() -> None:
+    """nexus-stream: chat conversations in, one current record per prospect out."""
+
+
+def main() -> None:
+    """Run the command line; exit 2 on a configuration error."""
+    try:
+        _nexus()
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)

@@ -1,0 +1,161 @@
+"""The AsyncAPI 3 document: channels, keys, headers, payloads and Kafka's own options.
+
+From: `declared_topics` with the default settings, and the header and value records. To: ``contracts/asyncapi.yaml``,
+whose payloads are references to the JSON Schemas beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nexus_stream.contracts.headers import IngestionHeaders
+from nexus_stream.contracts.schemas import CONVERSATION, DEAD_LETTER_HEADERS, ENRICHED, ENRICHED_HEADERS, json_schema
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import Settings
+from nexus_stream.topics import TopicSpec, declared_topics
+
+__all__ = ["ASYNCAPI", "asyncapi_document", "asyncapi_text"]
+
+ASYNCAPI = "asyncapi.yaml"
+
+_ASYNCAPI_VERSION = "3.0.0"
+_KAFKA_BINDING = "0.5.0"
+# The options that the Kafka channel binding names, with the type it wants; the others stay with `nexus topics`.
+_LIST_OPTION = "cleanup.policy"
+_NUMBER_OPTIONS = ("retention.ms", "max.message.bytes")
+_SESSION_KEY = (
+    "The session key, UTF-8: the session id, or <tenant>:<session> with a tenant. A session id that holds a colon is "
+    "written :<session> when there is no tenant."
+)
+
+
+def asyncapi_document() -> dict[str, Any]:
+    """The document as plain data."""
+    settings = Settings()
+    topics = {spec.name: spec for spec in declared_topics(settings)}
+    return {
+        "asyncapi": _ASYNCAPI_VERSION,
+        "info": {
+            "title": "nexus-stream",
+            "version": "1.0.0",
+            "description": (
+                "A website's chat in, one current record per prospect out. Additive changes only within version 1: "
+                "ignore fields you do not know. Partitions, replicas and retention are the defaults of the settings; "
+                "NEXUS_TOPIC_PREFIX goes before every topic's name. Delivery is at least once on every channel."
+            ),
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "development": {
+                "host": settings.kafka_bootstrap_servers,
+                "protocol": "kafka",
+                "description": "Any Kafka cluster: NEXUS_KAFKA_BOOTSTRAP_SERVERS, with TLS and SASL by settings.",
+            }
+        },
+        "channels": {
+            "conversations": _channel(
+                topics[settings.ingestion_topic],
+                "conversation",
+                "Snapshots of conversations, the whole history in each.",
+            ),
+            "enrichedProspects": _channel(
+                topics[settings.enriched_topic],
+                "enrichedProspect",
+                "One cumulative record per session after each of its snapshots. The last of a session is its newest: "
+                "order by snapshot_at_ms, then enriched_at.",
+            ),
+            "deadLetters": _channel(
+                topics[settings.dead_letter_topic],
+                "deadLetter",
+                "What could not be processed, with the reason, as it was received.",
+            ),
+        },
+        "operations": {
+            "receiveConversations": {
+                "action": "receive",
+                "channel": {"$ref": "#/channels/conversations"},
+                "summary": "Any producer may send; the gateway does for browsers.",
+            },
+            "publishEnrichedProspects": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/enrichedProspects"},
+                "summary": "Any service may subscribe, in a consumer group of its own.",
+            },
+            "setDeadLettersAside": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/deadLetters"},
+                "summary": "Operators read these.",
+            },
+        },
+        "components": {
+            "messages": {
+                "conversation": _message(
+                    "Conversation snapshot",
+                    json_schema(IngestionHeaders, "validation"),
+                    {"$ref": f"./{CONVERSATION}"},
+                    f"{_SESSION_KEY} Other keys are accepted: the record is then sent on under its session's key.",
+                ),
+                "enrichedProspect": _message(
+                    "Enriched prospect, version 1",
+                    {"$ref": f"./{ENRICHED_HEADERS}"},
+                    {"$ref": f"./{ENRICHED}"},
+                    _SESSION_KEY,
+                ),
+                "deadLetter": _message(
+                    "Dead letter",
+                    {"$ref": f"./{DEAD_LETTER_HEADERS}"},
+                    {"description": "The bytes as received: anything, JSON or not."},
+                    "The key as received, or none.",
+                    content_type="application/octet-stream",
+                ),
+            }
+        },
+    }
+
+
+def asyncapi_text() -> str:
+    """The document as YAML.
+
+    Raises:
+        ConfigurationError: PyYAML is not installed; running the stream does not need it.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise ConfigurationError("The AsyncAPI document needs PyYAML: pip install 'nexus-stream[test]'.") from error
+    header = "# Generated by `nexus contracts write` from nexus_stream/contracts: do not edit.\n"
+    text: str = yaml.safe_dump(asyncapi_document(), sort_keys=False, allow_unicode=True, width=100)
+    return header + text
+
+
+def _channel(spec: TopicSpec, message: str, description: str) -> dict[str, Any]:
+    options: dict[str, Any] = {_LIST_OPTION: spec.configs[_LIST_OPTION].split(",")}
+    options |= {name: int(spec.configs[name]) for name in _NUMBER_OPTIONS if name in spec.configs}
+    return {
+        "address": spec.name,
+        "description": description,
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "bindings": {
+            "kafka": {
+                "partitions": spec.partitions,
+                "replicas": spec.replication_factor,
+                "topicConfiguration": options,
+                "bindingVersion": _KAFKA_BINDING,
+            }
+        },
+    }
+
+
+def _message(
+    title: str, headers: dict[str, Any], payload: dict[str, Any], key: str, *, content_type: str = "application/json"
+) -> dict[str, Any]:
+    return {
+        "title": title,
+        "contentType": content_type,
+        "headers": headers,
+        "payload": payload,
+        "bindings": {
+            "kafka": {"key": {"type": "string", "description": key}, "bindingVersion": _KAFKA_BINDING},
+        },
+    }

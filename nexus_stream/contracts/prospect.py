@@ -1,0 +1,155 @@
+"""The enriched prospect, version 1: the value of every record on ``prospects-enriched``.
+
+From: the enricher. To: the sink, the console and any subscriber (key = session key, always).
+Additive changes only within v1; the JSON Schema is generated into contracts/ and checked in.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Arquetipo",
+    "ConversationFacts",
+    "EnrichedProspect",
+    "ExtractionFacts",
+    "Momento",
+    "Objecion",
+    "Prospect",
+    "Signal",
+    "SignalName",
+    "Source",
+]
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Objecion(StrEnum):
+    """What the prospect objects to or doubts."""
+
+    PRICE = "price"
+    TIME = "time"
+    TRUST = "trust"
+    MLM = "mlm"
+
+
+class Arquetipo(StrEnum):
+    """Who the prospect is, in the business's own six kinds."""
+
+    EMPRENDEDOR_DUENO_NEGOCIO = "emprendedor_dueno_negocio"
+    PROFESIONAL_VISION = "profesional_vision"
+    LIDER_HOGAR = "lider_hogar"
+    JOVEN_AMBICION = "joven_ambicion"
+    INDEPENDIENTE_FREELANCER = "independiente_freelancer"
+    LIDER_COMUNIDAD = "lider_comunidad"
+
+
+class Momento(StrEnum):
+    """How ready the prospect is: caliente at a score of 7 or more, tibio at 4 or more, else frio."""
+
+    CALIENTE = "caliente"
+    TIBIO = "tibio"
+    FRIO = "frio"
+
+
+class SignalName(StrEnum):
+    """What a piece of evidence shows. Scores and corrections are computed from these alone."""
+
+    NOMBRE = "nombre"
+    EMAIL = "email"
+    TELEFONO = "telefono"
+    OCUPACION = "ocupacion"
+    ARQUETIPO = "arquetipo"
+    INTENCION = "intencion"  # says quiero, empezar or inversión
+    DESINTERES = "desinteres"  # says "no me interesa"
+    OBJECION_PRICE = "objecion_price"
+    OBJECION_TIME = "objecion_time"
+    OBJECION_TRUST = "objecion_trust"
+    OBJECION_MLM = "objecion_mlm"
+    # The user took back what they said before: the new value replaces a known one, also a longer one.
+    CORRECCION_NOMBRE = "correccion_nombre"
+    CORRECCION_EMAIL = "correccion_email"
+    CORRECCION_TELEFONO = "correccion_telefono"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Signal(_Record):
+    """Where in the conversation a fact stands: ``messages[turn].content[start:end]``, a user's turn.
+
+    Positions count Unicode code points, end exclusive, in the snapshot the record was extracted from.
+    """
+
+    name: SignalName
+    turn: Annotated[int, Field(ge=0)]
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=0)]
+
+
+class Prospect(_Record):
+    """Who they are, how to reach them, how interested they are, what holds them back."""
+
+    nombre: str | None = None
+    email: str | None = None
+    telefono: Annotated[str | None, Field(description="E.164, for example +573005550102")] = None
+    ocupacion: str | None = None
+    nivel_interes: Annotated[float, Field(ge=0, le=10)] = 0.0
+    objeciones: tuple[Objecion, ...] = ()
+    arquetipo: Arquetipo | None = None
+    momento_optimo: Momento = Momento.FRIO
+
+
+class ConversationFacts(_Record):
+    """The snapshot the record stands on; never its text."""
+
+    turns: Annotated[int, Field(ge=0)]
+    digest: Annotated[str, Field(description="hash of the turns, consent and tenant")]
+    first_url: str | None = None
+
+
+class ExtractionFacts(_Record):
+    """How the record was made and what it cost."""
+
+    extractor: Annotated[str, Field(description='"claude" or "offline-rules-v1"')]
+    model: str | None = None
+    prompt_version: str | None = None
+    dropped_fields: tuple[str, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cost_usd: float = 0.0
+    latency_ms: float = 0.0
+
+
+class Source(_Record):
+    """The ingestion record that carried the snapshot."""
+
+    topic: str
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+
+
+class EnrichedProspect(_Record):
+    """One session's cumulative record after its newest snapshot.
+
+    ``snapshot_at_ms`` then ``enriched_at`` order the records of one session: both only grow.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tenant_id: str = ""
+    session_id: str
+    fingerprint: str | None = None
+    prospect: Prospect
+    conversation: ConversationFacts
+    extraction: ExtractionFacts
+    snapshot_at_ms: Annotated[int, Field(description="when the snapshot was taken, Unix time in milliseconds")]
+    enqueued_at: Annotated[str | None, Field(description="ISO 8601, from the gateway")] = None
+    enriched_at: Annotated[str, Field(description="ISO 8601 with milliseconds, UTC")]
+    source: Source

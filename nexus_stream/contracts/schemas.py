@@ -1,0 +1,89 @@
+"""The published JSON Schemas, generated from the records that the code itself reads and writes.
+
+From: the pydantic records beside this file. To: ``contracts/*.schema.json`` (draft 2020-12) through `published_files`,
+which ``nexus contracts`` writes and a test compares with what is checked in.
+
+What we write, the schema states in full: every field is required, nulls are spelt out. What we read, it states as what
+to send: only what must be there is required. A field added to version 1 later must not become ``required``, since
+records without it are still on the topic; the golden messages of the tests hold that.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import core_schema
+
+from nexus_stream.contracts.conversation import Conversation
+from nexus_stream.contracts.headers import DeadLetterHeaders, EnrichedHeaders
+from nexus_stream.contracts.prospect import EnrichedProspect
+
+__all__ = [
+    "CONVERSATION",
+    "DEAD_LETTER_HEADERS",
+    "ENRICHED",
+    "ENRICHED_HEADERS",
+    "json_schema",
+    "json_schemas",
+    "schema_files",
+]
+
+ENRICHED = "enriched-prospect.v1.schema.json"
+ENRICHED_HEADERS = "enriched-prospect-headers.v1.schema.json"
+CONVERSATION = "conversation.v1.schema.json"
+DEAD_LETTER_HEADERS = "dead-letter-headers.v1.schema.json"
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
+    ENRICHED: (EnrichedProspect, "serialization"),
+    ENRICHED_HEADERS: (EnrichedHeaders, "validation"),
+    CONVERSATION: (Conversation, "validation"),
+    DEAD_LETTER_HEADERS: (DeadLetterHeaders, "validation"),
+}
+
+
+class _Published(GenerateJsonSchema):
+    """Without what only repeats a field's name, and with every field required that we always write."""
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        return self.mode == "serialization" or super().field_is_required(field, total)
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def json_schema(record: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
+    """One record's schema, by its names on the wire.
+
+    Args:
+        record: The pydantic class.
+        mode: ``serialization`` for what we write, ``validation`` for what we read.
+    """
+    return record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """File name -> JSON Schema, draft 2020-12."""
+    return {
+        name: {
+            "$schema": _DIALECT,
+            "$id": f"urn:nexus-stream:{name.removesuffix('.schema.json')}",
+            **json_schema(record, mode),
+        }
+        for name, (record, mode) in _SOURCES.items()
+    }
+
+
+def schema_files() -> dict[str, str]:
+    """File name -> text."""
+    return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in json_schemas().items()}

@@ -1,0 +1,92 @@
+"""A worker's own directory, and whether what it holds belongs to this broker.
+
+``NEXUS_DATA_DIR/<app id>/<slot>``: the first slot whose lock is free, so that several workers run on one host and each
+finds its old slot again. The local table store is bound to the broker's cluster id: a memory-only broker that restarted
+is another cluster, and Faust would either crash on the old state (``ConsistencyError``) or silently keep it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["WorkerDirectory"]
+
+_log = structlog.get_logger(__name__)
+
+_MAX_SLOTS = 64
+
+
+class WorkerDirectory:
+    """One worker's locked slot.
+
+    Attributes:
+        path: The slot's directory.
+    """
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def claim(cls, data_dir: Path, app_id: str) -> WorkerDirectory:
+        """Lock the first free slot; the kernel frees it however the process ends.
+
+        Raises:
+            ConfigurationError: the directory cannot be written, or all slots are taken.
+        """
+        for slot in range(_MAX_SLOTS):
+            path = data_dir / app_id / str(slot)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                lock = (path / "lock").open("a+")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"NEXUS_DATA_DIR: {path} cannot be written ({error.strerror}). Choose a directory of your own."
+                ) from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            return cls(path, lock)
+        raise ConfigurationError(f"NEXUS_DATA_DIR: all {_MAX_SLOTS} slots under {data_dir / app_id} are taken.")
+
+    def bind(self, identity: dict[str, str]) -> bool:
+        """Keep the stored tables only if they belong to this broker and these topics.
+
+        Args:
+            identity: The broker's cluster id and whatever else the tables depend on.
+
+        Returns:
+            Whether old tables were discarded; the changelog rebuilds them.
+        """
+        stamp = self.path / "identity.json"
+        try:
+            known = json.loads(stamp.read_text())
+        except (OSError, ValueError):
+            known = None
+        if known == identity:
+            return False
+        discarded = False
+        for child in self.path.iterdir():
+            if child.name not in {"lock", stamp.name}:
+                discarded = True
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        temporary = stamp.with_suffix(".tmp")
+        temporary.write_text(json.dumps(identity))
+        temporary.replace(stamp)
+        if discarded:
+            _log.info("local tables belong to another broker, discarded", path=str(self.path))
+        return discarded

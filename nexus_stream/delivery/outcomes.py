@@ -1,0 +1,84 @@
+"""Every way a record can end, as types: a new one fails the type check, not production.
+
+"Try again later" is not an outcome, since nothing was decided: a step raises a RetryableError and one loop waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nexus_stream.errors import Reason
+
+__all__ = [
+    "DeadLettered",
+    "Dropped",
+    "Duplicate",
+    "Enriched",
+    "Outcome",
+    "ReemitCause",
+    "Reemitted",
+    "SentHome",
+    "Stale",
+    "Stored",
+    "Superseded",
+]
+
+
+class ReemitCause(StrEnum):
+    """Why a stored result is emitted again without a call."""
+
+    REDELIVERED = "redelivered"
+    FINGERPRINT = "fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """Extracted, stored and emitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reemitted:
+    """The stored result was emitted again: redelivered after a crash, or with a fingerprint that is new."""
+
+    cause: ReemitCause
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Equal to what is known, waits or runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Older than what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A newer snapshot that begins with all of its turns took its place before it was extracted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentHome:
+    """Keyed differently by its producer: sent on to the partition of its session."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """Set aside with its reason."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Written by the sink, or already there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The partition was revoked: the next owner reads the record again."""
+
+
+Outcome = Enriched | Reemitted | Duplicate | Stale | Superseded | SentHome | DeadLettered | Stored | Dropped

@@ -1,0 +1,261 @@
+"""What the enricher and the sink share: reading under our own ledger, committing by timer, stopping within a bound.
+
+From: an agent's loop calls ``read`` for each event and hands the record on. To: the broker's committed offsets.
+A stage never raises into the agent's loop: what cannot go on is handed to ``on_fatal``, which stops the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from nexus_stream.delivery.clock import Clock
+from nexus_stream.delivery.ledger import OffsetLedger
+from nexus_stream.delivery.outcomes import Outcome
+from nexus_stream.delivery.ports import BrokerPort
+from nexus_stream.delivery.received import Assignment, Received, TopicPartition
+from nexus_stream.errors import PartitionLostError, RetryableError
+from nexus_stream.extraction.retry import backoff_seconds
+
+__all__ = ["Observer", "Stage"]
+
+_log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+# A commit inside a rebalance must not hold up the group.
+_REVOKE_COMMIT_SECONDS = 5.0
+
+
+class Observer(Protocol):
+    """Told how each record ended and what a stage waits for; counts and logs live behind it."""
+
+    def outcome(self, record: Received, outcome: Outcome) -> None:
+        """A record ended."""
+        ...
+
+    def waiting(self, what: str, since_ms: int | None) -> None:
+        """The stage waits for ``what`` since then, or (None) no longer does."""
+        ...
+
+
+class Stage:
+    """A reader of one topic that owns its offsets.
+
+    Args:
+        name: For logs.
+        broker: Sending and committing.
+        assignment: Which partitions are ours.
+        clock: Time.
+        observer: Told of outcomes.
+        commit_interval_seconds: How often finished offsets are committed.
+        on_fatal: Called with an error no record is at fault for; stops the worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        broker: BrokerPort,
+        assignment: Assignment,
+        clock: Clock,
+        observer: Observer,
+        commit_interval_seconds: float,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.name = name
+        self.broker = broker
+        self.assignment = assignment
+        self.clock = clock
+        self.observer = observer
+        self.ledger = OffsetLedger()
+        # Set from a revocation or stop until partitions are assigned again.
+        self.draining = asyncio.Event()
+        self._commit_interval_seconds = commit_interval_seconds
+        self._on_fatal = on_fatal
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting_for: dict[str, int] = {}
+
+    # Reading
+
+    def read(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Iterable[tuple[str, bytes]],
+    ) -> Received:
+        """Note that a record was read; it is unfinished from here on."""
+        record = Received(
+            topic, partition, offset, timestamp_ms, key, value, tuple(headers), epoch=self.assignment.epoch
+        )
+        if self.assignment.owns(record):
+            self.ledger.begin(record.tp, record.offset)
+        return record
+
+    def finish(self, record: Received, outcome: Outcome) -> None:
+        """The record's effects are durable: its offset may be committed."""
+        if self.assignment.owns(record):
+            self.ledger.done(record.tp, record.offset)
+        self.observer.outcome(record, outcome)
+
+    # Sending
+
+    async def until_acknowledged(
+        self,
+        items: Sequence[_T],
+        record_of: Callable[[_T], Received],
+        send: Callable[[_T], Awaitable[Awaitable[object]]],
+    ) -> list[_T]:
+        """Send for each item, in order, and await the broker's acknowledgement of all.
+
+        What the broker does not take is sent again with growing pauses until it does; what is not ours any more is left
+        out. So the broker being away pauses the stage and loses nothing.
+
+        Returns:
+            The items that were acknowledged and are still ours, in order.
+        """
+        acknowledged: list[_T] = []
+        remaining = list(items)
+        attempt = 1
+        while remaining:
+            begun: list[tuple[_T, Awaitable[object]]] = []
+            failed: list[_T] = []
+            for item in remaining:
+                if not self.assignment.owns(record_of(item)):
+                    continue
+                try:
+                    begun.append((item, await send(item)))
+                except PartitionLostError:
+                    continue
+                except RetryableError:
+                    failed.append(item)
+            results = await asyncio.gather(*(future for _, future in begun), return_exceptions=True)
+            for (item, _), result in zip(begun, results, strict=True):
+                if isinstance(result, RetryableError):
+                    failed.append(item)
+                elif isinstance(result, PartitionLostError):
+                    continue
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    acknowledged.append(item)
+            remaining = failed
+            if remaining:
+                self.waits_for("broker")
+                await self.clock.sleep(backoff_seconds(attempt, None, random=random.random))
+                attempt += 1
+        self.waits_no_longer("broker")
+        return acknowledged
+
+    def waits_for(self, what: str) -> None:
+        """Note that the stage waits for ``what``; the first note sets since when."""
+        if what not in self._waiting_for:
+            self._waiting_for[what] = self.clock.time_ms()
+            self.observer.waiting(what, self._waiting_for[what])
+
+    def waits_no_longer(self, what: str) -> None:
+        """Note that ``what`` answers again."""
+        if self._waiting_for.pop(what, None) is not None:
+            self.observer.waiting(what, None)
+
+    @property
+    def state(self) -> str:
+        """``running``, or ``waiting for Claude since 2026-01-01T12:00:00+00:00``."""
+        if not self._waiting_for:
+            return "running"
+        what, since_ms = min(self._waiting_for.items(), key=lambda entry: entry[1])
+        since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat(timespec="seconds")
+        return f"waiting for {what} since {since}"
+
+    # Committing
+
+    async def commit(self) -> None:
+        """Commit what is finished."""
+        offsets = self.ledger.committable()
+        if offsets and await self.broker.commit(offsets):
+            self.ledger.committed(offsets)
+
+    async def _commit_by_timer(self) -> None:
+        while True:
+            await self.clock.sleep(self._commit_interval_seconds)
+            await self.commit()
+
+    # Living
+
+    def start(self) -> None:
+        """Start the stage's own tasks."""
+        self.spawn(self._commit_by_timer())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task of the stage. An exception that leaves it stops the worker: nothing is lost silently."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_fatal(error)
+
+    def fatal(self, error: BaseException) -> None:
+        """Stop the worker: no record is at fault."""
+        self._on_fatal(error)
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group gave us these partitions; reading begins at their committed offsets."""
+        self.ledger.forget()
+        self.assignment.assign(partitions)
+        self.draining.clear()
+
+    async def revoked(self, *, drain_seconds: float) -> None:
+        """The group takes our partitions: finish what is running within the bound, commit, drop the rest."""
+        await self._finish_up(drain_seconds)
+        self.assignment.revoke()
+        self.ledger.forget()
+        self.drop_all()
+
+    async def stop(self, *, drain_seconds: float) -> None:
+        """Finish what is running within the bound, commit, and end the stage's tasks."""
+        await self._finish_up(drain_seconds)
+        self.assignment.revoke()
+        self.ledger.forget()
+        self.drop_all()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _finish_up(self, drain_seconds: float) -> None:
+        self.draining.set()
+        try:
+            async with asyncio.timeout(drain_seconds):
+                await self.drained()
+        except TimeoutError:
+            _log.info("running work abandoned, its next owner does it again", stage=self.name)
+        try:
+            async with asyncio.timeout(_REVOKE_COMMIT_SECONDS):
+                await self.commit()
+        except TimeoutError:
+            _log.warning("last commit not finished in time, its records are read again", stage=self.name)
+
+    async def drained(self) -> None:
+        """Return once nothing is running. Waiting work does not count: it is read again."""
+
+    def drop_all(self) -> None:
+        """Forget all work; called after a revocation."""
+
+    def dead_letter_time(self) -> str:
+        """Now, as the dead letters' header has it."""
+        return datetime.fromtimestamp(self.clock.time_ms() / 1000, UTC).isoformat(timespec="milliseconds")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.state}>"

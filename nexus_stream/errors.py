@@ -1,0 +1,148 @@
+"""Everything nexus_stream raises.
+
+* NexusError
+  + RetryableError               wait and try the same record again; may carry retry_after_seconds
+    - BrokerUnavailableError     the broker did not acknowledge in time
+    - DatabaseUnavailableError   PostgreSQL unreachable, restarting, overloaded or read-only
+    - ModelUnavailableError      Claude limited, overloaded, slow or unreachable
+  + PermanentError               the same record fails the same way; becomes a dead letter with its reason
+    - DecodeError                the bytes are not a conversation, or over a limit
+    - ModelRefusedError          Claude declined, or stopped before the answer was complete
+    - ModelAnswerError           the answer does not fit the schema, also after asking again
+    - RowRejectedError           PostgreSQL refused this one row
+  + ConfigurationError           stop and say what to fix; dead-letter nothing
+    - TopicMismatchError         topics missing, or not as declared
+    - StateVersionError          the table was written by a newer version
+  + PartitionLostError           the partition belongs to another worker now; drop the work
+  + EmbeddedServiceError         a process of ``nexus dev`` did not start or died; the message holds its last lines
+
+Keep the driver's own error as ``__cause__``. Messages name topic, partition and offset, never a person's data.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "BrokerUnavailableError",
+    "ConfigurationError",
+    "DatabaseUnavailableError",
+    "DecodeError",
+    "EmbeddedServiceError",
+    "ModelAnswerError",
+    "ModelRefusedError",
+    "ModelUnavailableError",
+    "NexusError",
+    "PartitionLostError",
+    "PermanentError",
+    "Reason",
+    "RetryableError",
+    "RowRejectedError",
+    "StateVersionError",
+    "TopicMismatchError",
+]
+
+
+class Reason(StrEnum):
+    """Why a message became a dead letter: the value of its ``nexus-reason`` header.
+
+    The catalogue with cause and fix is docs/reference/errors.md; a test holds the two together.
+    """
+
+    NOT_JSON = "not_json"
+    WRONG_SHAPE = "wrong_shape"
+    TOO_LARGE = "too_large"
+    TOO_MANY_TURNS = "too_many_turns"
+    TURN_TOO_LONG = "turn_too_long"
+    EMPTY = "empty"
+    NOT_HOME = "not_home"
+    MODEL_REFUSED = "model_refused"
+    MODEL_TRUNCATED = "model_truncated"
+    MODEL_ANSWER_INVALID = "model_answer_invalid"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    ROW_REJECTED = "row_rejected"
+    INTERNAL_ERROR = "internal_error"
+
+
+class NexusError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class RetryableError(NexusError):
+    """Nothing was decided about the record: wait, then try it again.
+
+    Attributes:
+        retry_after_seconds: What the other side asked for, if it said; already capped by who raised it.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BrokerUnavailableError(RetryableError):
+    """The broker did not acknowledge in time."""
+
+
+class DatabaseUnavailableError(RetryableError):
+    """PostgreSQL is unreachable, restarting, overloaded or read-only."""
+
+
+class ModelUnavailableError(RetryableError):
+    """Claude is limited, overloaded, slow or unreachable."""
+
+
+class PermanentError(NexusError):
+    """The same record will fail the same way: it becomes a dead letter.
+
+    Attributes:
+        reason: The dead letter's reason.
+    """
+
+    def __init__(self, message: str, *, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DecodeError(PermanentError):
+    """The bytes are not a conversation, or are over a limit.
+
+    Attributes:
+        details: Per field what is wrong, ``{"messages.0.role": "..."}``; never the refused value.
+    """
+
+    def __init__(self, message: str, *, reason: Reason, details: dict[str, str] | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.details = details or {}
+
+
+class ModelRefusedError(PermanentError):
+    """Claude declined to answer, or stopped before the answer was complete."""
+
+
+class ModelAnswerError(PermanentError):
+    """Claude's answer does not fit the schema, also after asking again."""
+
+
+class RowRejectedError(PermanentError):
+    """PostgreSQL refused this one row (SQLSTATE classes 22 and 23)."""
+
+
+class ConfigurationError(NexusError):
+    """Stop and say what to fix. Never a dead letter: the record is not at fault."""
+
+
+class TopicMismatchError(ConfigurationError):
+    """Topics are missing or differ from what is declared; the message names the command that fixes it."""
+
+
+class StateVersionError(ConfigurationError):
+    """The session table holds a record written by a newer version of this software."""
+
+
+class PartitionLostError(NexusError):
+    """The partition was revoked: another worker has this record now, so the work is dropped."""
+
+
+class EmbeddedServiceError(NexusError):
+    """A process that ``nexus dev`` or a test started did not become ready, or died."""

@@ -1,0 +1,51 @@
+"""How every process reaches the broker: the aiokafka options that follow from the settings.
+
+Used by the gateway, the console, the topic tools and the tests; worker.py translates the same settings for Faust.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import Settings
+
+__all__ = ["client_options", "ssl_context"]
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """The TLS context of the broker connection, or None for plain text.
+
+    Raises:
+        ConfigurationError: a certificate file cannot be read.
+    """
+    if settings.kafka_security_protocol not in {"SSL", "SASL_SSL"}:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ca_file and str(settings.kafka_ca_file))
+        if settings.kafka_client_cert_file is not None:
+            context.load_cert_chain(str(settings.kafka_client_cert_file), str(settings.kafka_client_key_file))
+    except OSError as error:
+        raise ConfigurationError(
+            "NEXUS_KAFKA_CA_FILE, NEXUS_KAFKA_CLIENT_CERT_FILE, NEXUS_KAFKA_CLIENT_KEY_FILE: "
+            f"a file cannot be read or is no PEM certificate ({error.strerror or type(error).__name__})."
+        ) from error
+    return context
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for any aiokafka client: addresses, TLS, SASL, request timeout."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": ssl_context(settings),
+        "request_timeout_ms": int(settings.kafka_request_timeout_seconds * 1000),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": settings.kafka_password and settings.kafka_password.get_secret_value(),
+        }
+    return options

@@ -1,0 +1,1 @@
+"""What operators see: logs as events with fields, counters, states. Never a person's data."""

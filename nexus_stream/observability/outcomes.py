@@ -1,0 +1,55 @@
+"""Counts and logs how each record ended.
+
+From: the stages. To: Prometheus counters and one log event for what an operator should see.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from nexus_stream.delivery.dead_letters import letter_id
+from nexus_stream.delivery.outcomes import DeadLettered, Outcome, Reemitted
+from nexus_stream.delivery.received import Received
+
+__all__ = ["OutcomeObserver"]
+
+_log = structlog.get_logger(__name__)
+
+_OUTCOMES = Counter("nexus_records_total", "Records by how they ended", ["stage", "outcome"])
+_DEAD_LETTERS = Counter("nexus_dead_letters_total", "Dead letters by reason", ["stage", "reason"])
+_WAITING = Gauge("nexus_waiting_since_seconds", "Unix time since when a stage waits; 0 if not", ["stage", "what"])
+
+
+class OutcomeObserver:
+    """The `Observer` of a worker process.
+
+    Args:
+        stage: The label on every metric.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+
+    def outcome(self, record: Received, outcome: Outcome) -> None:
+        """Count it; log what is out of the ordinary."""
+        kind = type(outcome).__name__.lower()
+        _OUTCOMES.labels(self._stage, kind).inc()
+        if isinstance(outcome, DeadLettered):
+            _DEAD_LETTERS.labels(self._stage, outcome.reason.value).inc()
+            _log.warning("record dead-lettered", stage=self._stage, record=letter_id(record), reason=outcome.reason)
+        elif isinstance(outcome, Reemitted):
+            _log.info("stored result emitted again", stage=self._stage, record=letter_id(record), cause=outcome.cause)
+        else:
+            _log.debug("record done", stage=self._stage, record=letter_id(record), outcome=kind)
+
+    def waiting(self, what: str, since_ms: int | None) -> None:
+        """Log the begin and the end of a wait."""
+        _WAITING.labels(self._stage, what).set(0 if since_ms is None else since_ms / 1000)
+        if since_ms is None:
+            _log.info("no longer waiting", stage=self._stage, what=what)
+        else:
+            since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat(timespec="seconds")
+            _log.warning("waiting, consumption pauses", stage=self._stage, what=what, since=since)

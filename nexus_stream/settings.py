@@ -1,0 +1,278 @@
+"""Every setting of every process, validated once at start.
+
+From: environment variables (prefix ``NEXUS_``, plus the names users already have: ``ANTHROPIC_API_KEY``,
+``SUPABASE_DB_URL``, ``PORT``) and a ``.env`` file in the working directory. To: handed down; nothing reads
+``os.environ`` later. ``load_settings`` reports all problems at once, each with its variable and a fix, and no value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["Role", "Settings", "load_settings"]
+
+Role = Literal["gateway", "enricher", "sink", "console", "tool"]
+
+_PositiveSeconds = Annotated[float, Field(gt=0)]
+_Seconds = Annotated[float, Field(ge=0)]
+
+_UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
+_PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """All settings. ``.env.example`` explains each variable; a test holds the two together."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEXUS_", frozen=True, hide_input_in_errors=True, extra="ignore", populate_by_name=True
+    )
+
+    env: Literal["development", "test", "production"] = "development"
+
+    # Kafka
+    kafka_bootstrap_servers: Annotated[str, Field(min_length=3)] = "127.0.0.1:9092"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ca_file: Path | None = None
+    kafka_client_cert_file: Path | None = None
+    kafka_client_key_file: Path | None = None
+    kafka_request_timeout_seconds: _PositiveSeconds = 10.0
+    kafka_session_timeout_seconds: _PositiveSeconds = 30.0
+    kafka_heartbeat_interval_seconds: _PositiveSeconds = 3.0
+    kafka_rebalance_timeout_seconds: _PositiveSeconds = 60.0
+    # Above the longest pause: a worker silent for longer leaves its group and fetches nothing again.
+    kafka_max_poll_interval_seconds: _PositiveSeconds = 3600.0
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
+    topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
+    topic_replication_factor: Annotated[int, Field(ge=1, le=7)] = 1
+    ingestion_retention_hours: Annotated[int, Field(ge=1)] = 72
+    enriched_retention_hours: Annotated[int, Field(ge=1)] = 168
+    dead_letter_retention_hours: Annotated[int, Field(ge=1)] = 336
+
+    # Workers
+    enricher_app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "nexus-enricher"
+    sink_app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "nexus-sink"
+    data_dir: Path = Path(".nexus/data")
+    table_store: Literal["rocksdb", "memory"] = "rocksdb"
+    web_host: str = "127.0.0.1"
+    web_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    commit_interval_seconds: _PositiveSeconds = 1.0
+    stop_timeout_seconds: _PositiveSeconds = 25.0
+
+    # Settling: quiet for this long, at the latest after the maximum wait.
+    settle_seconds: _Seconds = 10.0
+    max_wait_seconds: _Seconds = 60.0
+    batch_max_sessions: Annotated[int, Field(ge=1)] = 50
+    batch_max_wait_seconds: _Seconds = 0.05
+    # Backpressure: above either bound the enricher stops reading until work is done.
+    pending_max_sessions: Annotated[int, Field(ge=1)] = 5000
+    pending_max_bytes: Annotated[int, Field(ge=65_536)] = 64 * 1024 * 1024
+
+    # Limits on what anyone may send
+    max_body_bytes: Annotated[int, Field(ge=1024, le=10_000_000)] = 262_144
+    max_turns: Annotated[int, Field(ge=1, le=2000)] = 200
+    max_turn_chars: Annotated[int, Field(ge=1)] = 8000
+    max_id_chars: Annotated[int, Field(ge=8, le=1024)] = 256
+
+    # Gateway
+    gateway_host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, validation_alias=AliasChoices("NEXUS_GATEWAY_PORT", "PORT"))] = 8080
+    gateway_allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    gateway_requests_per_minute: Annotated[int, Field(ge=1)] = 120
+    gateway_trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    gateway_stop_seconds: _PositiveSeconds = 10.0
+
+    # Extraction
+    extractor: Literal["auto", "claude", "offline"] = "auto"
+    anthropic_api_key: Annotated[
+        SecretStr | None, Field(validation_alias=AliasChoices("ANTHROPIC_API_KEY", "NEXUS_ANTHROPIC_API_KEY"))
+    ] = None
+    anthropic_base_url: Annotated[
+        str | None, Field(validation_alias=AliasChoices("ANTHROPIC_BASE_URL", "NEXUS_ANTHROPIC_BASE_URL"))
+    ] = None
+    claude_model: str = "claude-haiku-5-5"
+    claude_max_tokens: Annotated[int, Field(ge=256, le=8192)] = 1024
+    claude_timeout_seconds: _PositiveSeconds = 30.0
+    claude_concurrency: Annotated[int, Field(ge=1, le=500)] = 16
+    claude_retry_after_max_seconds: _PositiveSeconds = 60.0
+    claude_max_attempts: Annotated[int, Field(ge=1, le=50)] = 5
+    default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CO"
+
+    # Sink
+    database_url: Annotated[
+        SecretStr | None, Field(validation_alias=AliasChoices("SUPABASE_DB_URL", "NEXUS_DATABASE_URL"))
+    ] = None
+    sink_batch_max_rows: Annotated[int, Field(ge=1, le=5000)] = 500
+    sink_batch_max_wait_seconds: _Seconds = 0.1
+    sink_pending_max_rows: Annotated[int, Field(ge=1)] = 5000
+    database_pool_max: Annotated[int, Field(ge=1, le=20)] = 4
+    database_statement_timeout_seconds: _PositiveSeconds = 15.0
+    database_connect_timeout_seconds: _PositiveSeconds = 10.0
+
+    # Console
+    console_host: str = "127.0.0.1"
+    console_port: Annotated[int, Field(ge=0, le=65535)] = 8090
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only explicit values: ``load_settings`` passes the environment in, so a test can pass another."""
+        return (init_settings,)
+
+    @property
+    def ingestion_topic(self) -> str:
+        """Where conversations arrive."""
+        return f"{self.topic_prefix}nexus-prospect-ingestion"
+
+    @property
+    def enriched_topic(self) -> str:
+        """Where enriched prospects are published."""
+        return f"{self.topic_prefix}prospects-enriched"
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """Where what cannot be processed is kept with its reason."""
+        return f"{self.topic_prefix}nexus-prospect-dlq"
+
+    @property
+    def sessions_changelog_topic(self) -> str:
+        """The compacted topic that rebuilds the session table (Faust's own name for it)."""
+        return f"{self.enricher_app_id}-sessions-changelog"
+
+    @property
+    def use_claude(self) -> bool:
+        """Whether Claude extracts, or the offline rules do."""
+        return self.extractor == "claude" or (self.extractor == "auto" and self.anthropic_api_key is not None)
+
+
+def _variables() -> dict[str, str]:
+    """Variable name -> field name, for every accepted name."""
+    names: dict[str, str] = {}
+    for field_name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        if isinstance(alias, AliasChoices):
+            for choice in alias.choices:
+                names[str(choice)] = field_name
+        else:
+            names[f"NEXUS_{field_name.upper()}"] = field_name
+    return names
+
+
+def _from_dotenv(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    return {key: value for key, value in dotenv_values(path).items() if value is not None}
+
+
+def _split_list(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read, check and return the settings.
+
+    Args:
+        role: Which process starts; the sink needs a database, say.
+        environ: Instead of ``.env`` and the process's environment.
+        overrides: Field values that win over both (tests, ``nexus dev``).
+
+    Raises:
+        ConfigurationError: every problem at once, each with its variable and what to do; never a value.
+    """
+    if environ is None:
+        environ = {**_from_dotenv(Path(".env")), **os.environ}
+    variables = _variables()
+    values: dict[str, Any] = {}
+    # Reversed, so that of two accepted names the first one listed wins.
+    for variable, field_name in reversed(variables.items()):
+        # An empty variable is an unset one: that is what a blank line in a .env file means.
+        if environ.get(variable, "") != "":
+            values[field_name] = environ[variable]
+    # A platform gives each process type its own PORT: in the console's process it is the console's.
+    if role == "console" and "console_port" not in values and environ.get("PORT", "") != "":
+        values["console_port"] = environ["PORT"]
+    if isinstance(values.get("gateway_allowed_origins"), str):
+        values["gateway_allowed_origins"] = _split_list(values["gateway_allowed_origins"])
+    values.update(overrides)
+
+    problems = _environment_problems(environ, variables)
+    settings: Settings | None = None
+    names_by_field = {field_name: variable for variable, field_name in reversed(variables.items())}
+    try:
+        # By field name: the aliases above are resolved already.
+        settings = Settings(**values)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            field_name = str(problem["loc"][0]) if problem["loc"] else ""
+            variable = names_by_field.get(field_name, field_name)
+            problems.append(f"{variable}: {problem['msg']}.")
+    if settings is not None:
+        problems += _cross_checks(settings, role)
+    if problems:
+        listing = "\n".join(f"  - {problem}" for problem in problems)
+        raise ConfigurationError(f"{len(problems)} configuration problem(s); nothing was started:\n{listing}")
+    assert settings is not None  # noqa: S101 - no problems means it was built
+    return settings
+
+
+def _environment_problems(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
+    problems = [
+        f"{name}: Upstash Kafka was retired. Use any Kafka cluster: set NEXUS_KAFKA_BOOTSTRAP_SERVERS, "
+        "NEXUS_KAFKA_SECURITY_PROTOCOL, NEXUS_KAFKA_USERNAME and NEXUS_KAFKA_PASSWORD, and remove this one."
+        for name in sorted(environ)
+        if name.startswith(_UPSTASH_PREFIX) and environ[name]
+    ]
+    internal = {"NEXUS_REQUIRE"}
+    for name in sorted(environ):
+        if name.startswith("NEXUS_") and name not in variables and name not in internal:
+            close = difflib.get_close_matches(name, variables, n=1)
+            hint = f" Did you mean {close[0]}?" if close else " .env.example lists them all."
+            problems.append(f"{name}: no such setting.{hint}")
+    return problems
+
+
+def _cross_checks(settings: Settings, role: Role) -> list[str]:
+    problems: list[str] = []
+    if settings.max_wait_seconds < settings.settle_seconds:
+        problems.append("NEXUS_MAX_WAIT_SECONDS: must not be below NEXUS_SETTLE_SECONDS.")
+    if settings.kafka_security_protocol.startswith("SASL") and not (
+        settings.kafka_username and settings.kafka_password
+    ):
+        problems.append(
+            f"NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD: both are needed for {settings.kafka_security_protocol}."
+        )
+    if settings.extractor == "claude" and settings.anthropic_api_key is None:
+        problems.append("ANTHROPIC_API_KEY: needed while NEXUS_EXTRACTOR=claude. Set it, or NEXUS_EXTRACTOR=offline.")
+    if role == "sink" and settings.database_url is None:
+        problems.append(
+            "SUPABASE_DB_URL: the sink needs it: postgresql://USER:PASSWORD@HOST:PORT/postgres "
+            "(Supabase: Project settings > Database > Connection string)."
+        )
+    if settings.env == _PRODUCTION and "*" in settings.gateway_allowed_origins:
+        problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * lets every page post.")
+    if 3 * settings.kafka_heartbeat_interval_seconds > settings.kafka_session_timeout_seconds:
+        problems.append(
+            "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS: must be at most a third of NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS."
+        )
+    return problems

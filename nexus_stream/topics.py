@@ -1,0 +1,184 @@
+"""The topics this software needs, and how a broker's topics compare with them.
+
+From: settings. To: `nexus topics plan|apply|check`, `nexus dev`, and the workers, which refuse to start on a mismatch.
+Topics are never left to a broker's defaults; the changelog is created here too, because Faust requires it to have
+exactly as many partitions as the ingestion topic (``PartitionsMismatch``, faust/tables/base.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from nexus_stream.errors import BrokerUnavailableError, TopicMismatchError
+from nexus_stream.kafka import client_options
+from nexus_stream.settings import Settings
+
+__all__ = ["TopicDifference", "TopicSpec", "apply_topics", "compare_topics", "declared_topics", "require_topics"]
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic as it must be. ``configs`` uses Kafka's own option names and string values."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    configs: dict[str, str] = field(default_factory=dict)
+    # A key decides a record's partition in these topics, so a changed count would split a session's history.
+    partition_count_is_fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDifference:
+    """What is wrong with one topic. ``missing`` topics can be created; the rest needs an operator."""
+
+    name: str
+    missing: bool
+    detail: str
+
+
+def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Every topic, in the order a message meets them."""
+    replication = settings.topic_replication_factor
+    # One copy may be down while all writes still succeed.
+    durable = {"min.insync.replicas": str(max(1, replication - 1))}
+    delete = {**durable, "cleanup.policy": "delete"}
+    # The broker must take what the gateway accepted: the body, its metadata and the batch's own bytes.
+    max_bytes = str(max(1_048_588, settings.max_body_bytes * 2))
+    return (
+        TopicSpec(
+            settings.ingestion_topic,
+            settings.topic_partitions,
+            replication,
+            {
+                **delete,
+                "retention.ms": str(settings.ingestion_retention_hours * _HOUR_MS),
+                "max.message.bytes": max_bytes,
+            },
+            partition_count_is_fixed=True,
+        ),
+        TopicSpec(
+            settings.sessions_changelog_topic,
+            settings.topic_partitions,
+            replication,
+            # Bounded lag, so that an erased person's old state is gone from the log within a day.
+            {**durable, "cleanup.policy": "compact", "max.compaction.lag.ms": str(_DAY_MS)},
+            partition_count_is_fixed=True,
+        ),
+        TopicSpec(
+            settings.enriched_topic,
+            settings.topic_partitions,
+            replication,
+            {**delete, "retention.ms": str(settings.enriched_retention_hours * _HOUR_MS)},
+        ),
+        TopicSpec(
+            settings.dead_letter_topic,
+            1,
+            replication,
+            {
+                **delete,
+                "retention.ms": str(settings.dead_letter_retention_hours * _HOUR_MS),
+                "max.message.bytes": max_bytes,
+            },
+        ),
+    )
+
+
+async def compare_topics(settings: Settings) -> list[TopicDifference]:
+    """What differs between the broker's topics and the declared ones; empty when all is well.
+
+    Raises:
+        BrokerUnavailableError: the broker cannot be reached.
+    """
+    admin = await _admin(settings)
+    try:
+        specs = declared_topics(settings)
+        existing = set(await admin.list_topics())
+        described = await admin.describe_topics([spec.name for spec in specs if spec.name in existing])
+    except KafkaError as error:
+        raise BrokerUnavailableError(f"topics cannot be listed: {type(error).__name__}") from error
+    finally:
+        await admin.close()
+    partitions = {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+    differences = []
+    for spec in specs:
+        found = partitions.get(spec.name, 0)
+        if found == 0:
+            differences.append(TopicDifference(spec.name, True, f"missing; {spec.partitions} partitions are needed"))
+        elif spec.partition_count_is_fixed and found != spec.partitions:
+            differences.append(
+                TopicDifference(
+                    spec.name,
+                    False,
+                    f"{found} partitions, NEXUS_TOPIC_PARTITIONS says {spec.partitions}",
+                )
+            )
+    return differences
+
+
+async def apply_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing and return their names. Never changes or deletes one.
+
+    Raises:
+        BrokerUnavailableError: the broker cannot be reached or refused.
+        TopicMismatchError: a topic exists with another partition count.
+    """
+    differences = await compare_topics(settings)
+    _raise_on_mismatch([difference for difference in differences if not difference.missing])
+    missing = {difference.name for difference in differences}
+    admin = await _admin(settings)
+    try:
+        new_topics = [
+            NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.configs)
+            for spec in declared_topics(settings)
+            if spec.name in missing
+        ]
+        if new_topics:
+            response = await admin.create_topics(new_topics)
+            for name, code, *_ in response.topic_errors:
+                if code not in {0, TopicAlreadyExistsError.errno}:
+                    raise BrokerUnavailableError(f"topic {name} was not created: Kafka error code {code}")
+    except KafkaError as error:
+        raise BrokerUnavailableError(f"topics cannot be created: {type(error).__name__}") from error
+    finally:
+        await admin.close()
+    return sorted(missing)
+
+
+async def require_topics(settings: Settings) -> None:
+    """Refuse to go on unless every topic is there as declared.
+
+    Raises:
+        BrokerUnavailableError: the broker cannot be reached.
+        TopicMismatchError: with each difference and the command to run.
+    """
+    _raise_on_mismatch(await compare_topics(settings))
+
+
+def _raise_on_mismatch(differences: list[TopicDifference]) -> None:
+    if differences:
+        listing = "\n".join(f"  - {difference.name}: {difference.detail}" for difference in differences)
+        raise TopicMismatchError(
+            f"The broker's topics are not as declared:\n{listing}\n"
+            "Run `nexus topics plan` to see what would be created, then `nexus topics apply`. "
+            "A partition count cannot be changed in place: see docs/reference/topics.md."
+        )
+
+
+async def _admin(settings: Settings) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+    except KafkaError as error:
+        await admin.close()
+        raise BrokerUnavailableError(
+            f"No broker answers at {settings.kafka_bootstrap_servers} (NEXUS_KAFKA_BOOTSTRAP_SERVERS): "
+            f"{type(error).__name__}"
+        ) from error
+    return admin

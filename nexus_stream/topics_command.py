@@ -1,0 +1,46 @@
+"""``nexus topics plan|apply|check``: show, create and verify the topics."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from nexus_stream.settings import load_settings
+from nexus_stream.topics import apply_topics, compare_topics, declared_topics, require_topics
+
+__all__ = ["command"]
+
+
+@click.group(name="topics")
+def command() -> None:
+    """Plan, create and check the Kafka topics."""
+
+
+@command.command()
+def plan() -> None:
+    """Print every declared topic and what `apply` would do; changes nothing. Exit 1 when something differs."""
+    settings = load_settings()
+    differences = {difference.name: difference for difference in asyncio.run(compare_topics(settings))}
+    for spec in declared_topics(settings):
+        difference = differences.get(spec.name)
+        action = "ok" if difference is None else ("create" if difference.missing else f"MISMATCH: {difference.detail}")
+        click.echo(f"{spec.name}: {spec.partitions} partitions, replication {spec.replication_factor}: {action}")
+        for option, value in spec.configs.items():
+            click.echo(f"    {option}={value}")
+    sys.exit(1 if differences else 0)
+
+
+@command.command()
+def apply() -> None:
+    """Create the topics that are missing."""
+    created = asyncio.run(apply_topics(load_settings()))
+    click.echo(f"created: {', '.join(created)}" if created else "nothing to create")
+
+
+@command.command()
+def check() -> None:
+    """Exit 0 when every topic is as declared, 2 with the differences otherwise."""
+    asyncio.run(require_topics(load_settings()))
+    click.echo("topics are as declared")

@@ -1,0 +1,277 @@
+"""What the two Faust apps share: configuration, the broker port, rebalances, readiness, stopping.
+
+From: settings and a stage. To: ``faust -A nexus_stream.enricher worker`` and ``faust -A nexus_stream.sink worker``. The
+one place that touches Faust's private parts: ``Consumer._commit_offsets`` (0.15.3 is pinned; a test notices a change).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import faust
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
+from faust.types import TP
+from faust.web import Request, Response, View
+
+from nexus_stream.data_dir import WorkerDirectory
+from nexus_stream.delivery.received import Headers, TopicPartition
+from nexus_stream.embedded.ports import free_port
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
+from nexus_stream.kafka import client_options, ssl_context
+from nexus_stream.observability.logs import configure_logs, logging_config
+from nexus_stream.settings import Settings
+from nexus_stream.topics import require_topics
+
+if TYPE_CHECKING:
+    from nexus_stream.delivery.stage import Stage
+
+__all__ = ["FaustBroker", "WorkerApp", "create_app", "no_ack_topic"]
+
+_log = structlog.get_logger(__name__)
+
+_STARTUP_PATIENCE_SECONDS = 60.0
+_EX_CONFIG = 78  # sysexits.h: a supervisor should not restart on it
+
+
+class FaustBroker:
+    """`BrokerPort` on a Faust app's own producer and consumer."""
+
+    def __init__(self, app: WorkerApp) -> None:
+        self._app = app
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Headers = (),
+    ) -> Awaitable[object]:
+        """See `BrokerPort.send`."""
+        timestamp = None if timestamp_ms is None else timestamp_ms / 1000
+        try:
+            future = await self._app.producer.send(topic, key, value, partition, timestamp, list(headers))
+        except (KafkaError, ProducerSendError) as error:
+            raise BrokerUnavailableError(f"{topic}: not sent, {type(error).__name__}") from error
+        return self._acknowledged(topic, future)
+
+    async def _acknowledged(self, topic: str, future: Awaitable[object]) -> object:
+        try:
+            return await future
+        except KafkaError as error:
+            raise BrokerUnavailableError(f"{topic}: not acknowledged, {type(error).__name__}") from error
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> bool:
+        """See `BrokerPort.commit`."""
+        consumer: Any = self._app.consumer
+        committed = await consumer._commit_offsets({TP(*tp): offset for tp, offset in offsets.items()})
+        return bool(committed)
+
+    def partition_count(self, topic: str) -> int | None:
+        """See `BrokerPort.partition_count`."""
+        count: int | None = self._app.consumer.topic_partitions(topic)
+        return count
+
+
+class WorkerApp(faust.App):
+    """A Faust app around one stage.
+
+    Attributes:
+        nexus: The settings.
+        directory: The locked data directory.
+        stage: Set by whoever creates the app, before it starts.
+    """
+
+    nexus: Settings
+    directory: WorkerDirectory
+    stage: Stage
+    on_stage_stopped: Callable[[], Awaitable[None]]
+    prepare: Callable[[], Awaitable[None]]
+    failed_with: BaseException | None = None
+
+    async def on_first_start(self) -> None:
+        """Refuse to start on a broker whose topics are not as declared; then let the app begin."""
+        try:
+            await self._wait_for_broker()
+            await self.prepare()
+        except ConfigurationError as error:
+            _log.error("not started", problem=str(error))
+            # Nothing is open yet, and Faust would wrap the message in two tracebacks.
+            os._exit(_EX_CONFIG)
+        await super().on_first_start()
+        self.stage.start()
+
+    async def _wait_for_broker(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _STARTUP_PATIENCE_SECONDS
+        while True:
+            try:
+                await require_topics(self.nexus)
+                self.directory.bind({"cluster_id": await _cluster_id(self.nexus), "app_id": str(self.conf.id)})
+            except BrokerUnavailableError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise ConfigurationError(str(error)) from error
+                _log.warning("broker not reachable yet, waiting", problem=str(error))
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def on_stop(self) -> None:
+        """Finish what is running within the bound, commit, then let Faust take its parts down."""
+        with contextlib.suppress(Exception):
+            self.flow_control.suspend()
+        await self.stage.stop(drain_seconds=self.nexus.stop_timeout_seconds)
+        await self.on_stage_stopped()
+        await super().on_stop()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the worker with a message: no record is at fault, and going on could only lose some."""
+        if self.failed_with is None:
+            self.failed_with = error
+            _log.critical("worker stops", error=type(error).__name__, problem=str(error), exc_info=error)
+            # As from a supervisor, so that it stops in order; the exit code says why.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def not_ready_because(self) -> str | None:
+        """Why this worker does not process now; None if it does."""
+        if self.should_stop or self.failed_with is not None:
+            return "stopping"
+        if self.rebalancing:
+            return "rebalancing"
+        if self.in_recovery:
+            return "recovering the table"
+        if not self.stage.assignment.partitions:
+            return None if self._assignment is not None else "no partitions assigned yet"
+        return None
+
+
+def create_app(settings: Settings, app_id: str) -> WorkerApp:
+    """A Faust app as this software runs it; the caller sets ``stage`` and declares its agent."""
+    log_handler = configure_logs(settings)
+    directory = WorkerDirectory.claim(settings.data_dir, app_id)
+    app = WorkerApp(
+        app_id,
+        loghandlers=[log_handler],
+        **_faust_options(settings, directory),
+    )
+    app.nexus = settings
+    app.directory = directory
+
+    async def nothing() -> None:
+        return None
+
+    app.prepare = nothing
+    app.on_stage_stopped = nothing
+    _declare_rebalances(app)
+    _declare_pages(app)
+    return app
+
+
+def no_ack_topic(app: WorkerApp, name: str) -> Any:
+    """A topic whose offsets Faust neither tracks nor commits; empty values come through, to become dead letters."""
+    return app.topic(name, key_type=bytes, value_type=bytes, acks=False, allow_empty=True)
+
+
+def _faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, Any]:
+    brokers = ";".join(f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(","))
+    web_port = settings.web_port or free_port()
+    return {
+        "broker": brokers,
+        "broker_credentials": _credentials(settings),
+        "version": 1,
+        "autodiscover": False,
+        "datadir": str(directory.path),
+        "store": "rocksdb://" if settings.table_store == "rocksdb" else "memory://",
+        "logging_config": logging_config(),
+        # Topics are made by `nexus topics apply`, and checked at start.
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "topic_partitions": settings.topic_partitions,
+        "topic_replication_factor": settings.topic_replication_factor,
+        # With a replica, a survivor of a kill -9 died on "persisted offset is higher than highwater"; local data
+        # directories and the changelog do without.
+        "table_standby_replicas": 0,
+        "processing_guarantee": "at_least_once",
+        # Ours waits for what runs, within a bound; Faust's waits for every event, without one.
+        "stream_wait_empty": False,
+        "stream_buffer_maxsize": 1000,
+        "stream_recovery_delay": 0.0,
+        "consumer_auto_offset_reset": "earliest",
+        "broker_session_timeout": settings.kafka_session_timeout_seconds,
+        "broker_heartbeat_interval": settings.kafka_heartbeat_interval_seconds,
+        "broker_rebalance_timeout": settings.kafka_rebalance_timeout_seconds,
+        "broker_request_timeout": max(
+            settings.kafka_request_timeout_seconds, settings.kafka_session_timeout_seconds + 5
+        ),
+        "broker_max_poll_interval": settings.kafka_max_poll_interval_seconds,
+        "producer_acks": -1,
+        "producer_linger": 0.002,
+        "producer_max_request_size": max(1_048_576, settings.max_body_bytes * 2),
+        "producer_request_timeout": settings.kafka_request_timeout_seconds,
+        "web_enabled": True,
+        "web_bind": settings.web_host,
+        "web_host": settings.web_host,
+        "web_port": web_port,
+        # Its pages would show table contents, which are people's data, to anyone.
+        "web_tables_enabled": False,
+        "web_cors_options": None,
+    }
+
+
+def _credentials(settings: Settings) -> Any:
+    context = ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        assert settings.kafka_password is not None  # noqa: S101 - checked by load_settings
+        return faust.SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+async def _cluster_id(settings: Settings) -> str:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+        cluster = await admin.describe_cluster()
+    except KafkaError as error:
+        raise BrokerUnavailableError(f"the cluster cannot be described: {type(error).__name__}") from error
+    finally:
+        await admin.close()
+    return str(cluster.get("cluster_id"))
+
+
+def _declare_rebalances(app: WorkerApp) -> None:
+    @app.on_partitions_revoked.connect
+    async def on_revoked(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
+        # A third of what the group waits for: the rest is Faust's and the network's.
+        await app.stage.revoked(drain_seconds=app.nexus.kafka_rebalance_timeout_seconds / 3)
+
+    @app.on_partitions_assigned.connect
+    async def on_assigned(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
+        await app.stage.assigned((tp.topic, tp.partition) for tp in args[0])
+
+
+def _declare_pages(app: WorkerApp) -> None:
+    @app.page("/ready")
+    class Ready(View):
+        async def get(self, request: Request) -> Response:
+            reason = app.not_ready_because()
+            body = {"ready": reason is None, "reason": reason, "state": app.stage.state}
+            return self.json(body, status=200 if reason is None else 503)
+
+    @app.page("/live")
+    class Live(View):
+        async def get(self, request: Request) -> Response:
+            return self.json({"live": True, "state": app.stage.state})

@@ -1,0 +1,1 @@
+"""One file per table: its record, its key, its changelog and retention."""

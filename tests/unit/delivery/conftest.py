@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.delivery.received import Received
+from nexus_stream.delivery.settling import Snapshot
+
+
+def build_snapshot(
+    turns: list[str],
+    *,
+    session: str = "s-1",
+    offset: int = 0,
+    timestamp_ms: int = 1_000_000,
+    fingerprint: str | None = None,
+    consent: bool | None = None,
+) -> Snapshot:
+    body = {
+        "messages": [
+            {"role": "user" if index % 2 == 0 else "assistant", "content": text} for index, text in enumerate(turns)
+        ],
+        "sessionId": session,
+        "fingerprint": fingerprint,
+        "metadata": {"consent": consent} if consent is not None else {},
+    }
+    value = orjson.dumps(body)
+    record = Received("ingestion", 0, offset, timestamp_ms, b"k", value, (), epoch=1)
+    return Snapshot.of(record, decode(value, Limits()))
+
+
+@pytest.fixture
+def snapshot():
+    return build_snapshot

@@ -1,0 +1,50 @@
+"""Newest wins, by content before clocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexus_stream.delivery.ordering import MAX_CHAIN, MAX_CLOCK_AHEAD_MS, Relation, relate, snapshot_time_ms
+
+
+def test_a_snapshot_that_begins_with_all_turns_is_newer_whatever_its_clock_says(snapshot):
+    known = snapshot(["hola", "¿sí?"], timestamp_ms=9_000_000)
+    longer = snapshot(["hola", "¿sí?", "me llamo Ana"], timestamp_ms=1)
+    assert relate(longer, known) is Relation.EXTENDS
+    assert relate(known, longer) is Relation.PREFIX
+
+
+def test_equal_turns_are_equal_whatever_else_differs(snapshot):
+    assert relate(snapshot(["a"], offset=1), snapshot(["a"], offset=9, fingerprint="f")) is Relation.EQUAL
+
+
+def test_unrelated_snapshots_are_ordered_by_time_then_turns_then_offset(snapshot):
+    early, late = snapshot(["a", "b"], timestamp_ms=1), snapshot(["c"], timestamp_ms=2)
+    assert relate(late, early) is Relation.LATER
+    assert relate(early, late) is Relation.EARLIER
+    fewer, more = snapshot(["a"]), snapshot(["b", "c"])
+    assert relate(more, fewer) is Relation.LATER
+    first, second = snapshot(["a"], offset=1), snapshot(["b"], offset=2)
+    assert relate(second, first) is Relation.LATER
+
+
+def test_a_role_changes_the_turn(snapshot):
+    user = snapshot(["a"])
+    assistant = snapshot(["x", "a"])
+    assert user.chain[0] != assistant.chain[1]
+
+
+def test_a_prefix_is_recognised_within_the_bounded_chain_only(snapshot):
+    turns = [f"turno {index}" for index in range(MAX_CHAIN - 60)]
+    # The limit on turns (200) is below the bound on the chain, so both ends of it are reached with a second extension.
+    known = snapshot(turns)
+    assert len(known.chain) == len(turns)
+    assert relate(snapshot(turns[:3]), known) is Relation.PREFIX
+
+
+@pytest.mark.parametrize(
+    ("enqueued_at_ms", "expected"),
+    [(None, 10_000), (9_000, 9_000), (12_000, 12_000), (99_000, 10_000 + MAX_CLOCK_AHEAD_MS)],
+)
+def test_a_producers_clock_is_bounded_by_the_brokers(enqueued_at_ms, expected):
+    assert snapshot_time_ms(enqueued_at_ms, 10_000) == expected
