@@ -1,0 +1,1 @@
+"""HTTP in, Kafka out: the process that websites post their conversations to."""

@@ -1,0 +1,287 @@
+"""The gateway's HTTP contract: ``/api/nexus/producer``, ``/live`` and ``/ready``.
+
+From: browsers (fetch, ``navigator.sendBeacon``) and servers. To: publisher.py. A 202 is sent after the broker's
+acknowledgement and never before; every answer is JSON, also 404, 405 and what a middle step refuses. Nothing about a
+person is logged: no address, no header, no body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
+from aiokafka.structs import RecordMetadata
+
+from nexus_stream import __version__
+from nexus_stream.contracts.conversation import Limits
+from nexus_stream.errors import BrokerUnavailableError, PermanentError
+from nexus_stream.gateway.body import ByteBudget, read_body, require_json
+from nexus_stream.gateway.client_address import client_bucket
+from nexus_stream.gateway.cors import CorsPolicy
+from nexus_stream.gateway.message_id import message_id
+from nexus_stream.gateway.rate_limit import RateLimiter
+from nexus_stream.gateway.record import RequestContext, ingestion_record
+from nexus_stream.gateway.refusal import RequestRefusedError
+from nexus_stream.settings import Settings
+
+__all__ = ["PRODUCER_PATH", "PRODUCER_VERSION", "Gateway", "PublishesRecords", "create_app"]
+
+PRODUCER_PATH = "/api/nexus/producer"
+PRODUCER_VERSION = f"nexus-stream/{__version__}"
+
+_log = logging.getLogger(__name__)
+
+_BODY_TIMEOUT_SECONDS = 10.0
+# Bodies being received at one moment; what waits for the broker has a bound of its own.
+_BODY_BUDGET_BYTES = 64 * 1024 * 1024
+_BROKER_RETRY_SECONDS = 2.0
+# Longer than the idle timeout of common load balancers (60 s), so that they close first. aiohttp also ends a
+# connection whose request headers take longer.
+_KEEPALIVE_SECONDS = 75.0
+# After a refusal the rest of the body is read and dropped for this long, so that the client sees the answer.
+_LINGERING_SECONDS = 5.0
+_MAX_HEADER_BYTES = 16_384
+
+
+class PublishesRecords(Protocol):
+    """What the gateway needs from publisher.py."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether records are accepted now."""
+
+    @property
+    def problem(self) -> str:
+        """Why not."""
+
+    async def publish(self, value: bytes, key: bytes, headers: Sequence[tuple[str, bytes]]) -> RecordMetadata:
+        """Send one record and wait for the acknowledgement."""
+
+
+class Gateway:
+    """The handlers and what they share: limiter, budget, requests in flight."""
+
+    def __init__(self, settings: Settings, publisher: PublishesRecords, *, body_timeout_seconds: float) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._body_timeout_seconds = body_timeout_seconds
+        self._limits = Limits(
+            body_bytes=settings.max_body_bytes,
+            turns=settings.max_turns,
+            turn_chars=settings.max_turn_chars,
+            id_chars=settings.max_id_chars,
+        )
+        self._limiter = RateLimiter(settings.gateway_requests_per_minute)
+        self._budget = ByteBudget(max(_BODY_BUDGET_BYTES, 4 * settings.max_body_bytes))
+        self._cors = CorsPolicy(settings.gateway_allowed_origins)
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Close connections after their current request and wait until none is in flight; False when time is up."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Accept one snapshot."""
+        started = time.perf_counter()
+        self._limit_rate(request)
+        require_json(request)
+        body = await read_body(request, self._limits.body_bytes, self._body_timeout_seconds, self._budget)
+        context = RequestContext(
+            enqueued_at=_now(),
+            producer_version=PRODUCER_VERSION,
+            tenant_id=request.headers.get("x-tenant-id"),
+            referer=request.headers.get(hdrs.REFERER),
+            user_agent=request.headers.get(hdrs.USER_AGENT),
+        )
+        record = ingestion_record(body, context, self._limits)
+        id_ = message_id()
+        headers = [("correlation-id", id_.encode()), ("producer-version", PRODUCER_VERSION.encode())]
+        try:
+            stored = await self._publisher.publish(record.value, record.key, headers)
+        except BrokerUnavailableError as error:
+            raise RequestRefusedError(
+                503,
+                "The message could not be queued; try again",
+                retry_after_seconds=error.retry_after_seconds or _BROKER_RETRY_SECONDS,
+            ) from error
+        except PermanentError as error:
+            raise RequestRefusedError(413, "The body is over the broker's limit") from error
+        return _json(
+            {
+                "status": "accepted",
+                "messageId": id_,
+                "kafka": {"offset": stored.offset, "partition": stored.partition, "topicName": stored.topic},
+                "message": "Your message has been queued for processing",
+                "estimatedProcessingTime": "2-5 seconds",
+            },
+            202,
+            {"X-Message-Id": id_, "X-Processing-Time": f"{round((time.perf_counter() - started) * 1000)}ms"},
+        )
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """Say whether messages are accepted; sends none."""
+        if not self._publisher.connected:
+            return _json({"status": "unhealthy", "version": __version__, "error": self._publisher.problem}, 503)
+        return _json(
+            {
+                "status": "healthy",
+                "version": __version__,
+                "role": "message-producer",
+                "transport": "kafka",
+                "topic": self._settings.ingestion_topic,
+                "kafkaConfigured": True,
+                "producerConnected": True,
+                "timestamp": _now(),
+            }
+        )
+
+    async def options(self, request: web.Request) -> web.StreamResponse:
+        """Answer a preflight; the headers that matter are added with everyone's."""
+        return web.Response(status=204, headers={hdrs.ALLOW: "GET, HEAD, OPTIONS, POST"})
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        """Say that the process serves, whatever its broker does: restarting it would not help."""
+        return _json({"status": "live"})
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        """Say whether a load balancer should send requests here."""
+        if self._draining or not self._publisher.connected:
+            error = "stopping" if self._draining else self._publisher.problem
+            return _json({"status": "not ready", "error": error}, 503)
+        return _json({"status": "ready"})
+
+    def _limit_rate(self, request: web.Request) -> None:
+        client = client_bucket(
+            request.remote,
+            request.headers.getall(hdrs.X_FORWARDED_FOR, ()),
+            self._settings.gateway_trusted_proxies,
+        )
+        wait_seconds = self._limiter.take(client)
+        if wait_seconds > 0:
+            raise RequestRefusedError(429, "Too many requests", retry_after_seconds=wait_seconds)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except RequestRefusedError as refusal:
+            response = _json(refusal.body, refusal.status, refusal.headers)
+            if refusal.close:
+                response.force_close()
+            return response
+        except web.HTTPException as error:
+            allow = {"Allow": error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+            return _json({"error": error.reason}, error.status, allow)
+        except Exception as error:
+            # The type and the place alone: the message of an unexpected error may quote what it choked on.
+            _log.error(
+                "request failed",
+                extra={"event": "request_failed", "error": type(error).__name__, "place": _place(error)},
+            )
+            return _json({"error": "Internal error"}, 500)
+
+    def middleware(self) -> Middleware:
+        """What every request goes through: counting, JSON errors, CORS, no caching."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._in_flight += 1
+            self._idle.clear()
+            try:
+                response = await self._answer(request, handler)
+            finally:
+                self._in_flight -= 1
+                if self._in_flight == 0:
+                    self._idle.set()
+            response.headers[hdrs.CACHE_CONTROL] = "no-store"
+            # Instead of aiohttp's, which tells the versions of Python and of itself.
+            response.headers[hdrs.SERVER] = "nexus-stream"
+            if request.path == PRODUCER_PATH:
+                preflight = request.method == hdrs.METH_OPTIONS
+                response.headers.update(self._cors.headers(request.headers.get(hdrs.ORIGIN), preflight=preflight))
+            if self._draining:
+                response.force_close()
+            return response
+
+        return middleware
+
+
+GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+
+
+def create_app(
+    settings: Settings, publisher: PublishesRecords, *, body_timeout_seconds: float = _BODY_TIMEOUT_SECONDS
+) -> web.Application:
+    """The application; starting and stopping the publisher is its caller's business.
+
+    Args:
+        settings: Limits, allowed origins, topic.
+        publisher: Where records go.
+        body_timeout_seconds: In which a body has to arrive.
+    """
+    gateway = Gateway(settings, publisher, body_timeout_seconds=body_timeout_seconds)
+    http_log = logging.getLogger(f"{__name__}.http")
+    http_log.addFilter(_without_personal_data)
+    app = web.Application(
+        middlewares=[gateway.middleware()],
+        handler_args={
+            # Lines of the access log hold addresses, referers and user agents.
+            "access_log": None,
+            "logger": http_log,
+            "auto_decompress": False,
+            "keepalive_timeout": _KEEPALIVE_SECONDS,
+            "lingering_time": _LINGERING_SECONDS,
+            "max_field_size": _MAX_HEADER_BYTES,
+        },
+    )
+    app[GATEWAY] = gateway
+    app.router.add_get(PRODUCER_PATH, gateway.health)
+    app.router.add_post(PRODUCER_PATH, gateway.post)
+    app.router.add_options(PRODUCER_PATH, gateway.options)
+    app.router.add_get("/live", gateway.live)
+    app.router.add_get("/ready", gateway.ready)
+    return app
+
+
+def _without_personal_data(record: logging.LogRecord) -> bool:
+    # aiohttp names the peer's address and quotes the bytes that are no HTTP.
+    error = record.exc_info[0] if record.exc_info else None
+    record.msg, record.args = f"connection error: {error.__name__ if error else 'unknown'}", ()
+    record.exc_info = record.exc_text = record.stack_info = None
+    if error is not None and issubclass(error, HttpProcessingError):
+        # Scanners send what is no HTTP all day: nothing here is wrong.
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
+def _json(body: dict[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body), status=status, headers=headers, content_type="application/json", charset="utf-8"
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _place(error: BaseException) -> str:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else ""

@@ -1,0 +1,106 @@
+"""``nexus gateway``: serve the HTTP gateway until SIGTERM or SIGINT.
+
+From: the settings (``NEXUS_GATEWAY_HOST``, ``NEXUS_GATEWAY_PORT`` or ``PORT``). The process serves at once, also while
+the broker is down: it answers 503 until the broker comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import sys
+import time
+
+import click
+from aiohttp import web
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.gateway.app import GATEWAY, create_app
+from nexus_stream.gateway.publisher import Publisher
+from nexus_stream.observability.logs import configure_logs
+from nexus_stream.settings import Settings, load_settings
+
+__all__ = ["command", "serve"]
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+# Of the time to stop, what is kept for the last answers and for flushing the producer.
+_FLUSH_SHARE = 0.3
+
+
+@click.command()
+def command() -> None:
+    """Serve the HTTP gateway."""
+    settings = load_settings("gateway")
+    configure_logs(settings)
+    if sys.platform == "win32":
+        asyncio.run(serve(settings))
+    else:
+        import uvloop
+
+        uvloop.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Run until a signal, then stop gracefully within ``gateway_stop_seconds``.
+
+    1. Stop accepting connections.
+    2. Finish the requests in flight. One that is cut off here got no answer, so nothing was promised.
+    3. Flush and close the producer.
+
+    Raises:
+        ConfigurationError: the address is taken or not ours.
+    """
+    stop = _stop_signal()
+    publisher = Publisher(settings)
+    app = create_app(settings, publisher)
+    await publisher.start()
+    runner = web.AppRunner(app, shutdown_timeout=settings.gateway_stop_seconds * _FLUSH_SHARE / 3)
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.gateway_host, settings.port, backlog=_BACKLOG)
+        await _listen(site, settings)
+        for host, port, *_ in runner.addresses:
+            click.echo(f"gateway listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        await stop.wait()
+        deadline = time.monotonic() + settings.gateway_stop_seconds
+        _log.info("gateway stopping", extra={"event": "gateway_stopping"})
+        await site.stop()
+        drained = await app[GATEWAY].drain(settings.gateway_stop_seconds * (1 - _FLUSH_SHARE))
+        await runner.cleanup()
+        await publisher.stop(max(0.1, deadline - time.monotonic()))
+        _log.info("gateway stopped", extra={"event": "gateway_stopped", "drained": drained})
+    finally:
+        await runner.cleanup()
+        await publisher.stop(0.1)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        # The system's own action again: a second signal ends the process at once.
+        loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _listen(site: web.TCPSite, settings: Settings) -> None:
+    address = f"{settings.gateway_host}:{settings.port}"
+    try:
+        await site.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"NEXUS_GATEWAY_PORT (or PORT): {address} is taken by another process. Choose another port."
+            ) from error
+        raise ConfigurationError(
+            f"NEXUS_GATEWAY_HOST, NEXUS_GATEWAY_PORT (or PORT): cannot listen on {address} ({error.strerror})."
+        ) from error

@@ -1,0 +1,51 @@
+"""What aiokafka may log in the gateway: nothing about a record, and during an outage each kind of line once in a while.
+
+At DEBUG it logs every record's key and value, which are conversations. While a broker is down it logs several errors
+for each attempt, ten times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+__all__ = ["OncePerInterval", "quiet_kafka_logs"]
+
+_INTERVAL_SECONDS = 30.0
+_LOGGERS = ("aiokafka", "aiokafka.cluster", "aiokafka.conn", "aiokafka.producer.producer", "aiokafka.producer.sender")
+
+
+class OncePerInterval(logging.Filter):
+    """Lets one record of each message template pass per interval.
+
+    Args:
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._passed_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        now = self._clock()
+        # The templates are literals of aiokafka's source, so there are few.
+        if now - self._passed_at.get(str(record.msg), -_INTERVAL_SECONDS) < _INTERVAL_SECONDS:
+            return False
+        self._passed_at[str(record.msg)] = now
+        return True
+
+
+_FILTER = OncePerInterval()
+
+
+def quiet_kafka_logs() -> None:
+    """Set it up; calling it again changes nothing."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.getEffectiveLevel() < logging.INFO:
+            logger.setLevel(logging.INFO)
+        # A logger's filter does not apply to its children: hence each of them.
+        logger.addFilter(_FILTER)

@@ -1,0 +1,299 @@
+"""One Kafka producer for all requests: a record is either acknowledged by all in-sync replicas, or refused.
+
+From: app.py. To: topic ``nexus-prospect-ingestion``. The producer lives in a supervising task: it starts while the
+broker is down, is watched by metadata requests that create nothing, and is replaced when it cannot recover by itself.
+Memory is bounded: bytes not yet acknowledged count until Kafka decided about them, also after the caller gave up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.structs import RecordMetadata
+
+from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
+from nexus_stream.gateway.kafka_logs import quiet_kafka_logs
+from nexus_stream.kafka import client_options
+from nexus_stream.settings import Settings
+
+__all__ = ["Publisher"]
+
+_log = logging.getLogger(__name__)
+
+_LINGER_MS = 2
+_MAX_BATCH_BYTES = 128 * 1024
+_MAX_PENDING_BYTES = 32 * 1024 * 1024
+# What a waiting record costs besides its bytes: futures, headers, the request that waits for it.
+_RECORD_OVERHEAD_BYTES = 4096
+_FIRST_CONNECT_SECONDS = 1.0
+_PROBE_TIMEOUT_SECONDS = 3.0
+_PROBE_INTERVAL_SECONDS = 2.0
+_RETRY_MIN_SECONDS = 0.25
+_RETRY_MAX_SECONDS = 2.0
+_INT32_MAX = 2**31 - 1
+
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+# Not retriable for this record, and yet no reason to doubt the producer.
+_HARMLESS = (
+    *_TOO_LARGE,
+    kafka_errors.KafkaTimeoutError,
+    kafka_errors.ProducerClosed,
+    kafka_errors.TopicAuthorizationFailedError,
+)
+
+
+class Publisher:
+    """Publishes to the ingestion topic. `start` it, `publish` from any number of tasks, `stop` it.
+
+    Attributes:
+        connected: Whether the broker answered the last metadata request and the topic has a leader.
+        problem: Why it is not connected, without addresses; empty when it is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.ingestion_topic
+        self._options = client_options(settings)
+        self._timeout_seconds = settings.kafka_request_timeout_seconds
+        # A body at its limit, its key, headers and framing.
+        self._max_request_bytes = max(1_048_576, settings.max_body_bytes + 65_536)
+        self._max_pending_bytes = max(_MAX_PENDING_BYTES, 4 * settings.max_body_bytes)
+        self._pending_bytes = 0
+        self._producer: AIOKafkaProducer | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._attempted = asyncio.Event()
+        self._probe_now = asyncio.Event()
+        self._replace_producer = False
+        self.connected = False
+        self.problem = "not started"
+
+    async def start(self) -> None:
+        """Start connecting; returns when the first attempt is over or a second has passed, connected or not."""
+        quiet_kafka_logs()
+        self._supervisor = asyncio.create_task(self._supervise(), name="gateway-publisher")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_CONNECT_SECONDS):
+                await self._attempted.wait()
+
+    async def stop(self, timeout_seconds: float) -> None:
+        """Flush what is pending and close; what is not acknowledged in time was never promised to anyone."""
+        producer, self._producer = self._producer, None
+        self.connected, self.problem = False, "the gateway is stopping"
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
+            self._supervisor = None
+        if producer is not None:
+            await _close(producer, timeout_seconds)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes Kafka has not decided about."""
+        return self._pending_bytes
+
+    async def publish(self, value: bytes, key: bytes, headers: Sequence[tuple[str, bytes]]) -> RecordMetadata:
+        """Send one record and wait until all in-sync replicas have it.
+
+        Returns:
+            Its topic, partition and offset.
+
+        Raises:
+            BrokerUnavailableError: it was not acknowledged in time, or the bound on pending bytes is reached. It may
+                still arrive: whoever tries again sends an equal snapshot, which is recognised.
+            PermanentError: the broker's own limit on a record is lower than ours (reason ``too_large``).
+        """
+        producer = self._producer
+        if producer is None or not self.connected:
+            raise BrokerUnavailableError(self.problem, retry_after_seconds=_PROBE_INTERVAL_SECONDS)
+        cost = len(value) + len(key) + _RECORD_OVERHEAD_BYTES
+        if self._pending_bytes + cost > self._max_pending_bytes:
+            raise BrokerUnavailableError("the broker is slower than the requests", retry_after_seconds=1.0)
+        self._pending_bytes += cost
+        handed_over = False
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                acknowledged = await producer.send(self._topic, value=value, key=key, headers=list(headers))
+                handed_over = True
+                acknowledged.add_done_callback(lambda future: self._settled(future, cost))
+                # Shielded: a caller that gives up does not take the record back.
+                return await asyncio.shield(acknowledged)
+        except TimeoutError as error:
+            self._probe_now.set()
+            raise BrokerUnavailableError(
+                f"not acknowledged in {self._timeout_seconds:g} s", retry_after_seconds=_PROBE_INTERVAL_SECONDS
+            ) from error
+        except _TOO_LARGE as error:
+            _log.error(
+                "the broker's max.message.bytes is below what NEXUS_MAX_BODY_BYTES admits",
+                extra={"event": "record_too_large", "topic": self._topic},
+            )
+            raise PermanentError("the record is over the broker's limit", reason=Reason.TOO_LARGE) from error
+        except kafka_errors.KafkaError as error:
+            self._replace_producer |= not error.retriable and not isinstance(error, _HARMLESS)
+            self._probe_now.set()
+            raise BrokerUnavailableError(
+                f"not acknowledged: {type(error).__name__}", retry_after_seconds=_PROBE_INTERVAL_SECONDS
+            ) from error
+        finally:
+            if not handed_over:
+                self._pending_bytes -= cost
+
+    def _settled(self, future: asyncio.Future[RecordMetadata], cost: int) -> None:
+        self._pending_bytes -= cost
+        if not future.cancelled():
+            # Retrieved, because the caller may be gone.
+            future.exception()
+
+    def _up(self) -> None:
+        if not self.connected:
+            _log.info("broker connected", extra={"event": "broker_connected", "topic": self._topic})
+        self.connected, self.problem = True, ""
+
+    def _down(self, problem: str) -> None:
+        if self.connected or problem != self.problem:
+            _log.warning("broker not available", extra={"event": "broker_unavailable", "problem": problem})
+        self.connected, self.problem = False, problem
+
+    async def _supervise(self) -> None:
+        delay_seconds = _RETRY_MIN_SECONDS
+        while True:
+            try:
+                self._producer = await self._connect()
+            except (kafka_errors.KafkaError, OSError, TimeoutError) as error:
+                self._down(f"the broker cannot be reached ({type(error).__name__})")
+                self._attempted.set()
+                await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
+                delay_seconds = min(2 * delay_seconds, _RETRY_MAX_SECONDS)
+                continue
+            delay_seconds = _RETRY_MIN_SECONDS
+            await self._watch(self._producer)
+            producer, self._producer = self._producer, None
+            self._down("the producer is being replaced")
+            await _close(producer, _PROBE_TIMEOUT_SECONDS)
+            await asyncio.sleep(delay_seconds)
+
+    async def _connect(self) -> AIOKafkaProducer:
+        idempotent = await self._broker_gives_producer_ids()
+        producer = AIOKafkaProducer(
+            **self._options,
+            client_id="nexus-gateway",
+            acks="all",
+            # Without it a retry after a lost answer may store a record twice; the enricher recognises the second.
+            enable_idempotence=idempotent,
+            linger_ms=_LINGER_MS,
+            max_batch_size=_MAX_BATCH_BYTES,
+            max_request_size=self._max_request_bytes,
+        )
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await producer.start()
+        except BaseException:
+            await _close(producer, _PROBE_TIMEOUT_SECONDS)
+            raise
+        _log.info("producer started", extra={"event": "producer_started", "idempotent": idempotent})
+        return producer
+
+    async def _broker_gives_producer_ids(self) -> bool:
+        """Ask for one, as an idempotent producer would: Apache Kafka answers, the embedded broker refuses."""
+        client = AIOKafkaClient(**self._options, client_id="nexus-gateway-probe")
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await client.bootstrap()
+                node_id = client.get_random_node()
+                if node_id is None:
+                    raise kafka_errors.NodeNotReadyError
+                request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=_INT32_MAX)
+                response = await client.send(node_id, request)
+        except kafka_errors.IncompatibleBrokerVersion:
+            return False
+        finally:
+            await client.close()
+        error = kafka_errors.for_code(response.error_code)
+        if error is kafka_errors.NoError:
+            return True
+        if error.retriable:
+            raise error
+        return False
+
+    async def _watch(self, producer: AIOKafkaProducer) -> None:
+        """Keep ``connected`` true to the broker; return when the producer should be replaced."""
+        unreachable_since: float | None = None
+        delay_seconds = _RETRY_MIN_SECONDS
+        while not self._replace_producer:
+            self._probe_now.clear()
+            reached, problem = await self._probe(producer.client)
+            if problem:
+                self._down(problem)
+            else:
+                self._up()
+            self._attempted.set()
+            unreachable_since = None if reached else unreachable_since or time.monotonic()
+            # It knows addresses from its last metadata only; a new one starts from the configured servers. By now
+            # every request that waited for the old one has been answered.
+            if unreachable_since and time.monotonic() - unreachable_since > self._timeout_seconds:
+                break
+            delay_seconds = min(2 * delay_seconds, _RETRY_MAX_SECONDS) if problem else _RETRY_MIN_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_seconds if problem else _PROBE_INTERVAL_SECONDS):
+                    await self._probe_now.wait()
+        self._replace_producer = False
+
+    async def _probe(self, client: AIOKafkaClient) -> tuple[bool, str]:
+        """Whether a broker answers, and what is wrong with the topic if anything.
+
+        Without permission to create it: a broker with ``auto.create.topics.enable`` would make the topic with its own
+        partition count, and the producer's metadata therefore never names the topic before it exists.
+        """
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
+                response = await _ask_any_broker(client, MetadataRequest([self._topic], False))
+                problem = _topic_problem(response, self._topic)
+                if not problem and not client.cluster.partitions_for_topic(self._topic):
+                    await client.force_metadata_update()
+                    if not client.cluster.partitions_for_topic(self._topic):
+                        problem = "the topic's partitions are not known yet"
+                return True, problem
+        except (kafka_errors.KafkaError, OSError, TimeoutError) as error:
+            return False, f"the broker cannot be reached ({type(error).__name__})"
+
+
+async def _ask_any_broker(client: AIOKafkaClient, request: MetadataRequest) -> Any:
+    node_ids = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(node_ids)
+    error: kafka_errors.KafkaError = kafka_errors.NodeNotReadyError()
+    for node_id in node_ids:
+        try:
+            return await client.send(node_id, request)
+        except kafka_errors.KafkaError as failure:
+            error = failure
+    raise error
+
+
+def _topic_problem(response: Any, topic: str) -> str:
+    for entry in response.topics:
+        error_code, name, partitions = entry[0], entry[1], entry[-1]
+        if name != topic or error_code == kafka_errors.UnknownTopicOrPartitionError.errno:
+            continue
+        if error_code != 0:
+            return f"the topic {topic} cannot be used: {kafka_errors.for_code(error_code).__name__}"
+        if not any(partition[2] >= 0 for partition in partitions):
+            return f"the topic {topic} has no leader"
+        return ""
+    return f"the topic {topic} is missing: run `nexus topics apply`"
+
+
+async def _close(producer: AIOKafkaProducer, timeout_seconds: float) -> None:
+    # `stop` waits until everything is delivered, which never happens while the broker is down.
+    with contextlib.suppress(TimeoutError, kafka_errors.KafkaError):
+        async with asyncio.timeout(timeout_seconds):
+            await producer.stop()

@@ -1,0 +1,179 @@
+"""From a request body to the record on ``nexus-prospect-ingestion``.
+
+From: body.py and the request's headers. To: publisher.py. The value is the client's JSON with ``metadata`` enriched,
+and what is checked is that value itself, with the function the enricher uses: what the gateway accepted, the enricher
+can read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.session_key import TENANT_PATTERN
+from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.gateway.refusal import RequestRefusedError
+
+__all__ = ["MESSAGES_REQUIRED", "SESSION_REQUIRED", "IngestionRecord", "RequestContext", "ingestion_record"]
+
+# The existing site's own words: its callers may compare them.
+MESSAGES_REQUIRED = "Messages array is required and cannot be empty"
+SESSION_REQUIRED = "sessionId is required"
+
+_UNKNOWN = "unknown"
+_MAX_CONTEXT_CHARS = 2048
+_MAX_EXTRA_KEYS = 50
+_MAX_EXTRA_KEY_CHARS = 128
+_MAX_EXTRA_VALUE_BYTES = 2048
+_SET_BY_GATEWAY = frozenset({"enqueuedAt", "producerVersion", "url", "userAgent", "tenant_id"})
+_TENANT = re.compile(TENANT_PATTERN)
+# Every escape is matched, so that the second half of an escaped backslash is not taken for the start of one.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What the request says besides its body; header values as received, None where absent."""
+
+    enqueued_at: str
+    producer_version: str
+    tenant_id: str | None = None
+    referer: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionRecord:
+    """Key and value for the topic."""
+
+    key: bytes
+    value: bytes
+
+
+def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> IngestionRecord:
+    """Check the body and build the record.
+
+    Raises:
+        RequestRefusedError: 400 with what is wrong per field, 413 when the value is over ``limits.body_bytes``.
+    """
+    data = _parse(body)
+    _require_existing_fields(data)
+    metadata = data.get("metadata")
+    if metadata is None or isinstance(metadata, dict):
+        data["metadata"] = _enriched(metadata or {}, context)
+    # Any other type stays, for `decode` to name it.
+    try:
+        value = orjson.dumps(data)
+    except orjson.JSONEncodeError:
+        raise _too_deep() from None
+    try:
+        conversation = decode(value, limits)
+    except DecodeError as error:
+        raise _refusal(error) from error
+    return IngestionRecord(conversation.key, value)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    # A byte order mark is no JSON, but some editors and clients put one (RFC 8259, section 8.1: may be ignored).
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as first_error:
+        if "surrogate" not in first_error.msg:
+            raise _not_json(first_error) from None
+        # JavaScript strings may end in half an emoji (cut by length), and JSON.stringify escapes that half alone.
+        try:
+            data = orjson.loads(_ESCAPE.sub(_replace_lone_surrogate, body))
+        except orjson.JSONDecodeError as error:
+            raise _not_json(error) from None
+    if not isinstance(data, dict):
+        raise RequestRefusedError(400, "The body must be a JSON object", {"body": "must be an object"})
+    return data
+
+
+def _replace_lone_surrogate(match: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if match[1] else match[0]
+
+
+def _require_existing_fields(data: dict[str, Any]) -> None:
+    messages = data.get("messages")
+    if messages == []:
+        raise RequestRefusedError(400, MESSAGES_REQUIRED)
+    if not isinstance(messages, list):
+        problem = "Field required" if messages is None else "must be an array"
+        raise RequestRefusedError(400, MESSAGES_REQUIRED, {"messages": problem})
+    session_id = data.get("sessionId")
+    if session_id is None or (isinstance(session_id, str) and not session_id.strip()):
+        raise RequestRefusedError(400, SESSION_REQUIRED)
+
+
+def _enriched(metadata: dict[str, Any], context: RequestContext) -> dict[str, Any]:
+    enriched = _bounded_extras(metadata)
+    enriched["enqueuedAt"] = context.enqueued_at
+    enriched["producerVersion"] = context.producer_version
+    enriched["url"] = _first_text(metadata.get("url"), context.referer)
+    enriched["userAgent"] = _first_text(metadata.get("userAgent"), context.user_agent)
+    # Only from the header, which a site's own server sets: a page must not choose a tenant in its body.
+    tenant_id = (context.tenant_id or "").strip()
+    if tenant_id:
+        if not _TENANT.fullmatch(tenant_id):
+            raise RequestRefusedError(
+                400,
+                "x-tenant-id is not a tenant id",
+                {"x-tenant-id": "letters, digits, '_', '.' and '-' only, at most 64"},
+            )
+        enriched["tenant_id"] = tenant_id
+    return enriched
+
+
+def _bounded_extras(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The keys that are the site's own, as far as they are small: dropping one is no reason to lose a lead."""
+    extras: dict[str, Any] = {}
+    for key, value in metadata.items():
+        if key in _SET_BY_GATEWAY or len(key) > _MAX_EXTRA_KEY_CHARS:
+            continue
+        if len(extras) == _MAX_EXTRA_KEYS:
+            break
+        try:
+            if len(orjson.dumps(value)) <= _MAX_EXTRA_VALUE_BYTES:
+                extras[key] = value
+        except orjson.JSONEncodeError:
+            continue
+    return extras
+
+
+def _first_text(*candidates: object) -> str:
+    for candidate in candidates:
+        if isinstance(candidate, str) and candidate.strip():
+            # Header bytes that are no UTF-8 arrive as lone surrogates.
+            return candidate[:_MAX_CONTEXT_CHARS].encode("utf-8", "replace").decode()
+    return _UNKNOWN
+
+
+def _not_json(error: json.JSONDecodeError) -> RequestRefusedError:
+    # The position only: the parser's message is its own wording, but nothing of the body may ever come back.
+    return RequestRefusedError(
+        400, "The body is not valid JSON", {"body": f"not JSON at line {error.lineno}, column {error.colno}"}
+    )
+
+
+def _too_deep() -> RequestRefusedError:
+    return RequestRefusedError(400, "The body is nested too deeply", {"body": "nested too deeply"})
+
+
+def _refusal(error: DecodeError) -> RequestRefusedError:
+    match error.reason:
+        case Reason.TOO_LARGE:
+            return RequestRefusedError(413, f"The body with its metadata is over the limit: {error}")
+        case Reason.NOT_JSON:
+            # It was JSON a moment ago; the enricher's parser has a lower limit on depth.
+            return _too_deep()
+        case _:
+            return RequestRefusedError(400, str(error), error.details)

@@ -1,0 +1,192 @@
+"""Bad input of every kind: an answer in JSON with ``error``, never a 5xx, and nothing unreadable on the topic."""
+
+import asyncio
+import itertools
+import json
+import time
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nexus_stream.contracts.conversation import Limits, decode
+
+_ALLOWED = {202, 400, 408, 413, 415}
+_MAX_SECONDS = 3.0
+
+_GOOD: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Hola"}],
+    "sessionId": "s",
+    "fingerprint": "f",
+    "metadata": {"url": "https://www.example.com/", "consent": True},
+}
+# Each replaces each field: raw JSON text, so that it can be what no encoder would write.
+_RAW_VALUES = [
+    *("null", "true", "false", "0", "-1", "1.5", "1e308", "1e309", "-1e309", "1" + "0" * 400, "NaN", "Infinity"),
+    *('""', '" "', '"\\u0000"', '"\\ud800"', '"\\udc00x"', '"\\ud83d\\ude00"', '"\\x"', '"\n"', '"a\tb"', '"\x7f"'),
+    *("[]", "[[]]", "{}", '{"":""}', '[{"role":"user"}]', "[null]", '{"a":1,"a":2}', '"' + "x" * 9000 + '"'),
+    *("[" * 250 + "]" * 250, '{"a":' * 250 + "1" + "}" * 250, "[" * 2000, "undefined", "'x'", "", "{", "01", "+1"),
+    *('"session:x"', '"$where"', '"\'; drop table x; --"', '"<script>"', '"\\"}],"', '"\u202e"', '"\ufeff"', '"\xe9"'),
+]
+_FIELDS = ["$", "messages", "messages.0", "role", "content", "sessionId", "fingerprint", "metadata", "url", "consent"]
+
+
+def _with_field(field: str, raw: str) -> bytes:
+    if field == "$":
+        return raw.encode("utf-8", "surrogatepass")
+    marker = "\N{SNOWMAN}"
+    value = json.loads(json.dumps(_GOOD))
+    match field:
+        case "messages.0":
+            value["messages"] = [marker]
+        case "role" | "content":
+            value["messages"][0][field] = marker
+        case "url" | "consent":
+            value["metadata"][field] = marker
+        case _:
+            value[field] = marker
+    text = json.dumps(value, ensure_ascii=False).replace(f'"{marker}"', raw)
+    return text.encode("utf-8", "surrogatepass")
+
+
+_GOOD_BYTES = json.dumps(_GOOD).encode()
+_BYTES = [
+    *(_GOOD_BYTES.decode().encode(encoding) for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-7", "cp037")),
+    *(b"\xef\xbb\xbf" + _GOOD_BYTES, b"\xff\xfe" + _GOOD_BYTES, b"\x00" * 100, _GOOD_BYTES + b"\x00", b"\x1f\x8b\x08"),
+    *(_GOOD_BYTES[:cut] for cut in range(0, len(_GOOD_BYTES), 7)),
+    *(_GOOD_BYTES * 2, b" " * 200_000, b"[" * 200_000, b'"' * 1001, b"9" * 100_000, b"\xed\xa0\x80", b'{"a":"\xff"}'),
+    *(_GOOD_BYTES.replace(b"Hola", b"\xc3\x28"), _GOOD_BYTES.replace(b"Hola", b"\xf0\x9f\x98"), b"a=b&c=d", b"<x/>"),
+    b'{"messages":[' + b",".join([b'{"role":"user","content":""}'] * 5000) + b'],"sessionId":"s"}',
+    b"{" + b",".join(b'"k%d":%d' % (n, n) for n in range(10_000)) + b"}",
+    b"{" + b'"messages":1,' * 10_000 + b'"sessionId":"s"}',
+]
+_KINDS = [(f"{field}={raw[:20]}", _with_field(field, raw)) for field, raw in itertools.product(_FIELDS, _RAW_VALUES)]
+_KINDS += [(f"bytes-{number}", body) for number, body in enumerate(_BYTES)]
+
+
+async def _check(gateway, body: bytes, headers: dict[str, str] | None = None) -> int:
+    started = time.monotonic()
+    async with gateway.session.post(
+        gateway.url, data=body, headers={"Content-Type": "application/json", **(headers or {})}
+    ) as response:
+        text = await response.read()
+    assert time.monotonic() - started < _MAX_SECONDS
+    assert response.status in _ALLOWED, (response.status, text)
+    assert response.content_type == "application/json"
+    answer = orjson.loads(text)
+    if response.status != 202:
+        assert isinstance(answer["error"], str)
+        assert answer["error"]
+        assert set(answer) <= {"error", "details"}
+        assert all(isinstance(problem, str) for problem in answer.get("details", {}).values())
+        assert len(text) < 4096
+    return response.status
+
+
+async def test_each_field_with_each_wrong_value(gateway, topic) -> None:
+    assert len({body for _, body in _KINDS}) > 400
+    accepted = 0
+    refused = 0
+    for name, body in _KINDS:
+        try:
+            status = await _check(gateway, body)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+        accepted += status == 202
+        refused += status != 202
+    assert refused > 250
+    # What was accepted, the enricher can read.
+    records = await topic.records()
+    assert len(records) == accepted
+    for record in records:
+        assert decode(record.value, Limits()).key == record.key
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": value}
+        for value in (
+            *(
+                "application/json;",
+                "application/json; charset=",
+                "application/json; charset=\xff",
+                "json",
+                "/",
+                ";",
+                "*/*",
+            ),
+            *(
+                "application/json; charset=utf-16",
+                "text/plain; boundary=x; charset=klingon",
+                "application/jsonx",
+                "+json",
+            ),
+            *("application/json, text/plain", 'application/json; charset="utf-8', "a" * 5000, "multipart/form-data"),
+        )
+    ]
+    + [
+        {name: value}
+        for name in ("x-tenant-id", "Referer", "User-Agent", "Origin", "X-Forwarded-For", "Content-Encoding")
+        for value in ("", " ", "\xff\xfe", "a" * 5000, "'; --", "a,b,,c", "\x85", "𝕏")
+    ],
+)
+async def test_strange_headers(gateway, headers: dict[str, str]) -> None:
+    await _check(gateway, _GOOD_BYTES, headers)
+    await _check(gateway, b"{", headers)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"), max_size=20),
+    lambda children: st.lists(children, max_size=5) | st.dictionaries(st.text(max_size=8), children, max_size=5),
+    max_leaves=20,
+)
+_TURN = st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant"]) | _JSON, "content": _JSON})
+_BODY = st.fixed_dictionaries(
+    {},
+    optional={
+        "messages": st.lists(_TURN | _JSON, max_size=4) | _JSON,
+        "sessionId": st.text(max_size=10) | _JSON,
+        "fingerprint": st.text(max_size=10) | _JSON,
+        "metadata": st.dictionaries(
+            st.sampled_from(["url", "userAgent", "consent", "tenant_id", "enqueuedAt"]) | st.text(max_size=9), _JSON
+        )
+        | _JSON,
+        "extra": _JSON,
+    },
+)
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> bytes:
+    """A body as json.dumps writes it (NaN, lone surrogates and huge integers included), with bytes changed or lost."""
+    body = json.dumps(draw(_BODY), ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
+    for _ in range(draw(st.integers(0, 3))):
+        position = draw(st.integers(0, len(body)))
+        body = body[:position] + draw(st.binary(max_size=3)) + body[position + draw(st.integers(0, 3)) :]
+    return body
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    # The gateway and its topic are meant to be shared by all examples.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(body=_mutated() | st.binary(max_size=200))
+async def test_any_body(gateway, body: bytes) -> None:
+    await _check(gateway, body)
+
+
+async def test_bad_requests_do_not_delay_good_ones(gateway, topic) -> None:
+    async def bad(number: int) -> None:
+        await _check(gateway, _KINDS[number % len(_KINDS)][1])
+
+    noise = asyncio.gather(*[bad(number) for number in range(200)])
+    started = time.monotonic()
+    assert await _check(gateway, _GOOD_BYTES.replace(b'"s"', b'"good"')) == 202
+    assert time.monotonic() - started < _MAX_SECONDS
+    await noise
+    assert b"good" in {record.key for record in await topic.records()}

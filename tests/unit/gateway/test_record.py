@@ -1,0 +1,232 @@
+"""From a request body to the record on the topic."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+
+from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.gateway.record import IngestionRecord, RequestContext, ingestion_record
+from nexus_stream.gateway.refusal import RequestRefusedError
+
+_LIMITS = Limits()
+_CONTEXT = RequestContext(enqueued_at="2026-01-02T03:04:05.678Z", producer_version="nexus-stream/test")
+
+
+def _body(**fields: Any) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": "Hola"}], "sessionId": "s-1", **fields}).encode()
+
+
+def _record(body: bytes, context: RequestContext = _CONTEXT, limits: Limits = _LIMITS) -> IngestionRecord:
+    return ingestion_record(body, context, limits)
+
+
+def _value(body: bytes, context: RequestContext = _CONTEXT) -> dict[str, Any]:
+    value: dict[str, Any] = orjson.loads(_record(body, context).value)
+    return value
+
+
+def _refused(body: bytes, context: RequestContext = _CONTEXT, limits: Limits = _LIMITS) -> RequestRefusedError:
+    with pytest.raises(RequestRefusedError) as caught:
+        _record(body, context, limits)
+    return caught.value
+
+
+def test_the_clients_own_fields_stay_as_they_are() -> None:
+    value = _value(_body(fingerprint="fp-1", extra={"a": [1, 2.5, None]}))
+    assert value["messages"] == [{"role": "user", "content": "Hola"}]
+    assert value["sessionId"] == "s-1"
+    assert value["fingerprint"] == "fp-1"
+    assert value["extra"] == {"a": [1, 2.5, None]}
+
+
+def test_metadata_is_made_when_the_client_sent_none() -> None:
+    for body in (_body(), _body(metadata=None), _body(metadata={})):
+        assert _value(body)["metadata"] == {
+            "enqueuedAt": "2026-01-02T03:04:05.678Z",
+            "producerVersion": "nexus-stream/test",
+            "url": "unknown",
+            "userAgent": "unknown",
+        }
+
+
+def test_the_gateways_clock_and_version_win() -> None:
+    metadata = _value(_body(metadata={"enqueuedAt": "1999-01-01T00:00:00Z", "producerVersion": "9"}))["metadata"]
+    assert metadata["enqueuedAt"] == "2026-01-02T03:04:05.678Z"
+    assert metadata["producerVersion"] == "nexus-stream/test"
+
+
+def test_url_and_user_agent_come_from_the_body_then_the_headers() -> None:
+    context = RequestContext("t", "v", referer="https://www.example.com/from-header", user_agent="Header/1")
+    own = _value(_body(metadata={"url": "https://www.example.com/a", "userAgent": "Body/1"}), context)["metadata"]
+    assert (own["url"], own["userAgent"]) == ("https://www.example.com/a", "Body/1")
+    for empty in ({}, {"url": "", "userAgent": " "}, {"url": None, "userAgent": 7}):
+        metadata = _value(_body(metadata=empty), context)["metadata"]
+        assert (metadata["url"], metadata["userAgent"]) == ("https://www.example.com/from-header", "Header/1")
+
+
+def test_header_bytes_that_are_no_text_do_no_harm() -> None:
+    context = RequestContext("t", "v", user_agent=b"Agent/\xff\xfe".decode("utf-8", "surrogateescape"))
+    assert _value(_body(), context)["metadata"]["userAgent"] == "Agent/??"
+
+
+def test_the_tenant_comes_from_the_header_alone() -> None:
+    forged = _body(metadata={"tenant_id": "victim"})
+    assert "tenant_id" not in _value(forged)["metadata"]
+    assert _record(forged).key == b"s-1"
+    context = RequestContext("t", "v", tenant_id="acme")
+    assert _value(forged, context)["metadata"]["tenant_id"] == "acme"
+    assert _record(forged, context).key == b"acme:s-1"
+
+
+@pytest.mark.parametrize("tenant", ["a:b", "ñ", "a b", "x" * 65, "a\x00"])
+def test_a_header_that_is_no_tenant_is_refused(tenant: str) -> None:
+    refusal = _refused(_body(), RequestContext("t", "v", tenant_id=tenant))
+    assert refusal.status == 400
+    assert "x-tenant-id" in refusal.details
+    assert tenant not in json.dumps(refusal.body, ensure_ascii=False)
+
+
+def test_other_metadata_is_kept_while_it_is_small() -> None:
+    metadata = _value(
+        _body(
+            metadata={
+                "timestamp": 1767323045678,
+                "consent": True,
+                "utm": {"source": "news"},
+                "k" * 200: 1,
+                "big": "x" * 3000,
+            }
+        )
+    )["metadata"]
+    assert metadata["timestamp"] == 1767323045678
+    assert metadata["consent"] is True
+    assert metadata["utm"] == {"source": "news"}
+    assert "big" not in metadata
+    assert "k" * 200 not in metadata
+
+
+def test_the_number_of_other_metadata_keys_is_bounded() -> None:
+    metadata = _value(_body(metadata={f"k{number}": number for number in range(500)}))["metadata"]
+    assert len([key for key in metadata if key.startswith("k")]) == 50
+
+
+def test_what_is_accepted_is_what_the_enricher_can_read() -> None:
+    record = _record(_body(fingerprint="fp-1", metadata={"url": "https://www.example.com/"}))
+    conversation = decode(record.value, _LIMITS)
+    assert conversation.key == record.key
+    assert conversation.metadata.enqueued_at == "2026-01-02T03:04:05.678Z"
+
+
+def test_the_two_exact_bodies_of_the_existing_site() -> None:
+    assert _refused(_body(messages=[])).body == {"error": "Messages array is required and cannot be empty"}
+    for session_id in (None, "", "  "):
+        assert _refused(_body(sessionId=session_id)).body == {"error": "sessionId is required"}
+    assert _refused(b'{"messages":[{"role":"user","content":"Hola"}]}').body == {"error": "sessionId is required"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"sessionId":"s"}', _body(messages=None), _body(messages="x"), _body(messages={})]
+)
+def test_missing_messages_are_named(body: bytes) -> None:
+    refusal = _refused(body)
+    assert refusal.status == 400
+    assert refusal.error == "Messages array is required and cannot be empty"
+    assert "messages" in refusal.details
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [
+        ("sessionId", _body(sessionId=7)),
+        ("sessionId", _body(sessionId="a\nb")),
+        ("sessionId", _body(sessionId="x" * 300)),
+        ("fingerprint", _body(fingerprint=["x"])),
+        ("fingerprint", _body(fingerprint="session:someone")),
+        ("metadata", _body(metadata=[1])),
+        ("metadata", _body(metadata="x")),
+        ("metadata.consent", _body(metadata={"consent": "perhaps"})),
+        ("messages.0", _body(messages=[None])),
+        ("messages.0.role", _body(messages=[{"role": "system", "content": "x"}])),
+        ("messages.0.content", _body(messages=[{"role": "user"}])),
+        ("messages.1.content", _body(messages=[{"role": "user", "content": "a"}, {"role": "user", "content": 1}])),
+        ("messages", _body(messages=[{"role": "user", "content": "a"}] * 201)),
+        ("messages.0.content", _body(messages=[{"role": "user", "content": "x" * 8001}])),
+    ],
+)
+def test_each_wrong_field_is_named(field: str, body: bytes) -> None:
+    refusal = _refused(body)
+    assert refusal.status == 400
+    assert field in refusal.details
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"nul",
+        b"NaN",
+        b"{}x",
+        b"'a'",
+        b"\xff\xfe",
+        b"\x00",
+        b'{"a":1e999}',
+        b'{"a":"\x01"}',
+        b"[" * 5000,
+    ],
+)
+def test_what_is_not_json_is_refused_with_a_position(body: bytes) -> None:
+    refusal = _refused(body)
+    assert refusal.status == 400
+    assert refusal.error == "The body is not valid JSON"
+    assert refusal.details["body"].startswith("not JSON at line")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b'"x"', b"null", b"true"])
+def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+    assert _refused(body).error == "The body must be a JSON object"
+
+
+@pytest.mark.parametrize("depth", [150, 210, 300, 900])
+def test_depth_is_bounded_without_a_crash(depth: int) -> None:
+    body = _body().removesuffix(b"}") + b',"x":' + b"[" * depth + b"]" * depth + b"}"
+    if depth == 150:
+        assert orjson.loads(_record(body).value)["x"]
+    else:
+        assert _refused(body).error == "The body is nested too deeply"
+
+
+def test_half_an_emoji_becomes_a_replacement_character() -> None:
+    body = rb'{"messages":[{"role":"user","content":"hola \ud83d y \\ud83d y \ud83d\ude00 \udc00"}],"sessionId":"s"}'
+    assert _value(body)["messages"][0]["content"] == "hola � y \\ud83d y \N{GRINNING FACE} �"
+
+
+def test_of_a_repeated_key_the_last_one_counts_for_everybody() -> None:
+    body = b'{"messages":[{"role":"user","content":"a"}],"sessionId":"first","sessionId":"last"}'
+    record = _record(body)
+    assert record.key == b"last"
+    assert record.value.count(b"sessionId") == 1
+
+
+def test_a_value_over_the_limit_after_enriching_is_413() -> None:
+    body = _body()
+    assert _refused(body, limits=Limits(body_bytes=len(body))).status == 413
+
+
+@pytest.mark.parametrize("secret", ["ana.perez@example.com", "+1 202 555 0147"])
+def test_a_refused_value_never_comes_back(secret: str) -> None:
+    for fields in (
+        {"sessionId": [secret]},
+        {"fingerprint": {secret: secret}},
+        {"messages": [{"role": secret, "content": secret}]},
+        {"messages": secret},
+        {"metadata": secret},
+        {"metadata": {"consent": secret}},
+        {secret: float("nan")},
+    ):
+        refusal = _refused(_body(**fields))
+        assert secret not in json.dumps(refusal.body)
+        assert secret not in str(refusal)
