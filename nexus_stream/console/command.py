@@ -1,0 +1,101 @@
+"""``nexus console``: serve the web view of table state until SIGTERM or SIGINT.
+
+From: settings. To: one process with the indexer and the pages. Exit code 0 after a signal, 1 when the indexer cannot
+go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sqlite3
+import sys
+
+import click
+import structlog
+from aiohttp import web
+
+from nexus_stream.console.app import make_app, require_loopback
+from nexus_stream.console.indexer import Indexer
+from nexus_stream.console.read_model import ReadModel
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.observability.logs import configure_logs
+from nexus_stream.settings import Settings, load_settings
+
+__all__ = ["command", "serve"]
+
+_log = structlog.get_logger(__name__)
+
+_STOP_SECONDS = 5.0
+
+
+@click.command(name="console")
+def command() -> None:
+    """Serve the web view of table state."""
+    settings = load_settings("console")
+    configure_logs(settings)
+    # During an outage it logs several errors for each attempt; the indexer says it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    require_loopback(settings.console_host)
+    sys.exit(asyncio.run(serve(settings)))
+
+
+async def serve(settings: Settings) -> int:
+    """Run until a signal; returns the exit code.
+
+    Raises:
+        ConfigurationError: the port is taken, or another console uses the data folder.
+    """
+    require_loopback(settings.console_host)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        stopping.set()
+        # A second signal ends the process at once, as without a handler.
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+
+    try:
+        model = await asyncio.to_thread(ReadModel, settings.data_dir / "console", settings.sessions_changelog_topic)
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            f"NEXUS_DATA_DIR: the console's index cannot be opened ({error}). It is only a cache: "
+            f"deleting {settings.data_dir / 'console'} loses nothing."
+        ) from error
+    # Addresses hold what people search for: no access log.
+    runner = web.AppRunner(
+        make_app(model, settings.sessions_changelog_topic), access_log=None, shutdown_timeout=_STOP_SECONDS
+    )
+    indexer = asyncio.create_task(Indexer(settings, model).run(), name="console-indexer")
+    waiting = asyncio.create_task(stopping.wait())
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.console_host, settings.console_port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"NEXUS_CONSOLE_PORT: {settings.console_host}:{settings.console_port} cannot be used "
+                f"({error.strerror}). Choose another port, or 0 for any free one."
+            ) from error
+        click.echo(f"console listening on {_address(runner)}")
+        await asyncio.wait({indexer, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if indexer.done():
+            _log.error("console_indexer_ended", exc_info=None if indexer.cancelled() else indexer.exception())
+            return 1
+        return 0
+    finally:
+        for task in (indexer, waiting):
+            task.cancel()
+        await asyncio.gather(indexer, waiting, return_exceptions=True)
+        await runner.cleanup()
+        await asyncio.to_thread(model.close)
+
+
+def _address(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

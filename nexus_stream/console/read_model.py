@@ -1,0 +1,238 @@
+"""The console's own copy of the session table: the one writer of the SQLite file.
+
+From: records of the sessions changelog (indexer.py). To: tables ``sessions`` and ``offsets``, in one transaction a
+batch, so that a kill at any point resumes without a gap or a double. queries.py reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+
+import structlog
+
+from nexus_stream.console.session_row import ChangelogRecord, SessionRow
+from nexus_stream.console.store import StoreLock, open_writer, reset_tables
+
+__all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
+
+_log = structlog.get_logger(__name__)
+
+FILE_NAME = "sessions.sqlite3"
+
+# A compacted topic keeps a tombstone for one day (delete.retention.ms): a view that was away for longer may have missed
+# that a session was erased, so it starts over. Half of it leaves room for clocks and slow starts.
+MAX_ABSENCE_SECONDS = 12 * 3600.0
+# "Caught up" is remembered in the file at least this often while nothing arrives; the pages use the one in memory.
+_PROGRESS_WRITE_SECONDS = 60.0
+
+_COLUMNS = tuple(field.name for field in fields(SessionRow))
+_UPSERT = (
+    f"INSERT INTO sessions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (key) "  # noqa: S608 - our own column names
+    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'key')}"
+)
+_DELETE = "DELETE FROM sessions WHERE key = ?"
+_SET_PROGRESS = "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    """How far one partition of the changelog has been read."""
+
+    partition: int
+    next_offset: int
+    end_offset: int
+    caught_up_at_ms: int
+
+    @property
+    def lag(self) -> int:
+        """Records on the broker that the view does not show yet."""
+        return max(0, self.end_offset - self.next_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How current the view is.
+
+    ``problem`` names what keeps the view from the broker, None while it follows; ``caught_up_at_ms`` is the last moment
+    at which nothing was missing in any partition, 0 for never.
+    """
+
+    partitions: tuple[PartitionProgress, ...]
+    problem: str | None
+
+    @property
+    def lag(self) -> int:
+        """Records behind, over all partitions."""
+        return sum(partition.lag for partition in self.partitions)
+
+    @property
+    def caught_up_at_ms(self) -> int:
+        """The oldest of the partitions' own."""
+        return min((partition.caught_up_at_ms for partition in self.partitions), default=0)
+
+
+class ReadModel:
+    """Applies the changelog. Its methods block and may be called from any thread, one after the other."""
+
+    def __init__(self, folder: Path, topic: str) -> None:
+        """Open or make the file under ``folder``.
+
+        Raises:
+            ConfigurationError: another console uses the folder, or it cannot be written.
+        """
+        self._lock = threading.Lock()
+        self._store_lock = StoreLock(folder)
+        self.path = folder / FILE_NAME
+        self._topic = topic
+        self._db = open_writer(self.path)
+        self._problem: str | None = "starting"
+        self._written_at_ms = 0
+        self._progress: dict[int, PartitionProgress] = self._read_progress()
+
+    def close(self) -> None:
+        """Close the file and let another console have the folder."""
+        with self._lock:
+            self._db.close()
+            self._store_lock.release()
+
+    def next_offset(self, partition: int) -> int | None:
+        """Where to go on reading; None for a partition never read."""
+        progress = self._progress.get(partition)
+        return None if progress is None else progress.next_offset
+
+    def freshness(self) -> Freshness:
+        """As last observed; costs nothing."""
+        progress = self._progress
+        return Freshness(tuple(progress[number] for number in sorted(progress)), self._problem)
+
+    def bind(
+        self, cluster_id: str | None, beginning_offsets: Mapping[int, int], end_offsets: Mapping[int, int], now_ms: int
+    ) -> bool:
+        """Compare what is stored with the topic as it is; start over when they are not the same log.
+
+        That is: another cluster or topic, an end below what was read (the embedded broker keeps nothing), a beginning
+        above it (records were deleted unread), a partition gone, or an absence that may have missed a tombstone.
+
+        Returns:
+            Whether the view was emptied.
+        """
+        with self._lock:
+            reason = self._reason_to_start_over(cluster_id, beginning_offsets, end_offsets, now_ms)
+            if reason is not None:
+                _log.info("console_view_reset", reason=reason)
+                reset_tables(self._db)
+                self._progress = {}
+            known = self._progress
+            progress = {
+                number: known.get(number, PartitionProgress(number, beginning_offsets[number], end, 0))
+                for number, end in end_offsets.items()
+            }
+            with self._transaction():
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO meta VALUES (?, ?)",
+                    [("topic", self._topic), ("cluster_id", cluster_id or ""), ("started_at_ms", str(now_ms))],
+                )
+                self._write(progress)
+            self._progress = progress
+        self.observe(end_offsets, now_ms)
+        return reason is not None
+
+    def apply(self, records: Sequence[ChangelogRecord], next_offsets: Mapping[int, int] | None = None) -> None:
+        """Write a batch and its offsets in one transaction. Records already applied are skipped.
+
+        Args:
+            records: In offset order within a partition.
+            next_offsets: Positions past the last record, where compaction left nothing to read up to them.
+        """
+        with self._lock:
+            reached = dict(self._progress)
+            with self._transaction():
+                for record in records:
+                    progress = reached.get(record.partition, PartitionProgress(record.partition, 0, 0, 0))
+                    if record.offset < progress.next_offset:
+                        continue
+                    if record.value is None:
+                        self._db.execute(_DELETE, (record.key,))
+                    else:
+                        self._db.execute(_UPSERT, astuple(SessionRow.from_record(record)))
+                    reached[record.partition] = _advanced(progress, record.offset + 1)
+                for number, position in (next_offsets or {}).items():
+                    if number in reached:
+                        reached[number] = _advanced(reached[number], position)
+                self._write(reached)
+            self._progress = reached
+
+    def observe(self, end_offsets: Mapping[int, int], now_ms: int) -> None:
+        """Take note of where the topic ends now; the view is in touch with the broker."""
+        with self._lock:
+            observed = dict(self._progress)
+            for number in end_offsets.keys() & observed.keys():
+                progress, end = observed[number], end_offsets[number]
+                caught_up_at_ms = now_ms if end <= progress.next_offset else progress.caught_up_at_ms
+                observed[number] = replace(progress, end_offset=end, caught_up_at_ms=caught_up_at_ms)
+            if now_ms - self._written_at_ms >= _PROGRESS_WRITE_SECONDS * 1000:
+                with self._transaction():
+                    self._write(observed)
+                self._written_at_ms = now_ms
+            self._progress = observed
+            self._problem = None
+
+    def lose_touch(self, problem: str) -> None:
+        """The broker cannot be followed for now; what is shown stays as it was."""
+        self._problem = problem
+
+    def _reason_to_start_over(
+        self, cluster_id: str | None, beginnings: Mapping[int, int], ends: Mapping[int, int], now_ms: int
+    ) -> str | None:
+        meta = dict(self._db.execute("SELECT name, value FROM meta").fetchall())
+        if not meta:
+            return None
+        if meta.get("topic") != self._topic:
+            return "another topic"
+        if meta.get("cluster_id") != (cluster_id or ""):
+            return "another cluster"
+        for number, progress in self._progress.items():
+            if number not in ends:
+                return "a partition is gone"
+            if ends[number] < progress.next_offset:
+                return "the topic ends below what was read"
+            if beginnings[number] > progress.next_offset:
+                return "the topic begins above what was read"
+            complete_at_ms = progress.caught_up_at_ms or int(meta.get("started_at_ms", "0"))
+            if complete_at_ms < now_ms - MAX_ABSENCE_SECONDS * 1000:
+                return "away for longer than a tombstone is kept"
+        return None
+
+    def _read_progress(self) -> dict[int, PartitionProgress]:
+        rows = self._db.execute(
+            "SELECT partition, next_offset, end_offset, caught_up_at_ms FROM offsets WHERE topic = ?", (self._topic,)
+        )
+        return {row[0]: PartitionProgress(*row) for row in rows}
+
+    def _write(self, progress: Mapping[int, PartitionProgress]) -> None:
+        self._db.executemany(
+            _SET_PROGRESS,
+            [(self._topic, p.partition, p.next_offset, p.end_offset, p.caught_up_at_ms) for p in progress.values()],
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # A full disk has rolled back by itself already.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def _advanced(progress: PartitionProgress, next_offset: int) -> PartitionProgress:
+    if next_offset <= progress.next_offset:
+        return progress
+    return replace(progress, next_offset=next_offset, end_offset=max(progress.end_offset, next_offset))

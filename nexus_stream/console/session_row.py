@@ -1,0 +1,140 @@
+"""One changelog record of the session table as one row of the console's index.
+
+From: a record of ``<app>-sessions-changelog`` (key = session key, value = session state JSON). To: table ``sessions``
+of the index (store.py). Reads leniently on purpose: a state of a newer version, or a value that is no JSON at all, is
+shown with what can be read of it instead of stopping the view.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nexus_stream.contracts.session_key import parse_session_key
+
+__all__ = ["UNREADABLE", "ChangelogRecord", "SessionRow", "fold", "state_of"]
+
+# The status of a row whose value is no JSON object or names no status.
+UNREADABLE = "unreadable"
+
+_SQLITE_INTEGER_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogRecord:
+    """One record as read from the broker. ``value`` None is a tombstone; ``timestamp_ms`` is the broker's."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """What the list shows, searches and filters by, and the state itself as the bytes on the changelog."""
+
+    key: bytes
+    tenant_id: str
+    session_id: str
+    status: str
+    nombre: str | None
+    email: str | None
+    telefono: str | None
+    fingerprint: str | None
+    momento: str | None
+    arquetipo: str | None
+    objeciones: str
+    nivel_interes: float | None
+    extractor: str | None
+    turns: int
+    first_seen_ms: int
+    last_seen_ms: int
+    partition: int
+    offset: int
+    recorded_at_ms: int
+    state: bytes
+    search_text: str
+
+    @classmethod
+    def from_record(cls, record: ChangelogRecord) -> SessionRow:
+        """Read a record that is no tombstone."""
+        value = record.value or b""
+        state = state_of(value)
+        prospect = _mapping(state.get("prospect"))
+        tenant_id, session_id = _names(record.key)
+        fingerprints = [text for text in _list(state.get("fingerprints")) if isinstance(text, str)]
+        nombre, email, telefono = (_text(prospect.get(name)) for name in ("nombre", "email", "telefono"))
+        return cls(
+            key=record.key,
+            tenant_id=tenant_id,
+            session_id=session_id,
+            status=_text(state.get("status")) or UNREADABLE,
+            nombre=nombre,
+            email=email,
+            telefono=telefono,
+            fingerprint=fingerprints[-1] if fingerprints else None,
+            momento=_text(prospect.get("momento_optimo")),
+            arquetipo=_text(prospect.get("arquetipo")),
+            objeciones=",".join(text for text in _list(prospect.get("objeciones")) if isinstance(text, str)),
+            nivel_interes=_number(prospect.get("nivel_interes")),
+            extractor=_text(_mapping(state.get("extraction")).get("extractor")),
+            turns=_integer(state.get("turns")),
+            first_seen_ms=_integer(state.get("first_seen_ms")) or record.timestamp_ms,
+            last_seen_ms=_integer(state.get("last_seen_ms")) or record.timestamp_ms,
+            partition=record.partition,
+            offset=record.offset,
+            recorded_at_ms=record.timestamp_ms,
+            state=value,
+            search_text="\n".join(
+                fold(text) for text in (tenant_id, session_id, nombre, email, telefono, *fingerprints) if text
+            ),
+        )
+
+
+def state_of(value: bytes) -> Mapping[str, Any]:
+    """The state as a mapping; empty when the bytes are no JSON object."""
+    try:
+        return _mapping(orjson.loads(value))
+    except orjson.JSONDecodeError:
+        return {}
+
+
+def fold(text: str) -> str:
+    """The form in which text is searched: no case, no accents."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(char for char in decomposed if not unicodedata.combining(char)).casefold().replace("\x00", "")
+
+
+def _names(key: bytes) -> tuple[str, str]:
+    try:
+        return parse_session_key(key)
+    except UnicodeDecodeError:
+        return "", key.decode("utf-8", "backslashreplace")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(0, min(value, _SQLITE_INTEGER_MAX))
+    return 0

@@ -1,0 +1,179 @@
+"""The SQLite file behind the console: its tables, and how it is opened.
+
+It is a cache of the changelog and nothing else: a file of another schema version, or a damaged one, is removed and
+built again from the topic. Personal data is in it, so only its owner may read it and deleted content is overwritten.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["StoreLock", "open_reader", "open_writer", "reset_tables"]
+
+# Raise whenever a table, index or trigger below changes, or the way a row is made from a record.
+SCHEMA_VERSION = 1
+
+_BUSY_TIMEOUT_SECONDS = 10.0
+_MMAP_BYTES = 64 * 1024 * 1024
+# FTS5 can overwrite deleted words since 3.42; before that they stay in the file until segments merge.
+_FTS_SECURE_DELETE_SINCE = (3, 42, 0)
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE offsets (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL,
+    end_offset INTEGER NOT NULL,
+    caught_up_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    tenant_id TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    nombre TEXT,
+    email TEXT,
+    telefono TEXT,
+    fingerprint TEXT,
+    momento TEXT,
+    arquetipo TEXT,
+    objeciones TEXT NOT NULL,
+    nivel_interes REAL,
+    extractor TEXT,
+    turns INTEGER NOT NULL,
+    first_seen_ms INTEGER NOT NULL,
+    last_seen_ms INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    recorded_at_ms INTEGER NOT NULL,
+    state BLOB NOT NULL,
+    search_text TEXT NOT NULL
+);
+CREATE INDEX sessions_by_time ON sessions (last_seen_ms DESC, key);
+CREATE INDEX sessions_by_status ON sessions (status, last_seen_ms DESC, key);
+CREATE INDEX sessions_by_momento ON sessions (momento, last_seen_ms DESC, key);
+
+CREATE VIRTUAL TABLE sessions_fts USING fts5 (
+    search_text, content='sessions', content_rowid='id', tokenize='trigram case_sensitive 1'
+);
+CREATE TRIGGER fts_insert AFTER INSERT ON sessions BEGIN
+    INSERT INTO sessions_fts (rowid, search_text) VALUES (new.id, new.search_text);
+END;
+CREATE TRIGGER fts_delete AFTER DELETE ON sessions BEGIN
+    INSERT INTO sessions_fts (sessions_fts, rowid, search_text) VALUES ('delete', old.id, old.search_text);
+END;
+CREATE TRIGGER fts_update AFTER UPDATE OF search_text ON sessions WHEN old.search_text IS NOT new.search_text BEGIN
+    INSERT INTO sessions_fts (sessions_fts, rowid, search_text) VALUES ('delete', old.id, old.search_text);
+    INSERT INTO sessions_fts (rowid, search_text) VALUES (new.id, new.search_text);
+END;
+
+CREATE TABLE status_counts (status TEXT PRIMARY KEY, sessions INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER count_insert AFTER INSERT ON sessions BEGIN
+    INSERT INTO status_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
+END;
+CREATE TRIGGER count_delete AFTER DELETE ON sessions BEGIN
+    UPDATE status_counts SET sessions = sessions - 1 WHERE status = old.status;
+END;
+CREATE TRIGGER count_update AFTER UPDATE OF status ON sessions WHEN old.status IS NOT new.status BEGIN
+    UPDATE status_counts SET sessions = sessions - 1 WHERE status = old.status;
+    INSERT INTO status_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
+END;
+"""
+
+_FTS_SECURE_DELETE = "INSERT INTO sessions_fts (sessions_fts, rank) VALUES ('secure-delete', 1);"
+
+_DROP = """
+DROP TABLE IF EXISTS sessions_fts;
+DROP TABLE IF EXISTS sessions;
+DROP TABLE IF EXISTS status_counts;
+DROP TABLE IF EXISTS offsets;
+DROP TABLE IF EXISTS meta;
+"""
+
+
+class StoreLock:
+    """Holds the folder for one console; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            ConfigurationError: another console has the folder, or it cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file: IO[str] = (folder / "lock").open("a")
+        except OSError as error:
+            raise ConfigurationError(f"NEXUS_DATA_DIR: {folder} cannot be written ({error.strerror}).") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise ConfigurationError(
+                f"NEXUS_DATA_DIR: another console uses {folder}. Stop it, or give this one a folder of its own."
+            ) from error
+
+    def release(self) -> None:
+        """Let another console have the folder."""
+        self._file.close()
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open the file for the one writer, making or remaking it when it is missing, damaged or of another version."""
+    try:
+        connection = _connect(path)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        # Touches every page of the schema, so that a damaged header shows here and not in a page request.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if version == SCHEMA_VERSION:
+            return connection
+        connection.close()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    connection = _connect(path)
+    reset_tables(connection)
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the file for reading; usable from any thread, one at a time."""
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS, check_same_thread=False, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
+    return connection
+
+
+def reset_tables(connection: sqlite3.Connection) -> None:
+    """Empty the file, or make its tables; in one transaction, so that a reader sees all of before or all of after.
+
+    Dropping is faster than deleting every row.
+    """
+    secure = _FTS_SECURE_DELETE if sqlite3.sqlite_version_info >= _FTS_SECURE_DELETE_SINCE else ""
+    connection.executescript(f"BEGIN; {_DROP} {_TABLES} {secure} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Made before SQLite opens it: SQLite gives its side files the same mode as the file.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS, check_same_thread=False, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    # A power cut may lose the newest batches; rows and offsets go together, so they are read again.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection

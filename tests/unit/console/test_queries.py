@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus_stream.console import queries
+from nexus_stream.console.queries import Cursor, SessionFilter, SessionQueries
+from nexus_stream.console.read_model import ReadModel
+from nexus_stream.console.session_row import ChangelogRecord
+
+TOPIC = "nexus-enricher-sessions-changelog"
+MakeRecord = Callable[..., ChangelogRecord]
+
+
+def session_ids(model: ReadModel, text: str = "", **values: str) -> list[str]:
+    page = SessionQueries(model.path).page(SessionFilter(text, **values), None, 100)
+    assert page.next_cursor is None
+    return [row["session_id"] for row in page.rows]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sessions=st.dictionaries(
+        st.binary(min_size=1, max_size=6),
+        st.tuples(st.integers(0, 3), st.sampled_from(["enriched", "dead"]), st.sampled_from(["caliente", "frio"])),
+        max_size=30,
+    ),
+    limit=st.integers(1, 8),
+    status=st.sampled_from([None, "enriched", "dead"]),
+    momento=st.sampled_from([None, "caliente"]),
+)
+def test_pages_are_complete_ordered_and_without_duplicates(
+    tmp_path_factory: pytest.TempPathFactory,
+    sessions: dict[bytes, tuple[int, str, str]],
+    limit: int,
+    status: str | None,
+    momento: str | None,
+) -> None:
+    model = ReadModel(tmp_path_factory.mktemp("model"), TOPIC)
+    records = [
+        ChangelogRecord(
+            0,
+            offset,
+            seen_ms + 1,
+            key,
+            json.dumps({"status": of, "prospect": {"momento_optimo": moment}, "last_seen_ms": seen_ms + 1}).encode(),
+        )
+        for offset, (key, (seen_ms, of, moment)) in enumerate(sessions.items())
+    ]
+    model.apply(records)
+    reader, after, listed = SessionQueries(model.path), None, []
+    while True:
+        page = reader.page(SessionFilter("", status, momento), after, limit)
+        assert len(page.rows) <= limit
+        listed += [(-row["last_seen_ms"], row["key"]) for row in page.rows]
+        if page.next_cursor is None:
+            break
+        after = Cursor.parse(str(page.next_cursor))
+    model.close()
+    expected = sorted(
+        (-(seen_ms + 1), key)
+        for key, (seen_ms, of, moment) in sessions.items()
+        if status in {None, of} and momento in {None, moment}
+    )
+    assert listed == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Carlos",
+        "carlos núñez",
+        "NUNEZ carlos",
+        "arlo",
+        "CARLOS@example.com",
+        "573005550102",
+        "300 555-0102",
+        "(300) 555 01 02",
+        "fp-abc",
+        "sess",
+        "ca",  # shorter than the index's three letters
+        "ca núñez",
+        "e",
+    ],
+)
+def test_search_finds_by_any_field_and_part(model: ReadModel, make_record: MakeRecord, text: str) -> None:
+    model.apply(
+        [
+            make_record(
+                "sess-1",
+                0,
+                nombre="Carlos Núñez",
+                email="carlos@example.com",
+                telefono="+573005550102",
+                fingerprints=("fp-abc", "fp-def"),
+            ),
+            make_record("zzz", 1, nombre="Lu"),
+        ]
+    )
+    assert session_ids(model, text) == ["sess-1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["%", "_", '"', "'", "carlos OR lu", "NEAR(carlos)", "car*", "-lu", "a:b", "\x00", "12345 67"]
+)
+def test_search_takes_signs_literally(model: ReadModel, make_record: MakeRecord, text: str) -> None:
+    model.apply([make_record("one", 0, nombre="Carlos"), make_record("two", 1, nombre="Lu")])
+    expected = ["two", "one"] if text == "\x00" else []
+    assert session_ids(model, text) == expected
+
+
+def test_search_finds_the_sign_itself(model: ReadModel, make_record: MakeRecord) -> None:
+    model.apply([make_record('a%_"b', 0), make_record("ab", 1)])
+    for text in ("%", "_", '"', '%_"'):
+        assert session_ids(model, text) == ['a%_"b'], text
+
+
+def test_a_term_with_many_matches_lists_the_same_as_the_index(
+    model: ReadModel, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.apply(
+        [make_record(f"s-{number}", number, nombre=("Carla" if number % 2 else "Berta")) for number in range(40)]
+    )
+    by_index = session_ids(model, "carla")
+    monkeypatch.setattr(queries, "_SORTED_MATCHES_MAX", 3)
+    assert session_ids(model, "carla") == by_index
+    assert len(by_index) == 20
+
+
+def test_search_joins_filters_and_pages(model: ReadModel, make_record: MakeRecord) -> None:
+    model.apply(
+        [
+            make_record(f"s-{number}", number, nombre="Carla", status=("dead" if number % 3 else "enriched"))
+            for number in range(30)
+        ]
+    )
+    reader = SessionQueries(model.path)
+    first = reader.page(SessionFilter("carla", "dead"), None, 15)
+    assert first.next_cursor is not None
+    second = reader.page(SessionFilter("carla", "dead"), first.next_cursor, 15)
+    assert second.next_cursor is None
+    listed = [row["session_id"] for row in (*first.rows, *second.rows)]
+    assert listed == [f"s-{number}" for number in reversed(range(30)) if number % 3]
+
+
+def test_filter_finds_a_status_from_a_newer_version(model: ReadModel) -> None:
+    model.apply([ChangelogRecord(0, 0, 1, b"k", b'{"status": "archived"}')])
+    assert session_ids(model, status="archived") == ["k"]
+    assert SessionQueries(model.path).counts() == {"archived": 1}
+
+
+@pytest.mark.parametrize("text", ["", ".", "1", "1.%", "x.YQ", "-1.YQ", "1.Y", "٣.YQ", "9" * 30 + ".YQ", "1.é"])
+def test_cursor_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no cursor"):
+        Cursor.parse(text)
+
+
+@given(st.integers(0, 10**17), st.binary(max_size=40))
+def test_cursor_survives_its_link(milliseconds: int, key: bytes) -> None:
+    cursor = Cursor(milliseconds, key)
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+def test_session_by_key(model: ReadModel, make_record: MakeRecord, tmp_path: Path) -> None:
+    record = make_record("a:b", 4, tenant_id="acme")
+    model.apply([record])
+    reader = SessionQueries(model.path)
+    row = reader.session(record.key)
+    assert row is not None
+    assert row["session_id"] == "a:b"
+    assert reader.session(b"a:b") is None
