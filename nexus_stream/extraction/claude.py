@@ -1,0 +1,239 @@
+"""Extract what a user says of themselves with Claude.
+
+From: the turns of one conversation. To: `Findings`, every value with its span in a user's turn. One request a
+conversation (two when the first answer does not fit the schema); it never waits and tries again by itself: what can be
+tried again is raised as a `RetryableError`, and the one retry loop is the enricher's. No text of a conversation is
+logged or put into an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import anthropic
+from anthropic.types import TextBlockParam
+
+from nexus_stream.errors import (
+    ConfigurationError,
+    ModelAnswerError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    PermanentError,
+    Reason,
+)
+from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.claude_errors import Rejected, failure_from
+from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
+from nexus_stream.extraction.claude_reply import Meter, Reply, read_reply
+from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.prices import PRICES, PRICES_AS_OF, Price, price_of
+from nexus_stream.settings import Settings
+
+__all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
+
+logger = logging.getLogger(__name__)
+
+EXTRACTOR_NAME: Final = "claude"
+# Named here because the SDK would otherwise read ANTHROPIC_BASE_URL by itself, past the settings.
+_API_URL: Final = "https://api.anthropic.com"
+
+# At DEBUG the SDK and its transports write whole requests, that is whole conversations.
+_HTTP_LOGGERS: Final[Mapping[str, int]] = {
+    "anthropic": logging.INFO,
+    "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "aiohttp": logging.INFO,
+}
+
+# The question, and once more with what was wrong with the answer.
+_MAX_ASKS: Final = 2
+
+# Asked to learn whether a rejected request was rejected for the conversation in it.
+_HARMLESS: Final = (Turn("user", "Hola"),)
+
+
+def quiet_http_loggers() -> None:
+    """Raise the loggers that could write a conversation to a level at which they do not; a higher level is left."""
+    for name, level in _HTTP_LOGGERS.items():
+        for each in (name, *(child for child in logging.root.manager.loggerDict if child.startswith(f"{name}."))):
+            named = logging.getLogger(each)
+            if named.level == logging.NOTSET and each != name:
+                continue  # inherits
+            if named.level < level:
+                named.setLevel(level)
+
+
+class ClaudeExtractor:
+    """An `Extractor` that asks Claude. One for a process: its limit on concurrent calls is its own.
+
+    Args:
+        settings: ``anthropic_api_key``, ``anthropic_base_url`` and all of ``claude_*``.
+        prices: Instead of the dated table; a model that is not in it costs 0, which is logged once.
+
+    Raises:
+        ConfigurationError: there is no key, or key or address cannot be one.
+    """
+
+    def __init__(self, settings: Settings, *, prices: Mapping[str, Price] = PRICES) -> None:
+        api_key = _api_key(settings)
+        base_url = settings.anthropic_base_url or _API_URL
+        if not base_url.startswith(("https://", "http://")):
+            raise ConfigurationError("ANTHROPIC_BASE_URL: must start with https:// (or http:// for a stand-in).")
+        quiet_http_loggers()
+        self._settings = settings
+        self._prompt = load_prompt()
+        self._price = price_of(settings.claude_model, prices)
+        if self._price is None:
+            logger.warning(
+                "no list price is known for this model: its cost counts as 0",
+                extra={
+                    "event": "model_price_unknown",
+                    "model": settings.claude_model,
+                    "prices_as_of": PRICES_AS_OF.isoformat(),
+                },
+            )
+        self._slots = asyncio.Semaphore(settings.claude_concurrency)
+        self._client = anthropic.AsyncAnthropic(
+            api_key=api_key,
+            base_url=base_url,
+            timeout=settings.claude_timeout_seconds,
+            max_retries=0,
+            http_client=anthropic.DefaultAioHttpClient(),
+            # The SDK's own spans can be switched by environment variables to carry the conversation.
+            open_telemetry=False,
+        )
+
+    @property
+    def name(self) -> str:
+        """``claude``."""
+        return EXTRACTOR_NAME
+
+    @property
+    def model(self) -> str | None:
+        """The configured model."""
+        return self._settings.claude_model
+
+    @property
+    def prompt_version(self) -> str | None:
+        """The prompt's name and a hash of prompt and schema."""
+        return self._prompt.version
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def extract(self, turns: Sequence[Turn]) -> Findings:
+        """Read one conversation, oldest turn first.
+
+        Raises:
+            ModelUnavailableError: limited, overloaded, slow, unreachable or broken off; try again later.
+            ModelRefusedError: Claude declined the conversation, or its answer was cut off by ``claude_max_tokens``.
+            ModelAnswerError: the answer did not fit the schema, twice.
+            ConfigurationError: key, model, address, billing or the request itself; no conversation is at fault.
+        """
+        if not any(turn.role == "user" and turn.content.strip() for turn in turns):
+            return Findings()  # only a user's own words count, so there is nothing to pay for
+        # Again for each: logging may have been configured since.
+        quiet_http_loggers()
+        meter = Meter(self._price)
+        conversation = turns_as_json(turns)
+        problems: str | None = None
+        async with self._slots:
+            for _ in range(_MAX_ASKS):
+                text = await self._answer_text(conversation, meter, problems)
+                try:
+                    answer = parse_answer(text)
+                except AnswerInvalidError as error:
+                    problems = error.problems
+                    logger.warning("Claude's answer does not fit the schema", extra={"event": "model_answer_invalid"})
+                else:
+                    return findings_from(answer, turns, meter.usage)
+        raise ModelAnswerError(
+            f"Claude's answer does not fit the schema, also after asking again: {problems}",
+            reason=Reason.MODEL_ANSWER_INVALID,
+        )
+
+    async def _answer_text(self, conversation: str, meter: Meter, problems: str | None = None) -> str:
+        content: str | list[TextBlockParam] = conversation
+        if problems is not None:
+            # A fresh question in one user message: an answer cannot be continued or corrected in its own turn.
+            content = [{"type": "text", "text": conversation}, {"type": "text", "text": _ask_again(problems)}]
+        reply = await self._ask(content, meter)
+        if isinstance(reply, Rejected):
+            raise await self._explain(reply)
+        if reply.stop_reason == "refusal":
+            raise ModelRefusedError("Claude declined to read this conversation", reason=Reason.MODEL_REFUSED)
+        if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
+            raise ModelRefusedError(
+                f"Claude stopped before its answer was complete ({reply.stop_reason}, NEXUS_CLAUDE_MAX_TOKENS)",
+                reason=Reason.MODEL_TRUNCATED,
+            )
+        return reply.text
+
+    async def _ask(self, content: str | list[TextBlockParam], meter: Meter) -> Reply | Rejected:
+        failure: ModelUnavailableError | ConfigurationError | Rejected
+        settings = self._settings
+        started = time.monotonic()
+        try:
+            # The SDK's timeout is per read: a body that trickles in would never meet it.
+            async with asyncio.timeout(settings.claude_timeout_seconds):
+                response = await self._client.messages.with_raw_response.create(
+                    model=settings.claude_model,
+                    max_tokens=settings.claude_max_tokens,
+                    system=[{"type": "text", "text": self._prompt.system, "cache_control": {"type": "ephemeral"}}],
+                    messages=[{"role": "user", "content": content}],
+                    output_config={
+                        "effort": "low",
+                        "format": {"type": "json_schema", "schema": self._prompt.schema},
+                    },
+                )
+            reply = read_reply(response.http_response.content)
+        except TimeoutError:
+            failure = ModelUnavailableError("Claude did not answer in time (NEXUS_CLAUDE_TIMEOUT_SECONDS)")
+        except anthropic.AnthropicError as error:
+            failure = failure_from(error, retry_after_max_seconds=settings.claude_retry_after_max_seconds)
+        else:
+            if reply is not None:
+                meter.add(reply.tokens, time.monotonic() - started)
+                return reply
+            failure = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
+        # Here and not inside the except clauses, so that the SDK's error, which holds the request, is let go.
+        if isinstance(failure, Rejected):
+            return failure
+        raise failure
+
+    async def _explain(self, rejected: Rejected) -> PermanentError | ConfigurationError:
+        """Find out whose fault a rejected request is: a harmless one that is rejected too was not the user's."""
+        harmless = await self._ask(turns_as_json(_HARMLESS), Meter(None))
+        if isinstance(harmless, Rejected):
+            return ConfigurationError(
+                f"Claude: HTTP {harmless.status} for any conversation (request {harmless.request_id}): "
+                f"{harmless.detail} Check the account's spend limits and credit, NEXUS_CLAUDE_MODEL and "
+                "NEXUS_CLAUDE_MAX_TOKENS."
+            )
+        return ModelRefusedError(
+            f"Claude does not accept this conversation: HTTP {rejected.status} (request {rejected.request_id})",
+            reason=Reason.MODEL_REFUSED,
+        )
+
+
+def _api_key(settings: Settings) -> str:
+    if settings.anthropic_api_key is None:
+        raise ConfigurationError("ANTHROPIC_API_KEY: needed to extract with Claude. Set it, or use offline rules.")
+    key = settings.anthropic_api_key.get_secret_value().strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("ANTHROPIC_API_KEY: holds characters that no key has. Copy it again.")
+    return key
+
+
+def _ask_again(problems: str) -> str:
+    return (
+        "An earlier answer to the array above was not accepted by the program that reads it. What was wrong: "
+        f"{problems}. Answer again, with one JSON object that follows the schema exactly."
+    )

@@ -1,0 +1,126 @@
+"""What a failed call to Claude means: wait, stop, or look at the record.
+
+From: the exceptions of the ``anthropic`` SDK. To: errors.py's three branches. Their own errors are not kept as
+``__cause__``: they hold the request, and with it the whole conversation, where any reporter of tracebacks finds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import anthropic
+
+from nexus_stream.errors import ConfigurationError, ModelUnavailableError
+
+__all__ = ["Rejected", "failure_from", "retry_after_from"]
+
+# 409: a conflict of concurrent requests. 499: the API saw the connection close.
+_WAIT: Final = frozenset({408, 409, 429, 499})
+# The request was read and not accepted: the conversation's fault, or the fault of what every request has in common.
+_REJECTED: Final = frozenset({400, 413, 422})
+# A 429 that lasts until somebody raises a limit or the month ends: coming back in seconds is of no use.
+_SPEND_LIMIT_CODES: Final = frozenset(
+    {"contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached"}
+)
+_FIXES: Final[Mapping[int, str]] = {
+    401: "the key was refused. Set ANTHROPIC_API_KEY to a valid one.",
+    402: "there is a billing problem. Check the payment details of the account.",
+    403: "the key may not use this model. Check the key's workspace and NEXUS_CLAUDE_MODEL.",
+    404: "there is no such model or address. Check NEXUS_CLAUDE_MODEL and ANTHROPIC_BASE_URL.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """HTTP 400, 413 or 422: the status alone does not say whether the conversation is at fault.
+
+    A spend limit that the account's owner set is a 400 of the same type, and wordings change, so the text is not
+    interpreted: the caller asks again with a harmless conversation.
+
+    Attributes:
+        detail: The API's own words. They may repeat what was sent: show them only if that was no user's.
+    """
+
+    status: int
+    request_id: str
+    detail: str
+
+
+def failure_from(
+    error: anthropic.AnthropicError, *, retry_after_max_seconds: float, now: datetime | None = None
+) -> ModelUnavailableError | ConfigurationError | Rejected:
+    """Classify what the SDK raised.
+
+    Args:
+        error: Anything of the SDK's own hierarchy.
+        retry_after_max_seconds: The longest wait that is believed.
+        now: The time a ``retry-after`` date is measured from.
+    """
+    if isinstance(error, anthropic.APIStatusError):
+        return _failure_from_status(error, retry_after_max_seconds, now or datetime.now(UTC))
+    if isinstance(error, anthropic.APITimeoutError):
+        return ModelUnavailableError("Claude did not answer in time")
+    if isinstance(error, (anthropic.APIError, anthropic.RetryableError)):
+        # Connections refused, cut or broken off, and bodies that end early.
+        return ModelUnavailableError(f"Claude could not be reached or broke off: {_root_name(error)}")
+    # No request was made: credentials, a missing dependency, a wrong use of the SDK.
+    return ConfigurationError(f"Claude: the SDK refused the call ({type(error).__name__}). Check ANTHROPIC_API_KEY.")
+
+
+def retry_after_from(headers: Mapping[str, str], *, max_seconds: float, now: datetime) -> float | None:
+    """The wait ``retry-after-ms`` or ``retry-after`` (seconds or a date, RFC 9110) asks for, capped; None if none."""
+    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        seconds = _seconds(text, divisor, now)
+        if seconds is not None:
+            return min(max(0.0, seconds), max_seconds)
+    return None
+
+
+def _seconds(text: str, divisor: float, now: datetime) -> float | None:
+    try:
+        number = float(text) / divisor
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return (moment - now).total_seconds()
+    return number if math.isfinite(number) else None
+
+
+def _failure_from_status(
+    error: anthropic.APIStatusError, retry_after_max_seconds: float, now: datetime
+) -> ModelUnavailableError | ConfigurationError | Rejected:
+    status = error.status_code
+    request_id = str(error.request_id or "none")
+    if error.error_code in _SPEND_LIMIT_CODES:
+        return ConfigurationError(
+            f"Claude: HTTP {status}, the account's spend limit is reached (request {request_id}). "
+            "Raise it in the Claude Console, or set NEXUS_EXTRACTOR=offline."
+        )
+    if status in _WAIT or status >= 500:
+        retry_after = retry_after_from(error.response.headers, max_seconds=retry_after_max_seconds, now=now)
+        return ModelUnavailableError(
+            f"Claude answered HTTP {status} (request {request_id})", retry_after_seconds=retry_after
+        )
+    if status in _REJECTED:
+        return Rejected(status=status, request_id=request_id, detail=str(error.api_message or "")[:500])
+    fix = _FIXES.get(status, "this is no answer of the API. Check ANTHROPIC_BASE_URL.")
+    return ConfigurationError(f"Claude: HTTP {status} (request {request_id}), {fix}")
+
+
+def _root_name(error: BaseException) -> str:
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    return type(root).__name__

@@ -1,0 +1,84 @@
+"""What a call costs at list price.
+
+From: the token counts of an answer. To: ``cost_usd`` in every enriched record. The table is dated and names its source;
+an account's real price may differ (batches, contracts), so the figure is an upper estimate and no bill.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+__all__ = ["PRICES", "PRICES_AS_OF", "PRICES_SOURCE", "Price", "TokenCounts", "cost_usd", "price_of"]
+
+PRICES_AS_OF: Final = date(2026, 11, 24)
+PRICES_SOURCE: Final = "vendor price list"
+
+_PER_MILLION = 1_000_000
+
+# A dated release costs what its family costs: claude-haiku-5-5-20261007.
+_RELEASE_DATE = re.compile(r"-\d{8}$")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Tokens of one answer, as the API counts them: the three kinds of input do not overlap."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per million tokens.
+
+    Attributes:
+        cache_write: For the five-minute cache: the vendor's rule is 1.25 times the input price.
+        long_prompt_tokens: From this many input tokens of all kinds on, every price is multiplied.
+        long_prompt_factor: The multiplier.
+    """
+
+    input: float
+    output: float
+    cache_read: float
+    cache_write: float
+    long_prompt_tokens: int | None = None
+    long_prompt_factor: float = 1.0
+
+
+PRICES: Final[Mapping[str, Price]] = {
+    "claude-haiku-5-5": Price(
+        input=0.10,
+        output=0.50,
+        cache_read=0.01,
+        cache_write=0.125,
+        # A prompt over 100,000 tokens is billed at five times as much, all of it.
+        long_prompt_tokens=100_001,
+        long_prompt_factor=5.0,
+    ),
+}
+
+
+def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
+    """The model's price; None for a model the table does not know."""
+    return prices.get(model) or prices.get(_RELEASE_DATE.sub("", model))
+
+
+def cost_usd(price: Price | None, tokens: TokenCounts) -> float:
+    """USD at list price; 0 without a price."""
+    if price is None:
+        return 0.0
+    prompt_tokens = tokens.input_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens
+    is_long = price.long_prompt_tokens is not None and prompt_tokens >= price.long_prompt_tokens
+    cost = (
+        tokens.input_tokens * price.input
+        + tokens.output_tokens * price.output
+        + tokens.cache_read_tokens * price.cache_read
+        + tokens.cache_write_tokens * price.cache_write
+    )
+    return cost * (price.long_prompt_factor if is_long else 1.0) / _PER_MILLION

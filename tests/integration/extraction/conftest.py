@@ -1,0 +1,148 @@
+"""What answers instead of Claude: llmock (not ours) wherever it can, a small stand-in of ours for the rest."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.settings import load_settings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class StandIn:
+    """OUR stand-in for the Messages API: it plays what llmock cannot, and proves nothing about the real one.
+
+    Each request takes the next scripted handler; the last one stays. Requests are kept as they came.
+    """
+
+    url: str = ""
+    handlers: list[Handler] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def script(self, *handlers: Handler) -> None:
+        """What the next requests get."""
+        self.handlers = list(handlers)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One POST."""
+        self.requests.append(await request.json())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            handler = self.handlers.pop(0) if len(self.handlers) > 1 else self.handlers[0]
+            return await handler(request)
+        finally:
+            self.in_flight -= 1
+
+    @staticmethod
+    def message(text: str = "", *, delay_seconds: float = 0.0, **changes: Any) -> Handler:
+        """A response of the Messages API with one text block, or with ``changes``."""
+        usage = {"input_tokens": 300, "output_tokens": 150}
+        body = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-haiku-5-5",
+            "content": [{"type": "text", "text": text}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": usage,
+            **changes,
+        }
+
+        async def answer(_: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(delay_seconds)
+            return web.json_response(body)
+
+        return answer
+
+    @staticmethod
+    def raw(body: bytes, *, status: int = 200, content_type: str = "application/json", **headers: str) -> Handler:
+        """Any bytes."""
+
+        async def answer(_: web.Request) -> web.StreamResponse:
+            return web.Response(body=body, status=status, content_type=content_type, headers=headers)
+
+        return answer
+
+    @staticmethod
+    def error(status: int, kind: str, message: str = "no", code: str | None = None, **headers: str) -> Handler:
+        """An error of the Messages API."""
+        details = {"error_code": code} if code else None
+        error = {"type": kind, "message": message, **({"details": details} if details else {})}
+        return StandIn.raw(json.dumps({"type": "error", "error": error}).encode(), status=status, **headers)
+
+    @staticmethod
+    async def cut(request: web.Request) -> web.StreamResponse:
+        """The connection ends before any answer."""
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    @staticmethod
+    async def truncated(request: web.Request) -> web.StreamResponse:
+        """The body ends before its length."""
+        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "5000"})
+        await response.prepare(request)
+        await response.write(b'{"id": "msg_1", "type": "message", "content": [{"type": "te')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    @staticmethod
+    async def trickling(request: web.Request) -> web.StreamResponse:
+        """A byte now and then, for ever: no single read is slow."""
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def stand_in() -> AsyncIterator[StandIn]:
+    """Our stand-in, listening on a free loopback port."""
+    server = StandIn()
+    app = web.Application()
+    app.router.add_post("/v1/messages", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+def refusing_url() -> Iterator[str]:
+    """An address that refuses connections: the port is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+async def claude() -> AsyncIterator[Callable[..., ClaudeExtractor]]:
+    """Makes extractors, with the real SDK inside, and closes them."""
+    made: list[ClaudeExtractor] = []
+
+    def make(base_url: str, **overrides: Any) -> ClaudeExtractor:
+        environ = {"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": base_url}
+        extractor = ClaudeExtractor(load_settings(environ=environ, **overrides))
+        made.append(extractor)
+        return extractor
+
+    yield make
+    for extractor in made:
+        await extractor.close()

@@ -1,0 +1,165 @@
+"""What Claude wrote becomes findings; what it cannot prove is dropped."""
+
+import json
+
+import pytest
+
+from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
+from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.extractor import Turn, Usage
+
+TURNS = (
+    Turn("assistant", "Hola, soy Bruno Paz. ¿Con quién hablo?"),
+    Turn("user", "con irma del valle, vendo arepas en mi propio local"),
+    Turn("user", "mi cel es 301 555 0170. quiero saber mas pero se ve costoso y suena a pirámide"),
+)
+
+EMPTY = {
+    "nombre": None,
+    "email": None,
+    "telefono": None,
+    "ocupacion": None,
+    "arquetipo": None,
+    "objeciones": [],
+    "evidencias": [],
+}
+
+
+def answer(*evidence, **fields):
+    entries = [{"senal": name, "turno": turn, "cita": quote} for name, turn, quote in evidence]
+    return json.dumps({**EMPTY, **fields, "evidencias": entries})
+
+
+def findings(*evidence, **fields):
+    return findings_from(parse_answer(answer(*evidence, **fields)), TURNS, Usage(input_tokens=7))
+
+
+def quotes(found):
+    return [(s.name.value, TURNS[s.turn].content[s.start : s.end]) for s in found.signals]
+
+
+def test_values_come_with_the_spans_that_prove_them():
+    found = findings(
+        ("nombre", 1, "Irma del Valle"),
+        ("telefono", 2, "301 555 0170"),
+        ("ocupacion", 1, "vendo arepas"),
+        ("arquetipo", 1, "mi propio local"),
+        ("objecion_price", 2, "se ve costoso"),
+        ("objecion_mlm", 2, "suena a pirámide"),
+        ("intencion", 2, "quiero saber mas"),
+        nombre="Irma del Valle",
+        telefono="3015550170",
+        ocupacion="vendo arepas",
+        arquetipo="emprendedor_dueno_negocio",
+        objeciones=["price", "mlm"],
+    )
+    assert (found.nombre, found.telefono, found.ocupacion) == ("Irma del Valle", "3015550170", "vendo arepas")
+    assert found.arquetipo is Arquetipo.EMPRENDEDOR_DUENO_NEGOCIO
+    assert found.objeciones == (Objecion.PRICE, Objecion.MLM)
+    assert found.dropped_fields == ()
+    assert found.usage.input_tokens == 7
+    assert quotes(found) == [
+        ("nombre", "irma del valle"),
+        ("telefono", "301 555 0170"),
+        ("ocupacion", "vendo arepas"),
+        ("arquetipo", "mi propio local"),
+        ("objecion_price", "se ve costoso"),
+        ("objecion_mlm", "suena a pirámide"),
+        ("intencion", "quiero saber mas"),
+    ]
+
+
+def test_an_invented_value_is_dropped_and_named():
+    found = findings(
+        ("nombre", 1, "soy Bruno Paz"),
+        ("email", 2, "irma@example.com"),
+        ("arquetipo", 1, "soy pastora"),
+        ("objecion_time", 2, "no tengo tiempo"),
+        ("desinteres", 2, "no me interesa"),
+        nombre="Bruno Paz",
+        email="irma@example.com",
+        arquetipo="lider_comunidad",
+        objeciones=["time"],
+    )
+    assert found.signals == ()
+    assert (found.nombre, found.email, found.arquetipo, found.objeciones) == (None, None, None, ())
+    assert found.dropped_fields == ("nombre", "email", "arquetipo", "objeciones", "desinteres")
+
+
+def test_a_value_without_any_quote_is_dropped_too():
+    found = findings(email="irma@example.com", objeciones=["trust"], arquetipo="lider_hogar")
+    assert found.dropped_fields == ("email", "arquetipo", "objeciones")
+
+
+def test_a_bad_quote_does_not_cost_a_value_the_user_wrote():
+    found = findings(
+        ("nombre", 1, "me llamo Irma del Valle"),
+        ("telefono", 2, "celular: 301..."),
+        nombre="Irma del Valle",
+        telefono="+3015550170",
+    )
+    assert (found.nombre, found.telefono, found.dropped_fields) == ("Irma del Valle", "+3015550170", ())
+    assert quotes(found) == [("nombre", "irma del valle"), ("telefono", "301 555 0170")]
+
+
+def test_one_good_quote_of_two_is_enough():
+    found = findings(
+        ("objecion_price", 2, "está carísimo"), ("objecion_price", 2, "se ve costoso"), objeciones=["price"]
+    )
+    assert (found.objeciones, found.dropped_fields) == ((Objecion.PRICE,), ())
+
+
+def test_signals_of_what_is_not_reported_are_left_out():
+    found = findings(
+        ("objecion_price", 2, "se ve costoso"), ("correccion_nombre", 1, "irma del valle"), ("email", 2, "quiero")
+    )
+    assert (found.signals, found.dropped_fields) == ((), ())
+
+
+def test_a_correction_keeps_its_own_signal():
+    found = findings(
+        ("nombre", 1, "irma del valle"), ("correccion_nombre", 1, "con irma del valle"), nombre="Irma del Valle"
+    )
+    assert [s.name for s in found.signals] == [SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE]
+
+
+@pytest.mark.parametrize(("spanish", "contract"), [("precio", "price"), ("tiempo", "time"), ("confianza", "trust")])
+def test_spanish_objections_are_understood(spanish, contract):
+    found = findings((f"objecion_{spanish}", 2, "se ve costoso"), objeciones=[spanish, contract, spanish.upper()])
+    assert [each.value for each in found.objeciones] == [contract]
+    assert [s.name.value for s in found.signals] == [f"objecion_{contract}"]
+
+
+def test_blank_values_are_none():
+    found = findings(nombre="  ", email="", arquetipo="")
+    assert (found.nombre, found.email, found.arquetipo, found.dropped_fields) == (None, None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", "not one JSON object"),
+        ("Claro: {}", "not one JSON object"),
+        ('{"nombre": "Irma del Va', "not one JSON object"),
+        ("[" * 100_000, "not one JSON object"),
+        ("[]", "answer"),
+        ("null", "answer"),
+        ("{}", "nombre"),
+        (answer(objeciones=["secreto@example.com"]), "objeciones.0"),
+        (answer(arquetipo="secreto@example.com"), "arquetipo"),
+        (answer(nombre={"secreto@example.com": 1}), "nombre"),
+        (answer(("secreto@example.com", 1, "x")), "evidencias.0.senal"),
+        (answer(("nombre", "secreto@example.com", "x")), "evidencias.0.turno"),
+        (answer(*[("nombre", 1, "x")] * 101), "evidencias"),
+    ],
+)
+def test_an_invalid_answer_names_the_place_and_never_the_value(text, place):
+    with pytest.raises(AnswerInvalidError) as caught:
+        parse_answer(text)
+    assert place in caught.value.problems
+    assert "secreto" not in repr(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_an_additional_key_is_no_reason_to_ask_again():
+    assert parse_answer(json.dumps({**EMPTY, "nivel_interes": 10})).nombre is None
