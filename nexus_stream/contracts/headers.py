@@ -34,7 +34,11 @@ class IngestionHeaders(_Headers):
     ] = ""
     redrive: Annotated[
         str,
-        Field(alias="nexus-redrive", description="set on a dead letter that an operator sent back"),
+        Field(alias="nexus-redrive", description="set on a dead letter that an operator sent back: for which time"),
+    ] = ""
+    redrive_id: Annotated[
+        str,
+        Field(alias="nexus-redrive-id", description="the nexus-id of that dead letter"),
     ] = ""
 
 
@@ -71,4 +75,12 @@ class DeadLetterHeaders(_Headers):
     origin_topic: Annotated[str, Field(alias="nexus-origin-topic", min_length=1)]
     origin_partition: Annotated[_Digits, Field(alias="nexus-origin-partition")]
     origin_offset: Annotated[_Digits, Field(alias="nexus-origin-offset")]
+    origin_timestamp: Annotated[
+        str,
+        Field(
+            alias="nexus-origin-timestamp",
+            pattern=r"^[0-9]*$",
+            description="Kafka's time of the record that failed, Unix milliseconds",
+        ),
+    ] = ""
     failed_at: Annotated[str, Field(alias="nexus-failed-at", description="ISO 8601, UTC")]
