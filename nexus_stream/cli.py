@@ -23,6 +23,7 @@ _COMMANDS = {
         "nexus_stream.embedded.command:command",
         "Run everything in this terminal, with an embedded broker and database.",
     ),
+    "dlq": ("nexus_stream.dead_letters.command:command", "List, show, redrive and discard dead letters."),
     "evaluate": ("nexus_stream.extraction.evaluate:command", "Score an extractor on labelled conversations."),
     "gateway": ("nexus_stream.gateway.command:command", "Serve the HTTP gateway."),
     "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),

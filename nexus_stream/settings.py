@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     kafka_client_cert_file: Path | None = None
     kafka_client_key_file: Path | None = None
     kafka_request_timeout_seconds: _PositiveSeconds = 10.0
+    kafka_fetch_max_wait_seconds: _PositiveSeconds = 0.5
     kafka_session_timeout_seconds: _PositiveSeconds = 30.0
     kafka_heartbeat_interval_seconds: _PositiveSeconds = 3.0
     kafka_rebalance_timeout_seconds: _PositiveSeconds = 60.0

@@ -9,12 +9,23 @@ from __future__ import annotations
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.errors import PermanentError, Reason
 
-__all__ = ["HOP_HEADER", "REDRIVE_HEADER", "letter_headers", "letter_id"]
+__all__ = [
+    "HOP_HEADER",
+    "ORIGIN_TIMESTAMP_HEADER",
+    "REDRIVE_HEADER",
+    "REDRIVE_ID_HEADER",
+    "letter_headers",
+    "letter_id",
+]
 
 # Set on a record that was sent on to its session's partition.
 HOP_HEADER = "nexus-hop"
 # Set on a dead letter that was sent back: it is extracted again although its digest is known.
 REDRIVE_HEADER = "nexus-redrive"
+# The id of that dead letter.
+REDRIVE_ID_HEADER = "nexus-redrive-id"
+# Kafka's time of the record, which orders a snapshot that says no time itself: a redrive restores it.
+ORIGIN_TIMESTAMP_HEADER = "nexus-origin-timestamp"
 
 _MAX_ERROR_CHARS = 500
 
@@ -46,6 +57,7 @@ def letter_headers(record: Received, error: PermanentError | Reason, *, attempts
         "nexus-origin-topic": record.topic,
         "nexus-origin-partition": str(record.partition),
         "nexus-origin-offset": str(record.offset),
+        ORIGIN_TIMESTAMP_HEADER: str(max(0, record.timestamp_ms)),
         "nexus-failed-at": failed_at,
     }
     kept = tuple(header for header in record.headers if header[0] not in ours)

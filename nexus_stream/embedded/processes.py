@@ -1,0 +1,140 @@
+"""Child processes: started in a session of their own, logged to a file, known by more than a pid.
+
+A pid alone is no identity: the system gives it to somebody else after its process ended. Before anything recorded
+earlier is signalled, ``ProcessIdentity.find`` compares the start time and the executable too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+__all__ = ["ProcessIdentity", "kill_process", "last_lines", "spawn", "stop_process"]
+
+# The start time is boot time plus ticks, and the kernel's idea of the boot time moves when the clock is set.
+_START_TIME_TOLERANCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """What tells one process from another that got the same pid later.
+
+    Attributes:
+        role: What it is to us: ``gateway``, ``broker``.
+        pid: Its process id.
+        started_at: Seconds since the epoch.
+        executable: Absolute path of its program; empty when the system does not say.
+    """
+
+    role: str
+    pid: int
+    started_at: float
+    executable: str
+
+    @classmethod
+    def of(cls, role: str, pid: int) -> ProcessIdentity | None:
+        """Read the identity of a running process; None when it is gone."""
+        try:
+            process = psutil.Process(pid)
+            return cls(role, pid, process.create_time(), _executable(process))
+        except psutil.Error:
+            return None
+
+    def find(self) -> psutil.Process | None:
+        """Return the very process this was read from, or None if it ended, whoever has its pid now."""
+        try:
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            same_start = abs(process.create_time() - self.started_at) <= _START_TIME_TOLERANCE_SECONDS
+            # After an upgrade Linux appends " (deleted)" to the path of a program that still runs.
+            same_program = not self.executable or _executable(process).startswith(self.executable)
+        except psutil.Error:
+            return None
+        return process if same_start and same_program else None
+
+
+def _executable(process: psutil.Process) -> str:
+    try:
+        return process.exe()
+    except (psutil.AccessDenied, OSError):
+        return ""
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    log_path: Path | None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    user: int | None = None,
+    group: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, so that a terminal's Ctrl-C reaches only its supervisor.
+
+    Args:
+        argv: Program and arguments.
+        log_path: Receives standard output and error, appended; None discards them.
+        env: The whole environment; None inherits ours.
+        cwd: Its working directory; None inherits ours.
+        user: Run as this user id (root only).
+        group: And this group id.
+    """
+    with open(log_path or os.devnull, "ab") as output:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+        )
+
+
+def stop_process(process: subprocess.Popen[bytes], timeout_seconds: float, first: int = signal.SIGTERM) -> bool:
+    """Ask a child to end, then kill it.
+
+    Returns:
+        Whether it ended by itself within the time.
+    """
+    if process.poll() is not None:
+        return True
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(first)
+    try:
+        process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        kill_process(process)
+        return False
+    return True
+
+
+def kill_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a child and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait(10)
+
+
+def last_lines(path: Path | None, count: int = 15) -> str:
+    """Return the end of a log file, for the message that says why its process failed."""
+    if path is None:
+        return "(its output was not kept)"
+    try:
+        with path.open(encoding="utf-8", errors="replace") as log:
+            lines = deque(log, maxlen=count)
+    except OSError:
+        return f"({path} cannot be read)"
+    return "".join(lines).rstrip() or "(it printed nothing)"

@@ -1,0 +1,40 @@
+"""What ``nexus dev`` prints: plain lines that read the same in a terminal, a pipe and a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+import click
+
+__all__ = ["Terminal"]
+
+_NAME_WIDTH = 10
+
+
+class Terminal:
+    """Prints lines. A terminal that is gone is no reason to leave processes running: its errors are ignored."""
+
+    def say(self, text: str = "", *, error: bool = False) -> None:
+        """Print a line or several."""
+        # Colours are left out by click where there is no terminal.
+        try:
+            click.echo(text, err=error)
+        except OSError:
+            # The pipe or the terminal is closed. Python would fail once more when it flushes at exit.
+            stream = sys.stderr if error else sys.stdout
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+    def step(self, name: str, elapsed_seconds: float, detail: str) -> None:
+        """Print that a step is done, how long it took and what came of it."""
+        self.say(f"{click.style('ok', fg='green')}  {name:<{_NAME_WIDTH}} {elapsed_seconds:5.1f} s  {detail}")
+
+    def repeat(self, name: str, line: str) -> None:
+        """Print a line of a process's log."""
+        self.say(f"{click.style(f'{name:<{_NAME_WIDTH}} |', fg='yellow')} {line}")
+
+    def failed(self, text: str) -> None:
+        """Print why it ends."""
+        self.say(click.style("failed: ", fg="red", bold=True) + text, error=True)

@@ -1,0 +1,272 @@
+"""The whole way, POST to row, on the embedded broker and on Apache Kafka, its processes started as in production."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from jsonschema import Draft202012Validator
+
+from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.kafka import client_options
+from nexus_stream.testing.requirements import require
+from tests.clients import npm
+from tests.kafka.launcher import KafkaCluster, available
+from tests.stack import Stack, eventually
+
+ROOT = Path(__file__).parents[2]
+WALK_THROUGH = {
+    "messages": [
+        {"role": "user", "content": "Hola, me llamo Carlos"},
+        {"role": "assistant", "content": "Hola Carlos"},
+    ],
+    "fingerprint": "test-fp-123",
+    "sessionId": "test-session-456",
+}
+
+
+@pytest.fixture(scope="module", params=["embedded", "kafka"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Gateway, enricher and sink on one broker; the tests share it and use sessions of their own."""
+    folder = tmp_path_factory.mktemp(f"stack-{request.param}")
+    folder.chmod(0o755)
+    if request.param == "kafka":
+        require("kafka", available())
+        broker = KafkaCluster.start(data_dir=folder / "kafka")
+    else:
+        broker = EmbeddedBroker.start(log_path=folder / "broker.log")
+    with broker, EmbeddedPostgres.start(folder / "postgres") as database:
+        one = Stack(folder, broker.bootstrap_servers, database.dsn)
+        try:
+            asyncio.run(one.prepare())
+            one.start_all()
+            yield one
+        finally:
+            one.stop_all()
+
+
+@pytest.fixture
+async def dead_letters_before(stack: Stack) -> int:
+    return len(await stack.read_topic(stack.settings.dead_letter_topic))
+
+
+async def test_the_walk_through_of_the_existing_system(stack: Stack):
+    status, answer = stack.post(WALK_THROUGH)
+    assert status == 202
+    assert len(answer["messageId"]) == 21
+    assert answer["kafka"]["topicName"] == "nexus-prospect-ingestion"
+    assert int(answer["kafka"]["offset"]) >= 0
+    data = await eventually(lambda: stack.prospect("test-fp-123"), seconds=20, what="the row of test-fp-123")
+    assert data["nombre"] == "Carlos"
+
+
+async def test_turn_by_turn_is_one_row_of_the_newest_snapshot_and_few_calls(stack: Stack):
+    turns = [
+        {"role": "user", "content": "Hola, me llamo Marcela Ríos"},
+        {"role": "assistant", "content": "Encantado. ¿Cómo la contacto?"},
+        {"role": "user", "content": "Mi WhatsApp es 300 555 0102 y quiero empezar"},
+    ]
+    for count in range(1, len(turns) + 1):
+        body = {"messages": turns[:count], "sessionId": "turn-by-turn", "fingerprint": "fp-turns"}
+        assert stack.post(body, {"x-tenant-id": "acme"})[0] == 202
+
+    async def complete() -> bool:
+        rows = await stack.fetch(
+            "SELECT prospect_data FROM prospect_tracking WHERE tenant_id = 'acme' AND fingerprint_id = 'fp-turns'"
+        )
+        return bool(rows) and rows[0]["prospect_data"].get("telefono") == "+573005550102"
+
+    await eventually(complete, seconds=20, what="the phone in the row")
+    (row,) = await stack.fetch("SELECT * FROM prospect_tracking WHERE fingerprint_id = 'fp-turns'")
+    assert row["prospect_data"]["nombre"] == "Marcela Ríos"
+    assert row["prospect_data"]["momento_optimo"] == "caliente"
+    sessions = await stack.fetch("SELECT record FROM prospect_sessions WHERE session_id = 'turn-by-turn'")
+    assert sessions[0]["record"]["conversation"]["turns"] == 3
+
+
+async def test_a_kafkajs_producer_as_the_existing_site_uses_it(stack: Stack):
+    """Random keys scatter six growing snapshots of ten sessions over the partitions: ten rows, each of the newest."""
+    require("node", npm.available())
+    script = npm.place(ROOT / "tests/clients/produce_snapshots.mjs", npm.install())
+    topic = stack.settings.ingestion_topic
+    bootstrap = stack.settings.kafka_bootstrap_servers
+    output = await asyncio.to_thread(
+        subprocess.run, ["node", str(script), bootstrap, topic], capture_output=True, text=True, timeout=60, check=True
+    )
+    sessions = [json.loads(line) for line in output.stdout.splitlines()]
+    assert len(sessions) == 10
+
+    async def newest_everywhere() -> bool:
+        rows = [await stack.prospect(session["fingerprint"]) for session in sessions]
+        return all(
+            row is not None and (row["nombre"], row["email"]) == (session["nombre"], session["email"])
+            for row, session in zip(rows, sessions, strict=True)
+        )
+
+    await eventually(newest_everywhere, seconds=40, what="ten rows of the newest snapshots")
+    fingerprints = [session["fingerprint"] for session in sessions]
+    rows = await stack.fetch("SELECT * FROM prospect_tracking WHERE fingerprint_id = ANY($1)", fingerprints)
+    assert len(rows) == 10
+
+
+async def test_everything_on_the_enriched_topic_fits_the_published_schema(stack: Stack):
+    schema = json.loads((ROOT / "contracts" / "enriched-prospect.v1.schema.json").read_text())
+    assert stack.post({**WALK_THROUGH, "sessionId": "schema", "fingerprint": "fp-schema"})[0] == 202
+    await eventually(lambda: stack.prospect("fp-schema"), seconds=20, what="the row of fp-schema")
+    records = await stack.read_topic(stack.settings.enriched_topic)
+    assert records
+    validator = Draft202012Validator(schema)
+    for record in records:
+        validator.validate(orjson.loads(record.value))
+        assert record.key == orjson.loads(record.value)["session_id"].encode() or b":" in record.key
+        assert dict(record.headers)["ce_type"] == b"nexus.prospect.enriched.v1"
+
+
+def _is_fine(field: str, item: object) -> bool:
+    """What the contract accepts: text for ids, no fingerprint at all, metadata with anything in it."""
+    if field == "fingerprint":
+        return item is None or item in ("", "x")
+    if field == "metadata":
+        return item is None or isinstance(item, dict)
+    return field == "sessionId" and item == "x"
+
+
+def malformed_values() -> list[bytes | None]:
+    """Two hundred ways to be no conversation, each made from a good one."""
+    good = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "bad"}
+    wrong: list[object] = [None, 0, -1, 1.5, True, "x", "", [], {}, [[]], [None], {"a": 1}, "\u0000", 10**400, [1, 2]]
+    values: list[bytes | None] = [None, b"", b" ", b"{", b"[", b"}", b"null", b"\xff\xfe\x00", b"{'a':1}", b"NaN"]
+    values += [json.dumps(item).encode() for item in wrong]
+    for field in ("messages", "sessionId", "fingerprint", "metadata"):
+        values += [json.dumps({**good, field: item}).encode() for item in wrong if not _is_fine(field, item)]
+    for item in wrong:
+        for field in ("role", "content"):
+            if field == "content" and isinstance(item, str):
+                continue
+            message = {"role": "user", "content": "hola", field: item}
+            values.append(json.dumps({**good, "messages": [message]}).encode())
+            values.append(json.dumps({**good, "messages": [*good["messages"], message]}).encode())
+    values += [
+        json.dumps({**good, "metadata": {"tenant_id": item}}).encode() for item in ("a b", "a:b", "ñ", 5, [], "x" * 65)
+    ]
+    values += [json.dumps({**good, "metadata": {"consent": item}}).encode() for item in ("maybe", [], {}, 7)]
+    values += [json.dumps({**good, "messages": good["messages"] * count}).encode() for count in (201, 500)]
+    values += [
+        json.dumps({**good, "messages": [{"role": "user", "content": "x" * size}]}).encode() for size in (8001, 300_000)
+    ]
+    values += [json.dumps({**good, "sessionId": "s" * size}).encode() for size in (257, 5000)]
+    values += [json.dumps({**good, "fingerprint": text}).encode() for text in ("f" * 257, "session:other", "a\nb")]
+    values += [json.dumps(good).encode()[:length] for length in range(1, 62)]
+    values += [b"[" * depth + b"]" * depth for depth in (10, 1000, 50_000)]
+    return values
+
+
+async def test_every_malformed_value_ends_as_a_dead_letter_and_the_good_one_behind_it_is_processed(
+    stack: Stack, dead_letters_before: int
+):
+    bad = malformed_values()
+    assert len(bad) >= 200
+    good = orjson.dumps({**WALK_THROUGH, "sessionId": "behind", "fingerprint": "fp-behind"})
+    for partition in range(stack.settings.topic_partitions):
+        mine = [(f"bad-{index}".encode(), value) for index, value in enumerate(bad) if index % 4 == partition]
+        await stack.produce(stack.settings.ingestion_topic, [*mine, (b"good", good)], partition=partition)
+    await eventually(lambda: stack.prospect("fp-behind"), seconds=60, what="the good message behind the bad ones")
+
+    async def all_letters() -> list[object]:
+        letters = await stack.read_topic(stack.settings.dead_letter_topic)
+        return letters if len(letters) >= dead_letters_before + len(bad) else []
+
+    letters = (await eventually(all_letters, seconds=60, what=f"{len(bad)} dead letters"))[dead_letters_before:]
+    assert len(letters) == len(bad)
+    by_key = {letter.key: letter for letter in letters}
+    for index, value in enumerate(bad):
+        letter = by_key[f"bad-{index}".encode()]
+        headers = dict(letter.headers)
+        # An empty value and none at all are the same to some brokers.
+        assert (letter.value or None) == (value or None)
+        assert headers["nexus-reason"]
+        assert headers["nexus-origin-topic"] == stack.settings.ingestion_topic.encode()
+
+
+async def test_replaying_the_whole_topic_changes_no_row(stack: Stack):
+    """The sink's and the enricher's groups go back to the start; the tables stay as they are, to the last timestamp."""
+    query = (
+        "SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) AS checksum FROM "
+        "(SELECT * FROM prospect_tracking) t"
+    )
+    assert stack.post({**WALK_THROUGH, "sessionId": "replay", "fingerprint": "fp-replay"})[0] == 202
+    await eventually(lambda: stack.prospect("fp-replay"), seconds=20, what="the row of fp-replay")
+    await _caught_up(stack)
+    (before,) = await stack.fetch(query)
+    for kind in ("enricher", "sink"):
+        assert stack.processes[kind].stop() == 0
+    await _rewind(stack, stack.settings.enricher_app_id, stack.settings.ingestion_topic)
+    await _rewind(stack, stack.settings.sink_app_id, stack.settings.enriched_topic)
+    stack.start("enricher")
+    stack.start("sink")
+    for kind in ("enricher", "sink"):
+        stack.processes[kind].wait_until_ready()
+    await _caught_up(stack)
+    (after,) = await stack.fetch(query)
+    assert after == before
+
+
+class _FaustsProtocol(RoundRobinPartitionAssignor):
+    """Assigns as it likes, under the name that members of the enricher's group had."""
+
+    name = "faust"
+
+
+async def _rewind(stack: Stack, group: str, topic: str) -> None:
+    """Commit offset 0 as a member of the group: the embedded broker takes commits from nobody else."""
+    consumer = AIOKafkaConsumer(
+        topic,
+        partition_assignment_strategy=[
+            _FaustsProtocol if group == stack.settings.enricher_app_id else RoundRobinPartitionAssignor
+        ],
+        **client_options(stack.settings),
+        group_id=group,
+        enable_auto_commit=False,
+        session_timeout_ms=6000,
+        heartbeat_interval_ms=1000,
+    )
+    await consumer.start()
+    try:
+        await eventually(_assigned(consumer), seconds=20, what=f"partitions of {topic} for a member of {group}")
+        await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
+    finally:
+        await consumer.stop()
+
+
+def _assigned(consumer: AIOKafkaConsumer) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        return bool(consumer.assignment())
+
+    return probe
+
+
+async def _caught_up(stack: Stack) -> None:
+    settings = stack.settings
+
+    async def no_lag() -> bool:
+        for group, topic in (
+            (settings.enricher_app_id, settings.ingestion_topic),
+            (settings.sink_app_id, settings.enriched_topic),
+        ):
+            ends: dict[int, int] = {}
+            for record in await stack.read_topic(topic):
+                ends[record.partition] = record.offset + 1
+            committed = await stack.committed(group, topic)
+            if any(committed.get(partition, 0) < end for partition, end in ends.items()):
+                return False
+        return True
+
+    await eventually(no_lag, seconds=60, what="both groups have no lag")

@@ -1,0 +1,34 @@
+"""Lock files name their holder and are let go of when it ends."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
+
+_HOLD = "import sys,time; from pathlib import Path; from nexus_stream.embedded.locks import lock_file\n"
+_HOLD += "held = lock_file(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+
+
+def test_a_held_lock_names_its_holder_and_a_killed_holder_lets_go(tmp_path) -> None:
+    path = tmp_path / "made" / "dev.lock"
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            with pytest.raises(DirectoryInUseError) as refused:
+                lock_file(path)
+        finally:
+            holder.kill()
+
+    assert refused.value.pid == holder.pid
+    assert f"(pid {holder.pid})" in refused.value.owner
+    with lock_file(path):
+        assert path.read_text() == str(os.getpid())
+
+
+def test_a_closed_lock_can_be_taken_again(tmp_path) -> None:
+    lock_file(tmp_path / "lock").close()
+    lock_file(tmp_path / "lock").close()

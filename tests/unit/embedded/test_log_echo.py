@@ -1,0 +1,112 @@
+"""Which lines of a process's log are repeated in the terminal."""
+
+import pytest
+
+from nexus_stream.embedded.log_echo import LogEcho
+
+
+class _Told(list[tuple[str, str]]):
+    def __call__(self, name: str, line: str) -> None:
+        self.append((name, line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "record set aside", "level": "warning"}',
+        "2026-01-31T12:00:00Z [error    ] database unreachable",
+        "2026-01-31 12:00:00,000 WARNING nexus_stream.gateway slow",
+        "[2026-01-31 12:00:00,000] [4711] [CRITICAL] worker stops",
+        "2026-01-31 12:00:00.000 UTC [4711] FATAL:  the database system is shutting down",
+        "\x1b[2m2026-01-31T12:00:00Z\x1b[0m \x1b[31mERROR\x1b[0m \x1b[2mtansu_broker\x1b[0m: address in use",
+    ],
+)
+def test_warnings_and_errors_are_told(tmp_path, line) -> None:
+    told = _Told()
+    log = tmp_path / "sink.log"
+    log.touch()
+    echo = LogEcho(told)
+    echo.follow("sink", log)
+    log.write_text(f"{line}\n")
+
+    echo.read()
+
+    assert len(told) == 1
+    assert told[0][0] == "sink"
+    assert "\x1b" not in told[0][1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "error rate is fine", "level": "info"}',
+        "2026-01-31T12:00:00Z [info     ] record done                    outcome=enriched",
+        "2026-01-31 12:00:00,000 INFO nexus_stream.gateway listening",
+        "2026-01-31 12:00:00.000 UTC [4711] LOG:  database system is ready to accept connections",
+        "2026-01-31T12:00:00Z [info     ] no errors",
+    ],
+)
+def test_the_rest_is_not(tmp_path, line) -> None:
+    told = _Told()
+    log = tmp_path / "sink.log"
+    log.touch()
+    echo = LogEcho(told)
+    echo.follow("sink", log)
+    log.write_text(f"{line}\n")
+
+    echo.read()
+
+    assert told == []
+
+
+def test_a_traceback_is_told_to_its_end_and_only_once(tmp_path) -> None:
+    told = _Told()
+    log = tmp_path / "sink.log"
+    log.write_text("2026-01-31 ERROR from the run before\n")
+    echo = LogEcho(told)
+    echo.follow("sink", log)
+    with log.open("a") as file:
+        file.write('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    boom()\n')
+        file.write("ValueError: boom\n2026-01-31 12:00:00 INFO went on\n")
+
+    echo.read()
+    echo.read()
+
+    lines = [line for _, line in told]
+    assert [line.strip() for line in lines] == [
+        "Traceback (most recent call last):",
+        'File "x.py", line 1, in <module>',
+        "boom()",
+        "ValueError: boom",
+    ]
+
+
+def test_a_line_is_told_when_it_is_complete(tmp_path) -> None:
+    told = _Told()
+    log = tmp_path / "sink.log"
+    log.touch()
+    echo = LogEcho(told)
+    echo.follow("sink", log)
+
+    log.write_text("12:00:00 ERROR: half a ")
+    echo.read()
+    assert told == []
+
+    with log.open("a") as file:
+        file.write("line\n")
+    echo.read()
+    assert told == [("sink", "12:00:00 ERROR: half a line")]
+
+
+def test_a_flood_is_cut_short_and_says_so(tmp_path) -> None:
+    told = _Told()
+    log = tmp_path / "sink.log"
+    log.touch()
+    echo = LogEcho(told)
+    echo.follow("sink", log)
+    log.write_text("".join(f"12:00:00 ERROR: number {number}\n" for number in range(100)))
+
+    echo.read()
+
+    assert len(told) == 21
+    assert "80 more lines" in told[-1][1]
