@@ -1,0 +1,1 @@
+"""Enriched prospects into Supabase: connections, upsert, merge rules, error classes and migrations."""

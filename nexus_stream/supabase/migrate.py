@@ -1,0 +1,210 @@
+"""Apply supabase/migrations/ to a database, in order, each file in a transaction of its own.
+
+From: ``nexus migrate`` and ``nexus dev``. To: PostgreSQL, and the ledger ``supabase_migrations.schema_migrations``,
+which is the Supabase CLI's own (its pkg/migration/history.go), so that either tool can go on where the other stopped.
+Versions of other projects in the same ledger are left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from nexus_stream.errors import ConfigurationError, NexusError
+from nexus_stream.supabase.pool import connect_once, to_nexus_error
+from nexus_stream.supabase.sqlstates import Failure, classify, describe
+from nexus_stream.supabase.statements import essence, split_statements
+from nexus_stream.supabase.target import Target, parse_target
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+__all__ = ["Migration", "Plan", "apply_migrations", "load_migrations", "plan_migrations"]
+
+logger = logging.getLogger(__name__)
+
+_FILE_NAME = re.compile(r"^([0-9]+)_(.*)\.sql$")
+_CONNECT_TIMEOUT_SECONDS = 10.0
+# Somebody else's migration or a long transaction holds the tables: say so instead of blocking all their readers.
+_LOCK_TIMEOUT = "10s"
+# Any constant of our own: who migrates holds it until commit.
+_ADVISORY_LOCK = 7_303_014_261_124
+
+_LEDGER = (
+    "CREATE SCHEMA IF NOT EXISTS supabase_migrations",
+    "CREATE TABLE IF NOT EXISTS supabase_migrations.schema_migrations (version text NOT NULL PRIMARY KEY)",
+    "ALTER TABLE supabase_migrations.schema_migrations ADD COLUMN IF NOT EXISTS statements text[]",
+    "ALTER TABLE supabase_migrations.schema_migrations ADD COLUMN IF NOT EXISTS name text",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file, ``<version>_<name>.sql``."""
+
+    version: str
+    name: str
+    statements: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.version}_{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What stands in the ledger already, and what would be applied."""
+
+    applied: tuple[Migration, ...]
+    pending: tuple[Migration, ...]
+    foreign: tuple[str, ...]
+
+
+def load_migrations(directory: Path | None = None) -> list[Migration]:
+    """The files of a directory, oldest first.
+
+    Args:
+        directory: Instead of supabase/migrations/ beside the package.
+
+    Raises:
+        ConfigurationError: there is no such directory, or two files have one version.
+    """
+    directory = directory or Path(__file__).resolve().parents[2] / "supabase" / "migrations"
+    if not directory.is_dir():
+        raise ConfigurationError(f"No migrations in {directory}. Name their directory: nexus migrate --directory DIR")
+    found: dict[str, Migration] = {}
+    for path in sorted(directory.glob("*.sql")):
+        matched = _FILE_NAME.fullmatch(path.name)
+        if matched is None:
+            raise ConfigurationError(f"{path}: a migration is named <YYYYMMDDHHMMSS>_<name>.sql")
+        version, name = matched.groups()
+        if version in found:
+            raise ConfigurationError(f"{path}: {found[version]}.sql has the same version. Give one of them another.")
+        found[version] = Migration(version, name, tuple(split_statements(path.read_text(encoding="utf-8"))))
+    return [found[version] for version in sorted(found)]
+
+
+async def plan_migrations(dsn: str, directory: Path | None = None) -> Plan:
+    """Compare files and ledger; changes nothing.
+
+    Raises:
+        ConfigurationError: a file was changed after it was applied, or is older than an applied one; or no access.
+        DatabaseUnavailableError: the database does not answer.
+    """
+    migrations = load_migrations(directory)
+    target = parse_target(dsn)
+    async with connect_once(target, _CONNECT_TIMEOUT_SECONDS) as connection:
+        try:
+            exists = await connection.fetchval(
+                "SELECT to_regclass('supabase_migrations.schema_migrations') IS NOT NULL"
+            )
+            recorded = await _recorded(connection) if exists else {}
+        except asyncpg.PostgresError as error:
+            raise to_nexus_error(error, target) from error
+    return _compare(migrations, recorded, target)
+
+
+async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]:
+    """Apply what is missing; safe to run again, and from several machines at once.
+
+    Returns:
+        The names of the files that were applied, ``<version>_<name>``.
+
+    Raises:
+        ConfigurationError: as `plan_migrations`; or a statement fails, and then its file leaves no trace.
+        DatabaseUnavailableError: the database does not answer, or somebody holds a lock on the tables.
+    """
+    migrations = load_migrations(directory)
+    target = parse_target(dsn)
+    async with connect_once(target, _CONNECT_TIMEOUT_SECONDS) as connection:
+        try:
+            async with connection.transaction():
+                await _lock(connection)
+                await _execute(connection, _LEDGER, "the ledger", target)
+            return [
+                str(migration) for migration in migrations if await _apply(connection, migration, migrations, target)
+            ]
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise to_nexus_error(error, target) from error
+
+
+async def _apply(
+    connection: Connection[Any], migration: Migration, migrations: Sequence[Migration], target: Target
+) -> bool:
+    async with connection.transaction():
+        await _lock(connection)
+        # Under the lock: another process may have applied it meanwhile.
+        plan = _compare(migrations, await _recorded(connection), target)
+        if migration not in plan.pending:
+            return False
+        await _execute(connection, migration.statements, f"{migration}.sql", target)
+        await connection.execute(
+            "INSERT INTO supabase_migrations.schema_migrations (version, name, statements) VALUES ($1, $2, $3)",
+            migration.version,
+            migration.name,
+            list(migration.statements),
+        )
+    logger.info("migration applied", extra={"event": "migration_applied", "migration": str(migration)})
+    return True
+
+
+async def _lock(connection: Connection[Any]) -> None:
+    # Held by another migration for as long as it takes; afterwards there is nothing left to do.
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
+    await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
+
+
+async def _execute(connection: Connection[Any], statements: Sequence[str], origin: str, target: Target) -> None:
+    for number, statement in enumerate(statements, start=1):
+        try:
+            await connection.execute(statement)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise _statement_error(error, f"{origin}, statement {number}", target) from error
+
+
+def _statement_error(error: Exception, where: str, target: Target) -> NexusError:
+    if isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.TRANSIENT:
+        # It may quote a row: a fingerprint that stands twice in an older table, say.
+        error.detail = None
+        return ConfigurationError(
+            f"Database {target}: {where} failed and was undone: {error} [{error.sqlstate}] {describe(error)}"
+        )
+    return to_nexus_error(error, target)
+
+
+async def _recorded(connection: Connection[Any]) -> dict[str, tuple[str | None, list[str] | None]]:
+    rows = await connection.fetch("SELECT version, name, statements FROM supabase_migrations.schema_migrations")
+    return {row["version"]: (row["name"], row["statements"]) for row in rows}
+
+
+def _compare(
+    migrations: Sequence[Migration], recorded: Mapping[str, tuple[str | None, list[str] | None]], target: Target
+) -> Plan:
+    problems: list[str] = []
+    applied = [migration for migration in migrations if migration.version in recorded]
+    pending = [migration for migration in migrations if migration.version not in recorded]
+    for migration in applied:
+        name, statements = recorded[migration.version]
+        if name and name != migration.name:
+            problems.append(
+                f"{migration}.sql: version {migration.version} was applied as {name!r}. Another project uses this "
+                "database and that version: rename the file with another."
+            )
+        elif statements and essence(statements) != essence(migration.statements):
+            problems.append(
+                f"{migration}.sql was changed after it was applied. Restore it, and put the change into a new file."
+            )
+    problems += [
+        f"{migration}.sql is not applied, but {applied[-1]}.sql, a newer one, is. Give it a newer version."
+        for migration in pending
+        if applied and migration.version < applied[-1].version
+    ]
+    if problems:
+        raise ConfigurationError("\n".join([f"Database {target}: migrations and ledger do not agree:", *problems]))
+    ours = {migration.version for migration in migrations}
+    return Plan(tuple(applied), tuple(pending), tuple(sorted(set(recorded) - ours)))

@@ -1,0 +1,198 @@
+"""The connections to PostgreSQL: direct, or through a session or transaction pooler.
+
+From: settings. To: writer.py and migrate.py. Works behind a transaction pooler: no prepared statement outlives its
+transaction there, nothing is set on a connection but by SET LOCAL, and no session state is left to reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError, NexusError
+from nexus_stream.settings import Settings
+from nexus_stream.supabase.sqlstates import Failure, classify, describe
+from nexus_stream.supabase.target import Mode, Target, parse_target, require_secure
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool
+    from asyncpg.pool import PoolConnectionProxy
+
+    AnyConnection = Connection[Any] | PoolConnectionProxy[Any]
+
+__all__ = [
+    "APPLICATION_NAME",
+    "close_pool",
+    "connect_once",
+    "open_pool",
+    "statement_cache_size",
+    "target_of",
+    "to_nexus_error",
+    "transaction",
+]
+
+logger = logging.getLogger(__name__)
+
+APPLICATION_NAME = "nexus-stream"
+# A server that stopped answering never reports its own timeout; ours lies above it.
+_ANSWER_MARGIN_SECONDS = 5.0
+_CLOSE_TIMEOUT_SECONDS = 5.0
+_CACHED_STATEMENTS = 100
+
+
+def target_of(settings: Settings) -> Target:
+    """The database the settings name, refused in production when the connection could be listened to.
+
+    Raises:
+        ConfigurationError: not set, malformed or insecure.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "SUPABASE_DB_URL: not set. Use postgresql://USER:PASSWORD@HOST:PORT/postgres "
+            "(Supabase: Project settings > Database > Connection string)."
+        )
+    target = parse_target(settings.database_url.get_secret_value())
+    if settings.env == "production":
+        require_secure(target)
+    return target
+
+
+async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
+    """Connect, and keep between one and ``database_pool_max`` connections.
+
+    Raises:
+        ConfigurationError: the DSN, the login or the database is wrong.
+        DatabaseUnavailableError: it does not answer, or has no connection left.
+    """
+    target = target_of(settings)
+    answer_seconds = settings.database_statement_timeout_seconds + _ANSWER_MARGIN_SECONDS
+    try:
+        pool = await asyncpg.create_pool(
+            target.dsn,
+            min_size=1,
+            max_size=settings.database_pool_max,
+            timeout=settings.database_connect_timeout_seconds,
+            command_timeout=answer_seconds,
+            statement_cache_size=statement_cache_size(target),
+            server_settings={"application_name": APPLICATION_NAME},
+            # Nothing is ever set for longer than a transaction: no need to ask the server to reset it.
+            reset=_nothing_to_reset,
+        )
+    except Exception as error:
+        raise to_nexus_error(error, target) from error
+    logger.info(
+        "connected to the database",
+        extra={"event": "database_connected", "target": str(target), "mode": str(target.mode)},
+    )
+    return pool, target
+
+
+@asynccontextmanager
+async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[Connection[Any]]:
+    """One connection outside any pool.
+
+    Raises:
+        ConfigurationError: the DSN, the login or the database is wrong.
+        DatabaseUnavailableError: it does not answer.
+    """
+    try:
+        connection = await asyncpg.connect(
+            target.dsn,
+            timeout=timeout_seconds,
+            statement_cache_size=statement_cache_size(target),
+            server_settings={"application_name": APPLICATION_NAME},
+        )
+    except Exception as error:
+        raise to_nexus_error(error, target) from error
+    try:
+        yield connection
+    finally:
+        try:
+            await connection.close(timeout=_CLOSE_TIMEOUT_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()
+
+
+async def close_pool(pool: Pool[Any]) -> None:
+    """Close every connection; those that do not end in time are cut."""
+    try:
+        await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
+
+
+@asynccontextmanager
+async def transaction(connection: AnyConnection, statement_timeout_seconds: float) -> AsyncIterator[None]:
+    """READ COMMITTED, with timeouts that end with the transaction."""
+    async with connection.transaction(isolation="read_committed"):
+        statement_ms = max(1, round(statement_timeout_seconds * 1000))
+        # Waiting for a lock is no reason to make the batch smaller: that is reported first, as what it is.
+        await connection.execute(
+            "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),"
+            " set_config('idle_in_transaction_session_timeout', $3, true)",
+            f"{statement_ms}ms",
+            f"{max(1, statement_ms // 2)}ms",
+            f"{statement_ms + 10_000}ms",
+        )
+        yield
+
+
+def to_nexus_error(error: BaseException, target: Target) -> NexusError:
+    """The error to raise for one that no row is to blame for. Its message says what to fix, and holds no data."""
+    if isinstance(error, NexusError):
+        return error
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(error, asyncpg.PostgresError):
+        # Part of str(error), and of any traceback: it may quote a row.
+        error.detail = None
+    failure = classify(error)
+    code = f" [{sqlstate}]" if sqlstate else ""
+    if failure is Failure.CONFIGURATION:
+        return ConfigurationError(f"Database {target}: {_configuration_advice(error, sqlstate)}{code}")
+    if failure is Failure.BAD_ROW:
+        # The writer rejects bad rows one by one: here it could not tell which (a constraint checked at commit, say).
+        return ConfigurationError(f"Database {target} refuses a whole batch: {describe(error)}{code}")
+    if sqlstate == "25006":
+        return DatabaseUnavailableError(f"Database {target} is read-only: a standby, or a failover under way{code}")
+    return DatabaseUnavailableError(f"Database {target} is unavailable: {describe(error)}{code}")
+
+
+def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
+    match sqlstate:
+        case "28P01" | "28000":
+            return "it refuses the login. Check user and password in SUPABASE_DB_URL."
+        case "3D000":
+            return "there is no such database. Check the name at the end of SUPABASE_DB_URL."
+        case "42P01" | "42703" | "42883" | "42P10" | "3F000":
+            return f"its tables or functions are not as expected ({describe(error)}). Run `nexus migrate`."
+        case "42501":
+            return "the login lacks a privilege. Run `nexus migrate`, then: grant nexus_sink to <user>."
+        case "26000" | "42P05":
+            return (
+                "prepared statements do not work: a transaction pooler stands in between. Use its port 6543, "
+                "or the session pooler or the direct connection."
+            )
+        case "XX000":
+            return "the pooler knows no such project or user. Check host and user in SUPABASE_DB_URL."
+    if isinstance(error, ConnectionError):
+        return "it speaks no TLS, and sslmode in SUPABASE_DB_URL demands it."
+    if isinstance(error, OSError):
+        return "its certificate is not trusted. Check sslrootcert and the host name in SUPABASE_DB_URL."
+    if sqlstate is None or sqlstate.startswith(("28", "42")):
+        # About statements and files: these messages quote no row.
+        return str(error)
+    return describe(error)
+
+
+def statement_cache_size(target: Target) -> int:
+    """No statement stays prepared where the next transaction may run on another server connection."""
+    return 0 if target.mode is Mode.TRANSACTION_POOLER else _CACHED_STATEMENTS
+
+
+async def _nothing_to_reset(connection: object) -> None:
+    """Replaces the reset query that a pool sends on every release."""

@@ -1,0 +1,145 @@
+"""Which database a DSN leads to, checked before anything connects.
+
+From: ``SUPABASE_DB_URL``. To: pool.py and migrate.py. Nothing here ever prints more of the DSN than hosts, ports and
+the database's name, and those only after the DSN has proved to be well-formed: an unescaped ``@`` or ``#`` in a
+password would otherwise make a part of the password look like a host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["Mode", "Target", "parse_target", "require_secure"]
+
+_EXAMPLE = "postgresql://USER:PASSWORD@HOST:PORT/postgres"
+_HOST = re.compile(r"^[A-Za-z0-9._-]+$")
+_TRANSACTION_POOLER_PORT = 6543
+_SUPABASE_POOLER = ".pooler.supabase.com"
+
+
+class Mode(StrEnum):
+    """What stands between us and the server."""
+
+    DIRECT = "direct"
+    SESSION_POOLER = "session pooler"
+    TRANSACTION_POOLER = "transaction pooler"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A parsed DSN; its repr holds no secret."""
+
+    dsn: str = field(repr=False)
+    hosts: tuple[str, ...]
+    ports: tuple[int, ...]
+    database: str
+    sslmode: str | None
+    sslrootcert: str | None
+
+    @property
+    def mode(self) -> Mode:
+        """Told by port and host, as Supabase assigns them."""
+        if _TRANSACTION_POOLER_PORT in self.ports:
+            return Mode.TRANSACTION_POOLER
+        if any(host.endswith(_SUPABASE_POOLER) for host in self.hosts):
+            return Mode.SESSION_POOLER
+        return Mode.DIRECT
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether every host is this machine."""
+        return all(_is_loopback(host) for host in self.hosts)
+
+    def __str__(self) -> str:
+        places = ",".join(f"{host}:{port}" for host, port in zip(self.hosts, self.ports, strict=True))
+        return f"{places}/{self.database}"
+
+
+def parse_target(dsn: str) -> Target:
+    """Take a DSN apart.
+
+    Raises:
+        ConfigurationError: it is none; the message says what is wrong and quotes nothing of it.
+    """
+    try:
+        parts = urlsplit(dsn.strip())
+        query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+    except ValueError:
+        raise _malformed("it cannot be read") from None
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise _malformed("it must start with postgresql://")
+    if parts.fragment or "@" in parts.path or "/" in parts.path[1:] or parts.netloc.count("@") > 1:
+        raise _malformed("a special character is not percent-encoded")
+    settings = {name: values[-1] for name, values in query.items()}
+    hosts, ports = _hosts_and_ports(settings.get("host") or parts.netloc.rpartition("@")[2], settings.get("port"))
+    database = settings.get("dbname") or settings.get("database") or unquote(parts.path[1:])
+    return Target(
+        dsn=dsn.strip(),
+        hosts=hosts,
+        ports=ports,
+        database=database or "postgres",
+        sslmode=settings.get("sslmode"),
+        sslrootcert=settings.get("sslrootcert"),
+    )
+
+
+def require_secure(target: Target) -> None:
+    """Refuse a connection that somebody between us and the server could read or answer.
+
+    Raises:
+        ConfigurationError: sslmode is less than verify-full and the server is another machine.
+    """
+    if target.is_loopback or target.sslmode == "verify-full":
+        return
+    raise ConfigurationError(
+        f"SUPABASE_DB_URL: sslmode is {target.sslmode or 'not set'}; NEXUS_ENV=production needs verify-full. Add "
+        "?sslmode=verify-full&sslrootcert=/path/to/ca.crt (Supabase: Project settings > Database > SSL configuration "
+        "> Download certificate)."
+    )
+
+
+def _hosts_and_ports(hostspec: str, portspec: str | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    hosts: list[str] = []
+    ports: list[int] = []
+    for item in unquote(hostspec).split(","):
+        host, port = item, ""
+        if item.startswith("["):
+            host, _, rest = item[1:].partition("]")
+            port = rest.removeprefix(":")
+        elif not item.startswith("/"):
+            host, _, port = item.partition(":")
+        if not (_HOST.fullmatch(host) or host.startswith("/") or _address(host)):
+            raise _malformed("a host is needed, and special characters in the password must be percent-encoded")
+        port = port or portspec or "5432"
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise _malformed("the port is not a number; special characters in the password must be percent-encoded")
+        hosts.append(host)
+        ports.append(int(port))
+    return tuple(hosts), tuple(ports)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host.startswith("/") or host == "localhost":
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _malformed(problem: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"SUPABASE_DB_URL: {problem}. It looks like {_EXAMPLE}; in the password write @ as %40, # as %23, / as %2F, "
+        "? as %3F, : as %3A."
+    )

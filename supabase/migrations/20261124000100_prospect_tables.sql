@@ -1,0 +1,105 @@
+-- Where prospects are kept. Runs on Supabase and on plain PostgreSQL 15 and newer.
+--
+-- prospect_sessions       one row a chat session: its newest enriched record. Written by the sink.
+-- prospect_contributions  one row for each distinct call of update_prospect_data. Written by that function.
+-- prospect_tracking       one row a person: the fold over that person's sessions and contributions.
+--
+-- A person is a fingerprint, or 'session:<session id>' while a session has none.
+
+-- An installation may have this table already: then only what is missing is added, and its rows become contributions.
+-- The comment on the table says whether it is ours; its access rules are left alone if it is not.
+do $$
+begin
+  if to_regclass('public.prospect_tracking') is null then
+    create table public.prospect_tracking (
+      tenant_id text not null default '',
+      fingerprint_id text not null,
+      prospect_data jsonb not null default '{}'::jsonb,
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now(),
+      primary key (tenant_id, fingerprint_id)
+    );
+    comment on table public.prospect_tracking is 'One row a person. Made by nexus-stream.';
+  end if;
+end
+$$;
+alter table public.prospect_tracking add column if not exists tenant_id text not null default '';
+alter table public.prospect_tracking add column if not exists created_at timestamptz not null default now();
+alter table public.prospect_tracking add column if not exists updated_at timestamptz not null default now();
+-- The keys of prospect_data, beyond the standard ones, that the last fold wrote: any other key is somebody else's and is kept.
+alter table public.prospect_tracking add column if not exists merged_keys text[] not null default '{}';
+-- Set when the person was erased: nothing is stored for them until it is lifted.
+alter table public.prospect_tracking add column if not exists erased_at timestamptz;
+
+-- Fails on an older table that holds a fingerprint twice: which of the two rows counts is for its owner to decide.
+do $$
+begin
+  if not exists (
+    select from pg_catalog.pg_index i
+    where i.indrelid = 'public.prospect_tracking'::regclass
+      and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
+      and (
+        select array_agg(a.attname::text order by a.attname)
+        from pg_catalog.pg_attribute a
+        where a.attrelid = i.indrelid and a.attnum = any (i.indkey::int2[])
+      ) = array['fingerprint_id', 'tenant_id']
+  ) then
+    create unique index prospect_tracking_person on public.prospect_tracking (tenant_id, fingerprint_id);
+  end if;
+end
+$$;
+create index if not exists prospect_tracking_fingerprint_id on public.prospect_tracking (fingerprint_id);
+-- Every batch asks whether it holds somebody who was erased: an index of the few that were.
+create index if not exists prospect_tracking_erased on public.prospect_tracking (tenant_id, fingerprint_id)
+  where erased_at is not null;
+
+create table public.prospect_sessions (
+  tenant_id text not null default '',
+  session_id text not null,
+  fingerprint text,
+  person_key text not null generated always as (coalesce(fingerprint, 'session:' || session_id)) stored,
+  -- The person this session belonged to before its last change, when that change moved it.
+  moved_from text,
+  record jsonb not null,
+  snapshot_at_ms bigint not null,
+  enriched_at timestamptz not null,
+  -- topic-partition-offset of the ingestion record
+  source text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  -- Set when the session was erased: the row stays as the marker that keeps a replay from bringing it back.
+  erased_at timestamptz,
+  primary key (tenant_id, session_id),
+  constraint prospect_sessions_session_id check (session_id <> ''),
+  constraint prospect_sessions_fingerprint check (fingerprint <> '' and fingerprint not like 'session:%'),
+  -- A moment that cannot be: it would win over every later snapshot.
+  constraint prospect_sessions_snapshot_at_ms check (snapshot_at_ms between 0 and 253402300799999),
+  constraint prospect_sessions_enriched_at check (isfinite(enriched_at)),
+  constraint prospect_sessions_record check (jsonb_typeof(record) = 'object')
+);
+create index prospect_sessions_person on public.prospect_sessions (tenant_id, person_key);
+
+create table public.prospect_contributions (
+  tenant_id text not null default '',
+  -- As called: a fingerprint or 'session:<session id>'. The latter follows its session to whichever person has it.
+  fingerprint_id text not null,
+  -- SHA-256 of data: the same call again is the same contribution, made later.
+  contribution_id text not null,
+  data jsonb not null,
+  contributed_at timestamptz not null,
+  created_at timestamptz not null default now(),
+  primary key (tenant_id, fingerprint_id, contribution_id),
+  constraint prospect_contributions_data check (jsonb_typeof(data) = 'object'),
+  constraint prospect_contributions_contributed_at check (isfinite(contributed_at))
+);
+
+insert into public.prospect_contributions (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
+select tenant_id, fingerprint_id, encode(sha256(convert_to(prospect_data::text, 'UTF8')), 'hex'), prospect_data,
+  coalesce(updated_at, created_at, now())
+from public.prospect_tracking
+where fingerprint_id is not null and jsonb_typeof(prospect_data) = 'object' and prospect_data <> '{}'::jsonb;
+
+comment on table public.prospect_sessions is 'Newest enriched record of each chat session. Written by the sink.';
+comment on table public.prospect_contributions is 'What callers of update_prospect_data said about a person.';
+comment on column public.prospect_tracking.prospect_data is
+  'The fold over the person''s sessions and contributions. Change it with update_prospect_data: the next fold overwrites standard keys.';

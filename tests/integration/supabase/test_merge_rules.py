@@ -1,0 +1,124 @@
+"""The merge rules, one by one, on the server that applies them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nexus_stream.supabase.writer import ProspectWriter
+
+if TYPE_CHECKING:
+    from conftest import Database, MakeRecord
+
+_NOTHING: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "signals", "expected"),
+    [
+        # nulls and empty strings never erase
+        ("nombre", ["Ana", None], (), "Ana"),
+        ("nombre", ["Ana", ""], (), "Ana"),
+        ("nombre", ["Ana", "  "], (), "Ana"),
+        ("ocupacion", ["médica", None], (), "médica"),
+        ("email", ["ana@example.com", ""], (), "ana@example.com"),
+        ("telefono", ["+573005550102", None], (), "+573005550102"),
+        ("arquetipo", ["lider_hogar", None], (), "lider_hogar"),
+        # a longer superset wins, what is contained never, whatever the case and the accents
+        ("nombre", ["Pablo", "Pablo Hoyos"], (), "Pablo Hoyos"),
+        ("nombre", ["Pablo Hoyos", "Pablo"], (), "Pablo Hoyos"),
+        ("nombre", ["Pablo Hoyos", "hoyos"], (), "Pablo Hoyos"),
+        ("nombre", ["María Peña", "maria"], (), "María Peña"),
+        ("nombre", ["pablo", "Pablo"], (), "Pablo"),
+        ("nombre", ["Pablo", "pablo"], (), "Pablo"),
+        ("nombre", ["Pablo", "PABLO  HOYOS"], (), "PABLO  HOYOS"),
+        # contained means word by word
+        ("nombre", ["Anabel", "Ana"], (), "Ana"),
+        # another name: the newest session's
+        ("nombre", ["Pablo Hoyos", "Eva Ruiz"], (), "Eva Ruiz"),
+        # an explicit correction always, also to less
+        ("nombre", ["Pablo Hoyos", "Pablo"], ("correccion_nombre",), "Pablo"),
+        ("nombre", ["Pablo Hoyos", None], ("correccion_nombre",), "Pablo Hoyos"),
+        ("nombre", ["Pablo Hoyos", "Pablo"], ("correccion_email",), "Pablo Hoyos"),
+        # valid over invalid, else the newest; lower case
+        ("email", ["ana@example.com", "billgates.example.com"], (), "ana@example.com"),
+        ("email", ["bill,gates@example.com", "bill@example.com"], (), "bill@example.com"),
+        ("email", ["bill,gates@example.com", "bill gates"], (), "bill gates"),
+        ("email", ["ana@example.com", "EVA@Example.COM"], (), "eva@example.com"),
+        ("email", ["ana@example.com", "ana@example"], ("correccion_email",), "ana@example"),
+        ("telefono", ["+573005550102", "300 555"], (), "+573005550102"),
+        ("telefono", ["300 555", "+573005550102"], (), "+573005550102"),
+        ("telefono", ["+573005550102", "+14155550103"], (), "+14155550103"),
+        ("telefono", ["+573005550102", "300 555"], ("correccion_telefono",), "300 555"),
+        # the newest otherwise
+        ("ocupacion", ["médica", "profesora"], (), "profesora"),
+        ("arquetipo", ["lider_hogar", "joven_ambicion"], (), "joven_ambicion"),
+        # objections unite, in the order they came up
+        ("objeciones", [["time"], ["price", "time"], []], (), ["time", "price"]),
+    ],
+)
+async def test_two_sessions_merge(
+    database: Database,
+    writer: ProspectWriter,
+    record: MakeRecord,
+    field: str,
+    values: list[Any],
+    signals: tuple[str, ...],
+    expected: Any,
+) -> None:
+    last = len(values) - 1
+    records = [
+        record(f"s{n}", "fp", at=n, signals=signals if n == last else _NOTHING, **{field: value})
+        for n, value in enumerate(values)
+    ]
+    await writer.write(records)
+    assert (await database.person("fp"))[field] == expected
+
+
+@pytest.mark.parametrize(
+    ("sessions", "nivel_interes", "momento_optimo"),
+    [
+        ([({}, ())], 0, "frio"),
+        ([({"nombre": "Ana"}, ())], 2, "frio"),
+        ([({"nombre": "Ana", "email": "ana@example.com"}, ())], 3.5, "frio"),
+        ([({"nombre": "Ana"}, ("intencion",))], 4, "tibio"),
+        ([({"telefono": "+573005550102"}, ()), ({"email": "ana@example.com"}, ())], 4.5, "tibio"),
+        ([({"nombre": "Ana", "telefono": "+573005550102"}, ("intencion",))], 7, "caliente"),
+        # once, however often it is said
+        ([({"nombre": "Ana"}, ("intencion",)), ({}, ("intencion", "intencion"))], 4, "tibio"),
+        (
+            [({"nombre": "Ana", "telefono": "+573005550102"}, ("intencion", "desinteres")), ({}, ("desinteres",))],
+            4,
+            "tibio",
+        ),
+        # never below 0
+        ([({"nombre": "Ana"}, ("desinteres",))], 0, "frio"),
+        # everything is 8.5
+        ([({"nombre": "A", "telefono": "+573005550102", "email": "a@example.com"}, ("intencion",))], 8.5, "caliente"),
+        # what is no phone and no e-mail scores nothing
+        ([({"nombre": "Ana", "telefono": "300 555", "email": "ana.example.com"}, ())], 2, "frio"),
+    ],
+)
+async def test_interest_is_computed_from_the_merged_facts(
+    database: Database,
+    writer: ProspectWriter,
+    record: MakeRecord,
+    sessions: list[tuple[dict[str, Any], tuple[str, ...]]],
+    nivel_interes: float,
+    momento_optimo: str,
+) -> None:
+    await writer.write(
+        [record(f"s{n}", "fp", at=n, signals=signals, **facts) for n, (facts, signals) in enumerate(sessions)]
+    )
+    person = await database.person("fp")
+    assert (person["nivel_interes"], person["momento_optimo"]) == (nivel_interes, momento_optimo)
+
+
+async def test_the_order_is_that_of_the_snapshots_then_of_the_session_ids(
+    database: Database, writer: ProspectWriter, record: MakeRecord
+) -> None:
+    await writer.write([record("b", "fp", at=2, ocupacion="second"), record("a", "fp", at=2, ocupacion="first")])
+    await writer.write([record("c", "fp", at=1, ocupacion="late arrival of an old chat")])
+    person = await database.person("fp")
+    assert (person["ocupacion"], person["last_session_id"], person["sessions"]) == ("second", "b", 3)

@@ -1,0 +1,185 @@
+"""Migrations apply once, in order, recorded as the Supabase CLI records them; drift is told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.supabase.command import command
+from nexus_stream.supabase.migrate import apply_migrations, load_migrations, plan_migrations
+from nexus_stream.supabase.writer import ProspectWriter
+
+if TYPE_CHECKING:
+    from conftest import Database, MakeRecord
+
+_LEDGER = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY version"
+
+
+def _write(directory: Path, **files: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    for name, sql in files.items():
+        (directory / f"{name.removeprefix('v')}.sql").write_text(sql, encoding="utf-8")
+    return directory
+
+
+async def test_they_apply_once_and_stand_in_the_ledger_of_the_supabase_cli(empty_database: Database) -> None:
+    applied = await apply_migrations(empty_database.dsn())
+    assert applied == [str(migration) for migration in load_migrations()]
+    assert await apply_migrations(empty_database.dsn()) == []
+
+    rows = await empty_database.admin.fetch(_LEDGER)
+    assert [f"{row['version']}_{row['name']}" for row in rows] == applied
+    assert all(row["statements"] for row in rows)
+    columns = await empty_database.admin.fetch(
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns"
+        " WHERE table_schema = 'supabase_migrations' AND table_name = 'schema_migrations'"
+    )
+    assert {tuple(row) for row in columns} == {
+        ("version", "text", "NO"),
+        ("statements", "ARRAY", "YES"),
+        ("name", "text", "YES"),
+    }
+
+
+async def test_two_at_once_apply_each_file_once(empty_database: Database) -> None:
+    results = await asyncio.gather(*(apply_migrations(empty_database.dsn()) for _ in range(3)))
+    assert sorted(itertools.chain(*results)) == [str(migration) for migration in load_migrations()]
+
+
+async def test_what_the_supabase_cli_applied_is_not_applied_again(empty_database: Database) -> None:
+    # Given the CLI's ledger, with a newer column, another project's migration, and our first file split its way
+    first, *rest = load_migrations()
+    await empty_database.admin.execute(
+        "CREATE SCHEMA supabase_migrations; CREATE TABLE supabase_migrations.schema_migrations"
+        " (version text PRIMARY KEY, statements text[], name text, created_by text)"
+    )
+    await empty_database.admin.execute(";\n".join(first.statements))
+    await empty_database.admin.execute(
+        "INSERT INTO supabase_migrations.schema_migrations (version, name, statements) VALUES"
+        " ('20240101000000', 'theirs', '{select 1}'), ($1, $2, $3)",
+        first.version,
+        first.name,
+        [f"{statement} \n;" for statement in first.statements],
+    )
+
+    plan = await plan_migrations(empty_database.dsn())
+    assert (list(plan.applied), list(plan.pending), plan.foreign) == ([first], rest, ("20240101000000",))
+    assert await apply_migrations(empty_database.dsn()) == [str(migration) for migration in rest]
+
+
+async def test_a_plan_changes_nothing(empty_database: Database) -> None:
+    plan = await plan_migrations(empty_database.dsn())
+    assert len(plan.pending) == len(load_migrations())
+    assert await empty_database.admin.fetchval("SELECT to_regnamespace('supabase_migrations')") is None
+
+
+async def test_a_statement_that_fails_leaves_no_trace_of_its_file(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(
+        tmp_path / "m",
+        v20260101000000_good="create table good (a int);",
+        v20260102000000_bad="create table half (a int);\ninsert into half values (1); select no_such_column from half;",
+    )
+    with pytest.raises(ConfigurationError, match=r"20260102000000_bad\.sql, statement 3 failed .*\[42703\]"):
+        await apply_migrations(empty_database.dsn(), directory)
+    assert await empty_database.admin.fetchval("SELECT to_regclass('half')") is None
+    assert [row["version"] for row in await empty_database.admin.fetch(_LEDGER)] == ["20260101000000"]
+
+    _write(directory, v20260102000000_bad="create table half (a int);")
+    assert await apply_migrations(empty_database.dsn(), directory) == ["20260102000000_bad"]
+
+
+async def test_drift_is_told(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", v20260102000000_one="create table one (a int);")
+    await apply_migrations(empty_database.dsn(), directory)
+
+    _write(directory, v20260102000000_one="-- a comment is no change\ncreate table one\n(a int)")
+    assert await apply_migrations(empty_database.dsn(), directory) == []
+
+    _write(directory, v20260102000000_one="create table one (a int, b int);")
+    with pytest.raises(ConfigurationError, match="was changed after it was applied"):
+        await apply_migrations(empty_database.dsn(), directory)
+
+    (directory / "20260102000000_one.sql").rename(directory / "20260102000000_other.sql")
+    with pytest.raises(ConfigurationError, match="was applied as 'one'"):
+        await plan_migrations(empty_database.dsn(), directory)
+
+    (directory / "20260102000000_other.sql").rename(directory / "20260102000000_one.sql")
+    _write(
+        directory,
+        v20260102000000_one="create table one (a int);",
+        v20260101000000_late="create table late (a int);",
+    )
+    with pytest.raises(ConfigurationError, match=r"20260101000000_late\.sql is not applied, but"):
+        await apply_migrations(empty_database.dsn(), directory)
+
+
+async def test_an_older_installation_keeps_its_rows_its_function_and_its_access(
+    empty_database: Database, record: MakeRecord
+) -> None:
+    # Given the table and the function as an existing installation has them
+    admin = empty_database.admin
+    await admin.execute(
+        """
+        CREATE TABLE prospect_tracking (
+          id uuid PRIMARY KEY DEFAULT gen_random_uuid(), fingerprint_id text UNIQUE, prospect_data jsonb,
+          created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now()
+        );
+        INSERT INTO prospect_tracking (fingerprint_id, prospect_data) VALUES
+          ('fp', '{"nombre": "Ana Ruiz", "nivel_interes": 7.5, "crm": 7}'), ('quiet', '{"nombre": "Eva"}'),
+          ('null', NULL);
+        CREATE FUNCTION update_prospect_data(p_fingerprint_id text, p_data jsonb, p_constructor_id uuid DEFAULT NULL)
+          RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"success": true, "theirs": true}'::jsonb $$;
+        """
+    )
+
+    await apply_migrations(empty_database.dsn())
+
+    assert await empty_database.call("fp", {"nombre": "x"}) == {"success": True, "theirs": True}
+    assert (await empty_database.person("quiet")) == {"nombre": "Eva"}
+    assert await admin.fetchval("SELECT relrowsecurity FROM pg_class WHERE relname = 'prospect_tracking'") is False
+
+    # When the sink writes to one of its people, then what was known counts, and nobody else's row changes
+    writer = await ProspectWriter.connect(empty_database.settings())
+    await writer.write(
+        [record("s", "fp", at=1, nombre="Ana", email="ana@example.com"), record("t", "new", nombre="Leo")]
+    )
+    await writer.close()
+    person = await empty_database.person("fp")
+    assert (person["nombre"], person["email"], person["crm"]) == ("Ana Ruiz", "ana@example.com", 7)
+    assert person["nivel_interes"] == 7.5
+    assert (await empty_database.person("quiet")) == {"nombre": "Eva"}
+    assert (await empty_database.person("new"))["nombre"] == "Leo"
+
+
+async def test_a_fingerprint_that_stands_twice_is_reported_without_it(empty_database: Database) -> None:
+    await empty_database.admin.execute(
+        "CREATE TABLE prospect_tracking (fingerprint_id text, prospect_data jsonb, created_at timestamptz,"
+        " updated_at timestamptz); INSERT INTO prospect_tracking VALUES ('secret-fp'), ('secret-fp')"
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"20261124000100_prospect_tables\.sql, statement \d+ failed"
+    ) as raised:
+        await apply_migrations(empty_database.dsn())
+    assert "secret-fp" not in str(raised.value)
+
+
+def test_the_command_plans_applies_and_says_so(empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_DB_URL", empty_database.dsn())
+    runner = CliRunner()
+
+    plan = runner.invoke(command, ["--plan"])
+    assert plan.exit_code == 1
+    assert plan.output.count(": missing, ") == len(load_migrations())
+
+    applied = runner.invoke(command, [])
+    assert applied.exit_code == 0, applied.output
+    assert applied.output.count("applied 2026") == len(load_migrations())
+
+    assert runner.invoke(command, ["--plan"]).exit_code == 0
+    assert "up to date" in runner.invoke(command, []).output

@@ -1,0 +1,103 @@
+"""A DSN is understood or refused, and never shown."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import load_settings
+from nexus_stream.supabase.pool import statement_cache_size, target_of
+from nexus_stream.supabase.target import Mode, parse_target, require_secure
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown", "mode"),
+    [
+        ("postgresql://u:pw@db.example.com:5432/postgres", "db.example.com:5432/postgres", Mode.DIRECT),
+        ("postgres://u:pw@db.example.com/other", "db.example.com:5432/other", Mode.DIRECT),
+        ("postgresql://u:pw@db.example.com:6543/postgres", "db.example.com:6543/postgres", Mode.TRANSACTION_POOLER),
+        (
+            "postgresql://postgres.ref:pw@aws-0-eu-west-1.pooler.supabase.com:5432/postgres",
+            "aws-0-eu-west-1.pooler.supabase.com:5432/postgres",
+            Mode.SESSION_POOLER,
+        ),
+        (
+            "postgresql://postgres.ref:pw@aws-0-eu-west-1.pooler.supabase.com:6543/postgres",
+            "aws-0-eu-west-1.pooler.supabase.com:6543/postgres",
+            Mode.TRANSACTION_POOLER,
+        ),
+        ("postgresql://u@[::1]:5433/x", "::1:5433/x", Mode.DIRECT),
+        ("postgresql://u@a.example.com:1,b.example.com:2/x", "a.example.com:1,b.example.com:2/x", Mode.DIRECT),
+        ("postgresql://u@/x?host=/run/postgresql", "/run/postgresql:5432/x", Mode.DIRECT),
+        ("postgresql://u:p%40ss@db.example.com/x", "db.example.com:5432/x", Mode.DIRECT),
+    ],
+)
+def test_a_dsn_is_understood(dsn: str, shown: str, mode: Mode) -> None:
+    target = parse_target(dsn)
+    assert str(target) == shown
+    assert target.mode is mode
+    assert (statement_cache_size(target) == 0) is (mode is Mode.TRANSACTION_POOLER)
+    assert "pw" not in repr(target)
+    assert "p%40ss" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:s3cret@s3cret@db.example.com/x",
+        "postgresql://u:s3cret#s3cret@db.example.com/x",
+        "postgresql://u:s3cret/s3cret@db.example.com/x",
+        "postgresql://u:s3cret?s3cret@db.example.com/x",
+        "postgresql://u:12#s3cret@db.example.com/x",
+        "postgresql://u:12/s3cret@db.example.com/x",
+        "postgresql://u:12?s3cret@db.example.com/x",
+        "postgresql://u:s3cret@/x",
+        "postgresql://u:s3cret@db.example.com:http/x",
+        "postgresql://u:s3cret@db.example.com:99999/x",
+        "postgresql://u:s3cret@[::1/x",
+        "mysql://u:s3cret@db.example.com/x",
+        "s3cret",
+    ],
+)
+def test_a_malformed_dsn_is_refused_and_not_shown(dsn: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse_target(dsn)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+    assert "SUPABASE_DB_URL" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "allowed"),
+    [
+        ("postgresql://u:pw@db.example.com/x?sslmode=verify-full&sslrootcert=/ca.crt", True),
+        ("postgresql://u:pw@db.example.com/x", False),
+        ("postgresql://u:pw@db.example.com/x?sslmode=require", False),
+        ("postgresql://u:pw@db.example.com/x?sslmode=verify-ca", False),
+        ("postgresql://u:pw@127.0.0.1/x", True),
+        ("postgresql://u:pw@localhost/x?sslmode=disable", True),
+        ("postgresql://u:pw@[::1]/x", True),
+        ("postgresql://u:pw@127.0.0.1,db.example.com/x", False),
+        ("postgresql://u:pw@localhost.example.com/x", False),
+        ("postgresql://u:pw@127.0.0.1/x?host=db.example.com", False),
+    ],
+)
+def test_production_needs_a_verified_server(dsn: str, allowed: bool) -> None:
+    settings = load_settings(environ={"NEXUS_ENV": "production", "SUPABASE_DB_URL": dsn})
+    if allowed:
+        require_secure(target_of(settings))
+        return
+    with pytest.raises(ConfigurationError, match="verify-full") as raised:
+        target_of(settings)
+    assert "pw" not in str(raised.value)
+
+
+def test_development_takes_any_connection() -> None:
+    settings = load_settings(environ={"SUPABASE_DB_URL": "postgresql://u:pw@db.example.com/x"})
+    assert str(target_of(settings)) == "db.example.com:5432/x"
+
+
+def test_without_a_dsn_the_variable_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="SUPABASE_DB_URL: not set"):
+        target_of(load_settings(environ={}))
