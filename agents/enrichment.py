@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from aiokafka.partitioner import murmur2
-from nexus_stream.extraction.grounding import Checked, check
-from nexus_stream.extraction.merging import merge
 
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.prospect import ExtractionFacts
@@ -50,6 +48,8 @@ from nexus_stream.errors import (
     TopicMismatchError,
 )
 from nexus_stream.extraction.extractor import Extractor, Findings, Turn
+from nexus_stream.extraction.grounding import Checked, check
+from nexus_stream.extraction.merging import merge
 from nexus_stream.extraction.retry import backoff_seconds
 from nexus_stream.settings import Settings
 from tables.sessions import (
@@ -128,7 +128,12 @@ class Enrichment(Stage):
     def __init__(
         self, *, settings: Settings, table: SessionTablePort, extractor: Extractor, source: str, **stage: Any
     ) -> None:
-        super().__init__(name="enrich", commit_interval_seconds=settings.commit_interval_seconds, **stage)
+        super().__init__(
+            name="enrich",
+            topic=settings.ingestion_topic,
+            commit_interval_seconds=settings.commit_interval_seconds,
+            **stage,
+        )
         self._settings = settings
         self._table = table
         self._extractor = extractor

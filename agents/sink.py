@@ -36,6 +36,7 @@ from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
     from faust.types import AppT, StreamT, TopicT
+
     from nexus_stream.supabase.writer import WriteResult
 
 __all__ = ["Sink", "WriterPort", "declare"]
@@ -94,7 +95,12 @@ class Sink(Stage):
     """
 
     def __init__(self, *, settings: Settings, writer: WriterPort, **stage: Any) -> None:
-        super().__init__(name="sink", commit_interval_seconds=settings.commit_interval_seconds, **stage)
+        super().__init__(
+            name="sink",
+            topic=settings.enriched_topic,
+            commit_interval_seconds=settings.commit_interval_seconds,
+            **stage,
+        )
         self._settings = settings
         self._writer = writer
         self._bound = PendingBound(max_items=settings.sink_pending_max_rows, max_bytes=settings.pending_max_bytes)

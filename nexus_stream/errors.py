@@ -5,6 +5,8 @@
     - BrokerUnavailableError     the broker did not acknowledge in time
     - DatabaseUnavailableError   PostgreSQL unreachable, restarting, overloaded or read-only
     - ModelUnavailableError      Claude limited, overloaded, slow or unreachable
+      . SpendLimitError          the account may spend no more until somebody raises a limit
+      . BudgetExhaustedError     our own cap on USD per hour or day is reached
   + PermanentError               the same record fails the same way; becomes a dead letter with its reason
     - DecodeError                the bytes are not a conversation, or over a limit
     - ModelRefusedError          Claude declined, or stopped before the answer was complete
@@ -13,6 +15,7 @@
   + ConfigurationError           stop and say what to fix; dead-letter nothing
     - TopicMismatchError         topics missing, or not as declared
     - StateVersionError          the table was written by a newer version
+  + StalledError               the worker has something to read and moves nothing; a supervisor should restart it
   + PartitionLostError           the partition belongs to another worker now; drop the work
   + EmbeddedServiceError         a process of ``nexus dev`` did not start or died; the message holds its last lines
 
@@ -25,6 +28,7 @@ from enum import StrEnum
 
 __all__ = [
     "BrokerUnavailableError",
+    "BudgetExhaustedError",
     "ConfigurationError",
     "DatabaseUnavailableError",
     "DecodeError",
@@ -38,6 +42,7 @@ __all__ = [
     "Reason",
     "RetryableError",
     "RowRejectedError",
+    "StalledError",
     "StateVersionError",
     "TopicMismatchError",
 ]
@@ -73,11 +78,13 @@ class RetryableError(NexusError):
 
     Attributes:
         retry_after_seconds: What the other side asked for, if it said; already capped by who raised it.
+        is_general: Whether any record would have met this now: then it counts as no attempt of this one.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, is_general: bool = False) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.is_general = is_general
 
 
 class BrokerUnavailableError(RetryableError):
@@ -90,6 +97,14 @@ class DatabaseUnavailableError(RetryableError):
 
 class ModelUnavailableError(RetryableError):
     """Claude is limited, overloaded, slow or unreachable."""
+
+
+class SpendLimitError(ModelUnavailableError):
+    """The account's spend limit or credit is used up: it lasts until somebody acts, so all calls are held."""
+
+
+class BudgetExhaustedError(ModelUnavailableError):
+    """The cap on USD per hour or day is reached (NEXUS_BUDGET_USD_PER_HOUR, NEXUS_BUDGET_USD_PER_DAY)."""
 
 
 class PermanentError(NexusError):
@@ -138,6 +153,10 @@ class TopicMismatchError(ConfigurationError):
 
 class StateVersionError(ConfigurationError):
     """The session table holds a record written by a newer version of this software."""
+
+
+class StalledError(NexusError):
+    """The worker has something to read and moves nothing: a supervisor should restart it."""
 
 
 class PartitionLostError(NexusError):

@@ -27,6 +27,7 @@ _Seconds = Annotated[float, Field(ge=0)]
 
 _UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
 _PRODUCTION = "production"
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class Settings(BaseSettings):
@@ -70,6 +71,9 @@ class Settings(BaseSettings):
     web_port: Annotated[int, Field(ge=0, le=65535)] = 0
     commit_interval_seconds: _PositiveSeconds = 1.0
     stop_timeout_seconds: _PositiveSeconds = 25.0
+    # Unready, and one log event, when there is something to read and nothing moved for this long.
+    watchdog_seconds: _PositiveSeconds = 180.0
+    watchdog_exit: bool = False
 
     # Settling: quiet for this long, at the latest after the maximum wait.
     settle_seconds: _Seconds = 10.0
@@ -105,9 +109,32 @@ class Settings(BaseSettings):
     claude_model: str = "claude-haiku-5-5"
     claude_max_tokens: Annotated[int, Field(ge=256, le=8192)] = 1024
     claude_timeout_seconds: _PositiveSeconds = 30.0
-    claude_concurrency: Annotated[int, Field(ge=1, le=500)] = 16
+    # Of one extraction: the call, the question after a bad answer, and the waiting between them.
+    claude_deadline_seconds: _PositiveSeconds = 120.0
+    # Bounds open connections and memory; the allowance needs rate x latency of them: 1,000 a minute at 1.5 s are 25.
+    claude_concurrency: Annotated[int, Field(ge=1, le=500)] = 64
     claude_retry_after_max_seconds: _PositiveSeconds = 60.0
     claude_max_attempts: Annotated[int, Field(ge=1, le=50)] = 5
+    # The account's allowance. Unset: learned from the API's answers. Set: never more than this.
+    claude_requests_per_minute: Annotated[int | None, Field(ge=1)] = None
+    claude_input_tokens_per_minute: Annotated[int | None, Field(ge=1000)] = None
+    claude_output_tokens_per_minute: Annotated[int | None, Field(ge=1000)] = None
+    # This worker's part of the allowance and of the budget: 0.25 for each of four workers.
+    claude_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    claude_breaker_failures: Annotated[int, Field(ge=1)] = 5
+    claude_breaker_seconds: _PositiveSeconds = 15.0
+    claude_spend_limit_pause_seconds: _PositiveSeconds = 300.0
+    # Cap on spending at list price; unset: none. At the cap: wait, or let the offline rules answer, labelled as theirs.
+    budget_usd_per_hour: Annotated[float | None, Field(gt=0)] = None
+    budget_usd_per_day: Annotated[float | None, Field(gt=0)] = None
+    budget_fallback: Literal["wait", "offline"] = "wait"
+    # Answers for equal turns: in memory (0 turns it off), or in Redis where an address is set.
+    cache_max_entries: Annotated[int, Field(ge=0)] = 10_000
+    cache_ttl_seconds: Annotated[int, Field(ge=1)] = 86_400
+    cache_timeout_seconds: _PositiveSeconds = 0.25
+    redis_url: SecretStr | None = None
+    # Whether `consent: false` in the metadata keeps a conversation from being read.
+    consent_respected: bool = True
     default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CO"
 
     # Sink
@@ -257,6 +284,8 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     problems: list[str] = []
     if settings.max_wait_seconds < settings.settle_seconds:
         problems.append("NEXUS_MAX_WAIT_SECONDS: must not be below NEXUS_SETTLE_SECONDS.")
+    if settings.watchdog_seconds <= settings.max_wait_seconds:
+        problems.append("NEXUS_WATCHDOG_SECONDS: must be above NEXUS_MAX_WAIT_SECONDS; settling is no stall.")
     if settings.kafka_security_protocol.startswith("SASL") and not (
         settings.kafka_username and settings.kafka_password
     ):
@@ -265,6 +294,15 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
         )
     if settings.extractor == "claude" and settings.anthropic_api_key is None:
         problems.append("ANTHROPIC_API_KEY: needed while NEXUS_EXTRACTOR=claude. Set it, or NEXUS_EXTRACTOR=offline.")
+    if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(_REDIS_SCHEMES):
+        problems.append(f"NEXUS_REDIS_URL: must start with one of {', '.join(_REDIS_SCHEMES)}.")
+    caps_usd = (settings.budget_usd_per_hour, settings.budget_usd_per_day)
+    longest_wait_seconds = 86_400 if caps_usd[1] is not None else 3600 if caps_usd[0] is not None else 0
+    if settings.budget_fallback == "wait" and settings.kafka_max_poll_interval_seconds < longest_wait_seconds:
+        problems.append(
+            f"NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least {longest_wait_seconds} with this budget, because a worker "
+            "at its cap waits until the hour or day has moved. Or set NEXUS_BUDGET_FALLBACK=offline."
+        )
     if role == "sink" and settings.database_url is None:
         problems.append(
             "SUPABASE_DB_URL: the sink needs it: postgresql://USER:PASSWORD@HOST:PORT/postgres "

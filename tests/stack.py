@@ -200,20 +200,26 @@ class Stack:
         return rows[0]["prospect_data"] if rows else None
 
     async def read_topic(self, topic: str) -> list[ConsumerRecord]:
-        """Everything a topic holds now."""
-        consumer = AIOKafkaConsumer(**client_options(self.settings), enable_auto_commit=False, fetch_max_wait_ms=50)
+        """Everything a topic holds now.
+
+        Reads until nothing has come for a while: the embedded broker's end offsets are too low (kafka.is_embedded).
+        """
+        # Without a group, naming the topic assigns all of its partitions.
+        consumer = AIOKafkaConsumer(
+            topic,
+            **client_options(self.settings),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+        )
         await consumer.start()
         try:
-            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-            if not partitions:
-                partitions = [TopicPartition(topic, number) for number in range(self.settings.topic_partitions)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning()
-            ends = await consumer.end_offsets(partitions)
             records: list[ConsumerRecord] = []
-            while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
-                for batch in (await consumer.getmany(timeout_ms=500)).values():
-                    records.extend(batch)
+            quiet = 0
+            while quiet < 2:
+                batches = await consumer.getmany(timeout_ms=400)
+                records.extend(record for batch in batches.values() for record in batch)
+                quiet = 0 if batches else quiet + 1
             return records
         finally:
             await consumer.stop()

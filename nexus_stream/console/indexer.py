@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import ChangelogRecord
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["Indexer"]
@@ -96,7 +96,7 @@ class Indexer:
         except OffsetOutOfRangeError:
             return None
         finally:
-            await _stop(consumer)
+            await stop_consumer(consumer)
         return None
 
     async def _read(self, consumer: AIOKafkaConsumer, topology: _Topology) -> None:
@@ -165,18 +165,6 @@ class Indexer:
         # Once per outage, not once per attempt.
         if self._model.freshness().problem != problem:
             _log.warning("console_lost_touch", problem=problem, error=type(error).__name__)
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    try:
-        await consumer.stop()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        # Nobody cancelled us: while a broker is down, stop() lets out the cancellation of its own fetch task
-        # (aio-libs/aiokafka#647) and leaves its connections open.
-        await consumer._client.close()
 
 
 def _by_number(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:

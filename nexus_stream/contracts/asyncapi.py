@@ -68,8 +68,8 @@ def asyncapi_document() -> dict[str, Any]:
             "deadLetters": _channel(
                 topics[settings.dead_letter_topic],
                 "deadLetter",
-                "What could not be processed, with the reason, as it was received. A record with the header nexus-marker "
-                "and without nexus-reason is no letter: it notes what an operator did with one. Skip it.",
+                "What could not be processed, with the reason, as it was received. A record with the header "
+                "nexus-marker and without nexus-reason is no letter: it notes what an operator did with one. Skip it.",
             ),
         },
         "operations": {

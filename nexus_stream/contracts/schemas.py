@@ -43,6 +43,8 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
     CONVERSATION: (Conversation, "validation"),
     DEAD_LETTER_HEADERS: (DeadLetterHeaders, "validation"),
 }
+# Fields that version 1 was published without: (definition, field).
+_ADDED_LATER = (("ExtractionFacts", "cached"),)
 
 
 class _Published(GenerateJsonSchema):
@@ -69,7 +71,12 @@ def json_schema(record: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]
         record: The pydantic class.
         mode: ``serialization`` for what we write, ``validation`` for what we read.
     """
-    return record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
+    schema = record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
+    for definition, field in _ADDED_LATER:
+        required = schema.get("$defs", {}).get(definition, {}).get("required", [])
+        if field in required:
+            required.remove(field)
+    return schema
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

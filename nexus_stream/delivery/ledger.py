@@ -78,6 +78,14 @@ class OffsetLedger:
         for tp in list(self._partitions) if partitions is None else partitions:
             self._partitions.pop(tp, None)
 
+    def positions(self) -> dict[TopicPartition, int]:
+        """Per partition the offset below which all is finished."""
+        return {tp: partition.committable() for tp, partition in self._partitions.items()}
+
+    def read_positions(self) -> dict[TopicPartition, int]:
+        """Per partition the next offset to read."""
+        return {tp: partition.next_offset for tp, partition in self._partitions.items()}
+
     def unfinished(self) -> int:
         """How many records are unfinished, over all partitions."""
         return sum(len(partition.unfinished) for partition in self._partitions.values())

@@ -49,6 +49,7 @@ class Stage:
 
     Args:
         name: For logs.
+        topic: What it reads.
         broker: Sending and committing.
         assignment: Which partitions are ours.
         clock: Time.
@@ -61,6 +62,7 @@ class Stage:
         self,
         *,
         name: str,
+        topic: str,
         broker: BrokerPort,
         assignment: Assignment,
         clock: Clock,
@@ -69,6 +71,7 @@ class Stage:
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self.name = name
+        self.topic = topic
         self.broker = broker
         self.assignment = assignment
         self.clock = clock

@@ -23,6 +23,7 @@ from typing import Self
 from nexus_stream.embedded.ports import LOOPBACK, free_port, port_owner
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
+from nexus_stream.kafka import EMBEDDED_CLUSTER_PREFIX
 
 __all__ = ["EmbeddedBroker"]
 
@@ -88,7 +89,7 @@ class EmbeddedBroker:
     @classmethod
     def _spawn(cls, program: str, port: int, log_path: Path | None) -> EmbeddedBroker:
         url = f"tcp://{LOOPBACK}:{port}"
-        cluster_id = uuid.uuid4().hex
+        cluster_id = f"{EMBEDDED_CLUSTER_PREFIX}{uuid.uuid4().hex}"
         argv = [program, "broker", "--cluster-id", cluster_id, "--storage-engine", "memory://tansu/"]
         argv += ["--listener-url", url, "--advertised-listener-url", url]
         # Its options can come from variables with common names too (CLUSTER_ID, LISTENER_URL): hand it none of ours.

@@ -159,7 +159,8 @@ def _text(value: object) -> str:
 
 
 def _show(rows: Rows) -> None:
-    table = Table("visitor", *_FIELDS, title="prospect_tracking")
-    for visitor, row in rows.items():
-        table.add_row(visitor, *(_text(row.get(name)) for name in _FIELDS))
+    # A column a visitor: eight fields beside one another do not fit a terminal.
+    table = Table("", *rows, title="prospect_tracking, as it is now")
+    for name in _FIELDS:
+        table.add_row(name, *(_text(row.get(name)) for row in rows.values()))
     Console().print(table)

@@ -50,6 +50,7 @@ _SERVICE_STOP_ORDER = ("database", "broker")
 _ECHO_SECONDS = 0.25
 # `timeout` and some supervisors signal a process and its group: the same request, twice within a moment.
 _SAME_REQUEST_SECONDS = 0.2
+_RESET_HINT = "\n`nexus dev reset` removes this database: the next start makes an empty one."
 
 _T = TypeVar("_T")
 
@@ -140,7 +141,7 @@ class Dev:
         bootstrap_servers = await self._start_broker()
         database_url = await self._start_database()
         environment, settings = self._environment(bootstrap_servers, database_url)
-        await self._run_step("migrations", self._migrate(database_url), "database")
+        await self._run_step("migrations", self._migrate(database_url), "database", _RESET_HINT)
         await self._run_step("topics", self._create_topics(settings), "broker")
         await self._start_workers(environment)
         info = DevInfo(
@@ -208,13 +209,13 @@ class Dev:
 
         return f"{len(await apply_topics(settings))} created, {settings.topic_partitions} partitions"
 
-    async def _run_step(self, name: str, work: Coroutine[Any, Any, str], log_role: str) -> None:
+    async def _run_step(self, name: str, work: Coroutine[Any, Any, str], log_role: str, hint: str = "") -> None:
         started = time.monotonic()
         try:
             detail = await work
         except Exception as error:
             log = self._directory.log(log_role)
-            raise EmbeddedServiceError(f"{name}: {error}\nThe last lines of {log}:\n{last_lines(log)}") from error
+            raise EmbeddedServiceError(f"{name}: {error}{hint}\nThe last lines of {log}:\n{last_lines(log)}") from error
         self._terminal.step(name, time.monotonic() - started, detail)
 
     async def _start_workers(self, environment: dict[str, str]) -> None:

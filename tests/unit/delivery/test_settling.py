@@ -147,7 +147,6 @@ def test_every_offset_is_finished_or_stood_for_and_one_extraction_runs_at_a_time
     settling = Settling(settle_seconds=10, max_wait_seconds=60)
     now = 0.0
     unfinished: set[int] = set()
-    offset = 0
     running: dict[bytes, object] = {}
 
     def finish_all(upto: float) -> None:
@@ -159,7 +158,7 @@ def test_every_offset_is_finished_or_stood_for_and_one_extraction_runs_at_a_time
             unfinished.discard(work.hold.offset)
             del running[work.key]
 
-    for session, turns, kind, seconds, finish in steps:
+    for offset, (session, turns, kind, seconds, finish) in enumerate(steps):
         now += seconds
         texts = [f"turno {index}" for index in range(turns)] if kind == "full" else [f"corte {turns}"]
         snap = build_snapshot(texts, session=f"s-{session}", offset=offset, timestamp_ms=round(now * 1000))
@@ -171,7 +170,6 @@ def test_every_offset_is_finished_or_stood_for_and_one_extraction_runs_at_a_time
             # Stood for by live work whose own unfinished offset is lower.
             assert any(work.hold.offset < offset for work in settling.works() if work.key == snap.conversation.key)
             unfinished.discard(offset)
-        offset += 1
         if finish:
             finish_all(now)
     for _ in range(200):
