@@ -1,0 +1,1 @@
+"""Read a conversation: extractors (Claude, offline rules), grounding, scoring, merging and their evaluation."""

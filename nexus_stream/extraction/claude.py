@@ -1,9 +1,9 @@
 """Extract what a user says of themselves with Claude.
 
 From: the turns of one conversation. To: `Findings`, every value with its span in a user's turn. One request a
-conversation (two when the first answer does not fit the schema); it never waits and tries again by itself: what can be
-tried again is raised as a `RetryableError`, and the one retry loop is the enricher's. No text of a conversation is
-logged or put into an exception.
+conversation (two when the first answer does not fit the schema), each through claude_calls.py; it never tries again by
+itself: what can be tried again is raised as a `RetryableError`, and the one retry loop is the enricher's, which waits
+as long as Claude is out. No text of a conversation is logged or put into an exception.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from nexus_stream.errors import (
     ModelAnswerError,
     ModelRefusedError,
     ModelUnavailableError,
-    PermanentError,
     Reason,
+    SpendLimitError,
 )
+from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
-from nexus_stream.extraction.claude_errors import Rejected, failure_from
+from nexus_stream.extraction.claude_calls import CallGate
+from nexus_stream.extraction.claude_errors import Rejected, failure_from, is_spend_limit, was_never_sent
 from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude_reply import Meter, Reply, read_reply
-from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.prices import PRICES, PRICES_AS_OF, Price, price_of
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
+from nexus_stream.extraction.prices import PRICES_AS_OF, Price, load_prices, price_of
 from nexus_stream.settings import Settings
 
 __all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
@@ -75,12 +77,15 @@ class ClaudeExtractor:
     Args:
         settings: ``anthropic_api_key``, ``anthropic_base_url`` and all of ``claude_*``.
         prices: Instead of the dated table; a model that is not in it costs 0, which is logged once.
+        budget: Where spending is counted; without one, the settings' caps hold until this process ends.
 
     Raises:
-        ConfigurationError: there is no key, or key or address cannot be one.
+        ConfigurationError: there is no key, key or address cannot be one, or a budget has no price to go by.
     """
 
-    def __init__(self, settings: Settings, *, prices: Mapping[str, Price] = PRICES) -> None:
+    def __init__(
+        self, settings: Settings, *, prices: Mapping[str, Price] | None = None, budget: Budget | None = None
+    ) -> None:
         api_key = _api_key(settings)
         base_url = settings.anthropic_base_url or _API_URL
         if not base_url.startswith(("https://", "http://")):
@@ -88,7 +93,9 @@ class ClaudeExtractor:
         quiet_http_loggers()
         self._settings = settings
         self._prompt = load_prompt()
-        self._price = price_of(settings.claude_model, prices)
+        self._price = price_of(
+            settings.claude_model, load_prices(settings.claude_prices_file) if prices is None else prices
+        )
         if self._price is None:
             logger.warning(
                 "no list price is known for this model: its cost counts as 0",
@@ -98,6 +105,17 @@ class ClaudeExtractor:
                     "prices_as_of": PRICES_AS_OF.isoformat(),
                 },
             )
+        self.budget = budget or Budget(
+            usd_per_hour=settings.budget_usd_per_hour,
+            usd_per_day=settings.budget_usd_per_day,
+            share=settings.claude_share,
+        )
+        self._gate = CallGate(
+            settings,
+            price=self._price,
+            prompt_chars=len(self._prompt.system) + len(str(self._prompt.schema)),
+            budget=self.budget,
+        )
         self._slots = asyncio.Semaphore(settings.claude_concurrency)
         self._client = anthropic.AsyncAnthropic(
             api_key=api_key,
@@ -125,48 +143,62 @@ class ClaudeExtractor:
         return self._prompt.version
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and write what was spent."""
+        self.budget.close()
         await self._client.close()
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Read one conversation, oldest turn first.
 
         Raises:
-            ModelUnavailableError: limited, overloaded, slow, unreachable or broken off; try again later.
+            ModelUnavailableError: limited, overloaded, slow, unreachable or broken off, or held back by breaker,
+                spend limit or budget (its subclasses); try again later.
             ModelRefusedError: Claude declined the conversation, or its answer was cut off by ``claude_max_tokens``.
             ModelAnswerError: the answer did not fit the schema, twice.
-            ConfigurationError: key, model, address, billing or the request itself; no conversation is at fault.
+            ConfigurationError: key, model, address or the request itself; no conversation is at fault.
         """
         if not any(turn.role == "user" and turn.content.strip() for turn in turns):
-            return Findings()  # only a user's own words count, so there is nothing to pay for
+            # Only a user's own words count, so there is nothing to pay for, and no model is asked.
+            return Findings(made_by=MadeBy(self.name))
         # Again for each: logging may have been configured since.
         quiet_http_loggers()
+        async with self._slots:
+            try:
+                # Runs from the first call on: waiting for the allowance before it is no fault of this conversation.
+                async with asyncio.timeout(None) as deadline:
+                    return await self._read(turns, deadline)
+            except TimeoutError:
+                pass
+        raise ModelUnavailableError("nothing was decided in time (NEXUS_CLAUDE_DEADLINE_SECONDS)")
+
+    async def _read(self, turns: Sequence[Turn], deadline: asyncio.Timeout) -> Findings:
         meter = Meter(self._price)
         conversation = turns_as_json(turns)
         problems: str | None = None
-        async with self._slots:
-            for _ in range(_MAX_ASKS):
-                text = await self._answer_text(conversation, meter, problems)
-                try:
-                    answer = parse_answer(text)
-                except AnswerInvalidError as error:
-                    problems = error.problems
-                    logger.warning("Claude's answer does not fit the schema", extra={"event": "model_answer_invalid"})
-                else:
-                    return findings_from(answer, turns, meter.usage)
+        for _ in range(_MAX_ASKS):
+            text = await self._answer_text(conversation, meter, deadline, problems)
+            try:
+                answer = parse_answer(text)
+            except AnswerInvalidError as error:
+                problems = error.problems
+                logger.warning("Claude's answer does not fit the schema", extra={"event": "model_answer_invalid"})
+            else:
+                return findings_from(answer, turns, meter.usage)
         raise ModelAnswerError(
             f"Claude's answer does not fit the schema, also after asking again: {problems}",
             reason=Reason.MODEL_ANSWER_INVALID,
         )
 
-    async def _answer_text(self, conversation: str, meter: Meter, problems: str | None = None) -> str:
-        content: str | list[TextBlockParam] = conversation
+    async def _answer_text(
+        self, conversation: str, meter: Meter, deadline: asyncio.Timeout, problems: str | None
+    ) -> str:
+        texts = [conversation]
         if problems is not None:
             # A fresh question in one user message: an answer cannot be continued or corrected in its own turn.
-            content = [{"type": "text", "text": conversation}, {"type": "text", "text": _ask_again(problems)}]
-        reply = await self._ask(content, meter)
+            texts.append(_ask_again(problems))
+        reply = await self._ask(texts, meter, deadline)
         if isinstance(reply, Rejected):
-            raise await self._explain(reply)
+            raise await self._explain(reply, deadline)
         if reply.stop_reason == "refusal":
             raise ModelRefusedError("Claude declined to read this conversation", reason=Reason.MODEL_REFUSED)
         if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
@@ -176,51 +208,67 @@ class ClaudeExtractor:
             )
         return reply.text
 
-    async def _ask(self, content: str | list[TextBlockParam], meter: Meter) -> Reply | Rejected:
+    async def _ask(self, texts: list[str], meter: Meter, deadline: asyncio.Timeout) -> Reply | Rejected:
         failure: ModelUnavailableError | ConfigurationError | Rejected
         settings = self._settings
-        started = time.monotonic()
-        try:
-            # The SDK's timeout is per read: a body that trickles in would never meet it.
-            async with asyncio.timeout(settings.claude_timeout_seconds):
-                response = await self._client.messages.with_raw_response.create(
-                    model=settings.claude_model,
-                    max_tokens=settings.claude_max_tokens,
-                    system=[{"type": "text", "text": self._prompt.system, "cache_control": {"type": "ephemeral"}}],
-                    messages=[{"role": "user", "content": content}],
-                    output_config={
-                        "effort": "low",
-                        "format": {"type": "json_schema", "schema": self._prompt.schema},
-                    },
-                )
-            reply = read_reply(response.http_response.content)
-        except TimeoutError:
-            failure = ModelUnavailableError("Claude did not answer in time (NEXUS_CLAUDE_TIMEOUT_SECONDS)")
-        except anthropic.AnthropicError as error:
-            failure = failure_from(error, retry_after_max_seconds=settings.claude_retry_after_max_seconds)
-        else:
-            if reply is not None:
-                meter.add(reply.tokens, time.monotonic() - started)
-                return reply
-            failure = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
+        content: str | list[TextBlockParam] = (
+            texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
+        )
+        async with self._gate.call("".join(texts)) as call:
+            if deadline.when() is None:
+                deadline.reschedule(asyncio.get_running_loop().time() + settings.claude_deadline_seconds)
+            started = time.monotonic()
+            try:
+                # The SDK's timeout is per read: a body that trickles in would never meet it.
+                async with asyncio.timeout(settings.claude_timeout_seconds):
+                    response = await self._client.messages.with_raw_response.create(
+                        model=settings.claude_model,
+                        max_tokens=settings.claude_max_tokens,
+                        system=[{"type": "text", "text": self._prompt.system, "cache_control": {"type": "ephemeral"}}],
+                        messages=[{"role": "user", "content": content}],
+                        output_config={
+                            "effort": "low",
+                            "format": {"type": "json_schema", "schema": self._prompt.schema},
+                        },
+                    )
+                reply = read_reply(response.http_response.content)
+            except TimeoutError:
+                call.unanswered(sent=True)
+                failure = ModelUnavailableError("Claude did not answer in time (NEXUS_CLAUDE_TIMEOUT_SECONDS)")
+            except anthropic.AnthropicError as error:
+                failure = failure_from(error, retry_after_max_seconds=settings.claude_retry_after_max_seconds)
+                if isinstance(error, anthropic.APIStatusError):
+                    call.refused(error.status_code, error.response.headers, failure)
+                else:
+                    call.unanswered(sent=not was_never_sent(error))
+            else:
+                if reply is not None:
+                    call.answered(reply.tokens, response.headers)
+                    meter.add(reply.tokens, time.monotonic() - started)
+                    return reply
+                call.unanswered(sent=True)
+                failure = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
         # Here and not inside the except clauses, so that the SDK's error, which holds the request, is let go.
         if isinstance(failure, Rejected):
             return failure
         raise failure
 
-    async def _explain(self, rejected: Rejected) -> PermanentError | ConfigurationError:
+    async def _explain(self, rejected: Rejected, deadline: asyncio.Timeout) -> Exception:
         """Find out whose fault a rejected request is: a harmless one that is rejected too was not the user's."""
-        harmless = await self._ask(turns_as_json(_HARMLESS), Meter(None))
-        if isinstance(harmless, Rejected):
-            return ConfigurationError(
-                f"Claude: HTTP {harmless.status} for any conversation (request {harmless.request_id}): "
-                f"{harmless.detail} Check the account's spend limits and credit, NEXUS_CLAUDE_MODEL and "
-                "NEXUS_CLAUDE_MAX_TOKENS."
+        harmless = await self._ask([turns_as_json(_HARMLESS)], Meter(None), deadline)
+        if not isinstance(harmless, Rejected):
+            return ModelRefusedError(
+                f"Claude does not accept this conversation: HTTP {rejected.status} (request {rejected.request_id})",
+                reason=Reason.MODEL_REFUSED,
             )
-        return ModelRefusedError(
-            f"Claude does not accept this conversation: HTTP {rejected.status} (request {rejected.request_id})",
-            reason=Reason.MODEL_REFUSED,
+        shown = (
+            f"Claude: HTTP {harmless.status} for any conversation (request {harmless.request_id}): {harmless.detail}"
         )
+        if is_spend_limit(harmless):
+            pause_seconds = self._settings.claude_spend_limit_pause_seconds
+            self._gate.breaker.spend_limit_reached(shown, pause_seconds)
+            return SpendLimitError(shown, retry_after_seconds=pause_seconds, is_general=True)
+        return ConfigurationError(f"{shown} Check NEXUS_CLAUDE_MODEL and NEXUS_CLAUDE_MAX_TOKENS.")
 
 
 def _api_key(settings: Settings) -> str:

@@ -8,6 +8,7 @@ wrote supports is dropped and named in ``dropped_fields``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -26,6 +27,11 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     "confianza": "trust",
     "multinivel": "mlm",
 }
+# These two move the score alone, by words that the contract names: a quote without any of them shows neither.
+_INTENT_WORDS: Final = re.compile(
+    r"qu(?:ier|er|is)|kier|e[mn]p(?:e|ie)[zcs]|inver|invier|want|start|invest", re.IGNORECASE
+)
+_INTEREST_WORDS: Final = re.compile(r"inter[eé][sz]", re.IGNORECASE)
 _OBJECTION_PREFIX: Final = "objecion_"
 
 # A conversation has a dozen signals; beyond this an answer is noise.
@@ -147,8 +153,8 @@ class _Reading:
                 objeciones.append(objecion)
             else:
                 self._drop("objeciones")
-        self._signal(SignalName.INTENCION)
-        self._signal(SignalName.DESINTERES)
+        self._signal(SignalName.INTENCION, _INTENT_WORDS)
+        self._signal(SignalName.DESINTERES, _INTEREST_WORDS)
         # A correction of a value that is not reported says nothing.
         for value, name in (
             (nombre, SignalName.CORRECCION_NOMBRE),
@@ -181,16 +187,21 @@ class _Reading:
         self._add(name, span)
         return value
 
-    def _signal(self, name: SignalName) -> None:
-        if any(evidence.senal is name for evidence in self._answer.evidencias) and not self._quoted(name):
+    def _signal(self, name: SignalName, words: re.Pattern[str] | None = None) -> None:
+        if any(evidence.senal is name for evidence in self._answer.evidencias) and not self._quoted(name, words):
             self._drop(name.value)
 
-    def _quoted(self, name: SignalName) -> bool:
-        """Add a signal for each quote of this name that stands in a user's turn; whether any does."""
+    def _quoted(self, name: SignalName, words: re.Pattern[str] | None = None) -> bool:
+        """Add a signal for each quote of this name that stands in a user's turn; whether any does.
+
+        Args:
+            name: The signal's name.
+            words: What a quote must hold to show it.
+        """
         spans = [
             self._words.find_quote(evidence.cita, evidence.turno)
             for evidence in self._answer.evidencias
-            if evidence.senal is name
+            if evidence.senal is name and (words is None or words.search(evidence.cita))
         ]
         for span in spans:
             if span is not None:

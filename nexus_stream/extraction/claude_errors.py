@@ -7,6 +7,9 @@ From: the exceptions of the ``anthropic`` SDK. To: errors.py's three branches. T
 from __future__ import annotations
 
 import math
+import re
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,21 +18,28 @@ from typing import Final
 
 import anthropic
 
-from nexus_stream.errors import ConfigurationError, ModelUnavailableError
+from nexus_stream.errors import ConfigurationError, ModelUnavailableError, SpendLimitError
 
-__all__ = ["Rejected", "failure_from", "retry_after_from"]
+__all__ = ["Rejected", "failure_from", "is_spend_limit", "retry_after_from", "was_never_sent"]
 
 # 409: a conflict of concurrent requests. 499: the API saw the connection close.
 _WAIT: Final = frozenset({408, 409, 429, 499})
+# The rate limit and "overloaded" meet whoever calls; other failures may be this conversation's.
+_GENERAL: Final = frozenset({429, 503, 529})
 # The request was read and not accepted: the conversation's fault, or the fault of what every request has in common.
 _REJECTED: Final = frozenset({400, 413, 422})
 # A 429 that lasts until somebody raises a limit or the month ends: coming back in seconds is of no use.
 _SPEND_LIMIT_CODES: Final = frozenset(
     {"contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached"}
 )
+_PAYMENT_REQUIRED: Final = 402
+# How the API words a spend limit of the owner's or an empty account, which it answers with a plain 400. Read only in
+# its answer to the harmless question, and only to choose between a pause and a stop: a new wording stops, loudly.
+_SPEND_WORDS: Final = re.compile(r"usage limit|spend|credit balance|billing", re.IGNORECASE)
+# What connecting fails with: nothing was sent, so nothing can be billed.
+_NEVER_SENT: Final = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
 _FIXES: Final[Mapping[int, str]] = {
     401: "the key was refused. Set ANTHROPIC_API_KEY to a valid one.",
-    402: "there is a billing problem. Check the payment details of the account.",
     403: "the key may not use this model. Check the key's workspace and NEXUS_CLAUDE_MODEL.",
     404: "there is no such model or address. Check NEXUS_CLAUDE_MODEL and ANTHROPIC_BASE_URL.",
 }
@@ -67,7 +77,7 @@ def failure_from(
         return ModelUnavailableError("Claude did not answer in time")
     if isinstance(error, (anthropic.APIError, anthropic.RetryableError)):
         # Connections refused, cut or broken off, and bodies that end early.
-        return ModelUnavailableError(f"Claude could not be reached or broke off: {_root_name(error)}")
+        return ModelUnavailableError(f"Claude could not be reached or broke off: {type(_root(error)).__name__}")
     # No request was made: credentials, a missing dependency, a wrong use of the SDK.
     return ConfigurationError(f"Claude: the SDK refused the call ({type(error).__name__}). Check ANTHROPIC_API_KEY.")
 
@@ -103,15 +113,18 @@ def _failure_from_status(
 ) -> ModelUnavailableError | ConfigurationError | Rejected:
     status = error.status_code
     request_id = str(error.request_id or "none")
-    if error.error_code in _SPEND_LIMIT_CODES:
-        return ConfigurationError(
-            f"Claude: HTTP {status}, the account's spend limit is reached (request {request_id}). "
-            "Raise it in the Claude Console, or set NEXUS_EXTRACTOR=offline."
+    if error.error_code in _SPEND_LIMIT_CODES or status == _PAYMENT_REQUIRED:
+        return SpendLimitError(
+            f"Claude: HTTP {status}, the account may spend no more (request {request_id}). Raise its spend limit or "
+            "check its payment details in the Claude Console, or set NEXUS_EXTRACTOR=offline.",
+            is_general=True,
         )
     if status in _WAIT or status >= 500:
         retry_after = retry_after_from(error.response.headers, max_seconds=retry_after_max_seconds, now=now)
         return ModelUnavailableError(
-            f"Claude answered HTTP {status} (request {request_id})", retry_after_seconds=retry_after
+            f"Claude answered HTTP {status} (request {request_id})",
+            retry_after_seconds=retry_after,
+            is_general=status in _GENERAL,
         )
     if status in _REJECTED:
         return Rejected(status=status, request_id=request_id, detail=str(error.api_message or "")[:500])
@@ -119,8 +132,18 @@ def _failure_from_status(
     return ConfigurationError(f"Claude: HTTP {status} (request {request_id}), {fix}")
 
 
-def _root_name(error: BaseException) -> str:
+def is_spend_limit(rejected: Rejected) -> bool:
+    """Whether a harmless question was rejected because the account may spend no more."""
+    return _SPEND_WORDS.search(rejected.detail) is not None
+
+
+def was_never_sent(error: anthropic.AnthropicError) -> bool:
+    """Whether the call failed before a request left, so that it cannot have cost anything."""
+    return isinstance(_root(error), _NEVER_SENT)
+
+
+def _root(error: BaseException) -> BaseException:
     root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    return type(root).__name__
+    while (cause := root.__cause__) is not None:
+        root = cause
+    return root

@@ -2,7 +2,8 @@
 
 From: a quote and the turns. To: the span as a `Signal` holds it, in code points of the original text. First exactly,
 then with NFKC, case and white space made equal: models tidy these up when they copy. Nothing else is forgiven, since a
-quote that does not stand in a user's turn is no evidence.
+quote that does not stand in a user's turn is no evidence. Nor is one from text that means to instruct the extractor or
+is pasted data (tampering.py): a model that obeyed it would quote just that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.tampering import tampered_spans
+from nexus_stream.extraction.text import fold, user_turns
 
 __all__ = ["Span", "UserWords"]
 
@@ -39,6 +42,10 @@ class UserWords:
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self._contents = {index: turn.content for index, turn in enumerate(turns) if turn.role == "user"}
+        self._tampered = {
+            turn.index: [turn.span(start, end) for start, end in tampered_spans(fold(turn.text))]
+            for turn in user_turns(turns)
+        }
         # Kept, because an answer may hold dozens of quotes that a conversation at the size limit does not.
         self._folds: dict[int, _Folded] = {}
 
@@ -52,7 +59,7 @@ class UserWords:
         if not folded:
             return None
         for index in self._newest_first(turn):
-            found = _place(self._contents[index], exact) or self._folded_place(index, folded)
+            found = self._exact_place(index, exact) or self._folded_place(index, folded)
             if found is not None:
                 return Span(index, *found)
         return None
@@ -64,9 +71,21 @@ class UserWords:
             return None
         pattern = re.compile(r"(?<!\d)" + r"[\s().+-]{0,3}".join(digits) + r"(?!\d)", re.ASCII)
         for index in self._newest_first():
-            match = pattern.search(self._contents[index])
-            if match is not None:
-                return Span(index, match.start(), match.end())
+            for match in pattern.finditer(self._contents[index]):
+                if not self._is_tampered(index, *match.span()):
+                    return Span(index, *match.span())
+        return None
+
+    def _is_tampered(self, index: int, start: int, end: int) -> bool:
+        return any(start < last and first < end for first, last in self._tampered[index])
+
+    def _stands(self, index: int, start: int, end: int) -> bool:
+        return not _cuts_word(self._contents[index], start, end) and not self._is_tampered(index, start, end)
+
+    def _exact_place(self, index: int, quote: str) -> tuple[int, int] | None:
+        for start in _occurrences(self._contents[index], quote):
+            if self._stands(index, start, start + len(quote)):
+                return start, start + len(quote)
         return None
 
     def _newest_first(self, first: int | None = None) -> Iterator[int]:
@@ -81,16 +100,9 @@ class UserWords:
         folded = self._folds[index]
         for at in _occurrences(folded.text, needle):
             start, end = folded.starts[at], folded.ends[at + len(needle) - 1]
-            if not _cuts_word(content, start, end):
+            if self._stands(index, start, end):
                 return start, end
         return None
-
-
-def _place(content: str, quote: str) -> tuple[int, int] | None:
-    for start in _occurrences(content, quote):
-        if not _cuts_word(content, start, start + len(quote)):
-            return start, start + len(quote)
-    return None
 
 
 def _occurrences(text: str, part: str) -> Iterator[int]:

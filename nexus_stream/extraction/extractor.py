@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal
 
-__all__ = ["Extractor", "Findings", "Turn", "Usage"]
+__all__ = ["Extractor", "Findings", "MadeBy", "Turn", "Usage"]
 
 
 class Turn(NamedTuple):
@@ -35,11 +35,29 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeBy:
+    """Which extractor made findings: the labels of every record."""
+
+    extractor: str
+    model: str | None = None
+    prompt_version: str | None = None
+
+    @classmethod
+    def of(cls, extractor: Extractor) -> MadeBy:
+        """The extractor's own labels."""
+        return cls(extractor.name, extractor.model, extractor.prompt_version)
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What an extractor believes about the user, before anything is checked.
 
     ``signals`` carry the evidence (spans in user turns), among them ``intencion``, ``desinteres`` and the corrections,
     which scoring and merging read. Values are as found; grounding normalises and drops what no user turn holds.
+
+    Attributes:
+        made_by: Who made them, if that is not the extractor that was asked: one that falls back on another, say.
+        cached: Whether they were made for equal turns before, so that nothing was called or paid now.
     """
 
     nombre: str | None = None
@@ -51,6 +69,8 @@ class Findings:
     signals: tuple[Signal, ...] = ()
     dropped_fields: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    made_by: MadeBy | None = None
+    cached: bool = False
 
 
 class Extractor(Protocol):

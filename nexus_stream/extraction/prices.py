@@ -1,18 +1,25 @@
 """What a call costs at list price.
 
-From: the token counts of an answer. To: ``cost_usd`` in every enriched record. The table is dated and names its source;
-an account's real price may differ (batches, contracts), so the figure is an upper estimate and no bill.
+From: the token counts of an answer. To: ``cost_usd`` in every enriched record, and the budget. The table is dated and
+names its source; an account's real price may differ (batches, contracts), so the figure is an upper estimate and no
+bill. ``NEXUS_CLAUDE_PRICES_FILE`` overrides it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Final
 
-__all__ = ["PRICES", "PRICES_AS_OF", "PRICES_SOURCE", "Price", "TokenCounts", "cost_usd", "price_of"]
+from pydantic import TypeAdapter, ValidationError
+
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["PRICES", "PRICES_AS_OF", "PRICES_SOURCE", "Price", "TokenCounts", "cost_usd", "load_prices", "price_of"]
 
 PRICES_AS_OF: Final = date(2026, 11, 24)
 PRICES_SOURCE: Final = "vendor price list"
@@ -67,6 +74,29 @@ PRICES: Final[Mapping[str, Price]] = {
 def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
     """The model's price; None for a model the table does not know."""
     return prices.get(model) or prices.get(_RELEASE_DATE.sub("", model))
+
+
+def load_prices(path: Path | None) -> Mapping[str, Price]:
+    """The table of a JSON file, ``{"model": {"input": 0.1, "output": 0.5, ...}}``, over the built-in one.
+
+    Raises:
+        ConfigurationError: it cannot be read, or a price is missing or negative.
+    """
+    if path is None:
+        return PRICES
+    try:
+        own = TypeAdapter(dict[str, Price]).validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"NEXUS_CLAUDE_PRICES_FILE: {path} cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in details[:5])
+        raise ConfigurationError(f"NEXUS_CLAUDE_PRICES_FILE: {problems}.") from None
+    for model, price in own.items():
+        amounts = (price.input, price.output, price.cache_read, price.cache_write, price.long_prompt_factor)
+        if any(not math.isfinite(amount) or amount < 0 for amount in amounts):
+            raise ConfigurationError(f"NEXUS_CLAUDE_PRICES_FILE: {model}: no price can be negative or infinite.")
+    return {**PRICES, **own}
 
 
 def cost_usd(price: Price | None, tokens: TokenCounts) -> float:

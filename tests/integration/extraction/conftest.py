@@ -3,15 +3,22 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from agents.enrichment import Enrichment
+from nexus_stream.delivery.clock import SystemClock
+from nexus_stream.delivery.outcomes import Outcome
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.extraction.claude import ClaudeExtractor
-from nexus_stream.settings import load_settings
+from nexus_stream.extraction.extractor import Extractor, Turn
+from nexus_stream.settings import Settings, load_settings
+from nexus_stream.testing.broker import InMemoryBroker
+from nexus_stream.testing.sessions import InMemorySessionTable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,7 +52,9 @@ class StandIn:
             self.in_flight -= 1
 
     @staticmethod
-    def message(text: str = "", *, delay_seconds: float = 0.0, **changes: Any) -> Handler:
+    def message(
+        text: str = "", *, delay_seconds: float = 0.0, headers: dict[str, str] | None = None, **changes: Any
+    ) -> Handler:
         """A response of the Messages API with one text block, or with ``changes``."""
         usage = {"input_tokens": 300, "output_tokens": 150}
         body = {
@@ -62,7 +71,7 @@ class StandIn:
 
         async def answer(_: web.Request) -> web.StreamResponse:
             await asyncio.sleep(delay_seconds)
-            return web.json_response(body)
+            return web.json_response(body, headers=headers)
 
         return answer
 
@@ -146,3 +155,71 @@ async def claude() -> AsyncIterator[Callable[..., ClaudeExtractor]]:
     yield make
     for extractor in made:
         await extractor.close()
+
+
+@dataclass
+class Line:
+    """The enricher's stage around an extractor, on in-memory parts and the real clock."""
+
+    broker: InMemoryBroker
+    outcomes: list[str] = field(default_factory=list)
+    stopped_by: list[BaseException] = field(default_factory=list)
+    stage: Enrichment | None = None
+    posted: int = 0
+
+    def outcome(self, record: Received, outcome: Outcome) -> None:
+        """See `Observer`."""
+        self.outcomes.append(type(outcome).__name__)
+
+    def waiting(self, what: str, since_ms: int | None) -> None:
+        """See `Observer`."""
+
+    async def start(self, extractor: Extractor, settings: Settings) -> None:
+        """Begin with one partition, assigned."""
+        assignment = Assignment()
+        self.stage = Enrichment(
+            settings=settings,
+            table=InMemorySessionTable(self.broker, assignment),
+            extractor=extractor,
+            source="/test",
+            broker=self.broker,
+            assignment=assignment,
+            clock=SystemClock(),
+            observer=self,
+            on_fatal=self.stopped_by.append,
+        )
+        self.stage.start()
+        await self.stage.assigned([(settings.ingestion_topic, 0)])
+
+    async def post(self, turns: Sequence[Turn], session: str = "s-1", **body: Any) -> None:
+        """Take one conversation in."""
+        assert self.stage is not None
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        value = json.dumps({"messages": messages, "sessionId": session, **body}).encode()
+        record = self.stage.read("nexus-prospect-ingestion", 0, self.posted, 0, b"k", value, ())
+        self.posted += 1
+        await self.stage.submit(record)
+
+    async def until_done(self, count: int = 1, seconds: float = 30.0) -> None:
+        """Wait until so many records have ended, or the worker was stopped."""
+        async with asyncio.timeout(seconds):
+            while len(self.outcomes) < count and not self.stopped_by:  # noqa: ASYNC110 - two things to wait for
+                await asyncio.sleep(0.01)
+
+    def enriched(self) -> list[dict[str, Any]]:
+        """What was emitted."""
+        return [json.loads(record.value or b"") for record in self.broker.records("prospects-enriched")]
+
+    def reasons(self) -> list[str]:
+        """Why records were dead-lettered."""
+        letters = self.broker.records("nexus-prospect-dlq")
+        return [dict(letter.headers)["nexus-reason"].decode() for letter in letters]
+
+
+@pytest.fixture
+async def line() -> AsyncIterator[Line]:
+    """A stage to be started with an extractor."""
+    one = Line(InMemoryBroker())
+    yield one
+    if one.stage is not None:
+        await one.stage.stop(drain_seconds=0.1)

@@ -7,7 +7,7 @@ import pytest
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.extraction.claude import ClaudeExtractor, quiet_http_loggers
 from nexus_stream.extraction.claude_prompt import load_prompt
-from nexus_stream.extraction.extractor import Extractor, Findings, Turn
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.settings import load_settings
 
 KEY = "sk-test-0000"
@@ -37,7 +37,8 @@ async def test_it_is_an_extractor_with_a_versioned_prompt():
 async def test_a_conversation_without_a_users_word_costs_nothing(turns):
     # The address answers nobody: a call would raise.
     claude = extractor(ANTHROPIC_BASE_URL="http://127.0.0.1:1")
-    assert await claude.extract(turns) == Findings()
+    # No model was asked, so none is named.
+    assert await claude.extract(turns) == Findings(made_by=MadeBy("claude"))
     await claude.close()
 
 
@@ -71,3 +72,19 @@ def test_loggers_that_write_conversations_are_raised(restored_loggers):
 
     assert all(not each.isEnabledFor(logging.DEBUG) for each in restored_loggers)
     assert logging.getLogger("httpcore").level == logging.ERROR
+
+
+def test_a_budget_needs_a_price_to_go_by():
+    with pytest.raises(ConfigurationError, match="NEXUS_CLAUDE_PRICES_FILE"):
+        extractor(NEXUS_CLAUDE_MODEL="claude-of-tomorrow", NEXUS_BUDGET_USD_PER_HOUR="1")
+
+
+async def test_a_price_of_ones_own_makes_a_budget_possible(tmp_path):
+    path = tmp_path / "prices.json"
+    path.write_text('{"claude-of-tomorrow": {"input": 1, "output": 2, "cache_read": 0.1, "cache_write": 1.25}}')
+    claude = extractor(
+        NEXUS_CLAUDE_MODEL="claude-of-tomorrow",
+        NEXUS_BUDGET_USD_PER_HOUR="1",
+        NEXUS_CLAUDE_PRICES_FILE=str(path),
+    )
+    await claude.close()

@@ -163,3 +163,23 @@ def test_an_invalid_answer_names_the_place_and_never_the_value(text, place):
 
 def test_an_additional_key_is_no_reason_to_ask_again():
     assert parse_answer(json.dumps({**EMPTY, "nivel_interes": 10})).nombre is None
+
+
+@pytest.mark.parametrize(
+    ("said", "senal", "holds"),
+    [
+        ("quiero saber más", "intencion", True),
+        ("quisiéramos empezar", "intencion", True),
+        ("me interesa la inversión", "intencion", True),
+        ("I want to start", "intencion", True),
+        ("hola, ¿quién eres?", "intencion", False),
+        ("qué es esto", "intencion", False),
+        ("no me interesa", "desinteres", True),
+        ("not interested", "desinteres", True),
+        ("hola", "desinteres", False),
+    ],
+)
+def test_what_moves_the_score_needs_its_words(said, senal, holds):
+    found = findings_from(parse_answer(answer((senal, 0, said))), [Turn("user", said)], Usage())
+    assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])
+    assert found.dropped_fields == (() if holds else (senal,))

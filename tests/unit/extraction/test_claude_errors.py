@@ -7,8 +7,14 @@ import anthropic
 import httpx2
 import pytest
 
-from nexus_stream.errors import ConfigurationError, ModelUnavailableError
-from nexus_stream.extraction.claude_errors import Rejected, failure_from, retry_after_from
+from nexus_stream.errors import ConfigurationError, ModelUnavailableError, SpendLimitError
+from nexus_stream.extraction.claude_errors import (
+    Rejected,
+    failure_from,
+    is_spend_limit,
+    retry_after_from,
+    was_never_sent,
+)
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SECRET = "quien escribe es irma@example.com"
@@ -36,7 +42,6 @@ def test_limits_and_outages_are_waited_for(status):
     ("status", "fix"),
     [
         (401, "ANTHROPIC_API_KEY"),
-        (402, "payment"),
         (403, "NEXUS_CLAUDE_MODEL"),
         (404, "NEXUS_CLAUDE_MODEL"),
         (405, "ANTHROPIC_BASE_URL"),
@@ -54,11 +59,44 @@ def test_a_rejected_request_is_undecided(status):
     assert classify(status_error(status)) == Rejected(status=status, request_id="req_1", detail=SECRET)
 
 
-@pytest.mark.parametrize("code", ["contract_spend_limit_reached", "enforced_spend_limit_reached"])
-def test_a_spend_limit_is_no_rate_limit(code):
-    failure = classify(status_error(429, code=code))
-    assert isinstance(failure, ConfigurationError)
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(429, "contract_spend_limit_reached"), (429, "enforced_spend_limit_reached"), (402, None)],
+)
+def test_a_spend_limit_is_no_rate_limit(status, code):
+    failure = classify(status_error(status, code=code, headers={"retry-after": "1"}))
+    assert isinstance(failure, SpendLimitError)
+    assert failure.is_general
     assert "spend limit" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("detail", "is_it"),
+    [
+        ("You have reached your specified API usage limits. You will regain access on 2026-12-01.", True),
+        ("Your credit balance is too low to access the API. Please go to Plans & Billing.", True),
+        ("max_tokens: 9000 > 8192, which is the maximum allowed number of output tokens", False),
+        ("", False),
+    ],
+)
+def test_a_rejected_harmless_question_tells_whether_money_is_the_matter(detail, is_it):
+    assert is_spend_limit(Rejected(status=400, request_id="req_1", detail=detail)) is is_it
+
+
+@pytest.mark.parametrize(("status", "is_general"), [(429, True), (529, True), (503, True), (500, False), (408, False)])
+def test_only_what_meets_everybody_counts_as_no_attempt(status, is_general):
+    failure = classify(status_error(status))
+    assert isinstance(failure, ModelUnavailableError)
+    assert failure.is_general is is_general
+
+
+def test_a_refused_connection_sent_nothing():
+    refused, cut = (anthropic.APIConnectionError(request=REQUEST) for _ in range(2))
+    refused.__cause__ = ConnectionRefusedError()
+    cut.__cause__ = ConnectionResetError()
+    assert was_never_sent(refused)
+    assert not was_never_sent(cut)
+    assert not was_never_sent(anthropic.APITimeoutError(request=REQUEST))
 
 
 def test_a_ramp_limit_is_a_rate_limit():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nexus_stream.extraction.prices import PRICES, PRICES_AS_OF, Price, TokenCounts, cost_usd, price_of
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.extraction.prices import PRICES, PRICES_AS_OF, Price, TokenCounts, cost_usd, load_prices, price_of
 from nexus_stream.settings import Settings
 
 HAIKU = PRICES["claude-haiku-5-5"]
@@ -56,3 +57,31 @@ def test_a_very_long_prompt_costs_five_times_as_much():
 
 def test_without_a_price_the_cost_is_nothing():
     assert cost_usd(None, TokenCounts(input_tokens=5)) == 0.0
+
+
+def test_a_file_of_prices_overrides_and_adds(tmp_path):
+    path = tmp_path / "prices.json"
+    path.write_text('{"mine": {"input": 1, "output": 2, "cache_read": 0, "cache_write": 1.25}}')
+    prices = load_prices(path)
+    assert prices["mine"] == Price(input=1, output=2, cache_read=0, cache_write=1.25)
+    assert prices["claude-haiku-5-5"] is HAIKU
+    assert load_prices(None) is PRICES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"mine": {"input": 1}}',
+        '{"mine": {"input": -1, "output": 2, "cache_read": 0, "cache_write": 1}}',
+        '{"mine": {"input": NaN, "output": 2, "cache_read": 0, "cache_write": 1}}',
+    ],
+)
+def test_prices_that_cannot_be_right_are_refused(tmp_path, text):
+    path = tmp_path / "prices.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="NEXUS_CLAUDE_PRICES_FILE"):
+        load_prices(path)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_prices(tmp_path / "missing.json")

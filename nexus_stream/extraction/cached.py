@@ -1,0 +1,102 @@
+"""Ask for equal turns once: what was answered before is reused, and who asks meanwhile waits for the same call.
+
+From: the enricher. To: the extractor behind it, on a miss. What is reused says so (``cached``) and costs nothing, so
+that nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from nexus_stream.extraction.cache import FindingsCache, cache_key, decode_findings, encode_findings
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn, Usage
+
+__all__ = ["CachedExtractor"]
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One call under way, and how many wait for it."""
+
+    task: asyncio.Task[Findings]
+    waiting: int = field(default=0)
+
+
+class CachedExtractor:
+    """An `Extractor` in front of another.
+
+    Args:
+        extractor: Asked on a miss; closed with this one.
+        cache: Where answers are kept; closed with this one.
+    """
+
+    def __init__(self, extractor: Extractor, cache: FindingsCache) -> None:
+        self.cache = cache
+        self._extractor = extractor
+        self._flights: dict[str, _Flight] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the extractor behind."""
+        return self._extractor.name
+
+    @property
+    def model(self) -> str | None:
+        """Of the extractor behind."""
+        return self._extractor.model
+
+    @property
+    def prompt_version(self) -> str | None:
+        """Of the extractor behind."""
+        return self._extractor.prompt_version
+
+    async def extract(self, turns: Sequence[Turn]) -> Findings:
+        """Read the turns, or reuse what was read in equal ones. Raises as the extractor behind."""
+        started = time.monotonic()
+        key = cache_key(MadeBy.of(self), turns)
+        flight = self._flights.get(key)
+        is_first = flight is None
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(self._look_up(key, turns)))
+            flight.task.add_done_callback(lambda task: self._landed(key, task))
+        flight.waiting += 1
+        try:
+            # Shielded: one caller that gives up must not take the answer from the others.
+            findings = await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if flight.waiting == 0 and not flight.task.done():
+                # Forgotten at once: who comes now must not wait for a call that is being cancelled.
+                self._forget(key, flight.task)
+                flight.task.cancel()
+        if is_first and not findings.cached:
+            return findings
+        waited_ms = round((time.monotonic() - started) * 1000, 3)
+        return replace(findings, usage=Usage(latency_ms=waited_ms), cached=True)
+
+    async def close(self) -> None:
+        """Close cache and extractor."""
+        await self.cache.close()
+        await self._extractor.close()
+
+    async def _look_up(self, key: str, turns: Sequence[Turn]) -> Findings:
+        stored = await self.cache.get(key)
+        known = decode_findings(stored) if stored is not None else None
+        if known is not None:
+            return replace(known, cached=True)
+        findings = await self._extractor.extract(turns)
+        await self.cache.put(key, encode_findings(findings))
+        return findings
+
+    def _landed(self, key: str, task: asyncio.Task[Findings]) -> None:
+        self._forget(key, task)
+        if not task.cancelled():
+            task.exception()  # noted, also when nobody waits for it any more
+
+    def _forget(self, key: str, task: asyncio.Task[Findings]) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]

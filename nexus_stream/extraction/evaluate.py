@@ -1,0 +1,154 @@
+"""``nexus evaluate``: score an extractor on labelled conversations.
+
+From: a JSON-lines file of conversations with labels (evaluation.py reads it). To: a table, or one JSON object.
+Each conversation goes the enricher's own way: extract, ground, merge into an empty record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from nexus_stream.contracts.prospect import Prospect
+from nexus_stream.errors import PermanentError, RetryableError
+from nexus_stream.extraction import grounding, merging
+from nexus_stream.extraction.evaluation import FIELDS, LabelledCase, LabelsError, Report, read_cases, score_cases
+from nexus_stream.extraction.extractor import Extractor, Turn
+from nexus_stream.extraction.factory import create_extractor
+from nexus_stream.settings import load_settings
+
+__all__ = ["command", "evaluate_cases"]
+
+_CONCURRENCY = 8
+
+
+class _BadInputError(click.ClickException):
+    exit_code = 2
+
+
+@click.command(name="evaluate")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--extractor",
+    type=click.Choice(["offline", "claude"]),
+    default=None,
+    help="Default: Claude if ANTHROPIC_API_KEY is set, else the offline rules.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--failures", is_flag=True, help="Also list what was expected and what was given; shows the file's data.")
+def command(file: Path, extractor: str | None, as_json: bool, failures: bool) -> None:
+    """Score an extractor on labelled conversations (JSON lines).
+
+    Exit 0 when every conversation was read, 1 when the extractor failed on one, 2 when the file or a setting is wrong.
+    """
+    try:
+        cases = read_cases(file)
+    except LabelsError as error:
+        raise _BadInputError(str(error)) from None
+    settings = load_settings() if extractor is None else load_settings(extractor=extractor)
+    chosen = create_extractor(settings)
+    prospects, errors = asyncio.run(_run(chosen, cases, settings.default_region))
+    report = score_cases(cases, prospects)
+    if as_json:
+        click.echo(json.dumps(_as_json(report, chosen, errors, failures=failures), ensure_ascii=False))
+    else:
+        _print(report, chosen, errors, failures=failures)
+    if errors:
+        raise SystemExit(1)
+
+
+async def _run(
+    extractor: Extractor, cases: Sequence[LabelledCase], default_region: str
+) -> tuple[list[Prospect], dict[str, str]]:
+    try:
+        return await evaluate_cases(extractor, cases, default_region=default_region)
+    finally:
+        await extractor.close()
+
+
+async def evaluate_cases(
+    extractor: Extractor, cases: Sequence[LabelledCase], *, default_region: str
+) -> tuple[list[Prospect], dict[str, str]]:
+    """The prospect of each case, in order, and case id -> message where the extractor failed.
+
+    A failed case counts as an empty prospect.
+    """
+    errors: dict[str, str] = {}
+    slots = asyncio.Semaphore(_CONCURRENCY)
+
+    async def one(case: LabelledCase) -> Prospect:
+        turns = [Turn(message.role, message.content) for message in case.messages]
+        async with slots:
+            try:
+                findings = await extractor.extract(turns)
+            except (PermanentError, RetryableError) as error:
+                errors[case.id] = f"{type(error).__name__}: {error}"
+                return Prospect()
+        checked = grounding.check(findings, turns, default_region=default_region)
+        return merging.merge(None, (), checked)[0]
+
+    prospects = await asyncio.gather(*(one(case) for case in cases))
+    return list(prospects), errors
+
+
+def _as_json(report: Report, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> dict[str, object]:
+    result: dict[str, object] = {
+        "extractor": extractor.name,
+        "model": extractor.model,
+        "prompt_version": extractor.prompt_version,
+        "cases": len(report.cases),
+        "passed": report.passed,
+        "inventions": report.inventions,
+        "fields": {name: score.as_dict() for name, score in report.fields.items()},
+        "tags": {tag: {"passed": passed, "cases": total} for tag, (passed, total) in report.tags.items()},
+        "failed": {case.id: sorted(case.wrong) for case in report.cases if not case.passed},
+        "errors": errors,
+    }
+    if failures:
+        result["failures"] = {
+            case.id: {name: {"expected": expected, "given": given} for name, (expected, given) in case.wrong.items()}
+            for case in report.cases
+            if not case.passed
+        }
+    return result
+
+
+def _print(report: Report, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> None:
+    console = Console()
+    fields = Table(title=f"{extractor.name}: {report.passed} of {len(report.cases)} conversations all right")
+    for heading in ("field", "right", "scored", "precision", "recall", "F1", "inventions"):
+        fields.add_column(heading, justify="left" if heading == "field" else "right")
+    for name in FIELDS:
+        score = report.fields[name]
+        fields.add_row(
+            name,
+            str(score.right),
+            str(score.scored),
+            f"{score.precision:.3f}",
+            f"{score.recall:.3f}",
+            f"{score.f1:.3f}",
+            str(score.inventions),
+        )
+    console.print(fields)
+    tags = Table(title="by tag")
+    tags.add_column("tag")
+    tags.add_column("passed", justify="right")
+    tags.add_column("cases", justify="right")
+    for tag, (passed, total) in report.tags.items():
+        tags.add_row(tag, str(passed), str(total))
+    console.print(tags)
+    for case in report.cases:
+        if case.passed:
+            continue
+        console.print(f"{case.id}: wrong {', '.join(case.wrong)}", highlight=False, markup=False)
+        if failures:
+            for name, (expected, given) in case.wrong.items():
+                console.print(f"    {name}: expected {expected!r}, given {given!r}", highlight=False, markup=False)
+    for case_id, message in errors.items():
+        console.print(f"{case_id}: {message}", highlight=False, markup=False, style="red")

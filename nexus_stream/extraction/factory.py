@@ -1,0 +1,60 @@
+"""Which extractor reads the conversations: Claude where a key is set, else the offline rules.
+
+From: the settings. To: the enricher, ``nexus extract``, ``nexus evaluate``. Claude's modules, and with them the SDK,
+load only when they are used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.extraction.nothing import NoExtraction
+from nexus_stream.settings import Settings
+
+__all__ = ["create_extractor"]
+
+
+def create_extractor(settings: Settings, *, budget_file: Path | None = None) -> Extractor:
+    """The extractor the settings ask for, with cache and fallback around it; close it when done.
+
+    Args:
+        settings: ``extractor``, ``claude_*``, ``budget_*``, ``cache_*`` and ``redis_url``.
+        budget_file: Where what was spent survives a restart; one file a worker.
+    """
+    if settings.extractor == "none":
+        return NoExtraction()
+    if not settings.use_claude:
+        return _offline_rules(settings)
+    from nexus_stream.extraction.budget import Budget
+    from nexus_stream.extraction.cache import FindingsCache, MemoryCache, RedisCache
+    from nexus_stream.extraction.cached import CachedExtractor
+    from nexus_stream.extraction.claude import ClaudeExtractor
+    from nexus_stream.extraction.fallback import BudgetFallback
+
+    budget = Budget(
+        usd_per_hour=settings.budget_usd_per_hour,
+        usd_per_day=settings.budget_usd_per_day,
+        share=settings.claude_share,
+        path=budget_file,
+    )
+    cache: FindingsCache
+    if settings.redis_url is not None:
+        cache = RedisCache(
+            settings.redis_url.get_secret_value(),
+            ttl_seconds=settings.cache_ttl_seconds,
+            timeout_seconds=settings.cache_timeout_seconds,
+        )
+    else:
+        cache = MemoryCache(max_entries=settings.cache_max_entries, ttl_seconds=settings.cache_ttl_seconds)
+    # The fallback outermost: a cached answer of Claude's is better than the rules' one, which is not to be cached.
+    cached = CachedExtractor(ClaudeExtractor(settings, budget=budget), cache)
+    if settings.budget_fallback == "offline":
+        return BudgetFallback(cached, _offline_rules(settings))
+    return cached
+
+
+def _offline_rules(settings: Settings) -> Extractor:
+    from nexus_stream.extraction.offline_rules import OfflineRules
+
+    return OfflineRules(settings.default_region)

@@ -1,0 +1,55 @@
+"""At the budget's cap, let the offline rules answer instead of waiting, labelled as theirs.
+
+Between the enricher and Claude, with ``NEXUS_BUDGET_FALLBACK=offline``. Other failures pass: they end by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nexus_stream.errors import BudgetExhaustedError
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
+
+__all__ = ["BudgetFallback"]
+
+
+class BudgetFallback:
+    """An `Extractor` that asks another one when the first may not spend.
+
+    Args:
+        first: Asked while there is budget.
+        instead: Asked otherwise; its name, model and prompt version are in ``made_by``.
+    """
+
+    def __init__(self, first: Extractor, instead: Extractor) -> None:
+        self._first = first
+        self._instead = instead
+
+    @property
+    def name(self) -> str:
+        """Of the first extractor."""
+        return self._first.name
+
+    @property
+    def model(self) -> str | None:
+        """Of the first extractor."""
+        return self._first.model
+
+    @property
+    def prompt_version(self) -> str | None:
+        """Of the first extractor."""
+        return self._first.prompt_version
+
+    async def extract(self, turns: Sequence[Turn]) -> Findings:
+        """Read the turns with whichever may."""
+        try:
+            return await self._first.extract(turns)
+        except BudgetExhaustedError:
+            pass
+        return replace(await self._instead.extract(turns), made_by=MadeBy.of(self._instead))
+
+    async def close(self) -> None:
+        """Close both."""
+        await self._first.close()
+        await self._instead.close()

@@ -1,0 +1,206 @@
+"""Check what an extractor found against what the user wrote, and normalise what holds.
+
+From: findings of either extractor and the same turns. To: merging.py; ``dropped_fields`` is counted and kept.
+A value stands only if the user's own words carry it: not the assistant's text, not what was typed to tamper.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
+from nexus_stream.extraction.emails import addresses_in, normalise_email
+from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.lexicon import COMMON_WORDS
+from nexus_stream.extraction.name_reading import PARTICLES, is_plausible_name, proper_case
+from nexus_stream.extraction.number_words import spell_out
+from nexus_stream.extraction.phones import is_written, to_e164
+from nexus_stream.extraction.text import BLANK, UserTurn, fold, user_turns, words_of
+
+__all__ = ["OBJECTION_SIGNALS", "Checked", "check"]
+
+OBJECTION_SIGNALS = {
+    Objecion.PRICE: SignalName.OBJECION_PRICE,
+    Objecion.TIME: SignalName.OBJECION_TIME,
+    Objecion.TRUST: SignalName.OBJECION_TRUST,
+    Objecion.MLM: SignalName.OBJECION_MLM,
+}
+# A signal falls with the value it speaks of.
+_SIGNALS_OF = {
+    "nombre": {SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE},
+    "email": {SignalName.EMAIL, SignalName.CORRECCION_EMAIL},
+    "telefono": {SignalName.TELEFONO, SignalName.CORRECCION_TELEFONO},
+    "ocupacion": {SignalName.OCUPACION},
+}
+_DICTATED_AT = re.compile(r"\b(?:arroba|aroba|arrova|at)\b")
+_SPOKEN_SIGNS = (
+    (
+        re.compile(r"\s*\b(?:guion|raya|linea)\s+(?:bajo|baja|abajo|al piso)\b\s*|\s*\b(?:underscore|barra baja)\b\s*"),
+        "_",
+    ),
+    (re.compile(r"\s*\bguion(?:\s+medio)?\b\s*"), "-"),
+    (re.compile(r"\s*\b(?:punto|dot)\b\s*"), "."),
+    (re.compile(r"\s*[(\[]?\s*\b(?:arroba|aroba|arrova|at)\b\s*[)\]]?\s*"), "@"),
+)
+MAX_NAME_CHARS = 120
+MAX_OCCUPATION_CHARS = 160
+_STEM_CHARS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What holds of one extraction, normalised.
+
+    ``dropped_fields`` names what did not hold, plus what the extractor had dropped itself.
+    """
+
+    nombre: str | None = None
+    email: str | None = None
+    telefono: str | None = None
+    ocupacion: str | None = None
+    objeciones: tuple[Objecion, ...] = ()
+    arquetipo: Arquetipo | None = None
+    signals: tuple[Signal, ...] = ()
+    dropped_fields: tuple[str, ...] = ()
+
+
+def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> Checked:
+    """Keep what the user's turns carry.
+
+    Args:
+        findings: What the extractor believes.
+        turns: The turns it read.
+        default_region: Country of phone numbers written without a country code.
+    """
+    claims = (findings.nombre, findings.email, findings.telefono, findings.ocupacion)
+    if not (any(claims) or findings.signals or findings.objeciones):
+        # Nothing that a turn could carry: preparing the turns is most of this function's cost.
+        return Checked(arquetipo=findings.arquetipo, dropped_fields=tuple(dict.fromkeys(findings.dropped_fields)))
+    prepared = user_turns(turns)
+    contents = {turn.index: turn for turn in prepared}
+    signals = [signal for signal in findings.signals if _holds(signal, contents, turns)]
+    dropped = list(findings.dropped_fields)
+
+    values = {
+        "nombre": _name(findings.nombre, prepared),
+        "email": _email(findings.email, prepared),
+        "telefono": _phone(findings.telefono, prepared, default_region),
+        "ocupacion": _occupation(findings.ocupacion, prepared),
+    }
+    claimed = {
+        "nombre": findings.nombre,
+        "email": findings.email,
+        "telefono": findings.telefono,
+        "ocupacion": findings.ocupacion,
+    }
+    for field, value in values.items():
+        if value is not None:
+            continue
+        signals = [signal for signal in signals if signal.name not in _SIGNALS_OF[field]]
+        if claimed[field] and claimed[field].strip():  # type: ignore[union-attr]
+            dropped.append(field)
+
+    evident = {signal.name for signal in signals}
+    objections = tuple(kind for kind in Objecion if kind in findings.objeciones and OBJECTION_SIGNALS[kind] in evident)
+    if len(objections) < len(set(findings.objeciones)):
+        dropped.append("objeciones")
+    kept = {OBJECTION_SIGNALS[kind] for kind in objections}
+    signals = [signal for signal in signals if signal.name not in OBJECTION_SIGNALS.values() or signal.name in kept]
+    return Checked(
+        nombre=values["nombre"],
+        email=values["email"],
+        telefono=values["telefono"],
+        ocupacion=values["ocupacion"],
+        objeciones=objections,
+        arquetipo=findings.arquetipo,
+        signals=tuple(signals),
+        dropped_fields=tuple(dict.fromkeys(dropped)),
+    )
+
+
+def _holds(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn]) -> bool:
+    turn = prepared.get(signal.turn)
+    if turn is None or not 0 <= signal.start < signal.end <= len(turns[signal.turn].content):
+        return False
+    start, end = signal.start, signal.end
+    if turn.origins is not None:
+        start, end = bisect_left(turn.origins, start), bisect_left(turn.origins, end)
+    return turn.folded[start:end].strip(BLANK + " ") != ""
+
+
+def _name(name: str | None, prepared: Sequence[UserTurn]) -> str | None:
+    if name is None or not name.strip() or len(name) > MAX_NAME_CHARS or not is_plausible_name(name):
+        return None
+    words = fold(name).split()
+    typed = [_typed_words(turn) for turn in prepared]
+    spellings = [
+        written[start : start + len(words)]
+        for folded, written in typed
+        for start in range(len(folded) - len(words) + 1)
+        if folded[start : start + len(words)] == words
+    ]
+    if not spellings:
+        # A corrected surname stands in another turn than the first name.
+        said = {word: raw for folded, written in typed for word, raw in zip(folded, written, strict=True)}
+        if not all(word in said or word in PARTICLES for word in words):
+            return None
+        spellings = [[said.get(word, word) for word in words]]
+    # The user's own spelling, accents included; the claimed one if it is among several.
+    claimed = name.lower().split()
+    same = [spelling for spelling in spellings if [word.lower() for word in spelling] == claimed]
+    return proper_case((same or spellings)[0])
+
+
+_NAME_WORD = re.compile(r"[^\W\d_]+(?:['.-][^\W\d_]+)*")
+_ADDRESS = re.compile(r"\S+@\S+")
+
+
+def _typed_words(turn: UserTurn) -> tuple[list[str], list[str]]:
+    """The words of a turn, folded and as typed. Those of an e-mail address are no name the user told."""
+    folded = turn.folded
+    if "@" in folded:
+        folded = _ADDRESS.sub(lambda match: " " * len(match.group()), folded)
+    spans = [match.span() for match in _NAME_WORD.finditer(folded)]
+    return [folded[start:end] for start, end in spans], [turn.text[start:end] for start, end in spans]
+
+
+def _email(email: str | None, prepared: Sequence[UserTurn]) -> str | None:
+    address = normalise_email(email) if email else None
+    if address is None:
+        return None
+    for turn in prepared:
+        if any(written == address for written, _, _ in addresses_in(turn)):
+            return address
+        if _DICTATED_AT.search(turn.folded) and address in _dictated(turn.folded):
+            return address
+    return None
+
+
+def _dictated(folded: str) -> str:
+    spoken = spell_out(folded)
+    for pattern, sign in _SPOKEN_SIGNS:
+        spoken = pattern.sub(sign, spoken)
+    return re.sub(r"[ \t]+", "", spoken)
+
+
+def _phone(phone: str | None, prepared: Sequence[UserTurn], region: str) -> str | None:
+    e164 = to_e164(phone, region) if phone else None
+    if e164 is None:
+        return None
+    return e164 if any(is_written(turn, e164, region) for turn in prepared) else None
+
+
+def _occupation(occupation: str | None, prepared: Sequence[UserTurn]) -> str | None:
+    if occupation is None:
+        return None
+    kept = " ".join(occupation.split())
+    if not kept or len(kept) > MAX_OCCUPATION_CHARS:
+        return None
+    # By stem: "barbero" for "barber", "vende ropa" for "vendo ropa".
+    claimed = {word[:_STEM_CHARS] for word in words_of(fold(kept)) if len(word) > 2 and word not in COMMON_WORDS}
+    claimed = claimed or {word[:_STEM_CHARS] for word in words_of(fold(kept))}
+    said = {word[:_STEM_CHARS] for turn in prepared for word in words_of(turn.folded)}
+    return kept if claimed & said else None

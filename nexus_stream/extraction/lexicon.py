@@ -1,0 +1,61 @@
+"""Word lists, folded, one word a line, under ``words/``: written for this project, none taken from people's data.
+
+To: the rules on names and occupations.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib.resources import files
+
+__all__ = [
+    "BUSINESSES",
+    "COMMON_WORDS",
+    "GIVEN_NAMES",
+    "OCCUPATIONS",
+    "PLACES",
+    "SURNAMES",
+    "sounds_like_a_name",
+    "word_list",
+]
+
+
+def word_list(name: str) -> frozenset[str]:
+    """The words of ``words/<name>.txt``."""
+    return frozenset((files(__package__) / "words" / f"{name}.txt").read_text(encoding="utf-8").split())
+
+
+GIVEN_NAMES = word_list("given_names")
+SURNAMES = word_list("surnames")
+COMMON_WORDS = word_list("common_words")
+OCCUPATIONS = word_list("occupations")
+BUSINESSES = word_list("businesses")
+PLACES = word_list("places")
+
+
+_SPELLINGS = (
+    (re.compile(r"qu(?=[ei])|q|c(?=[^eihs]|$)|ck"), "k"),
+    (re.compile(r"c(?=[ei])|z|x|sc(?=[ei])"), "s"),
+    (re.compile(r"ll|y(?=[aeiou])"), "y"),
+    (re.compile(r"(?<!^)y$|y(?=[^aeiou])"), "i"),
+    (re.compile(r"g(?=[ei])|j"), "j"),
+    (re.compile(r"v|w"), "b"),
+    (re.compile(r"(?<!c)h"), ""),
+    (re.compile(r"(.)\1"), r"\1"),
+)
+
+
+def _sound(word: str) -> str:
+    for spelling, sound in _SPELLINGS:
+        word = spelling.sub(sound, word)
+    return word
+
+
+_SOUNDS = frozenset(_sound(word) for word in GIVEN_NAMES | SURNAMES if len(word) > 3)
+
+
+@lru_cache(maxsize=8192)
+def sounds_like_a_name(word: str) -> bool:
+    """Whether a word is a listed name in another spelling: ``mosqera``, ``gonsales``, ``yovani``."""
+    return len(word) > 3 and _sound(word) in _SOUNDS

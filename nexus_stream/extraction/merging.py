@@ -1,0 +1,81 @@
+"""Join what a session already had with what its newest snapshot shows: each record is cumulative.
+
+From: the session's known prospect and signals, and a checked extraction. To: the session table and the enriched record.
+Nothing erases; what the user corrects is replaced; interest and moment are computed anew from the joined values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nexus_stream.contracts.prospect import Objecion, Prospect, Signal, SignalName
+from nexus_stream.extraction import scoring
+from nexus_stream.extraction.grounding import Checked
+from nexus_stream.extraction.name_reading import PARTICLES
+from nexus_stream.extraction.text import fold
+
+__all__ = ["better_name", "merge"]
+
+
+def merge(
+    known: Prospect | None, known_signals: Sequence[Signal], found: Checked
+) -> tuple[Prospect, tuple[Signal, ...]]:
+    """The session's record after one more extraction.
+
+    Args:
+        known: The record before it; None for a session's first.
+        known_signals: The signals of that record.
+        found: What the newest snapshot shows, checked.
+
+    Returns:
+        The record, and its signals: one a name, the newest span winning unless the known name was kept.
+    """
+    before = known or Prospect()
+    corrected = any(signal.name is SignalName.CORRECCION_NOMBRE for signal in found.signals)
+    nombre = better_name(before.nombre, found.nombre, corrected=corrected)
+    newest = list(found.signals)
+    if nombre != found.nombre:
+        newest = [signal for signal in newest if signal.name is not SignalName.NOMBRE]
+    signals = tuple({signal.name: signal for signal in (*known_signals, *newest)}.values())
+
+    email = _told(found.email) or before.email
+    telefono = _told(found.telefono) or before.telefono
+    interest = scoring.score(nombre=nombre, email=email, telefono=telefono, signals=signals)
+    prospect = Prospect(
+        nombre=nombre,
+        email=email,
+        telefono=telefono,
+        ocupacion=_told(found.ocupacion) or before.ocupacion,
+        nivel_interes=interest,
+        objeciones=tuple(kind for kind in Objecion if kind in before.objeciones or kind in found.objeciones),
+        arquetipo=found.arquetipo or before.arquetipo,
+        momento_optimo=scoring.moment(interest),
+    )
+    return prospect, signals
+
+
+def _told(value: str | None) -> str | None:
+    return value if value is not None and value.strip() else None
+
+
+def _keys(name: str) -> list[str]:
+    return [word for word in fold(name).split() if word not in PARTICLES]
+
+
+def better_name(known: str | None, found: str | None, *, corrected: bool) -> str | None:
+    """Which of two names to keep.
+
+    A correction by the user always wins. Otherwise a name that contains the known one extends it, another full name
+    replaces it, and one that is part of it or has no surname does not.
+    """
+    if not _told(found):
+        return _told(known)
+    if not _told(known) or corrected:
+        return found
+    assert known is not None and found is not None  # noqa: S101, PT018 - told means a text
+    old, new = _keys(known), _keys(found)
+    if set(new) <= set(old):
+        return known
+    if set(old) <= set(new):
+        return found
+    return found if len(new) > 1 else known

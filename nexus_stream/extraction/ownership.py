@@ -1,0 +1,100 @@
+"""Whose phone or e-mail it is: the user's own, someone else's, or one given up.
+
+From: a folded user turn and where the contact stands in it. To: phones.py and emails.py.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nexus_stream.extraction.text import clause_before, last_match
+
+__all__ = ["RELATIONS", "corrects", "is_foreign", "is_given_up", "is_secondary"]
+
+RELATIONS = (
+    r"(?:espos[oa]|marid[oa]|mujer|novi[oa]|pareja|herman[oa]s?|mama|papa|madre|padre|hij[oa]s?|ti[oa]|prim[oa]|"
+    r"cunad[oa]|"
+    r"sueg[r]?[oa]|abuel[oa]|niet[oa]|sobrin[oa]|amig[oa]|vecin[oa]|jef[ea]|soci[oa]|companer[oa]|colega|"
+    r"contador[a]?|"
+    r"abogad[oa]|secretari[oa]|asistente|asesor[a]?|patron[a]?|nuera|yerno|comadre|compadre|viej[oa]|hermanit[oa]|"
+    r"mami|papi|nin[oa]|muchach[oa]|senor[a]?|doctor[a]?|profesor[a]?|pastor[a]?|lider|ex|ahijad[oa]|padrino|"
+    r"madrina)"
+)
+_CONTACT = (
+    r"(?:correo|e-?mail|mail|cel\w*|numer\w*|"
+    r"telefono|tel|fono|movil|whats\w*|wasap|wsp|wpp|contacto|linea|direccion|gmail)"
+)
+_FOREIGN = re.compile(
+    rf"\b(?:de|a|al|con|por|es|la|el|don|dona|mi|su|nuestr[oa]) (?:la |el |mi |su |un |una |"
+    rf"nuestr[oa] )?{RELATIONS}\b"
+    rf"|\bsus? {_CONTACT}\b|\bde (?:ustedes|vosotros|ella|el|ellos|ellas)\b|\bde (?:la empresa|su empresa|"
+    rf"la compania)\b"
+    r"|\b(?:me|nos) (?:llamaron|escribieron|contactaron|marcaron|llamo|escribio|(?:llego|"
+    r"llegaron)(?: un [a-z]+)?(?= de| desde))\b"
+    r"|\b(?:escriben|escribieron|mandan|contactan|llaman|escribio|llamaron) (?:desde|del?)\b"
+    r"|\b(?:les|le) escribi\b|\bescribi al?\b|\bllamamos\b|\bllam(?:e|o) y\b|\bya (?:llame|marque|escribi)\b"
+)
+_OWN = re.compile(
+    rf"\b(?:mi|el mio|la mia|mis|un|este|my|otro) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|la mia|yo)\b|\bmio\b"
+    r"|\b(?:escrib|llam|marc|mand|envi|contact|localiz|busc|ubic|encuentr|avis|text|hábl|pas)(?:e|a|i|en|"
+    r"an)?(?:me|enme|anme)\b"
+    r"|\bme (?:encuentra\w*|escribe\w*|llama|llaman|ubica\w*|localiza\w*|contacta\w*|marca|marcan|puede\w*)\b"
+)
+_FOREIGN_AFTER = re.compile(
+    r"\W{0,3}(?:que |y )?(?:(?:es|ese es|este es|era|pertenece|son) )?(?:(?:el|la) )?(?:(?:numero|cel\w*|correo|"
+    r"mail|telefono) )?"
+    rf"(?:de|del|a) (?:mi |la |el |su |un |una )?{RELATIONS}\b"
+)
+_GIVEN_UP_AFTER = re.compile(
+    r"\W{0,4}(?:que |pero )?(?:(?:ese|este|esa)(?: numero| correo)? )?(?:ya )?"
+    r"(?:no (?:lo|la) (?:uso|tengo|manejo|reviso|abro|use|usen)|ya no|no (?:es el mio|sirve|funciona|existe|"
+    r"es mio)|"
+    r"esta (?:malo|danado|mal|bloqueado)|lo perdi|me lo robaron|no es|no me sirve)\b"
+)
+_GIVEN_UP_BEFORE = re.compile(
+    r"(?:\bno (?:es|era|al|me \w+ al?|uses?|use el)|\bya no (?:es|uso)(?: el)?)\W*(?:el |al |a )?\W*$"
+)
+_SECONDARY = re.compile(
+    r"\b(?:fijo|(?:del?|de la|de mi) (?:casa|oficina|trabajo|empresa|chamba|pega|laburo|consultorio|negocio|"
+    r"clinica)|"
+    r"otr[oa]|tambien|ademas|altern[oa]|alternativ[oa]|o al|adicional|emergencias?|corporativo|institucional)\b"
+)
+_SECONDARY_AFTER = re.compile(
+    r"\W{0,3}(?:(?:que )?es )?(?:(?:el|mi|de|del|la) ){0,3}(?:fijo|oficina|trabajo|casa|empresa|consultorio|"
+    r"negocio|emergencias?)\b"
+)
+_CORRECTION = re.compile(
+    r"\b(?:perd[oó]n|perdone?|disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|mal|en realidad|"
+    r"mejor dicho|quise decir|"
+    r"el correcto|correct[oa] es|cambi\w*|nuevo|ahora es|actualiz\w*|digo|ya no|ojo|no es ese|sorry|i meant|"
+    r"termina en|mejor|"
+    r"me falto|falto|me comi|no,? no|(?:ay|uy|ah|oh|uf+),? no|espera|esper[ae]me|olvida|el bueno es|no era)\b|^\W*no\b"
+)
+
+
+def is_foreign(folded: str, start: int, end: int) -> bool:
+    """Whether the contact at ``start``..``end`` is somebody else's."""
+    if _FOREIGN_AFTER.match(folded, end):
+        return True
+    before = clause_before(folded, start)
+    foreign = last_match(_FOREIGN, before)
+    if foreign is None:
+        return False
+    own = last_match(_OWN, before)
+    return own is None or own.start() < foreign.start()
+
+
+def is_given_up(folded: str, start: int, end: int) -> bool:
+    """Whether the user says in the same breath that this one is not valid."""
+    return bool(_GIVEN_UP_AFTER.match(folded, end) or _GIVEN_UP_BEFORE.search(folded[max(0, start - 30) : start]))
+
+
+def is_secondary(folded: str, start: int, end: int, previous_end: int = 0) -> bool:
+    """Whether it is called the office's, the landline or one more."""
+    before = re.split(r"[,;]", clause_before(folded, start, limit_chars=min(45, start - previous_end)))[-1]
+    return bool(_SECONDARY.search(before) or _SECONDARY_AFTER.match(folded, end))
+
+
+def corrects(folded: str, start: int, previous_end: int) -> bool:
+    """Whether a correction is announced between the previous contact and this one."""
+    return bool(_CORRECTION.search(folded[max(previous_end, start - 160) : start]))

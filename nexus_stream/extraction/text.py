@@ -1,0 +1,148 @@
+"""The user's turns, prepared for matching: accents and case folded, positions kept, tampering blanked.
+
+From: the turns of a conversation. To: every rule of the offline extractor, and grounding.py. A position in
+``UserTurn.folded`` is the same in ``UserTurn.text``; ``UserTurn.span`` turns it into one in the turn as received.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.tampering import tampered_spans
+
+__all__ = ["BLANK", "UserTurn", "clause_before", "fold", "last_match", "user_turns", "words_of"]
+
+# Stands where tampering stood: no rule matches across it.
+BLANK = "\n"
+_INVISIBLE = frozenset([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD])
+_PLAIN = {"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‑": "-", "−": "-"}
+_WORD = re.compile(r"[a-z]+")
+
+
+class _FoldTable(dict[int, str | int]):
+    """Code point -> one folded character, worked out when first met."""
+
+    def __missing__(self, code: int) -> str | int:
+        folded = _fold_character(chr(code)) if code not in _INVISIBLE else " "
+        self[code] = folded
+        return folded
+
+
+def _fold_character(character: str) -> str:
+    if character in _PLAIN:
+        return _PLAIN[character]
+    bare = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)).lower()
+    # One for one, or positions would shift.
+    return bare if len(bare) == 1 else character
+
+
+_TABLE = _FoldTable({code: chr(code).lower() for code in range(128)})
+
+
+def fold(text: str) -> str:
+    """Lower case without accents, width variants or typographic quotes; same length as ``text``."""
+    return text.translate(_TABLE)
+
+
+def words_of(folded: str) -> list[str]:
+    """The words of a folded text."""
+    return _WORD.findall(folded)
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """One turn of the user.
+
+    Attributes:
+        index: Its place in the conversation.
+        text: The content, composed (NFC).
+        folded: The same, folded, with tampering blanked; rules match on this.
+        asked: The assistant's turn before it, folded; empty if there is none.
+        reply: The assistant's turn after it. It confirms a reading, it is never a source.
+        echoed: The words of ``reply``.
+        origins: Positions in the content as received, if composing moved them.
+    """
+
+    index: int
+    text: str
+    folded: str
+    asked: str = ""
+    reply: str = ""
+    echoed: frozenset[str] = frozenset()
+    origins: tuple[int, ...] | None = None
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Positions in the content as received."""
+        if self.origins is None:
+            return start, end
+        return self.origins[start], self.origins[end]
+
+    @property
+    def shouted(self) -> bool:
+        """Whether capitals mean nothing here, because there is nothing else."""
+        return self.text.isupper()
+
+
+def _compose(content: str) -> tuple[str, tuple[int, ...] | None]:
+    if unicodedata.is_normalized("NFC", content):
+        return content, None
+    composed: list[str] = []
+    origins: list[int] = []
+    position = 0
+    while position < len(content):
+        end = position + 1
+        while end < len(content) and unicodedata.combining(content[end]):
+            end += 1
+        cluster = unicodedata.normalize("NFC", content[position:end])
+        composed.append(cluster)
+        origins.extend([position] * len(cluster))
+        position = end
+    origins.append(len(content))
+    return "".join(composed), tuple(origins)
+
+
+def _blank(folded: str, spans: Iterable[tuple[int, int]]) -> str:
+    for start, end in spans:
+        folded = folded[:start] + BLANK * (end - start) + folded[end:]
+    return folded
+
+
+def user_turns(turns: Sequence[Turn]) -> list[UserTurn]:
+    """The user's turns, oldest first, each with what the assistant said around it."""
+    prepared: list[UserTurn] = []
+    asked = ""
+    for index, turn in enumerate(turns):
+        if turn.role != "user":
+            asked = fold(turn.content)
+            continue
+        text, origins = _compose(turn.content)
+        folded = fold(text)
+        answer = turns[index + 1] if index + 1 < len(turns) else None
+        reply = answer.content if answer and answer.role != "user" else ""
+        echoed = frozenset(words_of(fold(reply)))
+        prepared.append(UserTurn(index, text, _blank(folded, tampered_spans(folded)), asked, reply, echoed, origins))
+    return prepared
+
+
+def last_match(pattern: re.Pattern[str], folded: str) -> re.Match[str] | None:
+    """The last match of a pattern."""
+    return deque(pattern.finditer(folded), maxlen=1).pop() if pattern.search(folded) else None
+
+
+_CLAUSE_END = re.compile(r"[.!?;\n](?=\s|$)|\n")
+
+
+def clause_before(folded: str, position: int, *, limit_chars: int = 90) -> str:
+    """What stands before ``position`` in its sentence, at most ``limit_chars``."""
+    window = folded[max(0, position - limit_chars) : position]
+    last = 0
+    for boundary in _CLAUSE_END.finditer(window):
+        # The run of dots right before a dictated group is no end of sentence.
+        if boundary.end() < len(window.rstrip()):
+            last = boundary.end()
+    return window[last:]

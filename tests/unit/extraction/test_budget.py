@@ -1,0 +1,169 @@
+"""The cap in USD: hard, rolling, shared, and kept over a restart."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from nexus_stream.errors import BudgetExhaustedError
+from nexus_stream.extraction.budget import Budget
+
+NOON = 1_795_521_600.0  # a whole minute
+
+
+class Clock:
+    now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def spend(budget: Budget, usd: float) -> None:
+    budget.reserve(usd)
+    budget.settle(usd, usd)
+
+
+async def test_without_a_cap_it_only_counts(clock):
+    budget = Budget(now=clock)
+    spend(budget, 1e6)
+    assert budget.spent_usd() == 1e6
+    assert not budget.has_caps
+
+
+async def test_the_hour_s_cap_is_hard_and_says_when_it_ends(clock):
+    budget = Budget(usd_per_hour=1.0, now=clock)
+    spend(budget, 0.6)
+    clock.now += 600
+    spend(budget, 0.4)
+    with pytest.raises(BudgetExhaustedError, match="NEXUS_BUDGET_USD_PER_HOUR") as caught:
+        budget.reserve(0.01)
+    assert caught.value.is_general
+    # When the 0.6 of noon's minute are over an hour old, and not a second before.
+    assert caught.value.retry_after_seconds == 61 * 60 - 600
+    clock.now += caught.value.retry_after_seconds - 1
+    with pytest.raises(BudgetExhaustedError):
+        budget.reserve(0.01)
+    clock.now += 1
+    budget.reserve(0.01)
+
+
+async def test_what_is_under_way_counts_as_spent(clock):
+    budget = Budget(usd_per_hour=1.0, now=clock)
+    budget.reserve(0.7)
+    with pytest.raises(BudgetExhaustedError) as caught:
+        budget.reserve(0.7)
+    assert caught.value.retry_after_seconds == 1.0
+    budget.settle(0.7, 0.1)
+    budget.reserve(0.7)
+
+
+async def test_whatever_calls_cost_the_cap_is_never_passed(clock):
+    budget = Budget(usd_per_hour=0.01, now=clock)
+    most = spent = 0.0
+    for step in range(2000):
+        clock.now += 7
+        try:
+            budget.reserve(0.002)
+        except BudgetExhaustedError:
+            continue
+        budget.settle(0.002, 0.001 + 0.0001 * (step % 7))
+        spent += 0.001 + 0.0001 * (step % 7)
+        most = max(most, budget.spent_usd(60))
+    assert 0.007 < most <= 0.01
+    assert spent > 3 * 0.007  # it went on in each hour
+
+
+async def test_the_day_s_cap_outlasts_the_hour_s(clock):
+    budget = Budget(usd_per_hour=1.0, usd_per_day=2.0, now=clock)
+    spend(budget, 1.0)
+    clock.now += 2 * 3600
+    spend(budget, 1.0)
+    clock.now += 2 * 3600
+    with pytest.raises(BudgetExhaustedError, match="NEXUS_BUDGET_USD_PER_DAY") as caught:
+        budget.reserve(0.5)
+    assert caught.value.retry_after_seconds == 20 * 3600 + 60
+
+
+async def test_a_share_is_a_part_of_the_cap(clock):
+    budget = Budget(usd_per_hour=1.0, share=0.25, now=clock)
+    spend(budget, 0.25)
+    with pytest.raises(BudgetExhaustedError):
+        budget.reserve(0.001)
+
+
+async def test_a_call_that_fits_under_no_cap_waits_and_does_not_spin(clock):
+    with pytest.raises(BudgetExhaustedError) as caught:
+        Budget(usd_per_hour=0.001, now=clock).reserve(0.002)
+    assert caught.value.retry_after_seconds == 3600
+
+
+async def test_what_was_spent_survives_a_restart(clock, tmp_path):
+    path = tmp_path / "data" / "0.budget.json"
+    first = Budget(usd_per_hour=1.0, path=path, now=clock)
+    spend(first, 0.75)
+    first.close()
+    clock.now += 1800
+    second = Budget(usd_per_hour=1.0, path=path, now=clock)
+    assert second.spent_usd(60) == 0.75
+    with pytest.raises(BudgetExhaustedError):
+        second.reserve(0.5)
+    clock.now += 1860
+    second.reserve(0.5)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # no half-written file is left
+
+
+async def test_it_is_written_soon_also_without_an_orderly_end(clock, tmp_path):
+    path = tmp_path / "0.budget.json"
+    spend(Budget(path=path, now=clock), 0.25)
+    await asyncio.sleep(1.2)
+    assert list(json.loads(path.read_text())["minutes"].values()) == [0.25]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"minutes": {"x": 1}}', '{"minutes": {"1": null}}'])
+async def test_an_unreadable_file_is_reported_and_replaced(clock, tmp_path, caplog, text):
+    path = tmp_path / "0.budget.json"
+    path.write_text(text)
+    budget = Budget(path=path, now=clock)
+    assert [record.event for record in caplog.records] == ["budget_state_unreadable"]
+    spend(budget, 0.5)
+    budget.close()
+    assert Budget(path=path, now=clock).spent_usd() == 0.5
+
+
+async def test_a_disk_that_cannot_be_written_stops_nothing(clock, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    budget = Budget(usd_per_hour=1.0, path=tmp_path / "file" / "0.budget.json", now=clock)
+    spend(budget, 0.9)
+    budget.close()
+    assert [record.event for record in caplog.records][-1] == "budget_state_unwritable"
+    with pytest.raises(BudgetExhaustedError):
+        budget.reserve(0.2)
+
+
+async def test_the_alert_is_given_once_and_its_end_too(clock, caplog):
+    caplog.set_level(logging.INFO)
+    budget = Budget(usd_per_hour=1.0, now=clock)
+    spend(budget, 1.0)
+    for _ in range(3):
+        with pytest.raises(BudgetExhaustedError):
+            budget.reserve(0.1)
+    clock.now += 2 * 3600
+    budget.reserve(0.1)
+    budget.reserve(0.1)
+    assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+
+
+async def test_old_minutes_are_forgotten(clock, tmp_path):
+    path = tmp_path / "0.budget.json"
+    budget = Budget(path=path, now=clock)
+    for _ in range(3 * 24 * 60):
+        clock.now += 60
+        spend(budget, 0.001)
+    budget.close()
+    assert len(json.loads(path.read_text())["minutes"]) == 24 * 60 + 1

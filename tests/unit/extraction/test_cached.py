@@ -1,0 +1,133 @@
+"""Equal turns are asked once, and the budget's fallback says who answered."""
+
+import asyncio
+
+import pytest
+
+from nexus_stream.errors import BudgetExhaustedError, ModelRefusedError, ModelUnavailableError, Reason
+from nexus_stream.extraction.cache import MemoryCache
+from nexus_stream.extraction.cached import CachedExtractor
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
+from nexus_stream.extraction.fallback import BudgetFallback
+from nexus_stream.extraction.offline_rules import OfflineRules
+from nexus_stream.testing.extractor import ScriptedExtractor
+
+TURNS = (Turn("user", "me llamo Carlos Ruiz"),)
+OTHER = (Turn("user", "me llamo Ana Paz"),)
+
+
+def cached_over(behind: Extractor) -> CachedExtractor:
+    return CachedExtractor(behind, MemoryCache(max_entries=100, ttl_seconds=60))
+
+
+async def test_the_second_answer_is_reused_and_says_so():
+    behind = ScriptedExtractor()
+    cached = cached_over(behind)
+    first, second = await cached.extract(TURNS), await cached.extract(list(TURNS))
+    assert len(behind.calls) == 1
+    assert (first.cached, second.cached) == (False, True)
+    assert (first.nombre, first.signals) == (second.nombre, second.signals)
+    assert first.usage.cost_usd > 0
+    assert (second.usage.cost_usd, second.usage.input_tokens) == (0.0, 0)
+    assert (cached.name, cached.model, cached.prompt_version) == (behind.name, behind.model, behind.prompt_version)
+
+
+async def test_equal_turns_at_the_same_time_are_one_call():
+    behind = ScriptedExtractor()
+    behind.gate.clear()
+    cached = cached_over(behind)
+    asked = [asyncio.create_task(cached.extract(TURNS)) for _ in range(20)]
+    other = asyncio.create_task(cached.extract(OTHER))
+    await asyncio.sleep(0.01)
+    behind.gate.set()
+    found = await asyncio.gather(*asked)
+    assert (await other).nombre == "Ana Paz"
+    assert len(behind.calls) == 2
+    # Paid once, counted once.
+    assert sorted(one.cached for one in found) == [False] + [True] * 19
+    assert sum(one.usage.cost_usd for one in found) == found[0].usage.cost_usd
+
+
+async def test_one_that_gives_up_does_not_take_the_answer_from_the_others():
+    behind = ScriptedExtractor()
+    behind.gate.clear()
+    cached = cached_over(behind)
+    first, second = (asyncio.create_task(cached.extract(TURNS)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    behind.gate.set()
+    assert (await second).nombre == "Carlos Ruiz"
+    assert len(behind.calls) == 1
+
+
+async def test_when_all_give_up_the_call_ends_and_the_next_one_asks_anew():
+    behind = ScriptedExtractor()
+    behind.gate.clear()
+    cached = cached_over(behind)
+    asked = [asyncio.create_task(cached.extract(TURNS)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for task in asked:
+        task.cancel()
+    again = asyncio.create_task(cached.extract(TURNS))  # before the cancelled call has ended
+    await asyncio.gather(*asked, return_exceptions=True)
+    behind.gate.set()
+    assert (await asyncio.wait_for(again, 5)).nombre == "Carlos Ruiz"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModelUnavailableError("529"), ModelRefusedError("no", reason=Reason.MODEL_REFUSED)],
+    ids=["later", "never"],
+)
+async def test_a_failure_is_everybodys_and_is_not_kept(error):
+    failing = True
+
+    def script(turns):
+        if failing:
+            raise error
+
+    behind = ScriptedExtractor(script)
+    cached = cached_over(behind)
+    results = await asyncio.gather(*(cached.extract(TURNS) for _ in range(3)), return_exceptions=True)
+    assert results == [error] * 3
+    assert len(behind.calls) == 1
+    failing = False
+    assert not (await cached.extract(TURNS)).cached
+
+
+def exhausted(turns):
+    raise BudgetExhaustedError("spent", retry_after_seconds=60)
+
+
+async def test_at_the_cap_the_offline_rules_answer_under_their_own_name():
+    extractor = BudgetFallback(cached_over(ScriptedExtractor(exhausted)), OfflineRules())
+    found = await extractor.extract(TURNS)
+    assert found.nombre == "Carlos Ruiz"
+    assert found.made_by == MadeBy("offline-rules-v1")
+    assert not found.cached
+    assert (extractor.name, extractor.model) == ("claude", "scripted")
+    await extractor.close()
+
+
+async def test_an_answer_of_the_rules_is_not_cached_as_claudes():
+    spent = True
+
+    def script(turns):
+        if spent:
+            exhausted(turns)
+
+    extractor = BudgetFallback(cached_over(ScriptedExtractor(script)), OfflineRules())
+    await extractor.extract(TURNS)
+    spent = False
+    found: Findings = await extractor.extract(TURNS)
+    assert (found.made_by, found.cached) == (None, False)
+
+
+async def test_other_failures_are_waited_for_and_not_passed_over():
+    def down(turns):
+        raise ModelUnavailableError("529")
+
+    with pytest.raises(ModelUnavailableError):
+        await BudgetFallback(ScriptedExtractor(down), OfflineRules()).extract(TURNS)

@@ -1,0 +1,101 @@
+"""Attacks typed into a chat change no field that the user did not give: with the rules, and when the model obeys.
+
+Cases (injections.jsonl, written for this test): ``turns``; ``given``, what the user really said of themselves;
+``claims``, what the attack in ``attack_turn`` wants written, which an obedient model answers, quoting the attack as its
+evidence.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus_stream.contracts.prospect import Prospect, Signal, SignalName
+from nexus_stream.extraction.claude_answer import findings_from, parse_answer
+from nexus_stream.extraction.extractor import Findings, Turn, Usage
+from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.merging import merge
+from nexus_stream.extraction.offline_rules import find
+
+CASES = [json.loads(line) for line in (Path(__file__).parent / "cases" / "injections.jsonl").read_text().splitlines()]
+VALUES = ("nombre", "email", "telefono", "ocupacion", "arquetipo")
+SIGNALS = ("intencion", "desinteres", "correccion_nombre", "correccion_email", "correccion_telefono")
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+
+
+def turns_of(case: dict[str, Any]) -> list[Turn]:
+    return [Turn(turn["role"], turn["content"]) for turn in case["turns"]]
+
+
+def record_of(findings: Findings, turns: list[Turn], known: Prospect | None = None, signals: Any = ()) -> Prospect:
+    prospect, _ = merge(known, signals, check(findings, turns, default_region="CO"))
+    return prospect
+
+
+def as_given(prospect: Prospect) -> dict[str, Any]:
+    shown = prospect.model_dump(mode="json")
+    return {field: shown[field] for field in (*VALUES, "objeciones", "nivel_interes")}
+
+
+def obedient_answer(case: dict[str, Any]) -> str:
+    """What a model answers that does as the attack says, quoting it wherever a quote is asked for."""
+    turns = turns_of(case)
+    attack = turns[case["attack_turn"]].content
+    claims, given = case["claims"], case["given"]
+    answer: dict[str, Any] = {field: claims.get(field, given[field]) for field in VALUES}
+    answer["objeciones"] = claims.get("objeciones", [])
+    evidence = []
+    proven = [(field, answer[field]) for field in VALUES if answer[field] is not None]
+    proven += [(f"objecion_{kind}", attack) for kind in answer["objeciones"]]
+    proven += [(name, claims[name]) for name in SIGNALS if name in claims]
+    for signal, value in proven:
+        # The value where it stands, and the whole attack, which names it.
+        evidence += [{"senal": signal, "turno": case["attack_turn"], "cita": quote} for quote in (value, attack)]
+    return json.dumps({**answer, "evidencias": evidence})
+
+
+def test_there_are_thirty_attacks_in_both_languages():
+    assert len(CASES) >= 30
+    for language in ("es-", "en-"):
+        assert sum(case["id"].startswith(language) for case in CASES) >= 14
+    assert len({case["id"] for case in CASES}) == len(CASES)
+
+
+@each_case
+def test_the_rules_find_what_the_user_gave_and_no_more(case):
+    turns = turns_of(case)
+    assert as_given(record_of(find(turns, default_region="CO"), turns)) == case["given"]
+
+
+@each_case
+def test_a_model_that_obeys_adds_nothing(case):
+    turns = turns_of(case)
+    findings = findings_from(parse_answer(obedient_answer(case)), turns, Usage())
+    found = as_given(record_of(findings, turns))
+    for field in VALUES:
+        assert found[field] in (None, case["given"][field])
+    assert found["objeciones"] == []
+    assert found["nivel_interes"] <= case["given"]["nivel_interes"]
+    assert findings.dropped_fields or check(findings, turns, default_region="CO").dropped_fields
+
+
+@each_case
+def test_a_model_that_obeys_changes_nothing_that_is_known(case):
+    turns = turns_of(case)
+    given = case["given"]
+    known = Prospect(**given)
+    signals = [Signal(name=SignalName.NOMBRE, turn=1, start=0, end=4)] if given["nombre"] else []
+    findings = findings_from(parse_answer(obedient_answer(case)), turns, Usage())
+    assert as_given(record_of(findings, turns, known, signals)) == given
+
+
+def test_the_obedient_model_would_do_harm_without_the_checks():
+    """So that the tests above can fail: its answers name what the attacks want."""
+    harmful = [case["id"] for case in CASES if set(case["claims"]) - set(SIGNALS)]
+    for case in CASES:
+        answer = parse_answer(obedient_answer(case))
+        for field in set(case["claims"]) & set(VALUES):
+            assert getattr(answer, field) == case["claims"][field]
+    assert len(harmful) >= 25

@@ -1,0 +1,87 @@
+"""A session's record is cumulative: nothing erases, a correction replaces, newest valid contact wins."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_stream.contracts.prospect import Arquetipo, Momento, Objecion, Prospect, Signal, SignalName
+from nexus_stream.extraction.grounding import Checked
+from nexus_stream.extraction.merging import better_name, merge
+
+KNOWN = Prospect(
+    nombre="Pablo Hoyos",
+    email="pablo@example.com",
+    telefono="+573005550102",
+    ocupacion="contador",
+    nivel_interes=6.5,
+    objeciones=(Objecion.TIME,),
+    arquetipo=Arquetipo.PROFESIONAL_VISION,
+    momento_optimo=Momento.TIBIO,
+)
+
+
+def signal(name, turn=0, start=0, end=4):
+    return Signal(name=name, turn=turn, start=start, end=end)
+
+
+def test_incident_nulls_and_empty_strings_never_erase():
+    for nothing in (Checked(), Checked(nombre="", email="", telefono=" ", ocupacion="")):
+        assert merge(KNOWN, (), nothing)[0] == KNOWN
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "kept"),
+    [
+        (None, "Ana", "Ana"),
+        ("Pablo Hoyos", "Pablo", "Pablo Hoyos"),
+        ("Pablo Hoyos", "Hoyos", "Pablo Hoyos"),
+        ("Pablo Hoyos", "Andrés", "Pablo Hoyos"),
+        ("Pablo", "Andrés", "Pablo"),
+        ("Pablo", "Pablo Hoyos", "Pablo Hoyos"),
+        ("Pablo Hoyos", "Pablo Andrés Hoyos Gil", "Pablo Andrés Hoyos Gil"),
+        ("Pablo Hoyos", "Andrés Gil", "Andrés Gil"),
+        ("María de la Cruz", "maria cruz", "María de la Cruz"),
+    ],
+)
+def test_incident_a_known_name_is_never_shortened(known, found, kept):
+    assert better_name(known, found, corrected=False) == kept
+
+
+def test_a_correction_by_the_user_replaces_also_a_longer_name():
+    found = Checked(nombre="Ana Gil", signals=(signal(SignalName.CORRECCION_NOMBRE),))
+    assert merge(KNOWN, (), found)[0].nombre == "Ana Gil"
+
+
+def test_newest_valid_contact_wins_and_objections_unite_in_the_contracts_order():
+    found = Checked(email="p@example.org", telefono="+573005550103", objeciones=(Objecion.MLM, Objecion.PRICE))
+    prospect, _ = merge(KNOWN, (), found)
+    assert (prospect.email, prospect.telefono) == ("p@example.org", "+573005550103")
+    assert prospect.objeciones == (Objecion.PRICE, Objecion.TIME, Objecion.MLM)
+
+
+def test_score_and_moment_come_from_the_merged_record():
+    prospect, signals = merge(KNOWN, (signal(SignalName.INTENCION),), Checked())
+    assert (prospect.nivel_interes, prospect.momento_optimo) == (8.5, Momento.CALIENTE)
+    assert [one.name for one in signals] == [SignalName.INTENCION]
+
+
+def test_one_signal_a_name_and_the_newest_span_wins():
+    _, signals = merge(KNOWN, (signal(SignalName.EMAIL, 0),), Checked(signals=(signal(SignalName.EMAIL, 4),)))
+    assert [(one.name, one.turn) for one in signals] == [(SignalName.EMAIL, 4)]
+
+
+def test_a_kept_name_keeps_its_own_evidence():
+    known_signals = (signal(SignalName.NOMBRE, 0),)
+    _, signals = merge(KNOWN, known_signals, Checked(nombre="Pablo", signals=(signal(SignalName.NOMBRE, 6),)))
+    assert signals == known_signals
+
+
+NAMES = st.sampled_from([None, "", "Ana", "Ana Gil", "Ana María Gil", "Luz Paz", "Gil"])
+
+
+@given(NAMES, NAMES)
+def test_merging_the_same_extraction_twice_changes_nothing(first, second):
+    once, signals = merge(Prospect(nombre=first or None), (), Checked(nombre=second))
+    twice, _ = merge(once, signals, Checked(nombre=second))
+    assert twice == once
+    assert (once.nombre is None) == (not first and not second)
