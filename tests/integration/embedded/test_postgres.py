@@ -12,6 +12,7 @@ import pytest
 
 from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres, servers_of
+from nexus_stream.embedded.postgres_user import ServerUser
 from nexus_stream.errors import ConfigurationError
 
 _START_AND_HANG = """
@@ -175,3 +176,25 @@ def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path) -> None:
         EmbeddedPostgres.start(tmp_path / "postgres")
 
     assert (tmp_path / "postgres" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts the server as another user")
+async def test_as_root_a_directory_closed_after_the_look_is_opened_again(tmp_path, monkeypatch) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    looks = []
+    reach = ServerUser.reach
+
+    def reach_and_then_somebody_closes(self, path) -> bool:
+        opened = reach(self, path)
+        if not looks:
+            closed.chmod(0o700)
+        if path.is_relative_to(closed):
+            looks.append(path)
+        return opened
+
+    monkeypatch.setattr(ServerUser, "reach", reach_and_then_somebody_closes)
+
+    with EmbeddedPostgres.start(closed / "postgres") as server:
+        assert await _execute(server.dsn, "SELECT 1") == 1
+    assert len(looks) >= 2
