@@ -1,0 +1,290 @@
+"""``nexus dlq list|show|redrive|discard``: dead letters from an operator's terminal.
+
+From: ``nexus-prospect-dlq``. To: the terminal; `redrive` also to the topics letters came from. Exit code 0 when all
+that was asked is done, 1 when something was left undone, 2 for a wrong call or configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import socket
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from nexus_stream.dead_letters.filters import Filter, parse_moment
+from nexus_stream.dead_letters.letter import Action
+from nexus_stream.dead_letters.log import DeadLetterLog, Ends, Sender
+from nexus_stream.dead_letters.marks import State
+from nexus_stream.dead_letters.printing import Row, described_letter, escaped, json_line, table
+from nexus_stream.dead_letters.redriving import (
+    Report,
+    Selection,
+    discard,
+    letters,
+    read_histories,
+    redrive,
+    survey,
+)
+from nexus_stream.errors import Reason, RetryableError
+from nexus_stream.settings import Settings, load_settings
+from nexus_stream.topics import require_topics
+
+__all__ = ["command"]
+
+_DEFAULT_ROWS = 50
+
+_T = TypeVar("_T")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_moment(text, _now())
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_FILTER_OPTIONS = (
+    click.option("--id", "ids", multiple=True, metavar="ID", help="This letter; may be repeated."),
+    click.option(
+        "--reason",
+        "reasons",
+        multiple=True,
+        type=click.Choice([reason.value for reason in Reason]),
+        help="Of this reason; may be repeated.",
+    ),
+    click.option(
+        "--origin-topic",
+        "origins",
+        multiple=True,
+        type=click.Choice(["ingestion", "enriched"]),
+        help="That failed in the enricher (ingestion) or in the sink (enriched).",
+    ),
+    click.option("--since", callback=_moment, metavar="TIME", help="Failed at or after it: ISO 8601, or 2h, 7d ago."),
+    click.option("--until", callback=_moment, metavar="TIME", help="Failed before it."),
+    click.option("--session", metavar="ID", help="Of this session; tenant:session for one of a tenant."),
+)
+_ACT_OPTIONS = (
+    click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first."),
+    click.option("--dry-run", is_flag=True, help="Only count what would be done."),
+    click.option("--yes", is_flag=True, help="Don't ask. Needed for more than one letter without a terminal."),
+    click.option("--by", metavar="NAME", help="Who does this, for the mark on each letter. Default: user@host."),
+)
+
+
+def _with(options: tuple[Callable[[_Command], _Command], ...]) -> Callable[[_Command], _Command]:
+    def decorate(function: _Command) -> _Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _filter(settings: Settings, options: dict[str, Any]) -> Filter:
+    topics = {"ingestion": settings.ingestion_topic, "enriched": settings.enriched_topic}
+    return Filter(
+        ids=frozenset(options["ids"]),
+        reasons=frozenset(str(reason) for reason in options["reasons"]),
+        origin_topics=frozenset(topics[origin] for origin in options["origins"]),
+        since=options["since"],
+        until=options["until"],
+        session=options["session"],
+    )
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    # While a broker is down it logs several errors for each attempt; the command says it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(work)
+    except RetryableError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(name="dlq")
+def command() -> None:
+    """List, show, redrive and discard dead letters."""
+
+
+@command.command(name="list")
+@_with(_FILTER_OPTIONS)
+@click.option("--all-states", is_flag=True, help="Also what was redriven or discarded; without, what is open.")
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"Rows to show, the newest. Default {_DEFAULT_ROWS}; --json: all."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, the oldest first, and no summary.")
+def list_command(all_states: bool, limit: int | None, as_json: bool, **options: Any) -> None:
+    """Count letters by reason, and show a line for each. Sessions are hashed, as in the logs."""
+    settings = load_settings()
+    _run(_list(settings, _filter(settings, options), all_states=all_states, limit=limit, as_json=as_json))
+
+
+async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: int | None, as_json: bool) -> None:
+    rows: deque[Row] = deque(maxlen=limit or _DEFAULT_ROWS)
+    stream_json = as_json and limit is None
+    reasons: Counter[str] = Counter()
+    states: Counter[State] = Counter()
+    async with DeadLetterLog(settings) as log:
+        ends = await log.ends()
+        histories = await read_histories(log, ends)
+        async for letter in letters(log, ends, wanted):
+            history = histories.of(letter)
+            states[history.state] += 1
+            if not all_states and history.state is not State.OPEN:
+                continue
+            reasons[letter.reason] += 1
+            row = Row.of(letter, history)
+            if stream_json:
+                click.echo(json_line(row))
+            else:
+                rows.append(row)
+    if as_json:
+        for row in rows:
+            click.echo(json_line(row))
+        return
+    click.echo(f"{settings.dead_letter_topic}: {_listed(states) or 'no letters'}")
+    for reason, count in reasons.most_common():
+        click.echo(f"  {count:>6}  {escaped(reason)}")
+    if rows:
+        click.echo()
+        for line in table(rows):
+            click.echo(line)
+        if reasons.total() > len(rows):
+            click.echo(f"The newest {len(rows)} of {reasons.total()}; --limit shows more.")
+    if histories.foreign:
+        click.echo(f"{histories.foreign} records of the topic are not letters of ours; they are left alone.")
+
+
+@command.command()
+@click.argument("letter_id", metavar="ID")
+@click.option("--reveal", is_flag=True, help="Show key, value and headers as they are: personal data.")
+def show(letter_id: str, reveal: bool) -> None:
+    """Show one letter: its headers, what became of it, and the shape of its value."""
+    if not _run(_show(load_settings(), letter_id, reveal=reveal)):
+        raise click.ClickException("no such letter; `nexus dlq list --all-states` shows what there is")
+
+
+async def _show(settings: Settings, letter_id: str, *, reveal: bool) -> bool:
+    found = False
+    async with DeadLetterLog(settings) as log:
+        ends = await log.ends()
+        histories = await read_histories(log, ends)
+        async for letter in letters(log, ends, Filter(ids=frozenset({letter_id}))):
+            if found:
+                click.echo()
+            found = True
+            for line in described_letter(letter, histories.of(letter), reveal=reveal):
+                click.echo(line)
+    return found
+
+
+@command.command(name="redrive")
+@_with(_FILTER_OPTIONS)
+@click.option("--again", is_flag=True, help="Also letters redriven before; discarded ones only if named by --id.")
+@_with(_ACT_OPTIONS)
+def redrive_command(again: bool, **options: Any) -> None:
+    """Send open letters back to the topic they came from. What was redriven is marked and not sent twice."""
+    _act(Action.REDRIVEN, again=again, **options)
+
+
+@command.command(name="discard")
+@_with(_FILTER_OPTIONS)
+@_with(_ACT_OPTIONS)
+def discard_command(**options: Any) -> None:
+    """Mark open letters as dealt with: they are neither listed nor redriven any more."""
+    _act(Action.DISCARDED, again=False, **options)
+
+
+def _act(
+    action: Action, *, again: bool, limit: int | None, dry_run: bool, yes: bool, by: str | None, **options: Any
+) -> None:
+    settings = load_settings()
+    selection = Selection(filter=_filter(settings, options), again=again, limit=limit)
+    plan, ends = _run(_plan(settings, selection, action))
+    verb = "redrive" if action is Action.REDRIVEN else "discard"
+    click.echo(f"{'would ' if dry_run else ''}{verb} {_letters(plan.total)}{_of_each(plan)}")
+    if action is Action.REDRIVEN:
+        for topic, count in plan.topics.most_common():
+            click.echo(f"  {count:>6}  to {topic}")
+    for line in _left_out(plan, selection):
+        click.echo(line)
+    if dry_run:
+        return
+    if plan.total == 0:
+        sys.exit(1 if plan.not_ours else 0)
+    if plan.total > 1 and not yes:
+        # Not read from a pipe: a "y" meant for something else must not count.
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{_letters(plan.total)} without a terminal to ask on: add --yes.")
+        click.confirm(f"{verb.capitalize()} {_letters(plan.total)}?", abort=True)
+    report = Report()
+    try:
+        _run(_do(settings, selection, ends, action, report, by or _operator()))
+    finally:
+        click.echo(f"{action.value} {_letters(report.total)}")
+    if report.refused:
+        click.echo(f"{_letters(report.refused)} over the topic's max.message.bytes: left open")
+    sys.exit(1 if report.refused or report.not_ours else 0)
+
+
+async def _plan(settings: Settings, selection: Selection, action: Action) -> tuple[Report, Ends]:
+    if action is Action.REDRIVEN:
+        await require_topics(settings)
+    async with DeadLetterLog(settings) as log:
+        ends = await log.ends()
+        return await survey(log, settings, ends, selection, action), ends
+
+
+async def _do(settings: Settings, selection: Selection, ends: Ends, action: Action, report: Report, by: str) -> None:
+    act = redrive if action is Action.REDRIVEN else discard
+    async with DeadLetterLog(settings) as log, Sender(settings) as sender:
+        await act(log, sender, settings, ends, selection, report, by=by, now=_now)
+
+
+def _left_out(plan: Report, selection: Selection) -> list[str]:
+    lines = []
+    redriven, discarded = plan.states[State.REDRIVEN], plan.states[State.DISCARDED]
+    if redriven and not selection.again:
+        lines.append(f"not: {redriven} redriven before (`redrive --again` sends them again)")
+    if discarded and not (selection.again and selection.filter.ids):
+        lines.append(f"not: {discarded} discarded before (`redrive --again --id ID` sends one after all)")
+    if plan.not_ours:
+        lines.append(
+            f"not: {plan.not_ours} from a topic that is neither the ingestion nor the enriched topic of these settings "
+            "(NEXUS_TOPIC_PREFIX?)"
+        )
+    return lines
+
+
+def _of_each(report: Report) -> str:
+    reasons = ", ".join(f"{count} {escaped(reason)}" for reason, count in report.chosen.most_common())
+    return f": {reasons}" if reasons else ""
+
+
+def _listed(states: Counter[State]) -> str:
+    return ", ".join(f"{states[state]} {state.value}" for state in State if states[state])
+
+
+def _letters(count: int) -> str:
+    return f"{count} letter" if count == 1 else f"{count} letters"
+
+
+def _operator() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        # A container's user id without a name.
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,102 @@
+"""Which letters an operator means. Pure: the command line's words in, a predicate out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from nexus_stream.contracts.session_key import session_key
+from nexus_stream.dead_letters.letter import Letter
+
+__all__ = ["Filter", "parse_moment", "session_key_of", "session_of"]
+
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """All that is given must hold; what is empty or None asks nothing.
+
+    Attributes:
+        ids: Letter ids.
+        reasons: Values of ``nexus-reason``.
+        origin_topics: Full topic names.
+        since: Failed then or later.
+        until: Failed before.
+        session: A session id, or ``tenant:session``.
+    """
+
+    ids: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    origin_topics: frozenset[str] = frozenset()
+    since: datetime | None = None
+    until: datetime | None = None
+    session: str | None = None
+
+    def matches(self, letter: Letter) -> bool:
+        """Whether the letter is meant."""
+        return (
+            (not self.ids or letter.id in self.ids)
+            and (not self.reasons or letter.reason in self.reasons)
+            and (not self.origin_topics or letter.origin_topic in self.origin_topics)
+            and (self.since is None or letter.failed_at >= self.since)
+            and (self.until is None or letter.failed_at < self.until)
+            and (self.session is None or self._is_session(letter, self.session))
+        )
+
+    @staticmethod
+    def _is_session(letter: Letter, wanted: str) -> bool:
+        found = session_of(letter)
+        if found is None:
+            # Not readable; its key is the session key when the gateway wrote it.
+            return letter.key == wanted.encode()
+        tenant_id, session_id = found
+        return wanted == session_id or wanted == f"{tenant_id}:{session_id}"
+
+
+def session_of(letter: Letter) -> tuple[str, str] | None:
+    """Tenant (empty for none) and session id of a letter's value, a conversation or an enriched prospect."""
+    try:
+        value: Any = orjson.loads(letter.value or b"")
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    session_id = value.get("sessionId", value.get("session_id"))
+    metadata = value.get("metadata")
+    tenant_id = metadata.get("tenant_id") if isinstance(metadata, dict) else value.get("tenant_id")
+    if not isinstance(session_id, str) or not session_id:
+        return None
+    return (tenant_id if isinstance(tenant_id, str) else ""), session_id
+
+
+def session_key_of(letter: Letter) -> str | None:
+    """The session key of a letter's value, as tables and logs know it; None when it has none."""
+    found = session_of(letter)
+    if found is None:
+        return None
+    try:
+        return session_key(*found).decode()
+    except ValueError:
+        return None
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """A moment as an operator writes it: ISO 8601 (UTC unless it says otherwise), or as long ago as ``30m``, ``2h``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    if ago is not None:
+        return now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("write a time as 2026-01-31T12:00:00Z, or as 90s, 30m, 2h or 7d ago") from None
