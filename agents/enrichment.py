@@ -21,6 +21,7 @@ from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.prospect import ExtractionFacts
+from nexus_stream.contracts.session_command import COMMAND_HEADER, CommandKind, SessionCommand, decode_command
 from nexus_stream.delivery.bounds import PendingBound
 from nexus_stream.delivery.dead_letters import HOP_HEADER, REDRIVE_HEADER, letter_headers, letter_id
 from nexus_stream.delivery.outcomes import (
@@ -28,17 +29,22 @@ from nexus_stream.delivery.outcomes import (
     Dropped,
     Duplicate,
     Enriched,
+    Erased,
+    Expired,
+    Lifted,
     Outcome,
     ReemitCause,
     Reemitted,
     SentHome,
     Stale,
     Superseded,
+    Suppressed,
 )
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Headers, Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.delivery.stage import Stage
 from nexus_stream.errors import (
+    BudgetExhaustedError,
     ConfigurationError,
     DecodeError,
     PartitionLostError,
@@ -47,10 +53,13 @@ from nexus_stream.errors import (
     RetryableError,
     TopicMismatchError,
 )
-from nexus_stream.extraction.extractor import Extractor, Findings, Turn
+from nexus_stream.extraction.consent import NotRead
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.grounding import Checked, check
 from nexus_stream.extraction.merging import merge
 from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.privacy.retention import RetentionSweep
+from nexus_stream.privacy.states import obey
 from nexus_stream.settings import Settings
 from tables.sessions import (
     SessionState,
@@ -70,6 +79,18 @@ _log = structlog.get_logger(__name__)
 
 # One group of effects is three round trips to the broker, whatever its size.
 _MAX_GROUP = 500
+
+# What the stage waits for, beside the extractor's name.
+_BUDGET = "budget"
+_NOT_READ = NotRead()
+
+_COMMAND_OUTCOMES: dict[CommandKind, Erased | Lifted | Expired] = {
+    CommandKind.ERASE: Erased(),
+    CommandKind.LIFT: Lifted(),
+    CommandKind.EXPIRE: Expired(),
+}
+# The pauses between two looks at what erasures left in the local files.
+_PURGE_SECONDS = 2.0
 
 
 def declare(app: AppT, topic: TopicT, enrichment: Enrichment) -> None:
@@ -108,9 +129,14 @@ class _Effect:
     error: PermanentError | None = None
     attempts: int = 1
     home_partition: int = -1
+    command: SessionCommand | None = None
+    # Of an erased session's cancelled work: known nowhere else.
+    fingerprints: tuple[str, ...] = ()
     # Of a work, one that joined it too late for its own record.
     fingerprint: str | None = None
     state: SessionState | None = None
+    # Write ``state``, or delete the session if it is None.
+    writes: bool = False
     send: tuple[str, bytes | None, bytes | None, Headers] | None = None
     size_bytes: int = field(default=0)
 
@@ -137,6 +163,7 @@ class Enrichment(Stage):
         self._settings = settings
         self._table = table
         self._extractor = extractor
+        self._extractor_is_immediate = getattr(extractor, "is_immediate", False)
         self._source = source
         self._limits = Limits(
             # What the gateway adds to a body's metadata is not the sender's fault.
@@ -155,6 +182,11 @@ class Enrichment(Stage):
         self._extracting = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        # Commands that were read and are not committed yet, by session: what arrives then is judged by the last one.
+        self._commands: dict[bytes, list[CommandKind]] = {}
+        # Erased sessions whose former values may still be in the local files.
+        self._to_purge: dict[bytes, Received] = {}
+        self._purge_wanted = asyncio.Event()
         # Successes so far: a session that keeps failing while this grows is itself at fault.
         self._successes = 0
 
@@ -163,11 +195,31 @@ class Enrichment(Stage):
         super().start()
         self.spawn(self._dispatch())
         self.spawn(self._commit_effects())
+        self.spawn(self._purge())
+        if self._settings.retention_days is not None:
+            sweep = RetentionSweep(
+                table=self._table,
+                assignment=self.assignment,
+                broker=self.broker,
+                clock=self.clock,
+                topic=self.topic,
+                retention_days=self._settings.retention_days,
+            )
+            self.spawn(sweep.run())
 
     @property
     def pending_sessions(self) -> int:
         """Sessions that wait or run."""
         return len(self._settling)
+
+    def settling_offsets(self) -> frozenset[tuple[TopicPartition, int]]:
+        """See `Stage.settling_offsets`."""
+        now = self.clock.monotonic()
+        return frozenset(
+            (work.hold.tp, work.hold.offset)
+            for work in self._settling.works()
+            if not work.is_due and not work.in_flight and work.due_at > now
+        )
 
     # Reading: decode, home, compare
 
@@ -194,6 +246,10 @@ class Enrichment(Stage):
         )
 
     async def _submit(self, record: Received) -> None:
+        command = record.header(COMMAND_HEADER)
+        if command is not None:
+            await self._submit_command(record, decode_command(record.value, command))
+            return
         conversation = decode(record.value, self._limits)
         key = conversation.key
         home = self._home_partition(record, key)
@@ -222,12 +278,40 @@ class Enrichment(Stage):
                 await self._judge(snapshot, now)
         self._work_offered.set()
 
+    async def _submit_command(self, record: Received, command: SessionCommand) -> None:
+        """Let a command wait for the next group. An erasure cancels what waits or runs, at once."""
+        key = command.key
+        home = self._home_partition(record, key)
+        if home != record.partition:
+            await self._queue(_Effect(record, key, SentHome(), home_partition=home))
+            return
+        if command.command is CommandKind.EXPIRE and self._settling.has(key):
+            self.finish(record, Stale())
+            return
+        fingerprints: list[str] = []
+        if command.command is CommandKind.ERASE:
+            for work in self._settling.cancel(key):
+                fingerprints.extend(work.fingerprints)
+                if not work.in_flight:
+                    # The command is unfinished and comes after it: see Settling.cancel.
+                    self._release_work(work)
+                    self.finish(work.hold, Suppressed())
+        self._commands.setdefault(key, []).append(command.command)
+        outcome = _COMMAND_OUTCOMES[command.command]
+        await self._queue(_Effect(record, key, outcome, command=command, fingerprints=tuple(fingerprints)))
+
     async def _judge(self, snapshot: Snapshot, now: float) -> None:
         """Compare with the table: extract, emit again, or leave it."""
         record, key = snapshot.record, snapshot.conversation.key
         state = self._table.get(record, key)
         redriven = record.header(REDRIVE_HEADER) is not None
         verdict = Verdict.NEW if state is None else state.judge(snapshot, redriven=redriven)
+        match self._commands.get(key):
+            case [*_, CommandKind.ERASE]:
+                verdict = Verdict.SUPPRESSED
+            case [*_, CommandKind.LIFT] if verdict is Verdict.SUPPRESSED:
+                # Judged again before it is stored, by what the lift made of the session.
+                verdict = Verdict.NEW
         match verdict:
             case Verdict.NEW:
                 self._settling.add(snapshot, now)
@@ -244,6 +328,8 @@ class Enrichment(Stage):
                 self.finish(record, Duplicate())
             case Verdict.STALE:
                 self.finish(record, Stale())
+            case Verdict.SUPPRESSED:
+                self.finish(record, Suppressed())
 
     def _home_partition(self, record: Received, key: bytes) -> int:
         """The partition that Kafka's default partitioner gives the session key.
@@ -291,10 +377,20 @@ class Enrichment(Stage):
                 await self.clock.sleep(self._settings.batch_max_wait_seconds)
             if self.draining.is_set():
                 continue
-            for work in self._settling.take(self.clock.monotonic(), self._settings.batch_max_sessions):
-                self._extracting += 1
-                self._idle.clear()
-                self.spawn(self._extract(work))
+            batch = self._settling.take(self.clock.monotonic(), self._settings.batch_max_sessions)
+            self._extracting += len(batch)
+            self._idle.clear()
+            if self._extractor_is_immediate:
+                # Nothing to wait for, so nothing runs beside it: a task a session would only cost.
+                self.spawn(self._extract_in_turn(batch))
+                await asyncio.sleep(0)
+            else:
+                for work in batch:
+                    self.spawn(self._extract(work))
+
+    async def _extract_in_turn(self, batch: list[Work]) -> None:
+        for work in batch:
+            await self._extract(work)
 
     async def _extract(self, work: Work) -> None:
         """Ask the extractor until it answers, the snapshot is at fault, or the partition is gone."""
@@ -314,23 +410,31 @@ class Enrichment(Stage):
 
     async def _extract_until_decided(self, work: Work, snapshot: Snapshot, turns: list[Turn]) -> _Effect | None:
         successes_at_first_failure: int | None = None
+        failures = 0
+        extractor = self._extractor_for(snapshot)
         while self.assignment.owns(work.hold):
+            if work.cancelled:
+                return _Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
             work.attempts += 1
             try:
-                findings = await self._extractor.extract(turns)
+                findings = await extractor.extract(turns)
                 checked = check(findings, turns, default_region=self._settings.default_region)
             except RetryableError as error:
-                self.waits_for(self._extractor.name)
+                self.waits_for(_BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)
+                failures += 1
+                if error.is_general:
+                    # Any record would have met it: it must not use up this one's attempts.
+                    work.attempts -= 1
                 if successes_at_first_failure is None:
                     successes_at_first_failure = self._successes
                 others_succeed = self._successes > successes_at_first_failure
-                if others_succeed and work.attempts >= self._settings.claude_max_attempts:
+                if not error.is_general and others_succeed and work.attempts >= self._settings.claude_max_attempts:
                     exhausted = PermanentError(
                         f"failed {work.attempts} times while others succeeded; last: {error}",
                         reason=Reason.ATTEMPTS_EXHAUSTED,
                     )
                     return self._failed(work, snapshot, exhausted)
-                pause = backoff_seconds(work.attempts, error.retry_after_seconds, random=random.random)
+                pause = backoff_seconds(failures, error.retry_after_seconds, random=random.random)
                 if await self.clock.wait(self.draining, pause):
                     return None
             except PermanentError as error:
@@ -341,8 +445,11 @@ class Enrichment(Stage):
                 _log.exception("extraction failed, record dead-lettered", record=letter_id(snapshot.record))
                 return self._failed(work, snapshot, PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR))
             else:
-                self._successes += 1
-                self.waits_no_longer(self._extractor.name)
+                if findings.made_by is None and not findings.cached:
+                    # The extractor itself worked: an answer from the cache or from another says nothing of it.
+                    self._successes += 1
+                    self.waits_no_longer(extractor.name)
+                    self.waits_no_longer(_BUDGET)
                 return _Effect(
                     work.hold,
                     work.key,
@@ -353,6 +460,10 @@ class Enrichment(Stage):
                     findings=findings,
                 )
         return None
+
+    def _extractor_for(self, snapshot: Snapshot) -> Extractor:
+        refused = snapshot.conversation.metadata.consent is False
+        return _NOT_READ if refused and self._settings.consent_respected else self._extractor
 
     def _failed(self, work: Work, snapshot: Snapshot, error: PermanentError) -> _Effect:
         return _Effect(
@@ -406,9 +517,9 @@ class Enrichment(Stage):
         # Step 0.
         decided = self._decide(group)
         # Step 1.
-        writes = [effect for effect in decided if effect.state is not None]
+        writes = [effect for effect in decided if effect.writes]
         written = set(map(id, await self.until_acknowledged(writes, lambda effect: effect.record, self._write_state)))
-        decided = [effect for effect in decided if effect.state is None or id(effect) in written]
+        decided = [effect for effect in decided if not effect.writes or id(effect) in written]
         # Step 2.
         sends = [effect for effect in decided if effect.send is not None]
         sent = set(map(id, await self.until_acknowledged(sends, lambda effect: effect.record, self._send)))
@@ -419,22 +530,36 @@ class Enrichment(Stage):
 
     def _decide(self, group: list[_Effect]) -> list[_Effect]:
         # What this group writes is not in the table yet, and a session may occur twice in it.
-        pending: dict[bytes, SessionState] = {}
-        decided = []
+        pending: dict[bytes, SessionState | None] = {}
+        decided: list[_Effect] = []
         for effect in group:
             try:
-                state = pending.get(effect.key) or self._read_state(effect)
+                state = pending[effect.key] if effect.key in pending else self._read_state(effect)
             except PartitionLostError:
                 self.observer.outcome(effect.record, Dropped())
                 continue
             self._decide_one(effect, state)
-            if effect.state is not None:
+            if effect.writes:
                 pending[effect.key] = effect.state
+                self._supersede(effect, decided)
             decided.append(effect)
         return decided
 
+    @staticmethod
+    def _supersede(effect: _Effect, earlier: list[_Effect]) -> None:
+        """Of several writes of one session in a group only the last is sent.
+
+        What the broker refuses is sent again after the others: an older state would come out on top of a newer one. And
+        what a session is erased with is not told to anybody first.
+        """
+        for other in earlier:
+            if other.key == effect.key and other.writes:
+                other.writes = False
+                if isinstance(effect.outcome, Erased | Expired) and other.command is None:
+                    other.outcome, other.send, other.state = Suppressed(), None, None
+
     def _read_state(self, effect: _Effect) -> SessionState | None:
-        if effect.snapshot is None:
+        if effect.snapshot is None and effect.command is None:
             # Sent home, or not a conversation at all: no session of ours is touched.
             self.assignment.require(effect.record)
             return None
@@ -442,7 +567,12 @@ class Enrichment(Stage):
 
     def _decide_one(self, effect: _Effect, known: SessionState | None) -> None:
         now_ms = self.clock.time_ms()
+        if self._is_suppressed(effect, known):
+            effect.outcome = Suppressed()
+            return
         match effect.outcome:
+            case Erased() | Lifted() | Expired():
+                self._decide_command(effect, known, now_ms)
             case SentHome():
                 record = effect.record
                 headers = (*record.headers, (HOP_HEADER, letter_id(record).encode()))
@@ -451,16 +581,36 @@ class Enrichment(Stage):
                 self._decide_letter(effect, known, now_ms)
             case Reemitted(cause=cause):
                 snapshot = effect.snapshot
-                assert known is not None and snapshot is not None  # noqa: S101, PT018 - judged from the table
+                assert snapshot is not None  # noqa: S101 - judged from the table
+                if known is None:
+                    # It expired in between; the next turn brings it back whole.
+                    effect.outcome = Stale()
+                    return
                 fingerprint = effect.fingerprint or snapshot.conversation.fingerprint
                 if cause is ReemitCause.FINGERPRINT and fingerprint is not None:
                     if fingerprint in known.fingerprints:
                         effect.outcome = Duplicate()
                         return
-                    effect.state = known = after_fingerprint(known, fingerprint, now_ms=now_ms)
+                    known = after_fingerprint(known, fingerprint, now_ms=now_ms)
+                    effect.writes, effect.state = True, known
                 self._emit(effect, known)
             case _:
                 self._decide_enriched(effect, known, now_ms)
+
+    def _is_suppressed(self, effect: _Effect, known: SessionState | None) -> bool:
+        if effect.work is not None and effect.work.cancelled:
+            return True
+        return effect.snapshot is not None and known is not None and known.suppresses(effect.snapshot)
+
+    def _decide_command(self, effect: _Effect, known: SessionState | None, now_ms: int) -> None:
+        assert effect.command is not None  # noqa: S101 - every command has one
+        obeyed = obey(effect.command, known, effect.fingerprints, now_ms=now_ms)
+        effect.writes, effect.state = obeyed.changes, obeyed.state
+        if obeyed.event is not None:
+            headers = obeyed.event.headers(self._source)
+            effect.send = (self._settings.enriched_topic, effect.key, obeyed.event.value, headers)
+        elif not obeyed.changes:
+            effect.outcome = Duplicate()
 
     def _decide_enriched(self, effect: _Effect, known: SessionState | None, now_ms: int) -> None:
         work, snapshot, checked, findings = effect.work, effect.snapshot, effect.checked, effect.findings
@@ -474,10 +624,13 @@ class Enrichment(Stage):
         known_signals = known.extraction.signals if known is not None and known.extraction is not None else ()
         prospect, signals = merge(known.prospect if known is not None else None, known_signals, checked)
         usage = findings.usage
+        if not findings.cached:
+            self.facts.spent(usage.input_tokens, usage.output_tokens, usage.cost_usd)
+        made_by = findings.made_by or MadeBy.of(self._extractor)
         extraction = ExtractionFacts(
-            extractor=self._extractor.name,
-            model=self._extractor.model,
-            prompt_version=self._extractor.prompt_version,
+            extractor=made_by.extractor,
+            model=made_by.model,
+            prompt_version=made_by.prompt_version,
             dropped_fields=checked.dropped_fields,
             signals=signals,
             input_tokens=usage.input_tokens,
@@ -485,11 +638,12 @@ class Enrichment(Stage):
             cache_read_tokens=usage.cache_read_tokens,
             cost_usd=usage.cost_usd,
             latency_ms=usage.latency_ms,
+            cached=findings.cached,
         )
-        effect.state = after_extraction(
-            known, work, prospect, extraction, called=self._extractor.model is not None, now_ms=now_ms
-        )
-        self._emit(effect, effect.state)
+        called = made_by.model is not None and not findings.cached
+        state = after_extraction(known, work, prospect, extraction, called=called, now_ms=now_ms)
+        effect.writes, effect.state = True, state
+        self._emit(effect, state)
 
     def _decide_letter(self, effect: _Effect, known: SessionState | None, now_ms: int) -> None:
         error, snapshot = effect.error, effect.snapshot
@@ -497,6 +651,7 @@ class Enrichment(Stage):
         record = effect.record if snapshot is None else snapshot.record
         if snapshot is not None:
             effect.state = after_dead_letter(known, snapshot, error.reason, effect.attempts, now_ms=now_ms)
+            effect.writes = True
         headers = letter_headers(record, error, attempts=effect.attempts, failed_at=self.dead_letter_time())
         effect.send = (self._settings.dead_letter_topic, record.key, record.value, headers)
 
@@ -505,7 +660,6 @@ class Enrichment(Stage):
         effect.send = (self._settings.enriched_topic, effect.key, value, state.emission_headers(self._source))
 
     async def _write_state(self, effect: _Effect) -> Awaitable[object]:
-        assert effect.state is not None  # noqa: S101 - filtered in commit_group
         return await self._table.put(effect.record, effect.key, effect.state)
 
     async def _send(self, effect: _Effect) -> Awaitable[object]:
@@ -528,6 +682,8 @@ class Enrichment(Stage):
             self.observer.outcome(effect.record, Dropped())
             return
         work = effect.work
+        if effect.command is not None:
+            self._finish_command(effect)
         if work is None:
             self._bound.release(effect.size_bytes)
             self.finish(effect.record, effect.outcome)
@@ -539,10 +695,10 @@ class Enrichment(Stage):
             self.observer.outcome(effect.record, effect.outcome)
             self._work_offered.set()
             return
-        self._bound.release(work.snapshot.size_bytes)
-        if work.replaced is not None:
-            self._bound.release(work.replaced.size_bytes, items=0)
+        self._release_work(work)
         self._settling.finish(work)
+        now = self.clock.monotonic()
+        self.facts.took(now - work.due_at, now)
         late = [
             fingerprint
             for fingerprint in work.fingerprints
@@ -561,6 +717,45 @@ class Enrichment(Stage):
             self.finish(effect.record, effect.outcome)
         self._work_offered.set()
 
+    def _release_work(self, work: Work) -> None:
+        self._bound.release(work.snapshot.size_bytes)
+        if work.replaced is not None:
+            self._bound.release(work.replaced.size_bytes, items=0)
+
+    def _finish_command(self, effect: _Effect) -> None:
+        kinds = self._commands.get(effect.key, [])
+        if kinds:
+            # Obeyed in the order they were read.
+            kinds.pop(0)
+        if not kinds:
+            self._commands.pop(effect.key, None)
+        if effect.writes and not isinstance(effect.outcome, Lifted):
+            self._to_purge[effect.key] = effect.record
+            self._purge_wanted.set()
+
+    # Purging
+
+    async def _purge(self) -> None:
+        """Have the local files rewritten where an erased session's former values may still be; several at a time.
+
+        Only tidying: it comes after the erasure is durable, and a crash leaves it to the store's own compaction.
+        """
+        while True:
+            await self._purge_wanted.wait()
+            self._purge_wanted.clear()
+            await self.clock.sleep(_PURGE_SECONDS)
+            by_partition: dict[int, list[tuple[bytes, Received]]] = {}
+            for key, record in self._to_purge.items():
+                by_partition.setdefault(record.partition, []).append((key, record))
+            self._to_purge.clear()
+            for entries in by_partition.values():
+                try:
+                    await self._table.purge(entries[-1][1], [key for key, _ in entries])
+                except PartitionLostError:
+                    continue
+                except Exception:
+                    _log.exception("local files not purged, the store's own compaction will", sessions=len(entries))
+
     # Stopping
 
     def _note_idle(self) -> None:
@@ -577,5 +772,7 @@ class Enrichment(Stage):
         """Forget what waits; what still runs finds its partition gone."""
         self._settling.clear()
         self._effects.clear()
+        self._commands.clear()
+        self._to_purge.clear()
         self._bound.reset()
         self._work_offered.set()

@@ -1,8 +1,9 @@
-"""Enriched prospects into Supabase.
+"""Enriched prospects into Supabase, erased ones out of it.
 
-From: topic ``prospects-enriched`` (JSON v1, key = session key). To: ``prospect_sessions`` and ``prospect_tracking``.
-Dead letters: ``nexus-prospect-dlq``. Delivery: at least once into an upsert guarded per session, so a replay changes no
-row. An app of its own, because a slow database must not stall enrichment (Faust's flow control is per app).
+From: topic ``prospects-enriched`` (JSON v1, key = session key). To: ``prospect_sessions`` and ``prospect_tracking``; an
+erase command to ``nexus-prospect-ingestion`` for a new session of an erased person. Dead letters:
+``nexus-prospect-dlq``. Delivery: at least once into an upsert guarded per session, so a replay changes no row. An app
+of its own, because a slow database must not stall enrichment (Faust's flow control is per app).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import structlog
 from pydantic import ValidationError
 
+from nexus_stream.contracts.erased import ERASED_TYPE, ErasedSession, decode_erased
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.delivery.bounds import PendingBound
 from nexus_stream.delivery.dead_letters import letter_headers, letter_id
-from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Stored
+from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Erased, Stored, Suppressed
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.stage import Stage
 from nexus_stream.errors import (
@@ -32,12 +35,13 @@ from nexus_stream.errors import (
     RowRejectedError,
 )
 from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.privacy.commands import erase_again
 from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
     from faust.types import AppT, StreamT, TopicT
 
-    from nexus_stream.supabase.writer import WriteResult
+    from nexus_stream.supabase.writer import Rejected, WriteResult
 
 __all__ = ["Sink", "WriterPort", "declare"]
 
@@ -78,11 +82,33 @@ class WriterPort(Protocol):
         """
         ...
 
+    async def erase(self, events: Sequence[ErasedSession]) -> int:
+        """Delete sessions and keep them away; the same event again changes nothing. Raises as `write` does."""
+        ...
+
+    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
+        """Positions of the records that were not stored because their person was erased, while their session was not.
+
+        Raises as `write` does.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
     record: Received
     error: PermanentError
+
+
+_Row = tuple[Received, EnrichedProspect | ErasedSession]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What became of a batch: rows that PostgreSQL refuses, and erasures that the enricher must learn of."""
+
+    rejected: dict[int, Rejected]
+    again: dict[int, SessionCommand]
 
 
 class Sink(Stage):
@@ -104,7 +130,7 @@ class Sink(Stage):
         self._settings = settings
         self._writer = writer
         self._bound = PendingBound(max_items=settings.sink_pending_max_rows, max_bytes=settings.pending_max_bytes)
-        self._rows: list[tuple[Received, EnrichedProspect]] = []
+        self._rows: list[_Row] = []
         self._letters: list[_Letter] = []
         self._offered = asyncio.Event()
         self._batch_full = asyncio.Event()
@@ -148,24 +174,26 @@ class Sink(Stage):
             size = self._settings.sink_batch_max_rows
             if len(self._rows) < size and not self.draining.is_set():
                 await self.clock.wait(self._batch_full, self._settings.sink_batch_max_wait_seconds)
+            size = _same_kind(self._rows, size)
             batch, self._rows = self._rows[:size], self._rows[size:]
             letters, self._letters = self._letters, []
             await self._write_batch(batch, letters)
 
-    async def _write_batch(self, batch: list[tuple[Received, EnrichedProspect]], letters: list[_Letter]) -> None:
+    async def _write_batch(self, batch: list[_Row], letters: list[_Letter]) -> None:
         """Write one batch, then mark its offsets done.
 
         1. One transaction for the rows. Crash before its commit: written again. Crash after: written again, and the
            guard per session leaves every row as it is.
-        2. Letters for what cannot be stored, awaited. Crash after: sent twice with the same id.
+        2. Letters for what cannot be stored, and commands for what must be erased again, awaited. Crash after: sent
+           twice with the same id.
         3. Mark the offsets done. Moved above 1 or 2, a crash loses the rows.
         """
         # Step 1.
         batch = [entry for entry in batch if self.assignment.owns(entry[0])]
-        result = await self._until_written(batch) if batch else None
-        if batch and result is None:
+        written = await self._until_written(batch) if batch else _Written({}, {})
+        if written is None:
             return
-        rejected = {bad.index: bad for bad in result.rejected} if result is not None else {}
+        rejected = written.rejected
         letters = letters + [
             _Letter(
                 batch[index][0],
@@ -175,23 +203,25 @@ class Sink(Stage):
         ]
         # Step 2.
         sent = await self.until_acknowledged(letters, lambda letter: letter.record, self._send_letter)
+        commands = [(batch[index][0], command) for index, command in written.again.items()]
+        await self.until_acknowledged(commands, lambda command: command[0], self._send_command)
         # Step 3.
-        for index, (record, _) in enumerate(batch):
+        for index, (record, item) in enumerate(batch):
             if index not in rejected:
                 self._release(record)
-                self.finish(record, Stored())
+                self.finish(record, _outcome(item, kept_away=index in written.again))
+                self.facts.took((self.clock.time_ms() - record.timestamp_ms) / 1000, self.clock.monotonic())
         for letter in sent:
             self._release(letter.record)
             self.finish(letter.record, DeadLettered(letter.error.reason))
 
-    async def _until_written(self, batch: list[tuple[Received, EnrichedProspect]]) -> WriteResult | None:
+    async def _until_written(self, batch: list[_Row]) -> _Written | None:
         """Write until the database takes it; None when the partitions are gone or the worker must stop."""
-        records = [prospect for _, prospect in batch]
         attempt = 0
         while any(self.assignment.owns(record) for record, _ in batch):
             attempt += 1
             try:
-                result = await self._writer.write(records)
+                written = await self._written([item for _, item in batch])
             except RetryableError as error:
                 self.waits_for("Supabase")
                 _log.warning("database unavailable, batch kept", rows=len(batch), attempt=attempt, error=str(error))
@@ -203,8 +233,26 @@ class Sink(Stage):
                 return None
             else:
                 self.waits_no_longer("Supabase")
-                return result
+                return written
         return None
+
+    async def _written(self, items: Sequence[EnrichedProspect | ErasedSession]) -> _Written:
+        prospects = [item for item in items if isinstance(item, EnrichedProspect)]
+        if not prospects:
+            await self._writer.erase([item for item in items if isinstance(item, ErasedSession)])
+            return _Written({}, {})
+        result = await self._writer.write(prospects)
+        # What is kept away counts as unchanged: without any, nobody needs to be asked.
+        kept_away = await self._writer.kept_away(prospects) if result.unchanged else []
+        return _Written(
+            {bad.index: bad for bad in result.rejected},
+            {index: erase_again(prospects[index]) for index in kept_away},
+        )
+
+    async def _send_command(self, command: tuple[Received, SessionCommand]) -> Awaitable[object]:
+        _, erase = command
+        topic = self._settings.ingestion_topic
+        return await self.broker.send(topic, erase.key, erase.value, headers=erase.headers)
 
     async def _send_letter(self, letter: _Letter) -> Awaitable[object]:
         record = letter.record
@@ -229,7 +277,24 @@ class Sink(Stage):
         self._bound.reset()
 
 
-def _decode(record: Received) -> EnrichedProspect:
+def _same_kind(rows: Sequence[_Row], limit: int) -> int:
+    """How many rows from the first are written alike: a session's records must not change places with its erasure."""
+    erases = isinstance(rows[0][1], ErasedSession) if rows else False
+    for index, (_, item) in enumerate(rows[:limit]):
+        if isinstance(item, ErasedSession) is not erases:
+            return index
+    return limit
+
+
+def _outcome(item: EnrichedProspect | ErasedSession, *, kept_away: bool) -> Stored | Erased | Suppressed:
+    if isinstance(item, ErasedSession):
+        return Erased()
+    return Suppressed() if kept_away else Stored()
+
+
+def _decode(record: Received) -> EnrichedProspect | ErasedSession:
+    if record.header("ce_type") == ERASED_TYPE.encode():
+        return decode_erased(record.value)
     if not record.value:
         raise DecodeError("the record has no value", reason=Reason.EMPTY)
     try:

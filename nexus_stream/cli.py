@@ -25,8 +25,13 @@ _COMMANDS = {
     ),
     "dlq": ("nexus_stream.dead_letters.command:command", "List, show, redrive and discard dead letters."),
     "evaluate": ("nexus_stream.extraction.evaluate:command", "Score an extractor on labelled conversations."),
+    "extract": (
+        "nexus_stream.extraction.extract_command:command",
+        "Read one conversation and show the record, and why.",
+    ),
     "gateway": ("nexus_stream.gateway.command:command", "Serve the HTTP gateway."),
     "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),
+    "privacy": ("nexus_stream.privacy.command:command", "Export, erase and let in again a person's data."),
     "topics": ("nexus_stream.topics_command:command", "Plan, create and check the Kafka topics."),
 }
 

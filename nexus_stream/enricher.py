@@ -11,7 +11,7 @@ from nexus_stream.delivery.received import Assignment
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import load_settings
-from nexus_stream.worker import FaustBroker, WorkerApp, create_app, no_ack_topic
+from nexus_stream.worker import WorkerApp, create_app, no_ack_topic
 from tables.sessions import SessionTable
 
 __all__ = ["app"]
@@ -20,7 +20,10 @@ __all__ = ["app"]
 def _create() -> WorkerApp:
     settings = load_settings("enricher")
     worker = create_app(settings, settings.enricher_app_id)
-    broker, assignment, extractor = FaustBroker(worker), Assignment(), create_extractor(settings)
+    broker, assignment = worker.broker, Assignment()
+    # Beside the slot, not in it: what is in it goes when the broker is another, and money spent stays spent.
+    budget_file = worker.directory.path.with_suffix(".budget.json")
+    extractor = create_extractor(settings, budget_file=budget_file)
     table = worker.Table("sessions", key_type=bytes, value_type=bytes, partitions=settings.topic_partitions)
     stage = enrichment.Enrichment(
         settings=settings,

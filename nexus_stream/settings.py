@@ -12,8 +12,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nexus_stream.errors import ConfigurationError
@@ -27,6 +28,7 @@ _Seconds = Annotated[float, Field(ge=0)]
 
 _UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
 _PRODUCTION = "production"
+_MIN_TOKEN_CHARS = 16
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
     gateway_stop_seconds: _PositiveSeconds = 10.0
 
     # Extraction
-    extractor: Literal["auto", "claude", "offline"] = "auto"
+    extractor: Literal["auto", "claude", "offline", "none"] = "auto"
     anthropic_api_key: Annotated[
         SecretStr | None, Field(validation_alias=AliasChoices("ANTHROPIC_API_KEY", "NEXUS_ANTHROPIC_API_KEY"))
     ] = None
@@ -124,6 +126,8 @@ class Settings(BaseSettings):
     claude_breaker_failures: Annotated[int, Field(ge=1)] = 5
     claude_breaker_seconds: _PositiveSeconds = 15.0
     claude_spend_limit_pause_seconds: _PositiveSeconds = 300.0
+    # USD per million tokens by model, over the built-in list prices.
+    claude_prices_file: Path | None = None
     # Cap on spending at list price; unset: none. At the cap: wait, or let the offline rules answer, labelled as theirs.
     budget_usd_per_hour: Annotated[float | None, Field(gt=0)] = None
     budget_usd_per_day: Annotated[float | None, Field(gt=0)] = None
@@ -135,6 +139,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     # Whether `consent: false` in the metadata keeps a conversation from being read.
     consent_respected: bool = True
+    # Sessions in which nothing was said for so long are forgotten; unset: never.
+    retention_days: Annotated[float | None, Field(gt=0)] = None
     default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CO"
 
     # Sink
@@ -147,14 +153,49 @@ class Settings(BaseSettings):
     database_pool_max: Annotated[int, Field(ge=1, le=20)] = 4
     database_statement_timeout_seconds: _PositiveSeconds = 15.0
     database_connect_timeout_seconds: _PositiveSeconds = 10.0
+    # What stands before the server. auto: by Supabase's ports and names, else by asking.
+    database_pooler_mode: Literal["auto", "none", "session", "transaction"] = "auto"
+    # tables: our own tables and merge. function: an installation's own update_prospect_data.
+    sink_mode: Literal["tables", "function"] = "tables"
+    # What update_prospect_data gets as its third argument: acme=<uuid>,other=<uuid>; =<uuid> for no tenant.
+    tenant_constructors: Annotated[dict[str, UUID], NoDecode] = {}
 
     # Console
     console_host: str = "127.0.0.1"
     console_port: Annotated[int, Field(ge=0, le=65535)] = 8090
+    # Who may use it: operators act and see people's data, viewers see it masked. None: only its own host is served.
+    console_token: SecretStr | None = None
+    console_viewer_token: SecretStr | None = None
+    # Names it answers to beside its own host's, behind a reverse proxy, say.
+    console_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    console_https: bool = False
+    console_trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    console_session_hours: Annotated[float, Field(gt=0, le=720)] = 12.0
+    console_max_events: Annotated[int, Field(ge=1000)] = 100_000
+    console_max_letters: Annotated[int, Field(ge=1000)] = 50_000
+
+    # Alerts on the console's overview fire above these.
+    alert_lag_records: Annotated[int, Field(ge=0)] = 100
+    alert_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    alert_latency_seconds: _PositiveSeconds = 5.0
+    alert_waiting_seconds: _PositiveSeconds = 30.0
 
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    @field_validator("tenant_constructors", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        parts = _split_list(value)
+        if any("=" not in part for part in parts):
+            raise ValueError("write <tenant>=<uuid>, with commas between them")
+        pairs = {tenant.strip(): constructor.strip() for tenant, _, constructor in (p.partition("=") for p in parts)}
+        if len(pairs) < len(parts):
+            raise ValueError("a tenant stands in it twice")
+        return pairs
 
     @classmethod
     def settings_customise_sources(
@@ -182,6 +223,11 @@ class Settings(BaseSettings):
     def dead_letter_topic(self) -> str:
         """Where what cannot be processed is kept with its reason."""
         return f"{self.topic_prefix}nexus-prospect-dlq"
+
+    @property
+    def status_topic(self) -> str:
+        """Where each process says how it is doing."""
+        return f"{self.topic_prefix}nexus-status"
 
     @property
     def sessions_changelog_topic(self) -> str:
@@ -240,8 +286,9 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
     # A platform gives each process type its own PORT: in the console's process it is the console's.
     if role == "console" and "console_port" not in values and environ.get("PORT", "") != "":
         values["console_port"] = environ["PORT"]
-    if isinstance(values.get("gateway_allowed_origins"), str):
-        values["gateway_allowed_origins"] = _split_list(values["gateway_allowed_origins"])
+    for listed in ("gateway_allowed_origins", "console_hosts"):
+        if isinstance(values.get(listed), str):
+            values[listed] = _split_list(values[listed])
     values.update(overrides)
 
     problems = _environment_problems(environ, variables)
@@ -300,14 +347,29 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     longest_wait_seconds = 86_400 if caps_usd[1] is not None else 3600 if caps_usd[0] is not None else 0
     if settings.budget_fallback == "wait" and settings.kafka_max_poll_interval_seconds < longest_wait_seconds:
         problems.append(
-            f"NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least {longest_wait_seconds} with this budget, because a worker "
-            "at its cap waits until the hour or day has moved. Or set NEXUS_BUDGET_FALLBACK=offline."
+            f"NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least {longest_wait_seconds} with this budget, because a "
+            "worker at its cap waits until the hour or day has moved. Or set NEXUS_BUDGET_FALLBACK=offline."
+        )
+    longest_topic_hours = max(settings.ingestion_retention_hours, settings.enriched_retention_hours)
+    if settings.retention_days is not None and settings.retention_days * 24 < longest_topic_hours + 48:
+        problems.append(
+            f"NEXUS_RETENTION_DAYS: at least {(longest_topic_hours + 48) / 24:g}: a topic that keeps records for longer "
+            "would bring a forgotten session back when it is replayed."
         )
     if role == "sink" and settings.database_url is None:
         problems.append(
             "SUPABASE_DB_URL: the sink needs it: postgresql://USER:PASSWORD@HOST:PORT/postgres "
             "(Supabase: Project settings > Database > Connection string)."
         )
+    for variable, token in (
+        ("NEXUS_CONSOLE_TOKEN", settings.console_token),
+        ("NEXUS_CONSOLE_VIEWER_TOKEN", settings.console_viewer_token),
+    ):
+        if token is not None and len(token.get_secret_value()) < _MIN_TOKEN_CHARS:
+            problems.append(f"{variable}: at least {_MIN_TOKEN_CHARS} characters; `openssl rand -hex 16` makes some.")
+    if settings.console_viewer_token is not None and settings.console_token is not None:
+        if settings.console_viewer_token.get_secret_value() == settings.console_token.get_secret_value():
+            problems.append("NEXUS_CONSOLE_VIEWER_TOKEN: must differ from NEXUS_CONSOLE_TOKEN.")
     if settings.env == _PRODUCTION and "*" in settings.gateway_allowed_origins:
         problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * lets every page post.")
     if 3 * settings.kafka_heartbeat_interval_seconds > settings.kafka_session_timeout_seconds:

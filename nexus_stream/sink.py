@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents import sink
+from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
@@ -15,7 +16,7 @@ from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.writer import ProspectWriter, WriteResult
-from nexus_stream.worker import FaustBroker, WorkerApp, create_app, no_ack_topic
+from nexus_stream.worker import WorkerApp, create_app, no_ack_topic
 
 __all__ = ["app"]
 
@@ -29,6 +30,12 @@ class _ConnectingWriter:
 
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
         return await (await self.connected()).write(records)
+
+    async def erase(self, events: Sequence[ErasedSession]) -> int:
+        return await (await self.connected()).erase(events)
+
+    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
+        return await (await self.connected()).kept_away(records)
 
     async def connected(self) -> ProspectWriter:
         if self._writer is None:
@@ -47,7 +54,7 @@ def _create() -> WorkerApp:
     stage = sink.Sink(
         settings=settings,
         writer=writer,
-        broker=FaustBroker(worker),
+        broker=worker.broker,
         assignment=Assignment(),
         clock=SystemClock(),
         observer=OutcomeObserver("sink"),

@@ -16,10 +16,30 @@ from nexus_stream.errors import BrokerUnavailableError, TopicMismatchError
 from nexus_stream.kafka import client_options
 from nexus_stream.settings import Settings
 
-__all__ = ["TopicDifference", "TopicSpec", "apply_topics", "compare_topics", "declared_topics", "require_topics"]
+__all__ = [
+    "COMPACTION_LAG_HOURS",
+    "TopicDifference",
+    "TopicSpec",
+    "apply_topics",
+    "compare_topics",
+    "declared_topics",
+    "max_record_bytes",
+    "require_topics",
+    "segment_hours",
+]
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+# A former value of a session's state is gone from the changelog this long after its successor, at the latest.
+COMPACTION_LAG_HOURS = 24
+
+
+def segment_hours(retention_hours: int) -> int:
+    """How long a delete-policy topic writes one file: a record is kept for its retention and this, at the most.
+
+    Kafka deletes whole files, each once its newest record is too old; left alone, it writes one for seven days.
+    """
+    return max(1, min(24, retention_hours // 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +63,18 @@ class TopicDifference:
     detail: str
 
 
+def max_record_bytes(settings: Settings) -> int:
+    """The largest record anyone sends: a body at its limit, or its dead letter with the headers that say why."""
+    return max(1_048_588, settings.max_body_bytes * 2 + 65_536)
+
+
 def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic, in the order a message meets them."""
     replication = settings.topic_replication_factor
     # One copy may be down while all writes still succeed.
     durable = {"min.insync.replicas": str(max(1, replication - 1))}
     delete = {**durable, "cleanup.policy": "delete"}
-    # The broker must take what the gateway accepted: the body, its metadata and the batch's own bytes.
-    max_bytes = str(max(1_048_588, settings.max_body_bytes * 2))
+    max_bytes = str(max_record_bytes(settings))
     return (
         TopicSpec(
             settings.ingestion_topic,
@@ -59,6 +83,7 @@ def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
             {
                 **delete,
                 "retention.ms": str(settings.ingestion_retention_hours * _HOUR_MS),
+                "segment.ms": str(segment_hours(settings.ingestion_retention_hours) * _HOUR_MS),
                 "max.message.bytes": max_bytes,
             },
             partition_count_is_fixed=True,
@@ -68,14 +93,18 @@ def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
             settings.topic_partitions,
             replication,
             # Bounded lag, so that an erased person's old state is gone from the log within a day.
-            {**durable, "cleanup.policy": "compact", "max.compaction.lag.ms": str(_DAY_MS)},
+            {**durable, "cleanup.policy": "compact", "max.compaction.lag.ms": str(COMPACTION_LAG_HOURS * _HOUR_MS)},
             partition_count_is_fixed=True,
         ),
         TopicSpec(
             settings.enriched_topic,
             settings.topic_partitions,
             replication,
-            {**delete, "retention.ms": str(settings.enriched_retention_hours * _HOUR_MS)},
+            {
+                **delete,
+                "retention.ms": str(settings.enriched_retention_hours * _HOUR_MS),
+                "segment.ms": str(segment_hours(settings.enriched_retention_hours) * _HOUR_MS),
+            },
         ),
         TopicSpec(
             settings.dead_letter_topic,
@@ -84,8 +113,16 @@ def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
             {
                 **delete,
                 "retention.ms": str(settings.dead_letter_retention_hours * _HOUR_MS),
+                "segment.ms": str(segment_hours(settings.dead_letter_retention_hours) * _HOUR_MS),
                 "max.message.bytes": max_bytes,
             },
+        ),
+        TopicSpec(
+            settings.status_topic,
+            1,
+            replication,
+            # The newest record of each process is all there is to know; one that was killed is forgotten after a day.
+            {**durable, "cleanup.policy": "compact,delete", "retention.ms": str(_DAY_MS), "segment.ms": str(_HOUR_MS)},
         ),
     )
 

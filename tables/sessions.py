@@ -7,17 +7,21 @@ owns the key's partition; read by it and, through the changelog, by consoles. Ho
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from weakref import ref
 
+from faust.streams import _current_event
+from faust.types import TP
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nexus_stream.contracts.prospect import (
+    SCHEMA_VERSION,
     ConversationFacts,
     EnrichedProspect,
     ExtractionFacts,
@@ -33,7 +37,16 @@ from nexus_stream.errors import Reason, StateVersionError
 if TYPE_CHECKING:
     from faust.types import TableT
 
-__all__ = ["STATE_VERSION", "Counters", "Dead", "SessionState", "SessionTable", "SessionTablePort", "Verdict"]
+__all__ = [
+    "STATE_VERSION",
+    "Counters",
+    "Dead",
+    "Erasure",
+    "SessionState",
+    "SessionTable",
+    "SessionTablePort",
+    "Verdict",
+]
 
 STATE_VERSION = 1
 _MAX_FINGERPRINTS = 8
@@ -48,6 +61,7 @@ class Verdict(Enum):
     DEAD = auto()  # this very record was dead-lettered: send the same letter again
     DUPLICATE = auto()
     STALE = auto()
+    SUPPRESSED = auto()  # the session was erased, and this was said before it was let in again, if it was
 
 
 class _StateModel(BaseModel):
@@ -74,6 +88,14 @@ class Counters(_StateModel):
     cost_usd: float = 0.0
 
 
+class Erasure(_StateModel):
+    """What stays of an erased session, so that it can be kept away. No personal data: hashes and times."""
+
+    request_id: str
+    erased_at: str
+    fingerprint_hashes: tuple[str, ...] = ()
+
+
 class SessionState(_StateModel):
     """One session. ``snapshot_at_ms`` and ``enriched_at`` only grow, so readers can order its records."""
 
@@ -81,7 +103,7 @@ class SessionState(_StateModel):
     tenant_id: str = ""
     session_id: str
     fingerprints: tuple[str, ...] = ()
-    status: Literal["enriched", "dead"] = "enriched"
+    status: Literal["waiting", "enriched", "dead", "erased"] = "enriched"
     # The newest extracted snapshot. Empty while every snapshot so far was dead-lettered.
     chain: tuple[str, ...] = ()
     turns: int = 0
@@ -96,6 +118,12 @@ class SessionState(_StateModel):
     extraction: ExtractionFacts | None = None
     enriched_at: str | None = None
     dead: Dead | None = None
+    # While it is set, nothing else of the session is.
+    erasure: Erasure | None = None
+    # The newest commands that were obeyed: one that comes again, in a replay say, does nothing.
+    commands: tuple[str, ...] = ()
+    # What was said up to then stays away although the session was let in again.
+    lifted_at_ms: int | None = None
     counters: Counters = Counters()
     first_seen_ms: int = 0
     last_seen_ms: int = 0
@@ -105,6 +133,12 @@ class SessionState(_StateModel):
         """The current fingerprint; a snapshot without one inherits it."""
         return self.fingerprints[-1] if self.fingerprints else None
 
+    def suppresses(self, snapshot: Snapshot) -> bool:
+        """Whether the session was erased, and the snapshot is from before it was let in again, if it was."""
+        if self.status == "erased":
+            return True
+        return self.lifted_at_ms is not None and snapshot.snapshot_at_ms <= self.lifted_at_ms
+
     def judge(self, snapshot: Snapshot, *, redriven: bool) -> Verdict:
         """How a snapshot stands to what the table knows.
 
@@ -113,6 +147,8 @@ class SessionState(_StateModel):
             redriven: Whether an operator sent it back from the dead letters.
         """
         record = snapshot.record
+        if self.suppresses(snapshot):
+            return Verdict.SUPPRESSED
         if self.dead is not None and snapshot.digest == self.dead.digest:
             if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
                 return Verdict.DEAD
@@ -160,7 +196,9 @@ class SessionState(_StateModel):
         """The record to emit: a function of the state alone, so that emitting again changes nothing downstream."""
         if self.prospect is None or self.extraction is None or self.enriched_at is None:
             raise ValueError("nothing was extracted for this session yet")
-        return EnrichedProspect(
+        # Built from what was validated already.
+        return EnrichedProspect.model_construct(
+            schema_version=SCHEMA_VERSION,
             tenant_id=self.tenant_id,
             session_id=self.session_id,
             fingerprint=self.fingerprint,
@@ -285,13 +323,27 @@ class SessionTablePort(Protocol):
         """
         ...
 
-    async def put(self, record: Received, key: bytes, state: SessionState) -> Awaitable[None]:
-        """Begin to write a state; what is returned is done once the broker has the changelog record.
+    async def put(self, record: Received, key: bytes, state: SessionState | None) -> Awaitable[object]:
+        """Begin to write a state, or to delete it.
+
+        What is returned is done once the broker has the changelog record and, if the partition is still ours, the local
+        table has the state.
 
         Raises:
-            PartitionLostError: here or from the awaitable.
-            BrokerUnavailableError: here or from the awaitable.
+            PartitionLostError: the partition is not ours any more.
         """
+        ...
+
+    async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
+        """Make sure that the local files hold no former value of these keys any more, as far as that can be done.
+
+        Raises:
+            PartitionLostError: the partition is not ours any more.
+        """
+        ...
+
+    def scan(self, partition: int, after: bytes | None, limit: int) -> list[tuple[bytes, SessionState]]:
+        """The next states of a partition in key order, ``after`` that key; fewer than ``limit``: there are no more."""
         ...
 
 
@@ -327,22 +379,69 @@ class SessionTable:
             raw = self._store.get(key)
         return None if raw is None else decode_state(raw)
 
-    async def put(self, record: Received, key: bytes, state: SessionState) -> Awaitable[None]:
+    async def put(self, record: Received, key: bytes, state: SessionState | None) -> Awaitable[object]:
         """See `SessionTablePort.put`."""
         self._assignment.require(record)
-        value = encode_state(state)
+        value = None if state is None else encode_state(state)
         acknowledged = await self._broker.send(self._changelog, key, value, partition=record.partition)
-        return self._finish_put(record, key, value, acknowledged)
+        future = asyncio.ensure_future(acknowledged)
+        # A callback, not a task around it: it runs before whoever awaits the future goes on, and costs a tenth.
+        future.add_done_callback(lambda done: self._keep(record, key, value, done))
+        return future
 
-    async def _finish_put(self, record: Received, key: bytes, value: bytes, acknowledged: Awaitable[Any]) -> None:
-        from faust.types import TP
-
-        metadata = await acknowledged
-        # Acknowledged but revoked meanwhile: the next owner restores it from the changelog; the local file is not ours.
-        self._assignment.require(record)
+    def _keep(self, record: Received, key: bytes, value: bytes | None, done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        if not self._assignment.owns(record):
+            # The next owner restores it from the changelog; the local file is not ours any more.
+            return
         with self._on_partition(record.partition):
-            self._store[key] = value
-            self._store.set_persisted_offset(TP(self._changelog, record.partition), metadata.offset)
+            if value is not None:
+                self._store[key] = value
+            elif self._store.get(key) is not None:
+                del self._store[key]
+            self._store.set_persisted_offset(TP(self._changelog, record.partition), done.result().offset)
+
+    async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
+        """See `SessionTablePort.purge`.
+
+        RocksDB overwrites nothing in place: an old value stays in the log and in older files until they are compacted.
+        """
+        self._assignment.require(record)
+        database = self._database(record.partition)
+        if database is None:
+            return
+
+        def compact() -> None:
+            # The newest value goes from memory to a file, then down through every file that may hold an older one. The
+            # log of the former is deleted with it. Takes about half a second for 200 MB, without the GIL (rocksdict).
+            database.flush(True)
+            for key in keys:
+                database.compact_range(key, key)
+
+        await asyncio.to_thread(compact)
+
+    def scan(self, partition: int, after: bytes | None, limit: int) -> list[tuple[bytes, SessionState]]:
+        """See `SessionTablePort.scan`. No iterator outlives the call: it would keep a revoked file open."""
+        database = self._database(partition)
+        if database is None:
+            # The store in memory does not tell partitions apart: all keys are of each.
+            in_memory: dict[bytes, bytes] = getattr(self._store, "data", {})
+            keys = sorted(key for key in in_memory if after is None or key > after)[:limit]
+            return [(key, decode_state(in_memory[key])) for key in keys]
+        found: list[tuple[bytes, SessionState]] = []
+        for key, value in database.items(from_key=after):
+            # Faust's own entries begin with this; session keys hold no control character.
+            if key == after or key.startswith(b"__faust\0"):
+                continue
+            found.append((key, decode_state(value)))
+            if len(found) == limit:
+                break
+        return found
+
+    def _database(self, partition: int) -> Any:
+        """The partition's RocksDB; None for the store in memory, which forgets by itself."""
+        return getattr(self._store, "_dbs", {}).get(partition)
 
     @property
     def _store(self) -> Any:
@@ -350,8 +449,6 @@ class SessionTable:
 
     @contextmanager
     def _on_partition(self, partition: int) -> Iterator[None]:
-        from faust.streams import _current_event
-
         event = self._events.setdefault(partition, _PartitionEvent(partition))
         token = _current_event.set(ref(event))  # type: ignore[arg-type]  # see _PartitionEvent
         try:

@@ -22,7 +22,8 @@ __all__ = ["OffsetLedger"]
 
 @dataclass(slots=True)
 class _Partition:
-    unfinished: set[int] = field(default_factory=set)
+    # Offset -> the record's time, Unix milliseconds; 0 where it is not known.
+    unfinished: dict[int, int] = field(default_factory=dict)
     # Smallest first; offsets leave it lazily, when they come to the top and are finished.
     heap: list[int] = field(default_factory=list)
     next_offset: int = 0
@@ -40,14 +41,14 @@ class OffsetLedger:
     def __init__(self) -> None:
         self._partitions: dict[TopicPartition, _Partition] = {}
 
-    def begin(self, tp: TopicPartition, offset: int) -> None:
+    def begin(self, tp: TopicPartition, offset: int, timestamp_ms: int = 0) -> None:
         """Note that the record was read and is unfinished. Reading it again (a seek back) makes it unfinished again."""
         partition = self._partitions.get(tp)
         if partition is None:
             # Reading begins where the group's commits ended, so this much is committed already.
             partition = self._partitions[tp] = _Partition(committed=offset)
         if offset not in partition.unfinished:
-            partition.unfinished.add(offset)
+            partition.unfinished[offset] = timestamp_ms
             heapq.heappush(partition.heap, offset)
         partition.next_offset = max(partition.next_offset, offset + 1)
 
@@ -55,7 +56,7 @@ class OffsetLedger:
         """Note that the record's effects are durable, or that an unfinished lower offset stands for it."""
         partition = self._partitions.get(tp)
         if partition is not None:
-            partition.unfinished.discard(offset)
+            partition.unfinished.pop(offset, None)
 
     def committable(self) -> dict[TopicPartition, int]:
         """Per partition the offset to commit (the next to read), where it is ahead of the last committed one."""
@@ -89,6 +90,10 @@ class OffsetLedger:
     def unfinished(self) -> int:
         """How many records are unfinished, over all partitions."""
         return sum(len(partition.unfinished) for partition in self._partitions.values())
+
+    def unfinished_times(self) -> dict[TopicPartition, dict[int, int]]:
+        """Per partition every unfinished offset with its record's time, Unix milliseconds (0: not known)."""
+        return {tp: dict(partition.unfinished) for tp, partition in self._partitions.items()}
 
     def is_unfinished(self, tp: TopicPartition, offset: int) -> bool:
         """Whether that record was read and is not finished."""

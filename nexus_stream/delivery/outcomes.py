@@ -15,6 +15,9 @@ __all__ = [
     "Dropped",
     "Duplicate",
     "Enriched",
+    "Erased",
+    "Expired",
+    "Lifted",
     "Outcome",
     "ReemitCause",
     "Reemitted",
@@ -22,6 +25,7 @@ __all__ = [
     "Stale",
     "Stored",
     "Superseded",
+    "Suppressed",
 ]
 
 
@@ -77,8 +81,42 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Of an erased session: nothing of it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """A command: the session was forgotten and stays away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A command: an erased session may come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A command: the session was forgotten, because it was idle for long."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """The partition was revoked: the next owner reads the record again."""
 
 
-Outcome = Enriched | Reemitted | Duplicate | Stale | Superseded | SentHome | DeadLettered | Stored | Dropped
+Outcome = (
+    Enriched
+    | Reemitted
+    | Duplicate
+    | Stale
+    | Superseded
+    | SentHome
+    | DeadLettered
+    | Stored
+    | Suppressed
+    | Erased
+    | Lifted
+    | Expired
+    | Dropped
+)

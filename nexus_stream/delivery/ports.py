@@ -29,7 +29,8 @@ class BrokerPort(Protocol):
             What to await for the broker's acknowledgement (``acks=all``).
 
         Raises:
-            BrokerUnavailableError: here or from the returned awaitable.
+            KafkaError: here or from the returned awaitable; `Stage.until_acknowledged` sends again.
+            RetryableError: likewise.
         """
         ...
 

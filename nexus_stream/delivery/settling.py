@@ -79,6 +79,8 @@ class Work:
     snapshots: int = 1
     is_due: bool = False
     in_flight: bool = False
+    # Its session was erased: whatever it yields is thrown away.
+    cancelled: bool = False
     attempts: int = 0
 
     def note_fingerprint(self, fingerprint: str | None) -> None:
@@ -259,13 +261,29 @@ class Settling:
 
     def fall_back(self, work: Work) -> Snapshot | None:
         """After the newest snapshot was dead-lettered, put the one it replaced in its place; None if there is none."""
-        if work.replaced is None:
+        if work.replaced is None or work.cancelled:
             return None
         work.snapshot, work.replaced = work.replaced, None
         work.attempts = 0
         work.in_flight = False
         self._ready.append(work)
         return work.snapshot
+
+    def cancel(self, key: bytes) -> list[Work]:
+        """Forget all work of a session, because it was erased; returns what it was, each marked as cancelled.
+
+        Work that waited ends here: its hold may be done at once, since the erasing record has a higher offset of the same
+        partition and is unfinished. Work in flight ends where it runs, and its hold with it.
+        """
+        works = list(self._sessions.pop(key, ()))
+        for work in works:
+            work.cancelled = True
+        if works:
+            # Not left to come up by themselves: they hold what was said.
+            self._due_heap = [entry for entry in self._due_heap if not entry[2].cancelled]
+            heapq.heapify(self._due_heap)
+            self._ready = deque(work for work in self._ready if not work.cancelled)
+        return works
 
     def clear(self) -> None:
         """Forget everything: the partitions were revoked."""

@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from nexus_stream.delivery.clock import Clock
+from nexus_stream.delivery.facts import Facts
 from nexus_stream.delivery.ledger import OffsetLedger
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment, Received, TopicPartition
-from nexus_stream.errors import PartitionLostError, RetryableError
+from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
 from nexus_stream.extraction.retry import backoff_seconds
 
 __all__ = ["Observer", "Stage"]
@@ -28,8 +30,20 @@ _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
+# What a send may fail with and be tried again.
+_SEND_ERRORS = (RetryableError, KafkaError)
+
 # A commit inside a rebalance must not hold up the group.
 _REVOKE_COMMIT_SECONDS = 5.0
+
+
+def _raise_if_too_large(error: BaseException) -> None:
+    # The same record would be refused for ever; the broker's limit is what is wrong.
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        raise ConfigurationError(
+            "The broker refuses a record as too large: a topic's max.message.bytes is below what NEXUS_MAX_BODY_BYTES "
+            "admits. `nexus topics plan` shows what each topic needs."
+        ) from error
 
 
 class Observer(Protocol):
@@ -77,6 +91,7 @@ class Stage:
         self.clock = clock
         self.observer = observer
         self.ledger = OffsetLedger()
+        self.facts = Facts()
         # Set from a revocation or stop until partitions are assigned again.
         self.draining = asyncio.Event()
         self._commit_interval_seconds = commit_interval_seconds
@@ -101,7 +116,7 @@ class Stage:
             topic, partition, offset, timestamp_ms, key, value, tuple(headers), epoch=self.assignment.epoch
         )
         if self.assignment.owns(record):
-            self.ledger.begin(record.tp, record.offset)
+            self.ledger.begin(record.tp, record.offset, record.timestamp_ms)
         return record
 
     def finish(self, record: Received, outcome: Outcome) -> None:
@@ -139,17 +154,17 @@ class Stage:
                     begun.append((item, await send(item)))
                 except PartitionLostError:
                     continue
-                except RetryableError:
+                except _SEND_ERRORS as error:
+                    _raise_if_too_large(error)
                     failed.append(item)
             results = await asyncio.gather(*(future for _, future in begun), return_exceptions=True)
             for (item, _), result in zip(begun, results, strict=True):
-                if isinstance(result, RetryableError):
+                if isinstance(result, _SEND_ERRORS):
+                    _raise_if_too_large(result)
                     failed.append(item)
-                elif isinstance(result, PartitionLostError):
-                    continue
-                elif isinstance(result, BaseException):
+                elif isinstance(result, BaseException) and not isinstance(result, PartitionLostError):
                     raise result
-                else:
+                elif self.assignment.owns(record_of(item)):
                     acknowledged.append(item)
             remaining = failed
             if remaining:
@@ -164,6 +179,15 @@ class Stage:
         if what not in self._waiting_for:
             self._waiting_for[what] = self.clock.time_ms()
             self.observer.waiting(what, self._waiting_for[what])
+
+    @property
+    def waiting_for(self) -> tuple[str, int] | None:
+        """What the stage has waited for longest, and since when (Unix milliseconds); None while it runs."""
+        return min(self._waiting_for.items(), key=lambda entry: entry[1]) if self._waiting_for else None
+
+    def settling_offsets(self) -> frozenset[tuple[TopicPartition, int]]:
+        """Unfinished offsets that wait because their time has not come, which is no delay."""
+        return frozenset()
 
     def waits_no_longer(self, what: str) -> None:
         """Note that ``what`` answers again."""

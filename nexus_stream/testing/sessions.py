@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment, Received
@@ -16,10 +16,12 @@ class InMemorySessionTable:
 
     Attributes:
         values: Encoded states by key, as the local store would hold them.
+        purged: Keys whose former values were asked to be purged.
     """
 
     def __init__(self, broker: BrokerPort, assignment: Assignment, changelog: str = "sessions-changelog") -> None:
         self.values: dict[bytes, bytes] = {}
+        self.purged: set[bytes] = set()
         self._broker = broker
         self._assignment = assignment
         self._changelog = changelog
@@ -30,16 +32,29 @@ class InMemorySessionTable:
         raw = self.values.get(key)
         return None if raw is None else decode_state(raw)
 
-    async def put(self, record: Received, key: bytes, state: SessionState) -> Awaitable[None]:
+    async def put(self, record: Received, key: bytes, state: SessionState | None) -> Awaitable[object]:
         """See `SessionTablePort.put`."""
         self._assignment.require(record)
-        value = encode_state(state)
+        value = None if state is None else encode_state(state)
         return self._finish(record, key, value, await self._broker.send(self._changelog, key, value))
 
-    async def _finish(self, record: Received, key: bytes, value: bytes, acknowledged: Awaitable[object]) -> None:
+    async def _finish(self, record: Received, key: bytes, value: bytes | None, acknowledged: Awaitable[object]) -> None:
         await acknowledged
         self._assignment.require(record)
-        self.values[key] = value
+        if value is None:
+            self.values.pop(key, None)
+        else:
+            self.values[key] = value
+
+    async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
+        """See `SessionTablePort.purge`: former values are gone from memory by themselves."""
+        self._assignment.require(record)
+        self.purged.update(keys)
+
+    def scan(self, partition: int, after: bytes | None, limit: int) -> list[tuple[bytes, SessionState]]:
+        """See `SessionTablePort.scan`. All keys are of every partition here."""
+        keys = sorted(key for key in self.values if after is None or key > after)
+        return [(key, decode_state(self.values[key])) for key in keys[:limit]]
 
     def state(self, key: bytes) -> SessionState:
         """The state of a session.

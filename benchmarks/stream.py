@@ -1,0 +1,209 @@
+"""Throughput of one enricher worker, as a ratio to a bare aiokafka loop in the same run on the same broker.
+
+    python -m benchmarks.stream [--messages 20000] [--rounds 3] [--broker kafka|embedded] [--json]
+
+Extraction is free (``NEXUS_EXTRACTOR=none``) and nothing settles, so what is measured is delivery: decode, dedupe,
+table write with its changelog record acknowledged, emission acknowledged, offsets. The bare loop reads as a group,
+parses, builds a record as large as ours and sends it, with the same producer options. Rates come from the timestamps of
+the output records, between the first 10 % and the last, so that start-up is left out. The machine is shared: only the
+ratio of the two within a round is quoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.kafka import client_options
+from nexus_stream.topics import apply_topics
+from tests.kafka.launcher import KafkaCluster, available
+from tests.stack import Stack
+
+PARTITIONS = 4
+WARM_UP_FRACTION = 0.1
+# An enriched record of a session without findings.
+OUTPUT_BYTES = 800
+
+
+def conversation(index: int) -> bytes:
+    """One message of about 1.1 KB, a session of its own."""
+    turns = [
+        {"role": "user" if turn % 2 == 0 else "assistant", "content": f"turno {turn} de la sesión {index} " + "x" * 120}
+        for turn in range(6)
+    ]
+    return orjson.dumps({"messages": turns, "sessionId": f"session-{index}", "fingerprint": f"fp-{index}"})
+
+
+async def fill(stack: Stack, messages: int) -> None:
+    """Put the conversations on the ingestion topic, keyed as the gateway does."""
+    producer = AIOKafkaProducer(**client_options(stack.settings), acks="all", linger_ms=20, max_batch_size=262_144)
+    await producer.start()
+    try:
+        sent = []
+        for index in range(messages):
+            key = f"session-{index}".encode()
+            sent.append(await producer.send(stack.settings.ingestion_topic, conversation(index), key=key))
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def output_times(stack: Stack, topic: str, messages: int) -> list[int]:
+    """Timestamps (ms) of the records on a topic, in order, once all are there."""
+    consumer = AIOKafkaConsumer(
+        topic, **client_options(stack.settings), auto_offset_reset="earliest", fetch_max_wait_ms=50
+    )
+    await consumer.start()
+    times: list[int] = []
+    try:
+        while len(times) < messages:
+            for batch in (await consumer.getmany(timeout_ms=1000)).values():
+                times.extend(record.timestamp for record in batch)
+    finally:
+        await consumer.stop()
+    return sorted(times)
+
+
+def rate(times: list[int]) -> float:
+    """Records per second between the first 10 % and the last."""
+    first = int(len(times) * WARM_UP_FRACTION)
+    return (len(times) - 1 - first) / max(0.001, (times[-1] - times[first]) / 1000)
+
+
+async def bare_loop(stack: Stack, messages: int) -> float:
+    """What aiokafka can do in one process: read as a group, parse, build a record as large as ours, send it, commit."""
+    topic = f"{stack.settings.topic_prefix}bare-output"
+    producer = AIOKafkaProducer(**client_options(stack.settings), acks="all", linger_ms=5, max_batch_size=131_072)
+    consumer = AIOKafkaConsumer(
+        stack.settings.ingestion_topic,
+        **client_options(stack.settings),
+        group_id=f"{stack.settings.topic_prefix}bare",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=1000,
+        fetch_max_wait_ms=50,
+        session_timeout_ms=6000,
+        heartbeat_interval_ms=1000,
+    )
+    await producer.start()
+    await consumer.start()
+    try:
+        done = 0
+        while done < messages:
+            pending = []
+            for batch in (await consumer.getmany(timeout_ms=1000)).values():
+                for record in batch:
+                    body = orjson.loads(record.value)
+                    value = orjson.dumps({"session_id": body["sessionId"], "record": "x" * OUTPUT_BYTES})
+                    pending.append(await producer.send(topic, value, key=record.key))
+            if pending:
+                await asyncio.gather(*pending)
+                await consumer.commit()
+            done += len(pending)
+        return rate(await output_times(stack, topic, messages))
+    finally:
+        await consumer.stop()
+        await producer.stop()
+
+
+async def one_round(number: int, bootstrap_servers: str, folder: Path, messages: int) -> tuple[float, float]:
+    """(bare, enricher) records per second on topics of their own."""
+    stack = Stack(
+        folder,
+        bootstrap_servers,
+        "postgresql://unused@127.0.0.1:1/none",
+        NEXUS_TOPIC_PREFIX=f"round-{number}-",
+        NEXUS_ENRICHER_APP_ID=f"bench-{number}",
+        NEXUS_TOPIC_PARTITIONS=str(PARTITIONS),
+        NEXUS_EXTRACTOR="none",
+        NEXUS_SETTLE_SECONDS="0",
+        NEXUS_MAX_WAIT_SECONDS="0",
+        NEXUS_BATCH_MAX_WAIT_SECONDS="0",
+        NEXUS_LOG_LEVEL="WARNING",
+    )
+    await apply_topics(stack.settings)
+    await create_topic(stack, f"{stack.settings.topic_prefix}bare-output")
+    await fill(stack, messages)
+    bare = await bare_loop(stack, messages)
+    process = stack.start("enricher", f"enricher-{number}")
+    try:
+        ours = rate(await asyncio.wait_for(output_times(stack, stack.settings.enriched_topic, messages), 600))
+    finally:
+        process.stop()
+    return bare, ours
+
+
+async def create_topic(stack: Stack, name: str) -> None:
+    """The bare loop's output topic."""
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(**client_options(stack.settings))
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    finally:
+        await admin.close()
+
+
+def run(messages: int, rounds: int, kind: str) -> dict[str, Any]:
+    """All rounds on one broker."""
+    with ExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nexus-bench-")))
+        folder.chmod(0o755)
+        if kind == "kafka":
+            broker: Any = cleanup.enter_context(KafkaCluster.start(data_dir=folder / "kafka"))
+        else:
+            broker = cleanup.enter_context(EmbeddedBroker.start(log_path=folder / "broker.log"))
+        results = []
+        for number in range(rounds + 1):
+            # The first round warms broker, page cache and imports, and is not counted.
+            count = messages // 4 if number == 0 else messages
+            started = time.monotonic()
+            bare, ours = asyncio.run(one_round(number, broker.bootstrap_servers, folder, count))
+            results.append({"bare_per_second": bare, "enricher_per_second": ours, "ratio": ours / bare})
+            print(
+                f"round {number}{' (warm-up)' if number == 0 else ''}: bare {bare:,.0f}/s, enricher {ours:,.0f}/s, "
+                f"ratio {ours / bare:.2f} ({time.monotonic() - started:.0f} s)",
+                flush=True,
+            )
+    counted = results[1:]
+    ratios = [result["ratio"] for result in counted]
+    return {
+        "broker": kind,
+        "messages": messages,
+        "rounds": counted,
+        "ratio_to_bare_loop": statistics.median(ratios),
+        "ratio_spread": [min(ratios), max(ratios)],
+        "goal": 0.5,
+        "gate": 0.2,
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--broker", choices=["kafka", "embedded"], default="embedded" if available() else "kafka")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON at the end")
+    arguments = parser.parse_args()
+    result = run(arguments.messages, arguments.rounds, arguments.broker)
+    low, high = result["ratio_spread"]
+    print(f"\nratio to the bare loop: {result['ratio_to_bare_loop']:.2f} (from {low:.2f} to {high:.2f}); goal 0.5")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Tells the console how a process is doing: one record every two seconds on ``nexus-status``.
+
+From: a stage or the gateway. To: ``nexus-status`` (key = process id), through a producer of its own. Nothing here can
+stop or slow the process: a broker that is away, a missing topic or an error of ours costs a status record, no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from nexus_stream import __version__
+from nexus_stream.contracts.status import Latency, PartitionLag, ProcessState, ProcessStatus
+from nexus_stream.delivery.received import TopicPartition
+from nexus_stream.kafka import client_options
+from nexus_stream.observability.end_offsets import EndOffsets
+from nexus_stream.observability.logs import hashed
+from nexus_stream.observability.outcomes import counted_dead_letters, counted_outcomes
+from nexus_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from nexus_stream.delivery.stage import Stage
+    from nexus_stream.gateway.app import Gateway
+    from nexus_stream.gateway.publisher import Publisher
+
+__all__ = ["StateClock", "StatusPublisher", "gateway_status", "partition_lags", "process_id", "stage_status"]
+
+_log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 2.0
+LATENCY_WINDOW_SECONDS = 300.0
+_SEND_SECONDS = 5.0
+_GOODBYE_SECONDS = 1.0
+_RETRY_SECONDS = 15.0
+
+Role = Literal["gateway", "enricher", "sink"]
+Report = Callable[[], Awaitable[ProcessStatus]]
+
+
+def process_id(role: str, place: str) -> str:
+    """The same after a restart in the same place, so that the compacted topic holds one record a process.
+
+    Args:
+        role: The process type.
+        place: What tells two of one type on one host apart: a port, a data directory.
+    """
+    return f"{role}-{host_name()}-{hashed(place)[:6]}"
+
+
+def host_name() -> str:
+    """This host without its name."""
+    return hashed(socket.gethostname())[:8]
+
+
+@dataclass(slots=True)
+class StateClock:
+    """Remembers since when a process is in its state."""
+
+    state: ProcessState = "starting"
+    detail: str | None = None
+    since_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+
+    def note(self, state: ProcessState, detail: str | None, now_ms: int, since_ms: int | None = None) -> None:
+        """Take in what it is now; ``since_ms`` where the state itself knows."""
+        if (state, detail) != (self.state, self.detail):
+            self.state, self.detail = state, detail
+            self.since_ms = now_ms if since_ms is None else since_ms
+
+
+class StatusPublisher:
+    """Sends what ``report`` returns, for as long as it runs.
+
+    Args:
+        settings: Broker and topic.
+        key: The process id.
+        report: Makes the record; may raise.
+    """
+
+    def __init__(self, settings: Settings, key: str, report: Report) -> None:
+        self._settings = settings
+        self._key = key.encode()
+        self._report = report
+        self._producer: AIOKafkaProducer | None = None
+        self._problem = ""
+
+    async def run(self) -> None:
+        """Send until cancelled; then say goodbye with a null value, within a second."""
+        try:
+            while True:
+                began = time.monotonic()
+                pause = INTERVAL_SECONDS
+                try:
+                    async with asyncio.timeout(_SEND_SECONDS):
+                        await self._send((await self._report()).model_dump_json(exclude_none=True).encode())
+                    self._problem = ""
+                except Exception as error:
+                    self._note(error)
+                    await self._close()
+                    pause = _RETRY_SECONDS
+                await asyncio.sleep(max(0.1, pause - (time.monotonic() - began)))
+        finally:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    if self._producer is not None:
+                        await self._send(None)
+            await self._close()
+
+    async def _send(self, value: bytes | None) -> None:
+        if self._producer is None:
+            await self._require_topic()
+            producer = AIOKafkaProducer(
+                **client_options(self._settings) | {"request_timeout_ms": int(_SEND_SECONDS * 1000)},
+                client_id="nexus-status",
+                acks=1,
+            )
+            self._producer = producer
+            await producer.start()
+        await self._producer.send_and_wait(self._settings.status_topic, value, key=self._key)
+
+    async def _require_topic(self) -> None:
+        # Asked through the admin client: a producer's question for a missing topic may create it, with the broker's
+        # defaults.
+        admin = AIOKafkaAdminClient(**client_options(self._settings))
+        try:
+            await admin.start()
+            if self._settings.status_topic not in await admin.list_topics():
+                raise LookupError(f"{self._settings.status_topic} is missing: run `nexus topics apply`")
+        finally:
+            await admin.close()
+
+    async def _close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await producer.stop()
+
+    def _note(self, error: Exception) -> None:
+        # Once per outage. The type alone: nothing here is worth a traceback every few seconds.
+        problem = str(error) if isinstance(error, LookupError) else type(error).__name__
+        if problem != self._problem:
+            level = logging.INFO if isinstance(error, KafkaError | TimeoutError | OSError) else logging.WARNING
+            _log.log(level, "status not published", extra={"event": "status_not_published", "problem": problem})
+        self._problem = problem
+
+
+def partition_lags(
+    positions: Mapping[TopicPartition, int],
+    read: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    unfinished: Mapping[TopicPartition, Mapping[int, int]],
+    settling: frozenset[tuple[TopicPartition, int]],
+    now_ms: int,
+) -> tuple[PartitionLag, ...]:
+    """What is not finished on each owned partition, by what it waits for.
+
+    Args:
+        positions: Below which all is finished.
+        read: The next offset to read.
+        ends: One past the last record; may lack partitions.
+        unfinished: Offsets that were read and are not finished, with their records' times in Unix milliseconds.
+        settling: Those of them whose time has not come.
+        now_ms: Unix milliseconds.
+    """
+    lags = []
+    for tp in sorted(positions):
+        of_partition = unfinished.get(tp, {})
+        overdue = {offset: time_ms for offset, time_ms in of_partition.items() if (tp, offset) not in settling}
+        times = [time_ms for time_ms in overdue.values() if time_ms > 0]
+        lags.append(
+            PartitionLag(
+                topic=tp[0],
+                partition=tp[1],
+                unread=max(0, ends.get(tp, 0) - read.get(tp, 0)),
+                settling=len(of_partition) - len(overdue),
+                overdue=len(overdue),
+                oldest_age_seconds=max(0.0, (now_ms - min(times)) / 1000) if times else 0.0,
+            )
+        )
+    return tuple(lags)
+
+
+def stage_status(
+    settings: Settings, role: Role, key: str, stage: Stage, not_running_because: Callable[[], str | None]
+) -> tuple[Report, Callable[[], Awaitable[None]]]:
+    """The report of a worker process, and what closes its connection.
+
+    Args:
+        settings: Broker, budget.
+        role: Which worker.
+        key: The process id.
+        stage: What it runs.
+        not_running_because: Why the worker does not process now; None if it does.
+    """
+    ends_of_topic = EndOffsets(settings, stage.topic, settings.topic_partitions)
+    started_at_ms = stage.clock.time_ms()
+    state = StateClock()
+
+    async def report() -> ProcessStatus:
+        ends = await ends_of_topic.ask()
+        now_ms, now = stage.clock.time_ms(), stage.clock.monotonic()
+        _note_state(state, stage, not_running_because(), now_ms)
+        p50, p95 = stage.facts.percentiles((0.5, 0.95), since=now - LATENCY_WINDOW_SECONDS)
+        reads = settings.use_claude and role == "enricher"
+        return ProcessStatus(
+            process_id=key,
+            role=role,
+            version=__version__,
+            host=host_name(),
+            pid=os.getpid(),
+            state=state.state,
+            detail=state.detail,
+            since_ms=state.since_ms,
+            started_at_ms=started_at_ms,
+            updated_at_ms=now_ms,
+            partitions=partition_lags(
+                stage.ledger.positions(),
+                stage.ledger.read_positions(),
+                ends,
+                stage.ledger.unfinished_times(),
+                stage.settling_offsets(),
+                now_ms,
+            ),
+            lag_known=bool(ends),
+            outcomes=counted_outcomes(role),
+            dead_letters=counted_dead_letters(role),
+            latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
+            input_tokens=stage.facts.input_tokens,
+            output_tokens=stage.facts.output_tokens,
+            cost_usd=stage.facts.cost_usd,
+            budget_usd_per_day=settings.budget_usd_per_day if reads else None,
+            budget_usd_per_hour=settings.budget_usd_per_hour if reads else None,
+        )
+
+    return report, ends_of_topic.close
+
+
+def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, key: str) -> Report:
+    """The report of a gateway."""
+    started_at_ms = _now_ms()
+    state = StateClock()
+
+    async def report() -> ProcessStatus:
+        now_ms = _now_ms()
+        if publisher.connected:
+            state.note("running", None, now_ms)
+        else:
+            state.note("waiting", "broker", now_ms)
+        p50, p95 = gateway.facts.percentiles((0.5, 0.95), since=time.monotonic() - LATENCY_WINDOW_SECONDS)
+        return ProcessStatus(
+            process_id=key,
+            role="gateway",
+            version=__version__,
+            host=host_name(),
+            pid=os.getpid(),
+            state=state.state,
+            detail=state.detail,
+            since_ms=state.since_ms,
+            started_at_ms=started_at_ms,
+            updated_at_ms=now_ms,
+            outcomes=dict(gateway.outcomes),
+            latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
+        )
+
+    return report
+
+
+def _note_state(state: StateClock, stage: Stage, reason: str | None, now_ms: int) -> None:
+    waiting_for = stage.waiting_for
+    if reason is None and waiting_for is not None:
+        state.note("waiting", waiting_for[0], now_ms, waiting_for[1])
+    elif reason is None:
+        state.note("running", None, now_ms)
+    elif reason.startswith("no progress"):
+        # Without the seconds in it, which would begin a new state each time.
+        state.note("stalled", "no progress although there is something to read", now_ms)
+    elif reason in {"stopping", "rebalancing"}:
+        state.note("stopping" if reason == "stopping" else "rebalancing", None, now_ms)
+    elif reason.startswith("recovering"):
+        state.note("recovering", None, now_ms)
+    else:
+        state.note("starting", reason, now_ms)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
