@@ -90,3 +90,7 @@ class WorkerDirectory:
         if discarded:
             _log.info("local tables belong to another broker, discarded", path=str(self.path))
         return discarded
+
+    def release(self) -> None:
+        """Let the slot go before the process ends."""
+        self._lock.close()

@@ -11,7 +11,7 @@ from nexus_stream.delivery.received import Assignment
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import load_settings
-from nexus_stream.worker import WorkerApp, create_app, no_ack_topic
+from nexus_stream.worker import WorkerApp, create_app, created_or_exit, no_ack_topic
 from tables.sessions import SessionTable
 
 __all__ = ["app"]
@@ -42,4 +42,4 @@ def _create() -> WorkerApp:
     return worker
 
 
-app = _create()
+app = created_or_exit(_create)

@@ -16,7 +16,7 @@ from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.writer import ProspectWriter, WriteResult
-from nexus_stream.worker import WorkerApp, create_app, no_ack_topic
+from nexus_stream.worker import WorkerApp, create_app, created_or_exit, no_ack_topic
 
 __all__ = ["app"]
 
@@ -75,4 +75,4 @@ def _create() -> WorkerApp:
     return worker
 
 
-app = _create()
+app = created_or_exit(_create)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -38,7 +39,7 @@ from nexus_stream.topics import max_record_bytes, require_topics
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
 
-__all__ = ["FaustBroker", "WorkerApp", "create_app", "no_ack_topic"]
+__all__ = ["FaustBroker", "WorkerApp", "create_app", "created_or_exit", "no_ack_topic"]
 
 _log = structlog.get_logger(__name__)
 
@@ -286,6 +287,15 @@ class WorkerApp(faust.App):
         if not self.stage.assignment.partitions:
             return None if self._assignment is not None else "no partitions assigned yet"
         return None
+
+
+def created_or_exit(create: Callable[[], WorkerApp]) -> WorkerApp:
+    """Create the app that ``faust -A`` imports; end with the message alone when the configuration is wrong."""
+    try:
+        return create()
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(_EX_CONFIG) from None
 
 
 def create_app(settings: Settings, app_id: str) -> WorkerApp:

@@ -1,0 +1,137 @@
+"""The Faust workers as processes: what they refuse, what they serve, and the private parts of Faust they rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import faust
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+
+from nexus_stream.data_dir import WorkerDirectory
+from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.kafka import client_options
+from nexus_stream.topics import apply_topics
+from tests.stack import Stack
+
+EX_CONFIG = 78
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker.start(log_path=tmp_path_factory.mktemp("broker") / "broker.log") as one:
+        yield one
+
+
+@pytest.fixture
+def stack(broker: EmbeddedBroker, tmp_path: Path) -> Iterator[Stack]:
+    """Workers on topics of the test's own; no database is reached by an enricher."""
+    name = tmp_path.name[:40]
+    one = Stack(
+        tmp_path,
+        broker.bootstrap_servers,
+        "postgresql://nobody@127.0.0.1:9/none",
+        NEXUS_TOPIC_PREFIX=f"{name}-",
+        NEXUS_ENRICHER_APP_ID=f"{name}-enricher",
+        NEXUS_SINK_APP_ID=f"{name}-sink",
+    )
+    yield one
+    one.stop_all()
+
+
+def log_of(stack: Stack, name: str) -> str:
+    return stack.processes[name].log.read_text()
+
+
+def test_a_worker_refuses_missing_topics_and_names_the_command(stack: Stack):
+    process = stack.start("enricher")
+    assert process.process.wait(40) == EX_CONFIG
+    log = log_of(stack, "enricher")
+    assert "nexus topics apply" in log
+    assert stack.settings.ingestion_topic in log
+    assert "Traceback" not in log
+
+
+async def test_a_worker_refuses_another_partition_count(stack: Stack):
+    admin = AIOKafkaAdminClient(**client_options(stack.settings))
+    await admin.start()
+    await admin.create_topics([NewTopic(stack.settings.ingestion_topic, 3, 1)])
+    await admin.close()
+    process = stack.start("enricher")
+    assert await asyncio.to_thread(process.process.wait, 40) == EX_CONFIG
+    assert "3 partitions, NEXUS_TOPIC_PARTITIONS says 4" in log_of(stack, "enricher")
+
+
+def test_a_worker_reports_all_wrong_settings_at_once(stack: Stack):
+    process = stack.start("sink", SUPABASE_DB_URL="", NEXUS_SETTLE_SECONDS="soon", NEXUS_SETLE_SECONDS="1")
+    assert process.process.wait(40) == EX_CONFIG
+    log = log_of(stack, "sink")
+    assert "Traceback" not in log
+    assert "NEXUS_SETTLE_SECONDS" in log
+    assert "Did you mean NEXUS_SETTLE_SECONDS?" in log
+
+
+async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
+    await apply_topics(stack.settings)
+    process = stack.start("enricher")
+    await asyncio.to_thread(process.wait_until_ready)
+
+    def get(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(process.url + path, timeout=5) as answer:  # noqa: S310 - loopback
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    status, body = await asyncio.to_thread(get, "/ready")
+    assert (status, json.loads(body)["state"]) == (200, "running")
+    assert (await asyncio.to_thread(get, "/live"))[0] == 200
+    assert (await asyncio.to_thread(get, "/tables/"))[0] == 404
+    assert await asyncio.to_thread(process.stop) == 0
+
+
+async def test_two_workers_on_one_host_take_slots_of_their_own(stack: Stack):
+    await apply_topics(stack.settings)
+    for name in ("one", "two"):
+        stack.start("enricher", name)
+    for process in stack.processes.values():
+        await asyncio.to_thread(process.wait_until_ready)
+    slots = sorted(path.name for path in (stack.folder / "data" / stack.settings.enricher_app_id).iterdir())
+    assert [slot for slot in slots if slot.isdecimal()] == ["0", "1"]
+
+
+def test_a_slot_is_found_again_and_its_tables_are_bound_to_the_cluster(tmp_path: Path):
+    first = WorkerDirectory.claim(tmp_path, "app")
+    second = WorkerDirectory.claim(tmp_path, "app")
+    assert (first.path.name, second.path.name) == ("0", "1")
+    assert first.bind({"cluster_id": "a"}) is False
+    (first.path / "v1" / "tables").mkdir(parents=True)
+    assert first.bind({"cluster_id": "a"}) is False
+    assert (first.path / "v1").exists()
+    assert first.bind({"cluster_id": "b"}) is True
+    assert not (first.path / "v1").exists()
+    first.release()
+    again = WorkerDirectory.claim(tmp_path, "app")
+    assert again.path == first.path
+    again.release()
+    second.release()
+
+
+def test_the_private_parts_of_faust_are_as_we_know_them():
+    """0.15.3 is pinned: an upgrade has to look at worker.py and tables/sessions.py again."""
+    assert faust.__version__ == "0.15.3"
+    from faust.transport.consumer import Consumer
+
+    assert list(inspect.signature(Consumer._commit_offsets).parameters) == ["self", "offsets", "start_new_transaction"]
+    assert "fetch_max_wait_ms=1500" in inspect.getsource(AIOKafkaConsumerThread._create_worker_consumer)
+    from faust.stores.rocksdb import Store
+
+    assert "current_event()" in inspect.getsource(Store._set)
+    assert "event.message.partition" in inspect.getsource(Store._set)
