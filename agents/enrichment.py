@@ -54,7 +54,7 @@ from nexus_stream.errors import (
     TopicMismatchError,
 )
 from nexus_stream.extraction.consent import NotRead
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
 from nexus_stream.extraction.grounding import Checked, check
 from nexus_stream.extraction.merging import merge
 from nexus_stream.extraction.retry import backoff_seconds
@@ -100,17 +100,17 @@ def declare(app: AppT, topic: TopicT, enrichment: Enrichment) -> None:
         # Faust's StreamT lacks noack(), which every stream has.
         async for event in cast(Any, stream).noack().events():
             message = event.message
-            await enrichment.submit(
-                enrichment.read(
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    round((message.timestamp or 0) * 1000),
-                    message.key,
-                    message.value,
-                    message.headers or (),
-                )
+            record = enrichment.read(
+                message.topic,
+                message.partition,
+                message.offset,
+                round((message.timestamp or 0) * 1000),
+                message.key,
+                message.value,
+                message.headers or (),
             )
+            if record is not None:
+                await enrichment.submit(record)
 
     app.agent(topic, name="enrich", concurrency=1)(enrich)
 
@@ -187,6 +187,7 @@ class Enrichment(Stage):
         # Erased sessions whose former values may still be in the local files.
         self._to_purge: dict[bytes, Received] = {}
         self._purge_wanted = asyncio.Event()
+        self._cache_to_empty = False
         # Successes so far: a session that keeps failing while this grows is itself at fault.
         self._successes = 0
 
@@ -338,9 +339,8 @@ class Enrichment(Stage):
             TopicMismatchError: the topic's partition count changed while this worker ran.
             DecodeError: the record was sent on before and is still not at home.
         """
-        count = self.broker.partition_count(record.topic)
-        if count is None:
-            return record.partition
+        # Not known yet right after a start: then as it was checked before the start.
+        count = self.broker.partition_count(record.topic) or self._partition_count
         if count != self._partition_count:
             raise TopicMismatchError(
                 f"{record.topic} had {self._partition_count} partitions and now has {count}: sessions would split "
@@ -696,6 +696,9 @@ class Enrichment(Stage):
             self._work_offered.set()
             return
         self._release_work(work)
+        if work.cancelled:
+            # Its answer came after the erasure, and may have been kept.
+            self._want_cache_emptied()
         self._settling.finish(work)
         now = self.clock.monotonic()
         self.facts.took(now - work.due_at, now)
@@ -729,16 +732,24 @@ class Enrichment(Stage):
             kinds.pop(0)
         if not kinds:
             self._commands.pop(effect.key, None)
-        if effect.writes and not isinstance(effect.outcome, Lifted):
+        if isinstance(effect.outcome, Erased | Expired):
+            # Also when it was obeyed before: a crash may have come before the files were rewritten.
             self._to_purge[effect.key] = effect.record
             self._purge_wanted.set()
+        if isinstance(effect.outcome, Erased):
+            self._want_cache_emptied()
+
+    def _want_cache_emptied(self) -> None:
+        self._cache_to_empty = True
+        self._purge_wanted.set()
 
     # Purging
 
     async def _purge(self) -> None:
-        """Have the local files rewritten where an erased session's former values may still be; several at a time.
+        """Have the local files rewritten, and the cache emptied, where something of an erased session may still be.
 
-        Only tidying: it comes after the erasure is durable, and a crash leaves it to the store's own compaction.
+        Several sessions at a time. Only tidying: it comes after the erasure is durable, and a crash leaves it to the
+        store's own compaction and to the cache's expiry.
         """
         while True:
             await self._purge_wanted.wait()
@@ -748,6 +759,12 @@ class Enrichment(Stage):
             for key, record in self._to_purge.items():
                 by_partition.setdefault(record.partition, []).append((key, record))
             self._to_purge.clear()
+            if self._cache_to_empty and isinstance(self._extractor, Remembers):
+                self._cache_to_empty = False
+                try:
+                    await self._extractor.forget()
+                except Exception:
+                    _log.exception("cache not emptied, its entries expire by themselves")
             for entries in by_partition.values():
                 try:
                     await self._table.purge(entries[-1][1], [key for key, _ in entries])

@@ -55,17 +55,17 @@ def declare(app: AppT, topic: TopicT, sink: Sink) -> None:
         # Faust's StreamT lacks noack(), which every stream has.
         async for event in cast(Any, stream).noack().events():
             message = event.message
-            await sink.submit(
-                sink.read(
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    round((message.timestamp or 0) * 1000),
-                    message.key,
-                    message.value,
-                    message.headers or (),
-                )
+            record = sink.read(
+                message.topic,
+                message.partition,
+                message.offset,
+                round((message.timestamp or 0) * 1000),
+                message.key,
+                message.value,
+                message.headers or (),
             )
+            if record is not None:
+                await sink.submit(record)
 
     app.agent(topic, name="store", concurrency=1)(store)
 

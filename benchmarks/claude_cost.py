@@ -1,6 +1,7 @@
 """What 1,000 chats cost: calls, tokens and USD with settling and the prompt's cache, next to a call per turn without.
 
-    python -m benchmarks.claude_cost [--chats 1000] [--medians 5 20 60] [--bytes-per-token 3] [--json]
+    python -m benchmarks.claude_cost [--chats 1000] [--medians 5 20 60] [--bytes-per-token 3]
+        [--settle 10] [--max-wait 60] [--json]
 
 Each chat has six turns of the user, each answered; the site posts the whole conversation after every answer. The gaps
 between posts are drawn (seeded, log-normal) around a median; chats begin over eight hours. The snapshots go through the
@@ -244,11 +245,10 @@ async def extract_all(extractions: list[tuple[float, Snapshot]], meter: Meter) -
     }
 
 
-async def measure(chats: int, medians: list[float], bytes_per_token: float) -> list[dict[str, Any]]:
+async def measure(chats: int, medians: list[float], bytes_per_token: float, settings: Settings) -> list[dict[str, Any]]:
     def meter(*, with_cache: bool = True) -> Meter:
         return Meter(with_cache, bytes_per_token)
 
-    settings = load_settings(environ={})
     rows = []
     for median in medians:
         extractions = settled(posts(chats, median), settings)
@@ -290,9 +290,14 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=1000)
     parser.add_argument("--medians", type=float, nargs="+", default=[5.0, 20.0, 60.0])
     parser.add_argument("--bytes-per-token", type=float, default=3.0)
+    parser.add_argument("--settle", type=float, default=10.0)
+    parser.add_argument("--max-wait", type=float, default=60.0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = asyncio.run(measure(arguments.chats, arguments.medians, arguments.bytes_per_token))
+    settings = load_settings(
+        environ={}, settle_seconds=arguments.settle, max_wait_seconds=arguments.max_wait, watchdog_seconds=7200
+    )
+    rows = asyncio.run(measure(arguments.chats, arguments.medians, arguments.bytes_per_token, settings))
     if arguments.json:
         print(json.dumps(rows))
         return

@@ -92,6 +92,7 @@ class Erasure(_StateModel):
     """What stays of an erased session, so that it can be kept away. No personal data: hashes and times."""
 
     request_id: str
+    requested_at: str
     erased_at: str
     fingerprint_hashes: tuple[str, ...] = ()
 

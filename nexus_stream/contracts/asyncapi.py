@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from nexus_stream.contracts.headers import IngestionHeaders
-from nexus_stream.contracts.schemas import CONVERSATION, DEAD_LETTER_HEADERS, ENRICHED, ENRICHED_HEADERS, json_schema
+from nexus_stream.contracts.schemas import (
+    CONVERSATION,
+    DEAD_LETTER_HEADERS,
+    ENRICHED,
+    ENRICHED_HEADERS,
+    PROCESS_STATUS,
+    json_schema,
+)
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings
 from nexus_stream.topics import TopicSpec, declared_topics
@@ -71,6 +78,11 @@ def asyncapi_document() -> dict[str, Any]:
                 "What could not be processed, with the reason, as it was received. A record with the header "
                 "nexus-marker and without nexus-reason is no letter: it notes what an operator did with one. Skip it.",
             ),
+            "processStatus": _channel(
+                topics[settings.status_topic],
+                "processStatus",
+                "How each process is doing, every two seconds. A null value says that it stopped in order.",
+            ),
         },
         "operations": {
             "receiveConversations": {
@@ -87,6 +99,11 @@ def asyncapi_document() -> dict[str, Any]:
                 "action": "send",
                 "channel": {"$ref": "#/channels/deadLetters"},
                 "summary": "Operators read these.",
+            },
+            "publishStatus": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/processStatus"},
+                "summary": "The console reads these; so may a monitor of yours.",
             },
         },
         "components": {
@@ -109,6 +126,12 @@ def asyncapi_document() -> dict[str, Any]:
                     {"description": "The bytes as received: anything, JSON or not."},
                     "The key as received, or none.",
                     content_type="application/octet-stream",
+                ),
+                "processStatus": _message(
+                    "Process status, version 1",
+                    {"type": "object", "description": "None."},
+                    {"$ref": f"./{PROCESS_STATUS}"},
+                    "The process id: the same after a restart in the same place.",
                 ),
             }
         },

@@ -117,7 +117,7 @@ class ExtractionFacts(_Record):
     """How the record was made and what it cost."""
 
     extractor: Annotated[
-        str, Field(description='"claude" or "offline-rules-v1"; "none" for a user who did not consent')
+        str, Field(description='"claude" or "offline-rules-v1"; "none" where nothing was read, as without consent')
     ]
     model: str | None = None
     prompt_version: str | None = None
@@ -128,7 +128,9 @@ class ExtractionFacts(_Record):
     cache_read_tokens: int = 0
     cost_usd: float = 0.0
     latency_ms: float = 0.0
-    cached: Annotated[bool, Field(description="whether the answer for equal turns was reused: nothing was paid")] = False
+    cached: Annotated[bool, Field(description="whether the answer for equal turns was reused: nothing was paid")] = (
+        False
+    )
 
 
 class Source(_Record):

@@ -20,12 +20,14 @@ from pydantic_core import core_schema
 from nexus_stream.contracts.conversation import Conversation
 from nexus_stream.contracts.headers import DeadLetterHeaders, EnrichedHeaders
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.status import ProcessStatus
 
 __all__ = [
     "CONVERSATION",
     "DEAD_LETTER_HEADERS",
     "ENRICHED",
     "ENRICHED_HEADERS",
+    "PROCESS_STATUS",
     "json_schema",
     "json_schemas",
     "schema_files",
@@ -35,6 +37,7 @@ ENRICHED = "enriched-prospect.v1.schema.json"
 ENRICHED_HEADERS = "enriched-prospect-headers.v1.schema.json"
 CONVERSATION = "conversation.v1.schema.json"
 DEAD_LETTER_HEADERS = "dead-letter-headers.v1.schema.json"
+PROCESS_STATUS = "process-status.v1.schema.json"
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
@@ -42,6 +45,8 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
     ENRICHED_HEADERS: (EnrichedHeaders, "validation"),
     CONVERSATION: (Conversation, "validation"),
     DEAD_LETTER_HEADERS: (DeadLetterHeaders, "validation"),
+    # Null fields are left out on the wire.
+    PROCESS_STATUS: (ProcessStatus, "validation"),
 }
 # Fields that version 1 was published without: (definition, field).
 _ADDED_LATER = (("ExtractionFacts", "cached"),)

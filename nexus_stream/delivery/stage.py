@@ -110,12 +110,20 @@ class Stage:
         key: bytes | None,
         value: bytes | None,
         headers: Iterable[tuple[str, bytes]],
-    ) -> Received:
-        """Note that a record was read; it is unfinished from here on."""
+    ) -> Received | None:
+        """Note that a record was read; it is unfinished from here on.
+
+        Returns:
+            None if it was read before and is not finished: its first reading stands for it. Faust reads on at every
+            assignment before it seeks back to the committed offsets (``_resume_streams``, faust/tables/recovery.py).
+            Taken in twice, such a record would be a duplicate of itself, and finish its own offset.
+        """
         record = Received(
             topic, partition, offset, timestamp_ms, key, value, tuple(headers), epoch=self.assignment.epoch
         )
         if self.assignment.owns(record):
+            if self.ledger.is_unfinished(record.tp, record.offset):
+                return None
             self.ledger.begin(record.tp, record.offset, record.timestamp_ms)
         return record
 

@@ -77,6 +77,10 @@ class CachedExtractor:
         waited_ms = round((time.monotonic() - started) * 1000, 3)
         return replace(findings, usage=Usage(latency_ms=waited_ms), cached=True)
 
+    async def forget(self) -> None:
+        """See `Remembers.forget`."""
+        await self.cache.clear()
+
     async def close(self) -> None:
         """Close cache and extractor."""
         await self.cache.close()

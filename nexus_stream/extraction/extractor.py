@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal
 
-__all__ = ["Extractor", "Findings", "MadeBy", "Turn", "Usage"]
+__all__ = ["Extractor", "Findings", "MadeBy", "Remembers", "Turn", "Usage"]
 
 
 class Turn(NamedTuple):
@@ -102,4 +102,13 @@ class Extractor(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An `Extractor` that keeps answers."""
+
+    async def forget(self) -> None:
+        """Throw away every answer that is kept: they are personal data, and somebody was erased."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nexus_stream.errors import BudgetExhaustedError
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
+from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
 
 __all__ = ["BudgetFallback"]
 
@@ -48,6 +48,11 @@ class BudgetFallback:
         except BudgetExhaustedError:
             pass
         return replace(await self._instead.extract(turns), made_by=MadeBy.of(self._instead))
+
+    async def forget(self) -> None:
+        """See `Remembers.forget`; the rules keep nothing."""
+        if isinstance(self._first, Remembers):
+            await self._first.forget()
 
     async def close(self) -> None:
         """Close both."""

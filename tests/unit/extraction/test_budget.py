@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from nexus_stream.errors import BudgetExhaustedError
+from nexus_stream.errors import BudgetExhaustedError, ConfigurationError
 from nexus_stream.extraction.budget import Budget
+from nexus_stream.settings import load_settings
 
 NOON = 1_795_521_600.0  # a whole minute
 
@@ -167,3 +168,15 @@ async def test_old_minutes_are_forgotten(clock, tmp_path):
         spend(budget, 0.001)
     budget.close()
     assert len(json.loads(path.read_text())["minutes"]) == 24 * 60 + 1
+
+
+@pytest.mark.parametrize(
+    ("cap", "needed"), [("NEXUS_BUDGET_USD_PER_HOUR", "3600"), ("NEXUS_BUDGET_USD_PER_DAY", "86400")]
+)
+def test_a_worker_that_waits_at_its_cap_must_be_allowed_to_stay_in_its_group(cap, needed):
+    too_short = {cap: "1", "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS": str(int(needed) - 1)}
+    with pytest.raises(ConfigurationError, match="NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS") as caught:
+        load_settings(environ=too_short)
+    assert needed in str(caught.value)
+    load_settings(environ={**too_short, "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS": needed})
+    load_settings(environ={**too_short, "NEXUS_BUDGET_FALLBACK": "offline"})

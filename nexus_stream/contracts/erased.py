@@ -1,0 +1,83 @@
+"""A session was erased, version 1: the other kind of record on ``prospects-enriched``.
+
+From: the enricher, once its own table holds nothing of the session any more. To: the sink and every subscriber, who
+delete what they stored of it (key = session key). Told from an enriched prospect by the header ``ce_type``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nexus_stream.contracts.session_key import session_key
+from nexus_stream.errors import DecodeError, Reason
+
+__all__ = ["ERASED_TYPE", "ErasedSession", "decode_erased"]
+
+ERASED_TYPE = "nexus.prospect.erased.v1"
+
+
+class ErasedSession(BaseModel):
+    """Delete everything of this session that is not newer than ``through_ms``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    schema_version: Literal[1] = 1
+    tenant_id: str = ""
+    session_id: str
+    fingerprint_hashes: Annotated[
+        tuple[str, ...],
+        Field(description="SHA-256 of each fingerprint the session had: see docs/howto/privacy.md"),
+    ] = ()
+    reason: Annotated[
+        Literal["request", "retention"],
+        Field(description='"request": let nothing of the person back in; "retention": it was idle for too long'),
+    ] = "request"
+    through_ms: Annotated[
+        int | None,
+        Field(description="retention: snapshots up to this moment, Unix milliseconds; null: whatever is stored"),
+    ] = None
+    requested_at: Annotated[str, Field(description="ISO 8601; a lift covers what was requested before it")]
+    request_id: Annotated[str, Field(description="the same for a repeated delivery")]
+    erased_at: Annotated[str, Field(description="ISO 8601 with milliseconds, UTC")]
+
+    @property
+    def key(self) -> bytes:
+        """The session key."""
+        return session_key(self.tenant_id, self.session_id)
+
+    @property
+    def value(self) -> bytes:
+        """The record's value."""
+        return self.model_dump_json().encode()
+
+    def headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
+        """CloudEvents 1.0 binary headers; a re-emission carries the same id."""
+        identity = "\x00".join(("erased", self.tenant_id, self.session_id, self.request_id))
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+            "ce_type": ERASED_TYPE,
+            "ce_source": source,
+            "ce_time": self.erased_at,
+            "content-type": "application/json",
+        }
+        return tuple((name, value.encode()) for name, value in headers.items())
+
+
+def decode_erased(value: bytes | None) -> ErasedSession:
+    """Read an erased event.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    if not value:
+        raise DecodeError("the record has no value", reason=Reason.EMPTY)
+    try:
+        return ErasedSession.model_validate_json(value)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        fields = ", ".join(".".join(map(str, problem["loc"]))[:80] for problem in problems[:10])
+        raise DecodeError(f"not an erased session v1: {fields or 'not JSON'}", reason=Reason.WRONG_SHAPE) from None
