@@ -1,6 +1,6 @@
 """The ``nexus`` command: one line a subcommand, each loaded only when it is called.
 
-A ConfigurationError ends a command with its message and exit code 2, without a traceback: the message says what to fix.
+An error of ours ends a command with its message alone: exit code 2 when the configuration is at fault, else 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import click
 
 from nexus_stream import __version__
-from nexus_stream.errors import ConfigurationError
+from nexus_stream.errors import ConfigurationError, NexusError
 
 __all__ = ["main"]
 
@@ -62,9 +62,9 @@ def _nexus() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 2 on a configuration error."""
+    """Run the command line; exit 2 on a configuration error, 1 on any other error of ours, with its message alone."""
     try:
         _nexus()
-    except ConfigurationError as error:
+    except NexusError as error:
         click.echo(str(error), err=True)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)

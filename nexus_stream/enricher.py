@@ -27,7 +27,7 @@ def _create() -> WorkerApp:
     table = worker.Table("sessions", key_type=bytes, value_type=bytes, partitions=settings.topic_partitions)
     stage = enrichment.Enrichment(
         settings=settings,
-        table=SessionTable(table, broker, assignment, settings.sessions_changelog_topic),
+        table=SessionTable(table, broker, assignment, settings.sessions_changelog_topic, worker.fail),
         extractor=extractor,
         source=f"/nexus-stream/{settings.enricher_app_id}",
         broker=broker,

@@ -367,9 +367,9 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     ):
         if token is not None and len(token.get_secret_value()) < _MIN_TOKEN_CHARS:
             problems.append(f"{variable}: at least {_MIN_TOKEN_CHARS} characters; `openssl rand -hex 16` makes some.")
-    if settings.console_viewer_token is not None and settings.console_token is not None:
-        if settings.console_viewer_token.get_secret_value() == settings.console_token.get_secret_value():
-            problems.append("NEXUS_CONSOLE_VIEWER_TOKEN: must differ from NEXUS_CONSOLE_TOKEN.")
+    tokens = [token.get_secret_value() for token in (settings.console_token, settings.console_viewer_token) if token]
+    if len(set(tokens)) < len(tokens):
+        problems.append("NEXUS_CONSOLE_VIEWER_TOKEN: must differ from NEXUS_CONSOLE_TOKEN.")
     if settings.env == _PRODUCTION and "*" in settings.gateway_allowed_origins:
         problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * lets every page post.")
     if 3 * settings.kafka_heartbeat_interval_seconds > settings.kafka_session_timeout_seconds:

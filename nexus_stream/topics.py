@@ -105,6 +105,8 @@ def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
                 "retention.ms": str(settings.enriched_retention_hours * _HOUR_MS),
                 "segment.ms": str(segment_hours(settings.enriched_retention_hours) * _HOUR_MS),
             },
+            # A session's records keep their order only while they stay on one partition.
+            partition_count_is_fixed=True,
         ),
         TopicSpec(
             settings.dead_letter_topic,

@@ -190,6 +190,9 @@ class WorkerApp(faust.App):
             _log.error("not started", problem=str(error))
             # Nothing is open yet, and Faust would wrap the message in two tracebacks.
             os._exit(_EX_CONFIG)
+        except BrokerUnavailableError as error:
+            _log.error("not started: no broker", problem=str(error))
+            os._exit(1)
         await super().on_first_start()
         self.stage.start()
         self.stage.spawn(self._watch_progress())
@@ -204,7 +207,7 @@ class WorkerApp(faust.App):
                 self.directory.bind({"cluster_id": cluster_id, "app_id": str(self.conf.id)})
             except BrokerUnavailableError as error:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise ConfigurationError(str(error)) from error
+                    raise
                 _log.warning("broker not reachable yet, waiting", problem=str(error))
                 await asyncio.sleep(1.0)
             else:

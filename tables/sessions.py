@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -33,6 +33,7 @@ from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
+from nexus_stream.extraction.answered import ANSWER_HEADER
 
 if TYPE_CHECKING:
     from faust.types import TableT
@@ -140,6 +141,12 @@ class SessionState(_StateModel):
             return True
         return self.lifted_at_ms is not None and snapshot.snapshot_at_ms <= self.lifted_at_ms
 
+    def improves(self, snapshot: Snapshot) -> bool:
+        """Whether the known turns come with a model's answer, after only rules have read them."""
+        if snapshot.record.header(ANSWER_HEADER) is None or snapshot.conversation.metadata.consent is False:
+            return False
+        return self.extraction is not None and self.extraction.extractor.startswith("offline-rules")
+
     def judge(self, snapshot: Snapshot, *, redriven: bool) -> Verdict:
         """How a snapshot stands to what the table knows.
 
@@ -162,6 +169,8 @@ class SessionState(_StateModel):
         if relation is Relation.EQUAL and snapshot.digest == self.digest:
             if (record.partition, record.offset) == (self.source_partition, self.source_offset):
                 return Verdict.REDELIVERED
+            if self.improves(snapshot):
+                return Verdict.NEW
             if fingerprint is not None and fingerprint not in self.fingerprints:
                 return Verdict.FINGERPRINT
             return Verdict.DUPLICATE
@@ -365,8 +374,16 @@ class SessionTable:
     RocksDB file and hold its lock against the next owner.
     """
 
-    def __init__(self, table: TableT[bytes, bytes], broker: BrokerPort, assignment: Assignment, changelog: str) -> None:
+    def __init__(
+        self,
+        table: TableT[bytes, bytes],
+        broker: BrokerPort,
+        assignment: Assignment,
+        changelog: str,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
         self._table = table
+        self._on_fatal = on_fatal
         self._broker = broker
         self._assignment = assignment
         self._changelog = changelog
@@ -396,12 +413,16 @@ class SessionTable:
         if not self._assignment.owns(record):
             # The next owner restores it from the changelog; the local file is not ours any more.
             return
-        with self._on_partition(record.partition):
-            if value is not None:
-                self._store[key] = value
-            elif self._store.get(key) is not None:
-                del self._store[key]
-            self._store.set_persisted_offset(TP(self._changelog, record.partition), done.result().offset)
+        try:
+            with self._on_partition(record.partition):
+                if value is not None:
+                    self._store[key] = value
+                elif self._store.get(key) is not None:
+                    del self._store[key]
+                self._store.set_persisted_offset(TP(self._changelog, record.partition), done.result().offset)
+        except Exception as error:
+            # A full disk, say. Going on with an old state would pay again and merge onto what is outdated.
+            self._on_fatal(error)
 
     async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
         """See `SessionTablePort.purge`.

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from nexus_stream.contracts.session_command import COMMAND_HEADER
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action, Letter, mark_headers
 from nexus_stream.dead_letters.log import DeadLetterLog, Ends, SenderPort
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 _HOUR_MS = 3_600_000
-# Every header of ours starts so: those of the failure, the hop home, an earlier redrive.
+# Every header of ours starts so: those of the failure, the hop home, an earlier redrive. All go but the one that makes
+# a record a command: without it a redriven command would be read as a conversation.
 _OWN_PREFIX = "nexus-"
 
 
@@ -231,7 +233,9 @@ def redriven_headers(letter: Letter, attempt: int) -> Headers:
         letter: What is sent back.
         attempt: Of this content, over all letters it became.
     """
-    kept = tuple(header for header in letter.headers if not header[0].startswith(_OWN_PREFIX))
+    kept = tuple(
+        header for header in letter.headers if header[0] == COMMAND_HEADER or not header[0].startswith(_OWN_PREFIX)
+    )
     return (*kept, (REDRIVE_HEADER, str(attempt).encode()), (REDRIVE_ID_HEADER, letter.id.encode()))
 
 

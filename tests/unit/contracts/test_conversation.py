@@ -1,0 +1,182 @@
+"""Conversations as they arrive: what is read, what is ignored, what is refused and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_stream.contracts.conversation import Conversation, Limits, Message, cumulative_hashes, decode, digest
+from nexus_stream.errors import DecodeError, Reason
+
+LIMITS = Limits(body_bytes=2000, turns=3, turn_chars=20, id_chars=10)
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "hola"}], "sessionId": "s-1", **changes}
+
+
+def read(value: object, limits: Limits = LIMITS) -> Conversation:
+    return decode(json.dumps(value).encode(), limits)
+
+
+def refused(value: bytes | None, limits: Limits = LIMITS) -> DecodeError:
+    with pytest.raises(DecodeError) as caught:
+        decode(value, limits)
+    return caught.value
+
+
+def refused_body(value: object) -> DecodeError:
+    return refused(json.dumps(value).encode())
+
+
+def test_unknown_keys_are_ignored() -> None:
+    conversation = read(
+        body(messages=[{"role": "user", "content": "hola", "timestamp": "2026-01-15T12:00:00Z"}], extra={"a": 1})
+    )
+    assert conversation.messages == (Message(role="user", content="hola"),)
+
+
+@pytest.mark.parametrize("missing", [{}, {"fingerprint": None}, {"fingerprint": ""}, {"fingerprint": "  "}])
+def test_an_empty_fingerprint_is_a_missing_one(missing: dict[str, Any]) -> None:
+    assert read(body(**missing)).fingerprint is None
+
+
+def test_what_says_where_it_came_from_is_kept_when_it_is_text_and_else_dropped() -> None:
+    metadata = read(body(metadata={"url": 7, "userAgent": ["x"], "enqueuedAt": "x" * 5000}), Limits()).metadata
+    assert (metadata.url, metadata.user_agent) == (None, None)
+    assert metadata.enqueued_at is not None
+    assert len(metadata.enqueued_at) == 2048
+
+
+@pytest.mark.parametrize("metadata", [None, {}])
+def test_metadata_may_be_left_out(metadata: object) -> None:
+    assert read(body(metadata=metadata)).tenant_id == ""
+
+
+def test_the_key_holds_the_tenant() -> None:
+    assert read(body(metadata={"tenant_id": "acme"})).key == b"acme:s-1"
+    assert read(body(metadata={"tenant_id": ""})).key == b"s-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("2026-01-15T12:00:00.250Z", 1_768_478_400_250),
+        ("2026-01-15T12:00:00", 1_768_478_400_000),
+        ("2026-01-15T07:00:00-05:00", 1_768_478_400_000),
+        ("1960-01-01T00:00:00Z", 0),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+def test_the_gateways_time(text: str | None, milliseconds: int | None) -> None:
+    assert read(body(metadata={"enqueuedAt": text})).enqueued_at_ms == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, Reason.EMPTY),
+        (b"", Reason.EMPTY),
+        (b"hola", Reason.NOT_JSON),
+        (b'{"messages": [', Reason.NOT_JSON),
+        (b"\xff\xfe", Reason.NOT_JSON),
+        (b"[]", Reason.WRONG_SHAPE),
+        (b"null", Reason.WRONG_SHAPE),
+        (b'"x"', Reason.WRONG_SHAPE),
+        (b"x" * 2001, Reason.TOO_LARGE),
+    ],
+)
+def test_bytes_that_are_no_conversation(value: bytes | None, reason: Reason) -> None:
+    assert refused(value).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field"),
+    [
+        ({"messages": []}, Reason.WRONG_SHAPE, "messages"),
+        ({"messages": None}, Reason.WRONG_SHAPE, "messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, Reason.WRONG_SHAPE, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": 7}]}, Reason.WRONG_SHAPE, "messages.0.content"),
+        ({"sessionId": None}, Reason.WRONG_SHAPE, "sessionId"),
+        ({"sessionId": ""}, Reason.WRONG_SHAPE, "sessionId"),
+        ({"sessionId": "a\nb"}, Reason.WRONG_SHAPE, "sessionId"),
+        ({"sessionId": "x" * 11}, Reason.WRONG_SHAPE, "sessionId"),
+        ({"fingerprint": "x" * 11}, Reason.WRONG_SHAPE, "fingerprint"),
+        ({"fingerprint": "a\x00"}, Reason.WRONG_SHAPE, "fingerprint"),
+        ({"fingerprint": "session:1"}, Reason.WRONG_SHAPE, "fingerprint"),
+        ({"metadata": "x"}, Reason.WRONG_SHAPE, "metadata"),
+        ({"metadata": {"tenant_id": "a:b"}}, Reason.WRONG_SHAPE, "metadata.tenant_id"),
+        ({"messages": [{"role": "user", "content": "a"}] * 4}, Reason.TOO_MANY_TURNS, "messages"),
+        ({"messages": [{"role": "user", "content": "a" * 21}]}, Reason.TURN_TOO_LONG, "messages.0.content"),
+    ],
+)
+def test_what_is_wrong_is_said_per_field(changes: dict[str, Any], reason: Reason, field: str) -> None:
+    error = refused_body(body(**changes))
+    assert error.reason is reason
+    assert next(iter(error.details)) == field
+
+
+def test_right_at_the_limits_it_is_read() -> None:
+    turns = [{"role": "user", "content": "a" * 20}] * 3
+    assert len(read(body(messages=turns, sessionId="x" * 10, fingerprint="y" * 10)).messages) == 3
+
+
+def test_a_refusal_holds_nothing_of_what_was_sent() -> None:
+    error = refused_body(body(messages=[{"role": "hacker", "content": "555-0100"}], fingerprint=["555-0101"]))
+    shown = f"{error} {error.details}"
+    assert "hacker" not in shown
+    assert "555" not in shown
+
+
+def test_a_hostile_body_gets_ten_problems_at_most() -> None:
+    assert len(refused(json.dumps(body(messages=[7] * 500)).encode(), Limits()).details) == 10
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(value: bytes) -> None:
+    try:
+        read_bytes = decode(value, LIMITS)
+    except DecodeError:
+        return
+    assert read_bytes.messages
+
+
+# What tells one snapshot from another
+
+TURNS = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant"]), content=st.text(max_size=8)))
+
+
+@given(TURNS, TURNS)
+def test_a_hash_stands_for_a_turn_and_all_before_it(first: list[Message], more: list[Message]) -> None:
+    longer = cumulative_hashes([*first, *more])
+    assert longer[: len(first)] == cumulative_hashes(first)
+    assert len(longer) == len(first) + len(more)
+
+
+def test_hashes_tell_apart_where_a_turn_ends() -> None:
+    one = cumulative_hashes([Message(role="user", content="ab"), Message(role="user", content="c")])
+    other = cumulative_hashes([Message(role="user", content="a"), Message(role="user", content="bc")])
+    assert one[-1] != other[-1]
+
+
+def test_the_digest_is_over_turns_consent_and_tenant_and_nothing_else() -> None:
+    same = read(body(fingerprint="f", metadata={"url": "https://example.com/", "enqueuedAt": "2026-01-15T12:00:00Z"}))
+    assert digest(same) == digest(read(body()))
+    others = [
+        body(metadata={"consent": False}),
+        body(metadata={"consent": True}),
+        body(metadata={"tenant_id": "acme"}),
+        body(messages=[{"role": "assistant", "content": "hola"}]),
+        body(messages=[{"role": "user", "content": "hola "}]),
+    ]
+    assert len({digest(read(other)) for other in [body(), *others]}) == len(others) + 1
+
+
+def test_half_an_emoji_in_a_turn_can_be_hashed() -> None:
+    """JavaScript strings may end in a lone surrogate."""
+    assert len(cumulative_hashes([Message.model_construct(role="user", content="\ud83d")])) == 1
