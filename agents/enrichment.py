@@ -53,6 +53,7 @@ from nexus_stream.errors import (
     RetryableError,
     TopicMismatchError,
 )
+from nexus_stream.extraction.answered import ANSWER_HEADER, Answered
 from nexus_stream.extraction.consent import NotRead
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
 from nexus_stream.extraction.grounding import Checked, check
@@ -281,6 +282,8 @@ class Enrichment(Stage):
 
     async def _submit_command(self, record: Received, command: SessionCommand) -> None:
         """Let a command wait for the next group. An erasure cancels what waits or runs, at once."""
+        # Noted below only while the partition is ours: a revocation forgets what was noted before it.
+        self.assignment.require(record)
         key = command.key
         home = self._home_partition(record, key)
         if home != record.partition:
@@ -463,7 +466,13 @@ class Enrichment(Stage):
 
     def _extractor_for(self, snapshot: Snapshot) -> Extractor:
         refused = snapshot.conversation.metadata.consent is False
-        return _NOT_READ if refused and self._settings.consent_respected else self._extractor
+        if refused and self._settings.consent_respected:
+            return _NOT_READ
+        answer = snapshot.record.header(ANSWER_HEADER)
+        if answer is not None:
+            # Read and paid for elsewhere; what it says is checked like any other answer.
+            return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
+        return self._extractor
 
     def _failed(self, work: Work, snapshot: Snapshot, error: PermanentError) -> _Effect:
         return _Effect(

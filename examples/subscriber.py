@@ -54,6 +54,10 @@ async def main() -> None:
 def show(value: bytes, headers: dict[str, bytes]) -> None:
     """One record, one line."""
     record = json.loads(value)
+    if headers.get("ce_type") == b"nexus.prospect.erased.v1":
+        # The person asked to be forgotten, or was idle for too long: delete what you keep of the session.
+        print(f"{record['erased_at']} {record['session_id']}: erased ({record['reason']})", flush=True)
+        return
     prospect = record["prospect"]
     print(
         f"{record['enriched_at']} {record['session_id']}: {prospect['nombre'] or '(no name yet)'}, "

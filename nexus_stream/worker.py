@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
@@ -151,6 +151,41 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 
 
 class _Consumer(Consumer):
+    """Lets a stream's partitions flow only after they were sought to their committed offsets.
+
+    Faust does the two in the other order (``on_recovery_completed`` and ``_resume_streams``, faust/tables/recovery.py).
+    What it reads in between is thrown away when the buffers are cleared, but has moved its own read offset; so the same
+    records look old when they come again and are dropped, and the commits go past them. Measured with rebalances under
+    load: up to a hundred records read twice at each, and now and then one that was never seen.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._not_sought_yet: set[TP] = set()
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume changelogs at once, streams with the next `resume_flow`: that is after the seek."""
+        streams = {tp for tp in tps if not self._is_changelog_tp(tp)}
+        self._not_sought_yet |= streams
+        super().resume_partitions(set(tps) - streams)
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Pause, and forget that they were to be resumed."""
+        self._not_sought_yet.difference_update(tps)
+        super().pause_partitions(tps)
+
+    def resume_flow(self) -> None:
+        """Called last, when partitions are sought and buffers cleared."""
+        sought, self._not_sought_yet = self._not_sought_yet, set()
+        if sought:
+            super().resume_partitions(sought)
+        super().resume_flow()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what a recovery that is overtaken by this rebalance was about to resume."""
+        self._not_sought_yet.clear()
+        await super().on_partitions_revoked(revoked)
+
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

@@ -6,6 +6,7 @@ whose payloads are references to the JSON Schemas beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nexus_stream.contracts.headers import IngestionHeaders
@@ -14,7 +15,10 @@ from nexus_stream.contracts.schemas import (
     DEAD_LETTER_HEADERS,
     ENRICHED,
     ENRICHED_HEADERS,
+    ERASED,
+    ERASED_HEADERS,
     PROCESS_STATUS,
+    SESSION_COMMAND,
     json_schema,
 )
 from nexus_stream.errors import ConfigurationError
@@ -63,24 +67,26 @@ def asyncapi_document() -> dict[str, Any]:
         "channels": {
             "conversations": _channel(
                 topics[settings.ingestion_topic],
-                "conversation",
-                "Snapshots of conversations, the whole history in each.",
+                ("conversation", "sessionCommand"),
+                "Snapshots of conversations, the whole history in each; and commands about one session, which the "
+                "header nexus-command tells from them. Whoever may write here may erase: see docs/howto/privacy.md.",
             ),
             "enrichedProspects": _channel(
                 topics[settings.enriched_topic],
-                "enrichedProspect",
+                ("enrichedProspect", "erasedSession"),
                 "One cumulative record per session after each of its snapshots. The last of a session is its newest: "
-                "order by snapshot_at_ms, then enriched_at.",
+                "order by snapshot_at_ms, then enriched_at. A record with ce_type nexus.prospect.erased.v1 says that "
+                "the session was erased: delete what you keep of it.",
             ),
             "deadLetters": _channel(
                 topics[settings.dead_letter_topic],
-                "deadLetter",
+                ("deadLetter",),
                 "What could not be processed, with the reason, as it was received. A record with the header "
                 "nexus-marker and without nexus-reason is no letter: it notes what an operator did with one. Skip it.",
             ),
             "processStatus": _channel(
                 topics[settings.status_topic],
-                "processStatus",
+                ("processStatus",),
                 "How each process is doing, every two seconds. A null value says that it stopped in order.",
             ),
         },
@@ -120,6 +126,18 @@ def asyncapi_document() -> dict[str, Any]:
                     {"$ref": f"./{ENRICHED}"},
                     _SESSION_KEY,
                 ),
+                "erasedSession": _message(
+                    "Erased session, version 1",
+                    {"$ref": f"./{ERASED_HEADERS}"},
+                    {"$ref": f"./{ERASED}"},
+                    _SESSION_KEY,
+                ),
+                "sessionCommand": _message(
+                    "Session command, version 1",
+                    json_schema(IngestionHeaders, "validation"),
+                    {"$ref": f"./{SESSION_COMMAND}"},
+                    _SESSION_KEY,
+                ),
                 "deadLetter": _message(
                     "Dead letter",
                     {"$ref": f"./{DEAD_LETTER_HEADERS}"},
@@ -153,13 +171,13 @@ def asyncapi_text() -> str:
     return header + text
 
 
-def _channel(spec: TopicSpec, message: str, description: str) -> dict[str, Any]:
+def _channel(spec: TopicSpec, messages: Sequence[str], description: str) -> dict[str, Any]:
     options: dict[str, Any] = {_LIST_OPTION: spec.configs[_LIST_OPTION].split(",")}
     options |= {name: int(spec.configs[name]) for name in _NUMBER_OPTIONS if name in spec.configs}
     return {
         "address": spec.name,
         "description": description,
-        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "messages": {message: {"$ref": f"#/components/messages/{message}"} for message in messages},
         "bindings": {
             "kafka": {
                 "partitions": spec.partitions,

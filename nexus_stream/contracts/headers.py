@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nexus_stream.errors import Reason
 
-__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "IngestionHeaders"]
+__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "IngestionHeaders"]
 
 _Digits = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
@@ -40,6 +40,13 @@ class IngestionHeaders(_Headers):
         str,
         Field(alias="nexus-redrive-id", description="the nexus-id of that dead letter"),
     ] = ""
+    command: Annotated[
+        str,
+        Field(
+            alias="nexus-command",
+            description="erase, lift or expire: then the value is no conversation but a session command",
+        ),
+    ] = ""
 
 
 class EnrichedHeaders(_Headers):
@@ -60,6 +67,17 @@ class EnrichedHeaders(_Headers):
     correlation_id: Annotated[
         str, Field(alias="correlation-id", description="that of the ingestion record, if it had one")
     ] = ""
+
+
+class ErasedHeaders(_Headers):
+    """Headers of an erased session on ``prospects-enriched``: CloudEvents 1.0, told from a prospect by ``ce_type``."""
+
+    specversion: Annotated[Literal["1.0"], Field(alias="ce_specversion")]
+    id: Annotated[str, Field(alias="ce_id", min_length=1, description="hash of session and request")]
+    type: Annotated[Literal["nexus.prospect.erased.v1"], Field(alias="ce_type")]
+    source: Annotated[str, Field(alias="ce_source", min_length=1, description="the application that erased")]
+    time: Annotated[str, Field(alias="ce_time", description="erased_at of the value, ISO 8601")]
+    content_type: Annotated[Literal["application/json"], Field(alias="content-type")]
 
 
 class DeadLetterHeaders(_Headers):

@@ -18,8 +18,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from nexus_stream.contracts.conversation import Conversation
-from nexus_stream.contracts.headers import DeadLetterHeaders, EnrichedHeaders
+from nexus_stream.contracts.erased import ErasedSession
+from nexus_stream.contracts.headers import DeadLetterHeaders, EnrichedHeaders, ErasedHeaders
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.contracts.status import ProcessStatus
 
 __all__ = [
@@ -27,7 +29,10 @@ __all__ = [
     "DEAD_LETTER_HEADERS",
     "ENRICHED",
     "ENRICHED_HEADERS",
+    "ERASED",
+    "ERASED_HEADERS",
     "PROCESS_STATUS",
+    "SESSION_COMMAND",
     "json_schema",
     "json_schemas",
     "schema_files",
@@ -37,13 +42,19 @@ ENRICHED = "enriched-prospect.v1.schema.json"
 ENRICHED_HEADERS = "enriched-prospect-headers.v1.schema.json"
 CONVERSATION = "conversation.v1.schema.json"
 DEAD_LETTER_HEADERS = "dead-letter-headers.v1.schema.json"
+ERASED = "erased-session.v1.schema.json"
+ERASED_HEADERS = "erased-session-headers.v1.schema.json"
+SESSION_COMMAND = "session-command.v1.schema.json"
 PROCESS_STATUS = "process-status.v1.schema.json"
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
     ENRICHED: (EnrichedProspect, "serialization"),
     ENRICHED_HEADERS: (EnrichedHeaders, "validation"),
+    ERASED: (ErasedSession, "serialization"),
+    ERASED_HEADERS: (ErasedHeaders, "validation"),
     CONVERSATION: (Conversation, "validation"),
+    SESSION_COMMAND: (SessionCommand, "validation"),
     DEAD_LETTER_HEADERS: (DeadLetterHeaders, "validation"),
     # Null fields are left out on the wire.
     PROCESS_STATUS: (ProcessStatus, "validation"),

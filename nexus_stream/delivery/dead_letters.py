@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.errors import PermanentError, Reason
+from nexus_stream.extraction.answered import ANSWER_HEADER
 
 __all__ = [
     "HOP_HEADER",
@@ -60,5 +61,6 @@ def letter_headers(record: Received, error: PermanentError | Reason, *, attempts
         ORIGIN_TIMESTAMP_HEADER: str(max(0, record.timestamp_ms)),
         "nexus-failed-at": failed_at,
     }
-    kept = tuple(header for header in record.headers if header[0] not in ours)
+    # An answer that came along is a person's data, and headers are shown; a redrive asks anew anyway.
+    kept = tuple(header for header in record.headers if header[0] not in ours and header[0] != ANSWER_HEADER)
     return kept + tuple((name, value.encode()) for name, value in ours.items())

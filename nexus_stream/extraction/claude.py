@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import anthropic
-from anthropic.types import TextBlockParam
 
 from nexus_stream.errors import (
     ConfigurationError,
@@ -30,7 +29,8 @@ from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_f
 from nexus_stream.extraction.claude_calls import CallGate
 from nexus_stream.extraction.claude_errors import Rejected, failure_from, is_spend_limit, was_never_sent
 from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
-from nexus_stream.extraction.claude_reply import Meter, Reply, read_reply
+from nexus_stream.extraction.claude_reply import Meter, Reply, complete_text, read_reply
+from nexus_stream.extraction.claude_request import ask_again, create_client, message_params
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.prices import PRICES_AS_OF, Price, load_prices, price_of
 from nexus_stream.settings import Settings
@@ -40,8 +40,6 @@ __all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
 logger = logging.getLogger(__name__)
 
 EXTRACTOR_NAME: Final = "claude"
-# Named here because the SDK would otherwise read ANTHROPIC_BASE_URL by itself, past the settings.
-_API_URL: Final = "https://api.anthropic.com"
 
 # At DEBUG the SDK and its transports write whole requests, that is whole conversations.
 _HTTP_LOGGERS: Final[Mapping[str, int]] = {
@@ -86,10 +84,6 @@ class ClaudeExtractor:
     def __init__(
         self, settings: Settings, *, prices: Mapping[str, Price] | None = None, budget: Budget | None = None
     ) -> None:
-        api_key = _api_key(settings)
-        base_url = settings.anthropic_base_url or _API_URL
-        if not base_url.startswith(("https://", "http://")):
-            raise ConfigurationError("ANTHROPIC_BASE_URL: must start with https:// (or http:// for a stand-in).")
         quiet_http_loggers()
         self._settings = settings
         self._prompt = load_prompt()
@@ -117,15 +111,7 @@ class ClaudeExtractor:
             budget=self.budget,
         )
         self._slots = asyncio.Semaphore(settings.claude_concurrency)
-        self._client = anthropic.AsyncAnthropic(
-            api_key=api_key,
-            base_url=base_url,
-            timeout=settings.claude_timeout_seconds,
-            max_retries=0,
-            http_client=anthropic.DefaultAioHttpClient(),
-            # The SDK's own spans can be switched by environment variables to carry the conversation.
-            open_telemetry=False,
-        )
+        self._client = create_client(settings)
 
     @property
     def name(self) -> str:
@@ -195,25 +181,15 @@ class ClaudeExtractor:
         texts = [conversation]
         if problems is not None:
             # A fresh question in one user message: an answer cannot be continued or corrected in its own turn.
-            texts.append(_ask_again(problems))
+            texts.append(ask_again(problems))
         reply = await self._ask(texts, meter, deadline)
         if isinstance(reply, Rejected):
             raise await self._explain(reply, deadline)
-        if reply.stop_reason == "refusal":
-            raise ModelRefusedError("Claude declined to read this conversation", reason=Reason.MODEL_REFUSED)
-        if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
-            raise ModelRefusedError(
-                f"Claude stopped before its answer was complete ({reply.stop_reason}, NEXUS_CLAUDE_MAX_TOKENS)",
-                reason=Reason.MODEL_TRUNCATED,
-            )
-        return reply.text
+        return complete_text(reply)
 
     async def _ask(self, texts: list[str], meter: Meter, deadline: asyncio.Timeout) -> Reply | Rejected:
         failure: ModelUnavailableError | ConfigurationError | Rejected
         settings = self._settings
-        content: str | list[TextBlockParam] = (
-            texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
-        )
         async with self._gate.call("".join(texts)) as call:
             if deadline.when() is None:
                 deadline.reschedule(asyncio.get_running_loop().time() + settings.claude_deadline_seconds)
@@ -222,14 +198,7 @@ class ClaudeExtractor:
                 # The SDK's timeout is per read: a body that trickles in would never meet it.
                 async with asyncio.timeout(settings.claude_timeout_seconds):
                     response = await self._client.messages.with_raw_response.create(
-                        model=settings.claude_model,
-                        max_tokens=settings.claude_max_tokens,
-                        system=[{"type": "text", "text": self._prompt.system, "cache_control": {"type": "ephemeral"}}],
-                        messages=[{"role": "user", "content": content}],
-                        output_config={
-                            "effort": "low",
-                            "format": {"type": "json_schema", "schema": self._prompt.schema},
-                        },
+                        **message_params(settings, self._prompt, texts)
                     )
                 reply = read_reply(response.http_response.content)
             except TimeoutError:
@@ -269,19 +238,3 @@ class ClaudeExtractor:
             self._gate.breaker.spend_limit_reached(shown, pause_seconds)
             return SpendLimitError(shown, retry_after_seconds=pause_seconds, is_general=True)
         return ConfigurationError(f"{shown} Check NEXUS_CLAUDE_MODEL and NEXUS_CLAUDE_MAX_TOKENS.")
-
-
-def _api_key(settings: Settings) -> str:
-    if settings.anthropic_api_key is None:
-        raise ConfigurationError("ANTHROPIC_API_KEY: needed to extract with Claude. Set it, or use offline rules.")
-    key = settings.anthropic_api_key.get_secret_value().strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError("ANTHROPIC_API_KEY: holds characters that no key has. Copy it again.")
-    return key
-
-
-def _ask_again(problems: str) -> str:
-    return (
-        "An earlier answer to the array above was not accepted by the program that reads it. What was wrong: "
-        f"{problems}. Answer again, with one JSON object that follows the schema exactly."
-    )

@@ -10,10 +10,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nexus_stream.errors import ModelRefusedError, Reason
 from nexus_stream.extraction.extractor import Usage
 from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
 
-__all__ = ["Meter", "Reply", "read_reply"]
+__all__ = ["Meter", "Reply", "complete_text", "read_reply"]
 
 _Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value is None else value)]
 
@@ -92,3 +93,19 @@ def read_reply(body: bytes) -> Reply | None:
         return Reply.model_validate_json(body)
     except ValidationError:
         return None
+
+
+def complete_text(reply: Reply) -> str:
+    """The text of an answer that Claude gave, and gave to its end.
+
+    Raises:
+        ModelRefusedError: it declined the conversation, or was cut off.
+    """
+    if reply.stop_reason == "refusal":
+        raise ModelRefusedError("Claude declined to read this conversation", reason=Reason.MODEL_REFUSED)
+    if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
+        raise ModelRefusedError(
+            f"Claude stopped before its answer was complete ({reply.stop_reason}, NEXUS_CLAUDE_MAX_TOKENS)",
+            reason=Reason.MODEL_TRUNCATED,
+        )
+    return reply.text

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from nexus_stream.delivery.dead_letters import letter_id
-from nexus_stream.delivery.outcomes import DeadLettered, Outcome, Reemitted
+from nexus_stream.delivery.outcomes import DeadLettered, Erased, Expired, Lifted, Outcome, Reemitted
 from nexus_stream.delivery.received import Received
 
 __all__ = ["OutcomeObserver", "counted_dead_letters", "counted_outcomes"]
@@ -66,6 +66,8 @@ class OutcomeObserver:
         if isinstance(outcome, DeadLettered):
             _DEAD_LETTERS.labels(self._stage, outcome.reason.value).inc()
             _log.warning("record dead-lettered", stage=self._stage, record=letter_id(record), reason=outcome.reason)
+        elif isinstance(outcome, Erased | Lifted | Expired):
+            _log.info("session command obeyed", stage=self._stage, record=letter_id(record), command=kind)
         elif isinstance(outcome, Reemitted):
             _log.info("stored result emitted again", stage=self._stage, record=letter_id(record), cause=outcome.cause)
         elif self._debug:

@@ -1,4 +1,4 @@
-"""``nexus migrate``: apply the database migrations, or show which are missing."""
+"""``nexus migrate``: apply the database migrations, or show which are missing and what they would change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from nexus_stream.settings import load_settings
-from nexus_stream.supabase.migrate import apply_migrations, plan_migrations
+from nexus_stream.supabase.inspection import Installation, objects_made_by
+from nexus_stream.supabase.migrate import Plan, apply_migrations, plan_migrations
 from nexus_stream.supabase.pool import target_of
 
 __all__ = ["command"]
@@ -27,24 +28,70 @@ __all__ = ["command"]
 def command(plan: bool, directory: Path | None) -> None:
     """Apply the database migrations to SUPABASE_DB_URL.
 
-    The ledger is the Supabase CLI's, so either tool can be used on one database.
+    The ledger is the Supabase CLI's, so either tool can be used on one database. Tables, columns and indexes are added;
+    nothing that is there is changed or replaced.
     """
-    target = target_of(load_settings())
+    settings = load_settings()
+    target = target_of(settings)
     if plan:
-        _show_plan(target.dsn, directory)
-        return
+        found = asyncio.run(plan_migrations(target.dsn, directory))
+        _show(found)
+        needs_index = settings.sink_mode == "tables" and _lacks_index(found.installation)
+        sys.exit(1 if found.pending or needs_index else 0)
     applied = asyncio.run(apply_migrations(target.dsn, directory))
     for name in applied:
         click.echo(f"applied {name}")
     click.echo(f"{target}: {len(applied)} migration(s) applied" if applied else f"{target}: up to date")
+    if directory is None:
+        installation = asyncio.run(plan_migrations(target.dsn)).installation
+        _show_installation(installation)
+        if settings.sink_mode == "tables" and (_lacks_index(installation) or installation.obstacles):
+            sys.exit(1)
 
 
-def _show_plan(dsn: str, directory: Path | None) -> None:
-    found = asyncio.run(plan_migrations(dsn, directory))
-    for migration in found.applied:
+def _show(plan: Plan) -> None:
+    for migration in plan.applied:
         click.echo(f"{migration}: applied")
-    for migration in found.pending:
+    there = set(plan.installation.existing)
+    for migration in plan.pending:
         click.echo(f"{migration}: missing, {len(migration.statements)} statements")
-    if found.foreign:
-        click.echo(f"{len(found.foreign)} other migration(s) in the ledger are not ours and stay as they are")
-    sys.exit(1 if found.pending else 0)
+        for made in objects_made_by(migration.statements):
+            kept = made in there or (made == "function update_prospect_data" and bool(plan.installation.functions))
+            click.echo(f"  = {made}: is there and stays" if kept else f"  + {made}")
+        # A later file may build on what this one makes.
+        there.update(name for name in objects_made_by(migration.statements) if name.startswith("column "))
+    if plan.foreign:
+        click.echo(f"{len(plan.foreign)} other migration(s) in the ledger are not ours and stay as they are")
+    _show_installation(plan.installation, pending=bool(plan.pending))
+
+
+def _show_installation(found: Installation, *, pending: bool = False) -> None:
+    if found.has_table and not found.table_is_ours:
+        click.echo(f"prospect_tracking was here before (about {found.estimated_rows} rows): its rows and access stay")
+        if pending and not found.problems:
+            click.echo("  what its rows say counts as said before everything that comes")
+    for signature, ours in found.functions.items():
+        if not ours:
+            click.echo(f"{signature} was here before and stays as it is: NEXUS_SINK_MODE=function calls it")
+    for problem in found.problems:
+        click.echo(f"! {problem}: the migrations cannot be applied")
+    for obstacle in found.obstacles:
+        click.echo(f"! {obstacle}: NEXUS_SINK_MODE=tables cannot write to it, function can")
+    for remark in found.remarks:
+        click.echo(f"! {remark}")
+    if found.duplicate_count:
+        click.echo(
+            f"! {found.duplicate_count} fingerprint(s) stand on several rows of prospect_tracking; the unique index is "
+            "left out until each stands once. Until then only NEXUS_SINK_MODE=function runs."
+        )
+        for duplicate in found.duplicates:
+            click.echo(f"    sha256 {duplicate.hash}…: {duplicate.rows} rows")
+        click.echo(
+            "  To find them: select fingerprint_id, count(*) from prospect_tracking group by 1 having count(*) > 1"
+        )
+    elif not pending and _lacks_index(found):
+        click.echo("! the unique index of prospect_tracking is missing: run `nexus migrate`")
+
+
+def _lacks_index(found: Installation) -> bool:
+    return bool(found.duplicate_count) or (found.has_table and not found.has_person_index)

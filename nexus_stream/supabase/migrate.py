@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from nexus_stream.errors import ConfigurationError, NexusError
+from nexus_stream.supabase.inspection import Installation, inspect_installation, make_person_index
 from nexus_stream.supabase.pool import connect_once, to_nexus_error
 from nexus_stream.supabase.sqlstates import Failure, classify, describe
 from nexus_stream.supabase.statements import essence, split_statements
@@ -58,8 +59,16 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stands in the ledger already, and what would be applied."""
+    """What stands in the ledger already, what would be applied, and what the database has of its own."""
 
+    applied: tuple[Migration, ...]
+    pending: tuple[Migration, ...]
+    foreign: tuple[str, ...]
+    installation: Installation
+
+
+@dataclass(frozen=True, slots=True)
+class _Ledger:
     applied: tuple[Migration, ...]
     pending: tuple[Migration, ...]
     foreign: tuple[str, ...]
@@ -100,13 +109,16 @@ async def plan_migrations(dsn: str, directory: Path | None = None) -> Plan:
     target = parse_target(dsn)
     async with connect_once(target, _CONNECT_TIMEOUT_SECONDS) as connection:
         try:
-            exists = await connection.fetchval(
-                "SELECT to_regclass('supabase_migrations.schema_migrations') IS NOT NULL"
-            )
-            recorded = await _recorded(connection) if exists else {}
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                exists = await connection.fetchval(
+                    "SELECT to_regclass('supabase_migrations.schema_migrations') IS NOT NULL"
+                )
+                recorded = await _recorded(connection) if exists else {}
+                installation = await inspect_installation(connection)
         except asyncpg.PostgresError as error:
             raise to_nexus_error(error, target) from error
-    return _compare(migrations, recorded, target)
+    ledger = _compare(migrations, recorded, target)
+    return Plan(ledger.applied, ledger.pending, ledger.foreign, installation)
 
 
 async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]:
@@ -116,7 +128,8 @@ async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]
         The names of the files that were applied, ``<version>_<name>``.
 
     Raises:
-        ConfigurationError: as `plan_migrations`; or a statement fails, and then its file leaves no trace.
+        ConfigurationError: as `plan_migrations`; or an older ``prospect_tracking`` is not as the files expect it; or a
+            statement fails, and then its file leaves no trace.
         DatabaseUnavailableError: the database does not answer, or somebody holds a lock on the tables.
     """
     migrations = load_migrations(directory)
@@ -125,12 +138,17 @@ async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]
         try:
             async with connection.transaction():
                 await _lock(connection)
+                if problems := (await inspect_installation(connection)).problems:
+                    raise ConfigurationError(f"Database {target}: {'; '.join(problems)}. Nothing was changed.")
                 await _execute(connection, _LEDGER, "the ledger", target)
-            return [
+            applied = [
                 str(migration) for migration in migrations if await _apply(connection, migration, migrations, target)
             ]
+            if directory is None:
+                await _make_person_index(connection)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise to_nexus_error(error, target) from error
+    return applied
 
 
 async def _apply(
@@ -151,6 +169,14 @@ async def _apply(
         )
     logger.info("migration applied", extra={"event": "migration_applied", "migration": str(migration)})
     return True
+
+
+async def _make_person_index(connection: Connection[Any]) -> None:
+    """What the files left out while a fingerprint stood twice; its owner may have settled that since."""
+    async with connection.transaction():
+        await _lock(connection)
+        if await make_person_index(connection, await inspect_installation(connection)):
+            logger.info("index made", extra={"event": "person_index_made"})
 
 
 async def _lock(connection: Connection[Any]) -> None:
@@ -184,7 +210,7 @@ async def _recorded(connection: Connection[Any]) -> dict[str, tuple[str | None, 
 
 def _compare(
     migrations: Sequence[Migration], recorded: Mapping[str, tuple[str | None, list[str] | None]], target: Target
-) -> Plan:
+) -> _Ledger:
     problems: list[str] = []
     applied = [migration for migration in migrations if migration.version in recorded]
     pending = [migration for migration in migrations if migration.version not in recorded]
@@ -207,4 +233,4 @@ def _compare(
     if problems:
         raise ConfigurationError("\n".join([f"Database {target}: migrations and ledger do not agree:", *problems]))
     ours = {migration.version for migration in migrations}
-    return Plan(tuple(applied), tuple(pending), tuple(sorted(set(recorded) - ours)))
+    return _Ledger(tuple(applied), tuple(pending), tuple(sorted(set(recorded) - ours)))

@@ -1,12 +1,14 @@
 """The connections to PostgreSQL: direct, or through a session or transaction pooler.
 
 From: settings. To: writer.py and migrate.py. Works behind a transaction pooler: no prepared statement outlives its
-transaction there, nothing is set on a connection but by SET LOCAL, and no session state is left to reset.
+transaction there, nothing is set on a connection but by SET LOCAL, no session state is left to reset, and whatever has
+parameters or a result runs in a transaction, whose messages stay together on one server connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +18,7 @@ import asyncpg
 
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError, NexusError
 from nexus_stream.settings import Settings
-from nexus_stream.supabase.sqlstates import Failure, classify, describe
+from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, classify, describe
 from nexus_stream.supabase.target import Mode, Target, parse_target, require_secure
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ __all__ = [
     "APPLICATION_NAME",
     "close_pool",
     "connect_once",
+    "find_mode",
     "open_pool",
     "statement_cache_size",
     "target_of",
@@ -56,9 +59,8 @@ def target_of(settings: Settings) -> Target:
             "SUPABASE_DB_URL: not set. Use postgresql://USER:PASSWORD@HOST:PORT/postgres "
             "(Supabase: Project settings > Database > Connection string)."
         )
-    target = parse_target(settings.database_url.get_secret_value())
-    if settings.env == "production":
-        require_secure(target)
+    target = parse_target(settings.database_url.get_secret_value(), settings.database_pooler_mode)
+    require_secure(target, production=settings.env == "production")
     return target
 
 
@@ -69,7 +71,7 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
         ConfigurationError: the DSN, the login or the database is wrong.
         DatabaseUnavailableError: it does not answer, or has no connection left.
     """
-    target = target_of(settings)
+    target = await find_mode(target_of(settings), settings.database_connect_timeout_seconds)
     answer_seconds = settings.database_statement_timeout_seconds + _ANSWER_MARGIN_SECONDS
     try:
         pool = await asyncpg.create_pool(
@@ -92,6 +94,23 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
     return pool, target
 
 
+async def find_mode(target: Target, timeout_seconds: float) -> Target:
+    """The target with its mode, asked from the server where address and settings do not tell.
+
+    A pooler announces a process id of its own to its clients; the server that answers a query has another.
+    """
+    if target.mode is not None:
+        return target
+    async with connect_once(target, timeout_seconds) as connection:
+        try:
+            async with connection.transaction():
+                answered = await connection.fetchval("SELECT pg_backend_pid()")
+        except Exception as error:
+            raise to_nexus_error(error, target) from error
+        direct = answered == connection.get_server_pid()
+    return dataclasses.replace(target, mode=Mode.DIRECT if direct else Mode.POOLER)
+
+
 @asynccontextmanager
 async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[Connection[Any]]:
     """One connection outside any pool.
@@ -104,7 +123,8 @@ async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[
         connection = await asyncpg.connect(
             target.dsn,
             timeout=timeout_seconds,
-            statement_cache_size=statement_cache_size(target),
+            # Used for a moment: nothing would be asked twice.
+            statement_cache_size=0,
             server_settings={"application_name": APPLICATION_NAME},
         )
     except Exception as error:
@@ -163,6 +183,8 @@ def to_nexus_error(error: BaseException, target: Target) -> NexusError:
 
 
 def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
+    if isinstance(error, RefusedCallError):
+        return f"{error}, and no row is to blame for the error in it."
     match sqlstate:
         case "28P01" | "28000":
             return "it refuses the login. Check user and password in SUPABASE_DB_URL."
@@ -174,8 +196,8 @@ def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
             return "the login lacks a privilege. Run `nexus migrate`, then: grant nexus_sink to <user>."
         case "26000" | "42P05":
             return (
-                "prepared statements do not work: a transaction pooler stands in between. Use its port 6543, "
-                "or the session pooler or the direct connection."
+                "prepared statements do not work: a transaction pooler stands in between. "
+                "Set NEXUS_DATABASE_POOLER_MODE=transaction."
             )
         case "XX000":
             return "the pooler knows no such project or user. Check host and user in SUPABASE_DB_URL."
@@ -191,7 +213,7 @@ def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
 
 def statement_cache_size(target: Target) -> int:
     """No statement stays prepared where the next transaction may run on another server connection."""
-    return 0 if target.mode is Mode.TRANSACTION_POOLER else _CACHED_STATEMENTS
+    return _CACHED_STATEMENTS if target.mode in {Mode.DIRECT, Mode.SESSION_POOLER} else 0
 
 
 async def _nothing_to_reset(connection: object) -> None:

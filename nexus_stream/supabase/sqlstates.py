@@ -12,7 +12,7 @@ from enum import StrEnum
 import asyncpg
 from asyncpg import exceptions
 
-__all__ = ["Failure", "classify", "describe", "failure_of", "needs_new_connection", "original"]
+__all__ = ["Failure", "RefusedCallError", "classify", "describe", "failure_of", "needs_new_connection", "original"]
 
 
 class Failure(StrEnum):
@@ -22,6 +22,20 @@ class Failure(StrEnum):
     BAD_ROW = "bad_row"  # one row is at fault: find it, write the others
     SMALLER_BATCH = "smaller_batch"  # too much at once
     CONFIGURATION = "configuration"  # somebody has to fix the database or the settings: stop
+
+
+class RefusedCallError(Exception):
+    """A call of the installation's own function came to nothing, without an SQL error.
+
+    Attributes:
+        failure: What to do about it.
+        sqlstate: The code it gave, or that of RAISE.
+    """
+
+    def __init__(self, failure: Failure, sqlstate: str, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.sqlstate = sqlstate
 
 
 _T, _B, _S, _C = Failure.TRANSIENT, Failure.BAD_ROW, Failure.SMALLER_BATCH, Failure.CONFIGURATION
@@ -73,6 +87,8 @@ def classify(error: BaseException) -> Failure | None:
     A code unknown here is transient: nothing is lost by trying again, and the lag alert shows it.
     """
     match error:
+        case RefusedCallError():
+            return error.failure
         case exceptions.InvalidCachedStatementError() | exceptions.OutdatedSchemaCacheError():
             # The schema changed under a prepared statement: the next connection prepares it anew.
             return _T
@@ -107,7 +123,7 @@ def _pooler_refuses(error: asyncpg.PostgresError) -> bool:
     return any(phrase in text for phrase in _POOLER_CONFIGURATION)
 
 
-def original(error: Exception) -> Exception:
+def original(error: BaseException) -> BaseException:
     """The error that ended a connection, instead of "connection is closed", which the rollback after it raises."""
     found: BaseException | None = error
     while isinstance(found, asyncpg.InterfaceError):
@@ -116,15 +132,11 @@ def original(error: Exception) -> Exception:
 
 
 def needs_new_connection(error: BaseException) -> bool:
-    """Whether to leave the open connections: they may lead to a server that is gone, read-only or out of date."""
-    if isinstance(error, asyncpg.PostgresError):
-        return isinstance(error, exceptions.InvalidCachedStatementError) or (error.sqlstate or "")[:2] in {
-            "08",
-            "25",
-            "57",
-            "XX",
-        }
-    return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError)
+    """Whether to leave the open connections: they may lead to a server that is gone, read-only or out of date.
+
+    True for whatever is tried again. A new connection costs milliseconds; an old one to the wrong server, the batch.
+    """
+    return classify(error) is Failure.TRANSIENT or classify(original(error)) is Failure.TRANSIENT
 
 
 def describe(error: BaseException) -> str:
@@ -132,6 +144,8 @@ def describe(error: BaseException) -> str:
 
     The server's own message is left out: it quotes the value it refuses ("invalid input syntax for type ...: "...").
     """
+    if isinstance(error, RefusedCallError):
+        return str(error)
     if not isinstance(error, asyncpg.PostgresError):
         return type(error).__name__
     where = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["essence", "split_statements"]
+__all__ = ["essence", "split_statements", "without_comments"]
 
 # One of these at a time; whatever else there is, is one plain character (PostgreSQL manual, 4.1 "Lexical Structure").
 _TOKEN = re.compile(
@@ -72,3 +72,8 @@ def _block_end(sql: str, position: int) -> int:
         if depth == 0:
             return mark.end()
     return len(sql)
+
+
+def without_comments(statement: str) -> str:
+    """The statement as PostgreSQL reads it, comments of a quoted function or DO body included in the body."""
+    return "".join(token for kind, token in _tokens(statement) if kind != "comment")

@@ -11,11 +11,15 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from typing import Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nexus_stream.errors import ConfigurationError
 
-__all__ = ["Mode", "Target", "parse_target", "require_secure"]
+__all__ = ["Mode", "PoolerMode", "Target", "parse_target", "require_secure"]
+
+PoolerMode: TypeAlias = Literal["auto", "none", "session", "transaction"]
 
 _EXAMPLE = "postgresql://USER:PASSWORD@HOST:PORT/postgres"
 _HOST = re.compile(r"^[A-Za-z0-9._-]+$")
@@ -29,11 +33,17 @@ class Mode(StrEnum):
     DIRECT = "direct"
     SESSION_POOLER = "session pooler"
     TRANSACTION_POOLER = "transaction pooler"
+    # Found by connecting; nothing tells which of the two kinds it is.
+    POOLER = "pooler"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parsed DSN; its repr holds no secret."""
+    """A parsed DSN; its repr holds no secret.
+
+    Attributes:
+        mode: None until somebody connects and looks: neither the address nor a setting tells.
+    """
 
     dsn: str = field(repr=False)
     hosts: tuple[str, ...]
@@ -41,15 +51,7 @@ class Target:
     database: str
     sslmode: str | None
     sslrootcert: str | None
-
-    @property
-    def mode(self) -> Mode:
-        """Told by port and host, as Supabase assigns them."""
-        if _TRANSACTION_POOLER_PORT in self.ports:
-            return Mode.TRANSACTION_POOLER
-        if any(host.endswith(_SUPABASE_POOLER) for host in self.hosts):
-            return Mode.SESSION_POOLER
-        return Mode.DIRECT
+    mode: Mode | None
 
     @property
     def is_loopback(self) -> bool:
@@ -61,8 +63,12 @@ class Target:
         return f"{places}/{self.database}"
 
 
-def parse_target(dsn: str) -> Target:
+def parse_target(dsn: str, pooler_mode: PoolerMode = "auto") -> Target:
     """Take a DSN apart.
+
+    Args:
+        dsn: As PostgreSQL's own clients take it.
+        pooler_mode: What stands before the server; ``auto`` goes by Supabase's ports and host names.
 
     Raises:
         ConfigurationError: it is none; the message says what is wrong and quotes nothing of it.
@@ -86,15 +92,32 @@ def parse_target(dsn: str) -> Target:
         database=database or "postgres",
         sslmode=settings.get("sslmode"),
         sslrootcert=settings.get("sslrootcert"),
+        mode=_mode(pooler_mode, hosts, ports),
     )
 
 
-def require_secure(target: Target) -> None:
+def _mode(pooler_mode: PoolerMode, hosts: tuple[str, ...], ports: tuple[int, ...]) -> Mode | None:
+    named = {"none": Mode.DIRECT, "session": Mode.SESSION_POOLER, "transaction": Mode.TRANSACTION_POOLER}
+    if pooler_mode != "auto":
+        return named[pooler_mode]
+    if _TRANSACTION_POOLER_PORT in ports:
+        return Mode.TRANSACTION_POOLER
+    if any(host.endswith(_SUPABASE_POOLER) for host in hosts):
+        return Mode.SESSION_POOLER
+    return None
+
+
+def require_secure(target: Target, *, production: bool) -> None:
     """Refuse a connection that somebody between us and the server could read or answer.
 
     Raises:
-        ConfigurationError: sslmode is less than verify-full and the server is another machine.
+        ConfigurationError: in production, sslmode is less than verify-full and the server is another machine; or the
+            file with the CA's certificate is not there, which is no reason to try again later.
     """
+    if target.sslrootcert is not None and not Path(target.sslrootcert).is_file():
+        raise ConfigurationError(f"SUPABASE_DB_URL: there is no file {target.sslrootcert}, which sslrootcert names.")
+    if not production:
+        return
     if target.is_loopback or target.sslmode == "verify-full":
         return
     raise ConfigurationError(

@@ -20,6 +20,8 @@ begin
       primary key (tenant_id, fingerprint_id)
     );
     comment on table public.prospect_tracking is 'One row a person. Made by nexus-stream.';
+    comment on column public.prospect_tracking.prospect_data is
+      'The fold over the person''s sessions and contributions. Change it with update_prospect_data: the next fold overwrites standard keys.';
   end if;
 end
 $$;
@@ -31,10 +33,16 @@ alter table public.prospect_tracking add column if not exists merged_keys text[]
 -- Set when the person was erased: nothing is stored for them until it is lifted.
 alter table public.prospect_tracking add column if not exists erased_at timestamptz;
 
--- Fails on an older table that holds a fingerprint twice: which of the two rows counts is for its owner to decide.
+-- What the fold finds a person's row by. Left out while an older table holds a fingerprint twice: which of the two rows
+-- counts is for its owner to decide. `nexus migrate --plan` tells, and `nexus migrate` makes it once that is settled.
 do $$
 begin
-  if not exists (
+  if exists (
+    select from public.prospect_tracking t group by t.tenant_id, t.fingerprint_id having count(*) > 1
+      and t.fingerprint_id is not null
+  ) then
+    raise notice 'prospect_tracking holds a fingerprint twice: its unique index was left out';
+  elsif not exists (
     select from pg_catalog.pg_index i
     where i.indrelid = 'public.prospect_tracking'::regclass
       and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
@@ -65,6 +73,8 @@ create table public.prospect_sessions (
   enriched_at timestamptz not null,
   -- topic-partition-offset of the ingestion record
   source text,
+  -- Where the sink calls an installation's own update_prospect_data: SHA-256 of its last call for this session.
+  called_with text,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   -- Set when the session was erased: the row stays as the marker that keeps a replay from bringing it back.
@@ -97,9 +107,8 @@ insert into public.prospect_contributions (tenant_id, fingerprint_id, contributi
 select tenant_id, fingerprint_id, encode(sha256(convert_to(prospect_data::text, 'UTF8')), 'hex'), prospect_data,
   coalesce(updated_at, created_at, now())
 from public.prospect_tracking
-where fingerprint_id is not null and jsonb_typeof(prospect_data) = 'object' and prospect_data <> '{}'::jsonb;
+where fingerprint_id is not null and jsonb_typeof(prospect_data) = 'object' and prospect_data <> '{}'::jsonb
+on conflict do nothing;
 
 comment on table public.prospect_sessions is 'Newest enriched record of each chat session. Written by the sink.';
 comment on table public.prospect_contributions is 'What callers of update_prospect_data said about a person.';
-comment on column public.prospect_tracking.prospect_data is
-  'The fold over the person''s sessions and contributions. Change it with update_prospect_data: the next fold overwrites standard keys.';

@@ -1,4 +1,4 @@
--- The merge rules, once: nexus_fold makes a person's prospect_data from all that is known about them, in time order.
+-- The merge rules, once: nexus_merge makes a person's prospect_data from all that is known about them, in time order.
 -- The sink and update_prospect_data both come here through nexus_refresh_people. Arrival order, repetition and batching
 -- of deliveries cannot matter, because nothing is merged into a former result: every fold starts from nothing.
 
@@ -8,6 +8,13 @@ language sql immutable parallel safe
 as $$
   select array['nombre', 'email', 'telefono', 'ocupacion', 'nivel_interes', 'objeciones', 'arquetipo', 'momento_optimo',
     'sessions', 'last_session_id', 'signals']
+$$;
+
+-- Which keys of a fold those are not. A name for `case` to skip: such keys are rare, and this is not inlined.
+create function public.nexus_other_keys(p_data jsonb) returns text[]
+language sql immutable parallel safe
+as $$
+  select array(select k from jsonb_object_keys(p_data - public.nexus_standard_keys()) k order by k collate "C")
 $$;
 
 -- A JSON string without surrounding white space; null for anything empty and for what is no string.
@@ -58,9 +65,47 @@ as $$
   select p_phone ~ '^[+][1-9][0-9]{6,14}$'
 $$;
 
--- One person's prospect_data: null when nothing is known about them (any more).
+-- The interest that facts add up to, before it is held within 0 to 10.
+create function public.nexus_level(
+  p_nombre text, p_email text, p_telefono text, p_intencion boolean, p_desinteres boolean
+) returns numeric
+language sql immutable parallel safe
+as $$
+  select case when p_nombre is null then 0 else 2 end
+    + case when public.nexus_valid_phone(p_telefono) then 3 else 0 end
+    + case when public.nexus_valid_email(p_email) then 1.5 else 0 end
+    + case when p_intencion then 2 else 0 end
+    - case when p_desinteres then 3 else 0 end
+$$;
+
+-- All that is known about a person: their sessions, calls made to them, and calls made to their sessions before those had
+-- a fingerprint. Plain SQL without settings, so that it is inlined into the fold of many people.
+create function public.nexus_facts_about(p_tenant_id text, p_person_key text)
+returns table (at_us bigint, session_id text, id text, data jsonb)
+language sql stable
+as $$
+  select s.snapshot_at_ms * 1000, s.session_id, s.session_id, s.record
+  from public.prospect_sessions s
+  where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.erased_at is null
+  union all
+  select (extract(epoch from c.contributed_at) * 1000000)::bigint, null, c.contribution_id, c.data
+  from public.prospect_contributions c
+  where c.tenant_id = p_tenant_id and c.fingerprint_id = p_person_key
+    -- Made to a session without fingerprint that has one by now: it counts there, below.
+    and not exists (
+      select from public.prospect_sessions s
+      where c.fingerprint_id like 'session:%' and s.tenant_id = c.tenant_id
+        and s.session_id = substr(c.fingerprint_id, 9) and s.fingerprint is not null
+    )
+  union all
+  select (extract(epoch from c.contributed_at) * 1000000)::bigint, null, c.contribution_id, c.data
+  from public.prospect_sessions s
+  join public.prospect_contributions c on c.tenant_id = s.tenant_id and c.fingerprint_id = 'session:' || s.session_id
+  where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.fingerprint is not null and s.erased_at is null
+$$;
+
+-- The merge. Takes records and calls in time order, which of them are records, and the sessions' ids in that order.
 --
--- In the order of (snapshot time, sessions before calls, id):
 --   null and '' never erase anything;
 --   nombre: see nexus_better_name; email, telefono: a valid value is never replaced by an invalid one;
 --   an explicit correction (signal correccion_nombre, _email, _telefono) always replaces;
@@ -69,16 +114,16 @@ $$;
 --   momento_optimo follows from it: caliente from 7, tibio from 4, else frio.
 -- A call may bring a nivel_interes of its own, a judgement with everything known so far in view. It replaces the computed
 -- level, and only facts that are learned after it move the level on. A call's momento_optimo is not read.
-create function public.nexus_fold(p_tenant_id text, p_person_key text) returns jsonb
-language plpgsql stable
+create function public.nexus_merge(p_data jsonb[], p_is_session boolean[], p_session_ids text[]) returns jsonb
+language plpgsql immutable parallel safe
 set search_path = ''
 as $$
 declare
-  contribution record;
+  data jsonb;
+  place integer := 0;
   facts jsonb;
   signals jsonb;
   value text;
-  item jsonb;
   pair record;
   nombre text;
   email text;
@@ -89,46 +134,21 @@ declare
   extra jsonb := '{}';
   intencion boolean := false;
   desinteres boolean := false;
-  computed numeric := 0;
   judged numeric;
   computed_when_judged numeric := 0;
   nivel numeric;
-  session_count integer := 0;
-  last_session_id text;
-  found_any boolean := false;
 begin
-  for contribution in
-    select s.snapshot_at_ms * 1000 as at_us, true as is_session, s.session_id collate "C" as id, s.record as data
-    from public.prospect_sessions s
-    where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.erased_at is null
-    union all
-    select (extract(epoch from c.contributed_at) * 1000000)::bigint, false, c.contribution_id collate "C", c.data
-    from public.prospect_contributions c
-    where c.tenant_id = p_tenant_id and c.fingerprint_id = p_person_key
-      -- Made to a session without fingerprint that has one by now: it counts there, below.
-      and not exists (
-        select from public.prospect_sessions s
-        where c.fingerprint_id like 'session:%' and s.tenant_id = c.tenant_id
-          and s.session_id = substr(c.fingerprint_id, 9) and s.fingerprint is not null
-      )
-    union all
-    select (extract(epoch from c.contributed_at) * 1000000)::bigint, false, c.contribution_id collate "C", c.data
-    from public.prospect_sessions s
-    join public.prospect_contributions c
-      on c.tenant_id = s.tenant_id and c.fingerprint_id = 'session:' || s.session_id
-    where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.fingerprint is not null
-      and s.erased_at is null
-    order by 1, 2 desc, 3
-  loop
-    found_any := true;
-    if contribution.is_session then
-      facts := contribution.data -> 'prospect';
-      signals := contribution.data -> 'extraction' -> 'signals';
-      session_count := session_count + 1;
-      last_session_id := contribution.id;
+  if p_data is null then
+    return null;
+  end if;
+  foreach data in array p_data loop
+    place := place + 1;
+    if p_is_session[place] then
+      facts := data -> 'prospect';
+      signals := data -> 'extraction' -> 'signals';
     else
-      facts := contribution.data;
-      signals := contribution.data -> 'signals';
+      facts := data;
+      signals := data -> 'signals';
     end if;
     if jsonb_typeof(signals) is distinct from 'array' then
       signals := '[]';
@@ -163,8 +183,9 @@ begin
     arquetipo := coalesce(public.nexus_text(facts -> 'arquetipo'), arquetipo);
 
     if jsonb_typeof(facts -> 'objeciones') = 'array' then
-      for item in select jsonb_array_elements(facts -> 'objeciones') loop
-        value := lower(public.nexus_text(item));
+      -- By index: a query over the elements costs more than all the rest.
+      for n in 0 .. jsonb_array_length(facts -> 'objeciones') - 1 loop
+        value := lower(public.nexus_text(facts -> 'objeciones' -> n));
         value := case value
           when 'precio' then 'price' when 'tiempo' then 'time' when 'confianza' then 'trust' else value
         end;
@@ -176,18 +197,12 @@ begin
 
     intencion := intencion or signals @> '[{"name": "intencion"}]' or signals ? 'intencion';
     desinteres := desinteres or signals @> '[{"name": "desinteres"}]' or signals ? 'desinteres';
-    computed := case when nombre is null then 0 else 2 end
-      + case when public.nexus_valid_phone(telefono) then 3 else 0 end
-      + case when public.nexus_valid_email(email) then 1.5 else 0 end
-      + case when intencion then 2 else 0 end
-      - case when desinteres then 3 else 0 end;
-
-    if not contribution.is_session then
+    if not p_is_session[place] then
       value := facts ->> 'nivel_interes';
       -- A number, also one written as text; bounded, so that no value can make the fold fail.
       if value ~ '^-?[0-9]{1,30}([.][0-9]{1,30})?$' then
         judged := least(greatest(value::numeric, 0), 10);
-        computed_when_judged := computed;
+        computed_when_judged := public.nexus_level(nombre, email, telefono, intencion, desinteres);
       end if;
       for pair in select p.key, p.value from jsonb_each(facts - public.nexus_standard_keys()) p loop
         if pair.value <> 'null'::jsonb and (
@@ -199,10 +214,8 @@ begin
     end if;
   end loop;
 
-  if not found_any then
-    return null;
-  end if;
-  nivel := trim_scale(least(greatest(coalesce(judged - computed_when_judged, 0) + computed, 0), 10));
+  nivel := public.nexus_level(nombre, email, telefono, intencion, desinteres);
+  nivel := trim_scale(least(greatest(coalesce(judged - computed_when_judged, 0) + nivel, 0), 10));
   return extra || jsonb_build_object(
     'nombre', nombre,
     'email', email,
@@ -212,8 +225,27 @@ begin
     'objeciones', to_jsonb(objeciones),
     'arquetipo', arquetipo,
     'momento_optimo', case when nivel >= 7 then 'caliente' when nivel >= 4 then 'tibio' else 'frio' end,
-    'sessions', session_count,
-    'last_session_id', last_session_id
+    'sessions', coalesce(cardinality(p_session_ids), 0),
+    'last_session_id', p_session_ids[cardinality(p_session_ids)]
   );
 end
+$$;
+
+-- One person's prospect_data: null when nothing is known about them (any more). In the order of (snapshot time, sessions
+-- before calls, id). One row; a set for the sake of inlining.
+--
+-- Of more than 2,000 only the first count. No person has so many, but anybody can open sessions in a person's name: so they
+-- can neither make every fold slower without end, nor push out what was known before.
+create function public.nexus_fold(p_tenant_id text, p_person_key text) returns setof jsonb
+language sql stable
+as $$
+  select public.nexus_merge(
+    array_agg(f.data), array_agg(f.session_id is not null),
+    array_agg(f.session_id) filter (where f.session_id is not null)
+  )
+  from (
+    select a.session_id, a.data from public.nexus_facts_about(p_tenant_id, p_person_key) a
+    order by a.at_us, a.session_id is null, a.id collate "C"
+    limit 2000
+  ) f
 $$;

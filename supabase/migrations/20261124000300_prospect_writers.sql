@@ -1,105 +1,151 @@
 -- What writes prospect_tracking: nexus_refresh_people for the sink, update_prospect_data for everybody else.
 
--- Recompute one person's row. True when prospect_data changed.
---
--- Called under READ COMMITTED, where each statement of a volatile function sees what is committed by then. The person's
--- row is the lock: a second transaction that touches the person waits for the first and then folds what both wrote.
-create function public.nexus_refresh_person(p_tenant_id text, p_person_key text) returns boolean
-language plpgsql volatile
-set search_path = ''
-as $$
-declare
-  stored public.prospect_tracking%rowtype;
-  folded jsonb;
-  others jsonb;
-  keys text[];
-begin
-  loop
-    select * into stored from public.prospect_tracking t
-    where t.tenant_id = p_tenant_id and t.fingerprint_id = p_person_key
-    for update;
-    exit when found;
-
-    folded := public.nexus_fold(p_tenant_id, p_person_key);
-    if folded is null then
-      return false;
-    end if;
-    select coalesce(array_agg(k order by k), '{}') into keys
-    from jsonb_object_keys(folded - public.nexus_standard_keys()) k;
-    insert into public.prospect_tracking as t (tenant_id, fingerprint_id, prospect_data, merged_keys)
-    values (p_tenant_id, p_person_key, folded, keys)
-    on conflict (tenant_id, fingerprint_id) do nothing;
-    if found then
-      -- From here on the row is ours. What was committed between the fold and the insert is folded now.
-      if public.nexus_fold(p_tenant_id, p_person_key) is not distinct from folded then
-        return true;
-      end if;
-    end if;
-  end loop;
-
-  if stored.erased_at is not null then
-    return false;
-  end if;
-  folded := public.nexus_fold(p_tenant_id, p_person_key);
-  others := coalesce(stored.prospect_data, '{}') - public.nexus_standard_keys() - stored.merged_keys;
-  if folded is null and others <> '{}'::jsonb and p_person_key like 'session:%' then
-    -- The session has a fingerprint now: what others wrote on its row goes with it.
-    insert into public.prospect_contributions (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
-    select p_tenant_id, p_person_key, encode(sha256(convert_to(others::text, 'UTF8')), 'hex'), others, stored.updated_at
-    from public.prospect_sessions s
-    where s.tenant_id = p_tenant_id and s.session_id = substr(p_person_key, 9)
-      and s.fingerprint is not null and s.erased_at is null
-    on conflict do nothing;
-    if found then
-      others := '{}';
-    end if;
-  end if;
-  if folded is null and others = '{}'::jsonb then
-    delete from public.prospect_tracking t
-    where t.tenant_id = p_tenant_id and t.fingerprint_id = p_person_key;
-    return true;
-  end if;
-
-  select coalesce(array_agg(k order by k), '{}') into keys
-  from jsonb_object_keys(folded - public.nexus_standard_keys()) k;
-  folded := others || coalesce(folded, '{}');
-  if folded is not distinct from stored.prospect_data then
-    if keys is distinct from stored.merged_keys then
-      update public.prospect_tracking t set merged_keys = keys
-      where t.tenant_id = p_tenant_id and t.fingerprint_id = p_person_key;
-    end if;
-    return false;
-  end if;
-  update public.prospect_tracking t
-  set prospect_data = folded, merged_keys = keys, updated_at = clock_timestamp()
-  where t.tenant_id = p_tenant_id and t.fingerprint_id = p_person_key;
-  return true;
-end
-$$;
-
 -- Recompute the rows of these people (parallel arrays; the same person may come twice). How many changed.
 --
--- One order for everybody, so that concurrent sinks wait for each other instead of deadlocking. Sessions first: what
--- others wrote on a session's row must be on its way before the fingerprint it moves to is folded.
+-- Called under READ COMMITTED, where each statement of a volatile function sees what is committed by then. A person's row
+-- is the lock: a second transaction that touches the person waits for the first and then folds what both wrote. One
+-- order for everybody, in one statement, so that concurrent sinks wait for each other instead of deadlocking.
+--
+-- Sequential scans are off because plans are kept: one made while the tables are empty must not stay when they are full.
 create function public.nexus_refresh_people(p_tenant_ids text[], p_person_keys text[]) returns integer
 language plpgsql volatile
 set search_path = ''
+set enable_seqscan = off
+set jit = off
 as $$
 declare
-  person record;
+  tenant_ids text[];
+  person_keys text[];
+  seen pg_catalog.pg_snapshot;
+  -- Those to fold in step 2.
+  due_tenant_ids text[];
+  due_person_keys text[];
   changed integer := 0;
+  locked integer;
+  moved_count integer;
 begin
-  for person in
-    select p.tenant_id, p.person_key
-    from (
-      select distinct u.tenant_id, u.person_key from unnest(p_tenant_ids, p_person_keys) as u (tenant_id, person_key)
-    ) p
-    where p.person_key is not null
-    -- Not in the select list: a collation handed on would keep the lookups from their indexes.
-    order by p.person_key like 'session:%' desc, p.tenant_id collate "C", p.person_key collate "C"
-  loop
-    if public.nexus_refresh_person(person.tenant_id, person.person_key) then
-      changed := changed + 1;
+  -- Sessions first: what others wrote on a session's row must be on its way before the fingerprint it moved to is folded.
+  select array_agg(p.tenant_id order by p.is_session desc, p.tenant_id collate "C", p.person_key collate "C"),
+    array_agg(p.person_key order by p.is_session desc, p.tenant_id collate "C", p.person_key collate "C")
+  into tenant_ids, person_keys
+  from (
+    select distinct u.tenant_id, u.person_key, u.person_key like 'session:%' as is_session
+    from unnest(p_tenant_ids, p_person_keys) as u (tenant_id, person_key)
+    where u.person_key is not null
+  ) p;
+  if tenant_ids is null then
+    return 0;
+  end if;
+
+  -- 1. Lock the rows that are there, make those that are not.
+  if exists (
+    select from unnest(tenant_ids, person_keys) as u (tenant_id, person_key)
+    where not exists (
+      select from public.prospect_tracking t where t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
+    )
+  ) then
+    seen := pg_catalog.pg_current_snapshot();
+    -- In one statement, for the sake of the order. DO UPDATE locks, also where its condition is false.
+    with people as materialized (
+      select u.tenant_id, u.person_key, u.place, t.fingerprint_id is not null as known,
+        case when t.fingerprint_id is null then f.data else t.prospect_data end as data
+      from unnest(tenant_ids, person_keys) with ordinality as u (tenant_id, person_key, place)
+      left join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
+      left join lateral public.nexus_fold(u.tenant_id, u.person_key) as f (data) on t.fingerprint_id is null
+    ),
+    made_rows as (
+      insert into public.prospect_tracking as t (tenant_id, fingerprint_id, prospect_data, merged_keys)
+      select p.tenant_id, p.person_key, coalesce(p.data, '{}'),
+        case when p.known or p.data - public.nexus_standard_keys() = '{}'::jsonb then '{}'
+          else public.nexus_other_keys(p.data) end
+      from people p
+      where p.known or p.data is not null
+      order by p.place
+      on conflict (tenant_id, fingerprint_id) do update set fingerprint_id = excluded.fingerprint_id where false
+      returning t.tenant_id, t.fingerprint_id
+    )
+    select count(m.tenant_id), array_agg(p.tenant_id) filter (where m.tenant_id is null),
+      array_agg(p.person_key) filter (where m.tenant_id is null)
+    into changed, due_tenant_ids, due_person_keys
+    from people p left join made_rows m on m.tenant_id = p.tenant_id and m.fingerprint_id = p.person_key;
+    -- Those just made are folded, unless somebody committed meanwhile: then that fold may have missed a session.
+    if seen::text <> pg_catalog.pg_current_snapshot()::text then
+      due_tenant_ids := tenant_ids;
+      due_person_keys := person_keys;
+    end if;
+  else
+    due_tenant_ids := tenant_ids;
+    due_person_keys := person_keys;
+    perform from unnest(tenant_ids, person_keys) with ordinality as u (tenant_id, person_key, place)
+    join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
+    order by u.place
+    for update of t;
+    get diagnostics locked = row_count;
+    if locked < cardinality(tenant_ids) then
+      -- One was deleted a moment ago: its sessions moved on. Should any be left, its row is made anew.
+      return public.nexus_refresh_people(tenant_ids, person_keys);
+    end if;
+  end if;
+
+  -- 2. Fold the locked ones, which nobody else can change any more.
+  for pass in 1..2 loop
+    exit when due_tenant_ids is null;
+    with folded as materialized (
+      select g.*, g.others || coalesce(g.data, '{}') as new_data,
+        case when g.data is null or g.data - public.nexus_standard_keys() = '{}'::jsonb then '{}'
+          else public.nexus_other_keys(g.data) end as new_keys
+      from (
+        select t.tenant_id, t.fingerprint_id, t.prospect_data, t.merged_keys, t.updated_at, f.data,
+          coalesce(t.prospect_data, '{}') - public.nexus_standard_keys() - t.merged_keys as others
+        from unnest(due_tenant_ids, due_person_keys) as u (tenant_id, person_key)
+        join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
+        cross join lateral public.nexus_fold(t.tenant_id, t.fingerprint_id) as f (data)
+        where (u.person_key like 'session:%') = (pass = 1) and t.erased_at is null
+      ) g
+    ),
+    -- The session has a fingerprint now: what others wrote on its row goes with it.
+    moving as materialized (
+      select f.*
+      from folded f
+      join public.prospect_sessions s on s.tenant_id = f.tenant_id and s.session_id = substr(f.fingerprint_id, 9)
+      where pass = 1 and f.data is null and f.others <> '{}'::jsonb
+        and s.fingerprint is not null and s.erased_at is null
+    ),
+    moved as (
+      insert into public.prospect_contributions (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
+      select m.tenant_id, m.fingerprint_id, encode(sha256(convert_to(m.others::text, 'UTF8')), 'hex'), m.others,
+        m.updated_at
+      from moving m
+      on conflict do nothing
+      returning 1
+    ),
+    deleted as (
+      delete from public.prospect_tracking t
+      using folded f
+      where t.tenant_id = f.tenant_id and t.fingerprint_id = f.fingerprint_id and f.data is null
+        and (f.others = '{}'::jsonb or (f.tenant_id, f.fingerprint_id) in (
+          select m.tenant_id, m.fingerprint_id from moving m
+        ))
+      returning 1
+    ),
+    updated as (
+      update public.prospect_tracking t
+      set prospect_data = f.new_data, merged_keys = f.new_keys,
+        updated_at = case when f.prospect_data = f.new_data then t.updated_at else clock_timestamp() end
+      from folded f
+      where t.tenant_id = f.tenant_id and t.fingerprint_id = f.fingerprint_id
+        and (f.prospect_data is distinct from f.new_data or f.merged_keys <> f.new_keys)
+        and (f.data is not null or f.others <> '{}'::jsonb and (f.tenant_id, f.fingerprint_id) not in (
+          select m.tenant_id, m.fingerprint_id from moving m
+        ))
+      returning f.prospect_data is distinct from f.new_data as is_change
+    )
+    select changed + (select count(*) from deleted) + (select count(*) from updated u where u.is_change),
+      (select count(*) from moved)
+    into changed, moved_count;
+    if moved_count > 0 then
+      due_tenant_ids := tenant_ids;
+      due_person_keys := person_keys;
     end if;
   end loop;
   return changed;

@@ -30,9 +30,11 @@ do $$
 declare
   ours constant text := '%Made by nexus-stream.';
   tables text := 'public.prospect_sessions, public.prospect_contributions';
-  routines text := 'public.nexus_standard_keys(), public.nexus_text(jsonb), public.nexus_name_words(text), '
-    'public.nexus_better_name(text, text), public.nexus_valid_email(text), public.nexus_valid_phone(text), '
-    'public.nexus_fold(text, text), public.nexus_refresh_person(text, text), '
+  routines text := 'public.nexus_standard_keys(), public.nexus_other_keys(jsonb), public.nexus_text(jsonb), '
+    'public.nexus_name_words(text), public.nexus_better_name(text, text), public.nexus_valid_email(text), '
+    'public.nexus_valid_phone(text), public.nexus_level(text, text, text, boolean, boolean), '
+    'public.nexus_facts_about(text, text), '
+    'public.nexus_merge(jsonb[], boolean[], text[]), public.nexus_fold(text, text), '
     'public.nexus_refresh_people(text[], text[]), public.nexus_contribute(text, text, jsonb)';
   role_name text;
 begin

@@ -1,0 +1,99 @@
+"""Forget sessions in which nothing happened for ``NEXUS_RETENTION_DAYS``.
+
+From: the session table of this worker's partitions, now and then, a slice at a time. To: an expire command for each
+idle session on ``nexus-prospect-ingestion``. The command goes the way of every record, so a session that speaks up
+meanwhile stays: whoever obeys it looks at the session again.
+
+A timer over our own table, because Faust's windowed tables do not expire what they recovered from the changelog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from nexus_stream.delivery.clock import Clock
+from nexus_stream.delivery.ports import BrokerPort
+from nexus_stream.delivery.received import Assignment
+from nexus_stream.errors import RetryableError
+from nexus_stream.privacy.commands import expire
+from tables.sessions import SessionTablePort
+
+__all__ = ["RetentionSweep"]
+
+_log = structlog.get_logger(__name__)
+
+_SWEEP_SECONDS = 3600.0
+_DAY_MS = 86_400_000
+# Read and decoded between two turns of the event loop: a few milliseconds.
+_SLICE = 200
+
+
+class RetentionSweep:
+    """Sweeps once an hour.
+
+    Args:
+        table: The session table.
+        assignment: Which partitions are ours.
+        broker: Where commands are sent.
+        clock: Time.
+        topic: The ingestion topic.
+        retention_days: How long a session may be idle.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: SessionTablePort,
+        assignment: Assignment,
+        broker: BrokerPort,
+        clock: Clock,
+        topic: str,
+        retention_days: float,
+    ) -> None:
+        self._table = table
+        self._assignment = assignment
+        self._broker = broker
+        self._clock = clock
+        self._topic = topic
+        self._retention_days = retention_days
+
+    async def run(self) -> None:
+        """Sweep until cancelled. The first one waits, so that a worker that starts is not slowed down by it."""
+        while True:
+            await self._clock.sleep(_SWEEP_SECONDS)
+            try:
+                expired = await self.sweep()
+            except RetryableError as error:
+                _log.warning("retention sweep broken off, the next one goes on", error=str(error))
+            else:
+                _log.info("retention sweep done", sessions=expired)
+
+    async def sweep(self) -> int:
+        """Send a command for each idle session; how many."""
+        idle_since_ms = self._clock.time_ms() - round(self._retention_days * _DAY_MS)
+        sent: set[bytes] = set()
+        for topic, partition in sorted(self._assignment.partitions):
+            if topic != self._topic:
+                continue
+            epoch, after = self._assignment.epoch, None
+            while self._assignment.epoch == epoch:
+                states = self._table.scan(partition, after, _SLICE)
+                acknowledgements: list[Any] = []
+                for key, state in states:
+                    # The marker of an erased session stays: it is what keeps it away.
+                    if state.last_seen_ms > idle_since_ms or state.status == "erased" or key in sent:
+                        continue
+                    command = expire(state, idle_since_ms)
+                    acknowledgements.append(
+                        await self._broker.send(self._topic, command.key, command.value, headers=command.headers)
+                    )
+                    sent.add(key)
+                await asyncio.gather(*acknowledgements)
+                if len(states) < _SLICE:
+                    break
+                after = states[-1][0]
+                await asyncio.sleep(0)
+        return len(sent)

@@ -1,0 +1,145 @@
+"""One batch in one transaction: the upsert and what follows from it, and the search for rows PostgreSQL refuses.
+
+From: writer.py, with rows and an open transaction. To: ``prospect_sessions``, and whatever the effect writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import asyncpg
+
+from nexus_stream.supabase.rows import Rejected, Row
+from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, classify, describe
+from nexus_stream.supabase.upsert import upsert
+
+if TYPE_CHECKING:
+    from nexus_stream.supabase.pool import AnyConnection
+
+__all__ = ["Effect", "Step", "Tally", "next_step", "write_all"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the statements of one transaction did so far.
+
+    Attributes:
+        people: (tenant, person) of every session that was written, and of the person it was taken from.
+        sessions: (tenant, session) of every session that was written.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    statements: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    people: set[tuple[str, str]] = field(default_factory=set)
+    sessions: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Effect(Protocol):
+    """What follows from sessions that were written, in their transaction."""
+
+    async def apply(self, connection: AnyConnection, tally: Tally) -> None:
+        """Do it for ``tally``'s people or sessions, and count the statements."""
+        ...
+
+
+Step: TypeAlias = Callable[["AnyConnection", Sequence[Row], Tally, Effect, Exception | None], Awaitable[None]]
+_Write: TypeAlias = Callable[["AnyConnection", Sequence[Row], Tally], Awaitable[None]]
+
+
+def next_step(step: Step, *, upsert_succeeded: bool) -> Step | None:
+    """How to write rows after ``step`` met a bad one; None when it had found all of those already.
+
+    1. All at once. 2. If a row is bad: again, looking for the bad ones. 3. If the effect fails over a row that
+    prospect_sessions took (a trigger on prospect_tracking, say): again, each piece with its effect.
+    """
+    if step is _bisect_with_effect:
+        return None
+    return _bisect_with_effect if upsert_succeeded or step is _bisect_then_effect else _bisect_then_effect
+
+
+async def write_all(
+    connection: AnyConnection, rows: Sequence[Row], tally: Tally, effect: Effect, known: Exception | None = None
+) -> None:
+    """Write rows, none of them known to be bad."""
+    await _upsert(connection, rows, tally)
+    await effect.apply(connection, tally)
+
+
+async def _bisect_then_effect(
+    connection: AnyConnection, rows: Sequence[Row], tally: Tally, effect: Effect, known: Exception | None
+) -> None:
+    await _bisect(connection, rows, tally, known, _upsert)
+    await effect.apply(connection, tally)
+
+
+async def _bisect_with_effect(
+    connection: AnyConnection, rows: Sequence[Row], tally: Tally, effect: Effect, known: Exception | None
+) -> None:
+    async def write(connection: AnyConnection, rows: Sequence[Row], tally: Tally) -> None:
+        await write_all(connection, rows, tally, effect)
+
+    await _bisect(connection, rows, tally, known, write)
+
+
+async def _upsert(connection: AnyConnection, rows: Sequence[Row], tally: Tally) -> None:
+    tally.statements += 1
+    for written in await upsert(connection, rows):
+        if written.is_new:
+            tally.inserted += 1
+        else:
+            tally.updated += 1
+        tally.sessions.add((written.tenant_id, written.session_id))
+        tally.people.add((written.tenant_id, written.person_key))
+        if written.moved_from is not None:
+            tally.people.add((written.tenant_id, written.moved_from))
+
+
+async def _bisect(
+    connection: AnyConnection, rows: Sequence[Row], tally: Tally, known: Exception | None, write: _Write
+) -> None:
+    """Write all rows but the bad ones, knowing that there is one: log2(n) + 2 statements more for each of those.
+
+    Everything before ``start`` is dealt with. Halves are tried from the left, so that what is left unknown is always
+    one piece, tried at once when the bad row is found.
+    """
+    start, end = 0, len(rows)
+    error = known
+    while start < len(rows):
+        while error is not None and end - start > 1:
+            middle = (start + end) // 2
+            left_error = await _attempt(connection, rows[start:middle], tally, write)
+            if left_error is None:
+                start = middle
+                if end - start == 1:
+                    # It must be this one; ask for its own error.
+                    error = await _attempt(connection, rows[start:end], tally, write)
+            else:
+                end, error = middle, left_error
+        if error is not None:
+            sqlstate = getattr(error, "sqlstate", None) or "22000"
+            tally.rejected.append(Rejected(rows[start].index, sqlstate, describe(error)))
+        start, end = end, len(rows)
+        error = await _attempt(connection, rows[start:end], tally, write) if start < end else None
+
+
+async def _attempt(connection: AnyConnection, rows: Sequence[Row], tally: Tally, write: _Write) -> Exception | None:
+    """Write rows under a savepoint; the error if one of them is bad."""
+    piece = Tally()
+    try:
+        async with connection.transaction():
+            await write(connection, rows, piece)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, RefusedCallError) as error:
+        tally.statements += piece.statements
+        if classify(error) is not Failure.BAD_ROW:
+            raise
+        return error
+    tally.statements += piece.statements
+    tally.inserted += piece.inserted
+    tally.updated += piece.updated
+    tally.people |= piece.people
+    tally.sessions |= piece.sessions
+    return None

@@ -1,0 +1,208 @@
+"""What an installation has already, and what the migrations would add to it.
+
+From: ``nexus migrate``, before and after the files. To: its plan, and the refusal of a database the files cannot be
+applied to. Reads the catalog and counts rows; changes nothing. Fingerprints leave here as hashes only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from nexus_stream.supabase.statements import without_comments
+
+if TYPE_CHECKING:
+    from nexus_stream.supabase.pool import AnyConnection
+
+__all__ = ["PERSON_INDEX", "Duplicate", "Installation", "inspect_installation", "make_person_index", "objects_made_by"]
+
+# Duplicates are listed up to this many; the number of all is told.
+_SHOWN_DUPLICATES = 20
+
+PERSON_INDEX = "prospect_tracking_person"
+
+_TABLE: LiteralString = """
+SELECT c.relkind::text AS kind, coalesce(obj_description(c.oid, 'pg_class'), '') LIKE '%Made by nexus-stream.' AS ours,
+    greatest(c.reltuples, 0)::bigint AS estimated_rows
+FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('public.prospect_tracking')
+"""
+_COLUMNS: LiteralString = """
+SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type,
+    a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '' AS needs_value
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = to_regclass('public.prospect_tracking') AND a.attnum > 0 AND NOT a.attisdropped
+"""
+# The columns of each unique index that has nothing special about it.
+_UNIQUE: LiteralString = """
+SELECT (
+    SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+) AS columns
+FROM pg_catalog.pg_index i
+WHERE i.indrelid = to_regclass('public.prospect_tracking')
+    AND i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+"""
+_FUNCTIONS: LiteralString = """
+SELECT p.oid::regprocedure::text AS signature,
+    coalesce(obj_description(p.oid, 'pg_proc'), '') LIKE '%Made by nexus-stream.' AS ours
+FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = 'public'::regnamespace AND p.proname = 'update_prospect_data' ORDER BY 1
+"""
+_DUPLICATES: LiteralString = """
+SELECT left(encode(sha256(convert_to(t.fingerprint_id::text, 'UTF8')), 'hex'), 16) AS hash, count(*) AS rows,
+    count(*) OVER () AS of
+FROM public.prospect_tracking t WHERE t.fingerprint_id IS NOT NULL
+GROUP BY t.fingerprint_id HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT $1
+"""
+_DUPLICATES_BY_TENANT: LiteralString = """
+SELECT left(encode(sha256(convert_to(t.fingerprint_id::text, 'UTF8')), 'hex'), 16) AS hash, count(*) AS rows,
+    count(*) OVER () AS of
+FROM public.prospect_tracking t WHERE t.fingerprint_id IS NOT NULL
+GROUP BY t.tenant_id, t.fingerprint_id HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT $1
+"""
+_EXISTING: LiteralString = """
+SELECT 'table ' || relname FROM pg_catalog.pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+UNION ALL SELECT 'index ' || relname FROM pg_catalog.pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('i', 'I')
+UNION ALL SELECT 'function ' || proname FROM pg_catalog.pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT 'role ' || rolname FROM pg_catalog.pg_roles
+UNION ALL SELECT 'column ' || c.relname || '.' || a.attname FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relnamespace = 'public'::regnamespace
+"""
+_MAKE_INDEX: LiteralString = (
+    "CREATE UNIQUE INDEX prospect_tracking_person ON public.prospect_tracking (tenant_id, fingerprint_id)"
+)
+
+# What our files make, as they write it. A policy belongs to its table.
+_MADE = re.compile(
+    r"""
+    create\s+(?:or\s+replace\s+)?(?P<kind>table|function|role|policy|(?:unique\s+)?index)\s+(?:if\s+not\s+exists\s+)?
+        (?:public\.)?(?P<name>\w+)(?:\s+on\s+public\.(?P<on>\w+))?
+  | alter\s+table\s+public\.(?P<table>\w+)\s+add\s+column\s+(?:if\s+not\s+exists\s+)?(?P<column>\w+)
+  | alter\s+function\s+public\.(?P<renamed>\w+)\(.*?\)\s+rename\s+to\s+(?P<new_name>\w+)
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A fingerprint that stands on several rows: the start of its SHA-256, and how many."""
+
+    hash: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What there is of ``prospect_tracking`` and ``update_prospect_data``.
+
+    Attributes:
+        has_table: Whether the table is there; all that follows is empty if not.
+        table_is_ours: Whether our migrations made it.
+        estimated_rows: From the planner's statistics.
+        problems: Why the migrations cannot be applied.
+        obstacles: Why the mode ``tables`` cannot write to it, once they are applied.
+        remarks: What will be different there from a table of ours.
+        duplicates: The fingerprints that stand twice, those on most rows first, a few of them.
+        duplicate_count: How many there are.
+        has_person_index: Whether a fingerprint can stand only once for each tenant.
+        functions: Signature -> whether our migrations made it.
+        existing: What is in the schema, as ``<kind> <name>``.
+    """
+
+    has_table: bool
+    table_is_ours: bool
+    estimated_rows: int
+    problems: tuple[str, ...]
+    obstacles: tuple[str, ...]
+    remarks: tuple[str, ...]
+    duplicates: tuple[Duplicate, ...]
+    duplicate_count: int
+    has_person_index: bool
+    functions: dict[str, bool]
+    existing: frozenset[str]
+
+
+async def inspect_installation(connection: AnyConnection) -> Installation:
+    """Look; in a transaction of the caller's."""
+    table = await connection.fetchrow(_TABLE)
+    columns = {row["name"]: row for row in await connection.fetch(_COLUMNS)}
+    unique = [set(row["columns"]) for row in await connection.fetch(_UNIQUE)]
+    functions = {row["signature"]: row["ours"] for row in await connection.fetch(_FUNCTIONS)}
+    problems = _problems(table["kind"], columns) if table else ()
+    duplicates: Sequence[Any] = ()
+    if table and not problems:
+        query = _DUPLICATES_BY_TENANT if "tenant_id" in columns else _DUPLICATES
+        duplicates = await connection.fetch(query, _SHOWN_DUPLICATES)
+    return Installation(
+        has_table=table is not None,
+        table_is_ours=bool(table and table["ours"]),
+        estimated_rows=table["estimated_rows"] if table else 0,
+        problems=problems,
+        obstacles=_obstacles(columns),
+        remarks=_remarks(unique),
+        duplicates=tuple(Duplicate(row["hash"], row["rows"]) for row in duplicates),
+        duplicate_count=duplicates[0]["of"] if duplicates else 0,
+        has_person_index={"tenant_id", "fingerprint_id"} in unique,
+        functions=functions,
+        existing=frozenset(name for (name,) in await connection.fetch(_EXISTING)),
+    )
+
+
+async def make_person_index(connection: AnyConnection, found: Installation) -> bool:
+    """Make the unique index the migrations left out, once no fingerprint stands twice any more. True if it did."""
+    if not found.has_table or found.has_person_index or found.duplicate_count:
+        return False
+    await connection.execute(_MAKE_INDEX)
+    return True
+
+
+def objects_made_by(statements: Sequence[str]) -> list[str]:
+    """What a migration's statements make, as ``<kind> <name>`` in their order; each once."""
+    made: dict[str, None] = {}
+    for statement in statements:
+        for match in _MADE.finditer(without_comments(statement)):
+            if match["column"]:
+                made[f"column {match['table']}.{match['column']}"] = None
+            elif match["renamed"]:
+                # Its name is free again: what is made under it later is another.
+                made[f"function {match['new_name']}"] = None
+            elif match["kind"].lower() == "policy":
+                made[f"policy {match['name']} on {match['on']}"] = None
+            else:
+                made[f"{match['kind'].lower().split()[-1]} {match['name']}"] = None
+    return list(made)
+
+
+def _problems(kind: str, columns: dict[str, Any]) -> tuple[str, ...]:
+    if kind not in {"r", "p"}:
+        return ("public.prospect_tracking is no table",)
+    wanted = {"fingerprint_id": ("text", "character varying"), "prospect_data": ("jsonb",), "tenant_id": ("text",)}
+    found: list[str] = []
+    for name, types in wanted.items():
+        if name not in columns:
+            if name != "tenant_id":
+                found.append(f"prospect_tracking has no column {name}")
+        elif columns[name]["type"] not in types:
+            found.append(f"prospect_tracking.{name} is {columns[name]['type']} and must be {types[0]}")
+    return tuple(found)
+
+
+def _obstacles(columns: dict[str, Any]) -> tuple[str, ...]:
+    ours = {"tenant_id", "fingerprint_id", "prospect_data", "merged_keys"}
+    return tuple(
+        f"prospect_tracking.{name} must have a value and has no default"
+        for name, column in columns.items()
+        if column["needs_value"] and name not in ours
+    )
+
+
+def _remarks(unique: Sequence[set[str]]) -> tuple[str, ...]:
+    if {"fingerprint_id"} in unique:
+        return ("prospect_tracking allows a fingerprint once: two tenants cannot both have a person with it",)
+    return ()

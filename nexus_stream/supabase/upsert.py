@@ -1,0 +1,72 @@
+"""The upsert of sessions: each keeps its newest record.
+
+From: bisecting.py, with rows. To: ``prospect_sessions``. A record that is not newer than the stored one changes
+nothing, and neither does one of a session or person that was erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from nexus_stream.supabase.rows import Row, columns
+
+if TYPE_CHECKING:
+    from nexus_stream.supabase.pool import AnyConnection
+
+__all__ = ["WrittenSession", "upsert"]
+
+# Sorted, so that two sinks lock sessions in the same order. The tracking table is asked for erased people only.
+_UPSERT: LiteralString = """
+INSERT INTO public.prospect_sessions AS stored
+    (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at, source)
+SELECT i.tenant_id, i.session_id, i.fingerprint, i.record::jsonb, i.snapshot_at_ms::bigint,
+    i.enriched_at::timestamptz, i.source
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS i (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at, source)
+WHERE NOT EXISTS (
+    SELECT FROM public.prospect_tracking p
+    WHERE p.tenant_id = i.tenant_id AND p.fingerprint_id = coalesce(i.fingerprint, 'session:' || i.session_id)
+        AND p.erased_at IS NOT NULL
+) AND NOT EXISTS (
+    SELECT FROM public.prospect_suppressions u
+    WHERE u.tenant_id = i.tenant_id AND u.subject_hash IN (
+            public.nexus_subject_hash(i.tenant_id, 'session', i.session_id),
+            public.nexus_subject_hash(i.tenant_id, 'fingerprint', i.fingerprint)
+        )
+        AND (u.lifted_at IS NULL OR to_timestamp(i.snapshot_at_ms::bigint / 1000.0) <= u.lifted_at)
+)
+ORDER BY i.tenant_id COLLATE "C", i.session_id COLLATE "C"
+ON CONFLICT (tenant_id, session_id) DO UPDATE SET
+    fingerprint = excluded.fingerprint,
+    moved_from = nullif(stored.person_key, coalesce(excluded.fingerprint, 'session:' || excluded.session_id)),
+    record = excluded.record,
+    snapshot_at_ms = excluded.snapshot_at_ms,
+    enriched_at = excluded.enriched_at,
+    source = excluded.source,
+    updated_at = clock_timestamp()
+WHERE stored.erased_at IS NULL
+    AND (excluded.snapshot_at_ms, excluded.enriched_at) > (stored.snapshot_at_ms, stored.enriched_at)
+RETURNING tenant_id, session_id, person_key, moved_from, xmax = 0 AS is_new
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSession:
+    """A session whose row is new or was replaced.
+
+    Attributes:
+        moved_from: The person it belonged to before, when that was another.
+    """
+
+    tenant_id: str
+    session_id: str
+    person_key: str
+    moved_from: str | None
+    is_new: bool
+
+
+async def upsert(connection: AnyConnection, rows: Sequence[Row]) -> list[WrittenSession]:
+    """Write rows; those that were not newer are left out of the answer."""
+    return [WrittenSession(*written) for written in await connection.fetch(_UPSERT, *columns(rows))]

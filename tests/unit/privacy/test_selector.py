@@ -1,0 +1,58 @@
+"""Whom an operator means, and how they are named afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.privacy.changelog import matches
+from nexus_stream.privacy.people import Person
+from nexus_stream.privacy.selector import Selector
+from nexus_stream.privacy.subjects import subject_hash
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("email", " Ana@Example.com ", "ana@example.com"),
+        ("phone", "300 555 0102", "+573005550102"),
+        ("phone", "+1 202 555 0102", "+12025550102"),
+        ("session", "s-1", "s-1"),
+        ("fingerprint", "AbC", "AbC"),
+    ],
+)
+def test_values_are_compared_as_they_are_stored(kind, text, value):
+    assert Selector.of(kind, text, "", "CO").value == value
+
+
+@pytest.mark.parametrize(("kind", "text"), [("email", "ana"), ("phone", "x"), ("session", " "), ("email", "a@b@c")])
+def test_what_is_no_such_thing_is_refused(kind, text):
+    with pytest.raises(ConfigurationError):
+        Selector.of(kind, text, "", "CO")
+
+
+def test_nobody_reads_the_value_in_a_log():
+    assert "ana" not in repr(Selector.of("email", "ana@example.com", "", "CO"))
+
+
+def test_a_hash_is_of_one_tenant_and_kind():
+    hashes = {subject_hash(tenant, kind, "x") for tenant in ("", "a") for kind in ("session", "fingerprint")}
+    assert len(hashes) == 4
+
+
+def test_a_session_is_theirs_by_id_fingerprint_hash_or_what_they_gave():
+    person = Person("acme", {"s-1"}, {"fp-1"})
+    by_email = Selector.of("email", "ana@example.com", "acme", "CO")
+    by_phone = Selector.of("phone", "+573005550102", "acme", "CO")
+    erased = {"erasure": {"fingerprint_hashes": [subject_hash("acme", "fingerprint", "fp-1")]}}
+    for state, selector, expected in (
+        ({"session_id": "s-1"}, by_email, True),
+        ({"session_id": "s-2", "fingerprints": ["fp-0", "fp-1"]}, by_email, True),
+        ({"session_id": "s-2", **erased}, by_email, True),
+        ({"session_id": "s-2", "prospect": {"email": "Ana@example.com"}}, by_email, True),
+        ({"session_id": "s-2", "prospect": {"email": "ana@example.com"}}, by_phone, False),
+        ({"session_id": "s-2", "prospect": {"telefono": "+573005550102"}}, by_phone, True),
+        ({"session_id": "s-2", "prospect": {}}, by_email, False),
+    ):
+        assert matches({"tenant_id": "acme", **state}, selector, person) is expected
+        assert not matches({"tenant_id": "other", **state}, selector, person)
