@@ -11,19 +11,16 @@ session is quiet ``_dispatch`` hands it to the extractor; ``commit`` makes the r
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_command import COMMAND_HEADER, CommandKind, SessionCommand, decode_command
 from nexus_stream.delivery.bounds import PendingBound
-from nexus_stream.delivery.dead_letters import HOP_HEADER, REDRIVE_HEADER, letter_headers, letter_id
+from nexus_stream.delivery.dead_letters import HOP_HEADER, REDRIVE_HEADER, letter_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Dropped,
@@ -32,7 +29,6 @@ from nexus_stream.delivery.outcomes import (
     Erased,
     Expired,
     Lifted,
-    Outcome,
     ReemitCause,
     Reemitted,
     SentHome,
@@ -40,36 +36,24 @@ from nexus_stream.delivery.outcomes import (
     Superseded,
     Suppressed,
 )
-from nexus_stream.delivery.received import Headers, Received, TopicPartition
+from nexus_stream.delivery.received import Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.delivery.stage import Stage
+from nexus_stream.enrichment.effects import Decider, Effect
+from nexus_stream.enrichment.extracting import Extracting
+from nexus_stream.enrichment.purging import Purging
 from nexus_stream.errors import (
-    BudgetExhaustedError,
     ConfigurationError,
     DecodeError,
     PartitionLostError,
     PermanentError,
     Reason,
-    RetryableError,
     TopicMismatchError,
 )
-from nexus_stream.extraction.answered import ANSWER_HEADER, Answered
-from nexus_stream.extraction.consent import NotRead
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
-from nexus_stream.extraction.grounding import Checked, check
-from nexus_stream.extraction.merging import merge
-from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.extraction.extractor import Extractor
 from nexus_stream.privacy.retention import RetentionSweep
-from nexus_stream.privacy.states import obey
 from nexus_stream.settings import Settings
-from tables.sessions import (
-    SessionState,
-    SessionTablePort,
-    Verdict,
-    after_dead_letter,
-    after_extraction,
-    after_fingerprint,
-)
+from tables.sessions import SessionTablePort, Verdict
 
 if TYPE_CHECKING:
     from faust.types import AppT, StreamT, TopicT
@@ -81,17 +65,11 @@ _log = structlog.get_logger(__name__)
 # One group of effects is three round trips to the broker, whatever its size.
 _MAX_GROUP = 500
 
-# What the stage waits for, beside the extractor's name.
-_BUDGET = "budget"
-_NOT_READ = NotRead()
-
 _COMMAND_OUTCOMES: dict[CommandKind, Erased | Lifted | Expired] = {
     CommandKind.ERASE: Erased(),
     CommandKind.LIFT: Lifted(),
     CommandKind.EXPIRE: Expired(),
 }
-# The pauses between two looks at what erasures left in the local files.
-_PURGE_SECONDS = 2.0
 
 
 def declare(app: AppT, topic: TopicT, enrichment: Enrichment) -> None:
@@ -116,32 +94,6 @@ def declare(app: AppT, topic: TopicT, enrichment: Enrichment) -> None:
     app.agent(topic, name="enrich", concurrency=1)(enrich)
 
 
-@dataclass(slots=True)
-class _Effect:
-    """What one record or one work is to cause: a table write, a send, or both; filled in by `commit`."""
-
-    record: Received
-    key: bytes
-    outcome: Outcome
-    work: Work | None = None
-    snapshot: Snapshot | None = None
-    checked: Checked | None = None
-    findings: Findings | None = None
-    error: PermanentError | None = None
-    attempts: int = 1
-    home_partition: int = -1
-    command: SessionCommand | None = None
-    # Of an erased session's cancelled work: known nowhere else.
-    fingerprints: tuple[str, ...] = ()
-    # Of a work, one that joined it too late for its own record.
-    fingerprint: str | None = None
-    state: SessionState | None = None
-    # Write ``state``, or delete the session if it is None.
-    writes: bool = False
-    send: tuple[str, bytes | None, bytes | None, Headers] | None = None
-    size_bytes: int = field(default=0)
-
-
 class Enrichment(Stage):
     """The enricher's stage. Everything it needs from outside is passed in, so it runs without Faust too.
 
@@ -163,9 +115,7 @@ class Enrichment(Stage):
         )
         self._settings = settings
         self._table = table
-        self._extractor = extractor
         self._extractor_is_immediate = getattr(extractor, "is_immediate", False)
-        self._source = source
         self._limits = Limits(
             # What the gateway adds to a body's metadata is not the sender's fault.
             body_bytes=settings.max_body_bytes + 16_384,
@@ -176,7 +126,7 @@ class Enrichment(Stage):
         self._settling = Settling(settle_seconds=settings.settle_seconds, max_wait_seconds=settings.max_wait_seconds)
         self._bound = PendingBound(max_items=settings.pending_max_sessions, max_bytes=settings.pending_max_bytes)
         self._partition_count = settings.topic_partitions
-        self._effects: list[_Effect] = []
+        self._effects: list[Effect] = []
         self._effects_queued = asyncio.Event()
         self._work_offered = asyncio.Event()
         self._committing = 0
@@ -185,19 +135,16 @@ class Enrichment(Stage):
         self._idle.set()
         # Commands that were read and are not committed yet, by session: what arrives then is judged by the last one.
         self._commands: dict[bytes, list[CommandKind]] = {}
-        # Erased sessions whose former values may still be in the local files.
-        self._to_purge: dict[bytes, Received] = {}
-        self._purge_wanted = asyncio.Event()
-        self._cache_to_empty = False
-        # Successes so far: a session that keeps failing while this grows is itself at fault.
-        self._successes = 0
+        self._asking = Extracting(self, settings=settings, extractor=extractor)
+        self._decider = Decider(self, settings=settings, table=table, extractor=extractor, source=source)
+        self._purging = Purging(table=table, extractor=extractor, clock=self.clock)
 
     def start(self) -> None:
         """Start dispatching and committing."""
         super().start()
         self.spawn(self._dispatch())
         self.spawn(self._commit_effects())
-        self.spawn(self._purge())
+        self.spawn(self._purging.run())
         if self._settings.retention_days is not None:
             sweep = RetentionSweep(
                 table=self._table,
@@ -243,9 +190,7 @@ class Enrichment(Stage):
             self.fatal(error)
 
     async def _queue_letter(self, record: Received, error: PermanentError, attempts: int = 1) -> None:
-        await self._queue(
-            _Effect(record, record.key or b"", DeadLettered(error.reason), error=error, attempts=attempts)
-        )
+        await self._queue(Effect(record, record.key or b"", DeadLettered(error.reason), error=error, attempts=attempts))
 
     async def _submit(self, record: Received) -> None:
         command = record.header(COMMAND_HEADER)
@@ -256,7 +201,7 @@ class Enrichment(Stage):
         key = conversation.key
         home = self._home_partition(record, key)
         if home != record.partition:
-            await self._queue(_Effect(record, key, SentHome(), home_partition=home))
+            await self._queue(Effect(record, key, SentHome(), home_partition=home))
             return
         snapshot = Snapshot.of(record, conversation)
         await self._wait_for_room(record, snapshot.size_bytes)
@@ -287,7 +232,7 @@ class Enrichment(Stage):
         key = command.key
         home = self._home_partition(record, key)
         if home != record.partition:
-            await self._queue(_Effect(record, key, SentHome(), home_partition=home))
+            await self._queue(Effect(record, key, SentHome(), home_partition=home))
             return
         if command.command is CommandKind.EXPIRE and self._settling.has(key):
             self.finish(record, Stale())
@@ -302,7 +247,7 @@ class Enrichment(Stage):
                     self.finish(work.hold, Suppressed())
         self._commands.setdefault(key, []).append(command.command)
         outcome = _COMMAND_OUTCOMES[command.command]
-        await self._queue(_Effect(record, key, outcome, command=command, fingerprints=tuple(fingerprints)))
+        await self._queue(Effect(record, key, outcome, command=command, fingerprints=tuple(fingerprints)))
 
     async def _judge(self, snapshot: Snapshot, now: float) -> None:
         """Compare with the table: extract, emit again, or leave it."""
@@ -321,9 +266,9 @@ class Enrichment(Stage):
                 self._settling.add(snapshot, now)
                 self._bound.add(snapshot.size_bytes)
             case Verdict.REDELIVERED:
-                await self._queue(_Effect(record, key, Reemitted(ReemitCause.REDELIVERED), snapshot=snapshot))
+                await self._queue(Effect(record, key, Reemitted(ReemitCause.REDELIVERED), snapshot=snapshot))
             case Verdict.FINGERPRINT:
-                await self._queue(_Effect(record, key, Reemitted(ReemitCause.FINGERPRINT), snapshot=snapshot))
+                await self._queue(Effect(record, key, Reemitted(ReemitCause.FINGERPRINT), snapshot=snapshot))
             case Verdict.DEAD:
                 assert state is not None and state.dead is not None  # noqa: S101, PT018 - the verdict came from it
                 error = PermanentError("dead-lettered before a restart", reason=state.dead.reason)
@@ -397,11 +342,9 @@ class Enrichment(Stage):
 
     async def _extract(self, work: Work) -> None:
         """Ask the extractor until it answers, the snapshot is at fault, or the partition is gone."""
-        snapshot = work.snapshot
-        turns = [Turn(message.role, message.content) for message in snapshot.conversation.messages]
-        effect: _Effect | None = None
+        effect: Effect | None = None
         try:
-            effect = await self._extract_until_decided(work, snapshot, turns)
+            effect = await self._asking.until_decided(work)
         except ConfigurationError as error:
             self.fatal(error)
         finally:
@@ -411,83 +354,9 @@ class Enrichment(Stage):
             self._extracting -= 1
             self._note_idle()
 
-    async def _extract_until_decided(self, work: Work, snapshot: Snapshot, turns: list[Turn]) -> _Effect | None:
-        successes_at_first_failure: int | None = None
-        failures = 0
-        extractor = self._extractor_for(snapshot)
-        while self.assignment.owns(work.hold):
-            if work.cancelled:
-                return _Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
-            work.attempts += 1
-            try:
-                findings = await extractor.extract(turns)
-                checked = check(findings, turns, default_region=self._settings.default_region)
-            except RetryableError as error:
-                self.waits_for(_BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)
-                failures += 1
-                if error.is_general:
-                    # Any record would have met it: it must not use up this one's attempts.
-                    work.attempts -= 1
-                if successes_at_first_failure is None:
-                    successes_at_first_failure = self._successes
-                others_succeed = self._successes > successes_at_first_failure
-                if not error.is_general and others_succeed and work.attempts >= self._settings.claude_max_attempts:
-                    exhausted = PermanentError(
-                        f"failed {work.attempts} times while others succeeded; last: {error}",
-                        reason=Reason.ATTEMPTS_EXHAUSTED,
-                    )
-                    return self._failed(work, snapshot, exhausted)
-                pause = backoff_seconds(failures, error.retry_after_seconds, random=random.random)
-                if await self.clock.wait(self.draining, pause):
-                    return None
-            except PermanentError as error:
-                return self._failed(work, snapshot, error)
-            except ConfigurationError:
-                raise
-            except Exception as error:
-                _log.exception("extraction failed, record dead-lettered", record=letter_id(snapshot.record))
-                return self._failed(work, snapshot, PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR))
-            else:
-                if findings.made_by is None and not findings.cached:
-                    # The extractor itself worked: an answer from the cache or from another says nothing of it.
-                    self._successes += 1
-                    self.waits_no_longer(extractor.name)
-                    self.waits_no_longer(_BUDGET)
-                return _Effect(
-                    work.hold,
-                    work.key,
-                    Enriched(),
-                    work=work,
-                    snapshot=snapshot,
-                    checked=checked,
-                    findings=findings,
-                )
-        return None
-
-    def _extractor_for(self, snapshot: Snapshot) -> Extractor:
-        refused = snapshot.conversation.metadata.consent is False
-        if refused and self._settings.consent_respected:
-            return _NOT_READ
-        answer = snapshot.record.header(ANSWER_HEADER)
-        if answer is not None:
-            # Read and paid for elsewhere; what it says is checked like any other answer.
-            return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
-        return self._extractor
-
-    def _failed(self, work: Work, snapshot: Snapshot, error: PermanentError) -> _Effect:
-        return _Effect(
-            work.hold,
-            work.key,
-            DeadLettered(error.reason),
-            work=work,
-            snapshot=snapshot,
-            error=error,
-            attempts=work.attempts,
-        )
-
     # Effects
 
-    async def _queue(self, effect: _Effect) -> None:
+    async def _queue(self, effect: Effect) -> None:
         """Let an effect that needs no extraction wait for the next group, within the bound."""
         effect.size_bytes = len(effect.record.value or b"")
         await self._wait_for_room(effect.record, effect.size_bytes)
@@ -511,7 +380,7 @@ class Enrichment(Stage):
                 self._committing = 0
                 self._note_idle()
 
-    async def commit_group(self, group: list[_Effect]) -> None:
+    async def commit_group(self, group: list[Effect]) -> None:
         """Make a group of results durable.
 
         0. Decide, against the table as it is now, what each effect writes and sends. Nothing has happened yet: a crash
@@ -524,7 +393,7 @@ class Enrichment(Stage):
         3. Mark the offsets done; the ledger commits what is contiguous. Moved above 1 or 2, a crash loses the record.
         """
         # Step 0.
-        decided = self._decide(group)
+        decided = self._decider.decide(group)
         # Step 1.
         writes = [effect for effect in decided if effect.writes]
         written = set(map(id, await self.until_acknowledged(writes, lambda effect: effect.record, self._write_state)))
@@ -537,141 +406,10 @@ class Enrichment(Stage):
             if effect.send is None or id(effect) in sent:
                 self._finish_effect(effect)
 
-    def _decide(self, group: list[_Effect]) -> list[_Effect]:
-        # What this group writes is not in the table yet, and a session may occur twice in it.
-        pending: dict[bytes, SessionState | None] = {}
-        decided: list[_Effect] = []
-        for effect in group:
-            try:
-                state = pending[effect.key] if effect.key in pending else self._read_state(effect)
-            except PartitionLostError:
-                self.observer.outcome(effect.record, Dropped())
-                continue
-            self._decide_one(effect, state)
-            if effect.writes:
-                pending[effect.key] = effect.state
-                self._supersede(effect, decided)
-            decided.append(effect)
-        return decided
-
-    @staticmethod
-    def _supersede(effect: _Effect, earlier: list[_Effect]) -> None:
-        """Of several writes of one session in a group only the last is sent.
-
-        What the broker refuses is sent again after the others: an older state would come out on top of a newer one. And
-        what a session is erased with is not told to anybody first.
-        """
-        for other in earlier:
-            if other.key == effect.key and other.writes:
-                other.writes = False
-                if isinstance(effect.outcome, Erased | Expired) and other.command is None:
-                    other.outcome, other.send, other.state = Suppressed(), None, None
-
-    def _read_state(self, effect: _Effect) -> SessionState | None:
-        if effect.snapshot is None and effect.command is None:
-            # Sent home, or not a conversation at all: no session of ours is touched.
-            self.assignment.require(effect.record)
-            return None
-        return self._table.get(effect.record, effect.key)
-
-    def _decide_one(self, effect: _Effect, known: SessionState | None) -> None:
-        now_ms = self.clock.time_ms()
-        if self._is_suppressed(effect, known):
-            effect.outcome = Suppressed()
-            return
-        match effect.outcome:
-            case Erased() | Lifted() | Expired():
-                self._decide_command(effect, known, now_ms)
-            case SentHome():
-                record = effect.record
-                headers = (*record.headers, (HOP_HEADER, letter_id(record).encode()))
-                effect.send = (record.topic, effect.key, record.value, headers)
-            case DeadLettered():
-                self._decide_letter(effect, known, now_ms)
-            case Reemitted(cause=cause):
-                snapshot = effect.snapshot
-                assert snapshot is not None  # noqa: S101 - judged from the table
-                if known is None:
-                    # It expired in between; the next turn brings it back whole.
-                    effect.outcome = Stale()
-                    return
-                fingerprint = effect.fingerprint or snapshot.conversation.fingerprint
-                if cause is ReemitCause.FINGERPRINT and fingerprint is not None:
-                    if fingerprint in known.fingerprints:
-                        effect.outcome = Duplicate()
-                        return
-                    known = after_fingerprint(known, fingerprint, now_ms=now_ms)
-                    effect.writes, effect.state = True, known
-                self._emit(effect, known)
-            case _:
-                self._decide_enriched(effect, known, now_ms)
-
-    def _is_suppressed(self, effect: _Effect, known: SessionState | None) -> bool:
-        if effect.work is not None and effect.work.cancelled:
-            return True
-        return effect.snapshot is not None and known is not None and known.suppresses(effect.snapshot)
-
-    def _decide_command(self, effect: _Effect, known: SessionState | None, now_ms: int) -> None:
-        assert effect.command is not None  # noqa: S101 - every command has one
-        obeyed = obey(effect.command, known, effect.fingerprints, now_ms=now_ms)
-        effect.writes, effect.state = obeyed.changes, obeyed.state
-        if obeyed.event is not None:
-            headers = obeyed.event.headers(self._source)
-            effect.send = (self._settings.enriched_topic, effect.key, obeyed.event.value, headers)
-        elif not obeyed.changes:
-            effect.outcome = Duplicate()
-
-    def _decide_enriched(self, effect: _Effect, known: SessionState | None, now_ms: int) -> None:
-        work, snapshot, checked, findings = effect.work, effect.snapshot, effect.checked, effect.findings
-        assert work and snapshot and checked and findings  # noqa: S101, PT018 - set together in _extract
-        if known is not None:
-            redriven = snapshot.record.header(REDRIVE_HEADER) is not None
-            verdict = known.judge(snapshot, redriven=redriven)
-            if verdict in {Verdict.STALE, Verdict.DUPLICATE}:
-                effect.outcome = Stale() if verdict is Verdict.STALE else Duplicate()
-                return
-        known_signals = known.extraction.signals if known is not None and known.extraction is not None else ()
-        prospect, signals = merge(known.prospect if known is not None else None, known_signals, checked)
-        usage = findings.usage
-        if not findings.cached:
-            self.facts.spent(usage.input_tokens, usage.output_tokens, usage.cost_usd)
-        made_by = findings.made_by or MadeBy.of(self._extractor)
-        extraction = ExtractionFacts(
-            extractor=made_by.extractor,
-            model=made_by.model,
-            prompt_version=made_by.prompt_version,
-            dropped_fields=checked.dropped_fields,
-            signals=signals,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cost_usd=usage.cost_usd,
-            latency_ms=usage.latency_ms,
-            cached=findings.cached,
-        )
-        called = made_by.model is not None and not findings.cached
-        state = after_extraction(known, work, prospect, extraction, called=called, now_ms=now_ms)
-        effect.writes, effect.state = True, state
-        self._emit(effect, state)
-
-    def _decide_letter(self, effect: _Effect, known: SessionState | None, now_ms: int) -> None:
-        error, snapshot = effect.error, effect.snapshot
-        assert error is not None  # noqa: S101 - every dead letter has one
-        record = effect.record if snapshot is None else snapshot.record
-        if snapshot is not None:
-            effect.state = after_dead_letter(known, snapshot, error.reason, effect.attempts, now_ms=now_ms)
-            effect.writes = True
-        headers = letter_headers(record, error, attempts=effect.attempts, failed_at=self.dead_letter_time())
-        effect.send = (self._settings.dead_letter_topic, record.key, record.value, headers)
-
-    def _emit(self, effect: _Effect, state: SessionState) -> None:
-        value = state.to_enriched(self._settings.ingestion_topic).model_dump_json().encode()
-        effect.send = (self._settings.enriched_topic, effect.key, value, state.emission_headers(self._source))
-
-    async def _write_state(self, effect: _Effect) -> Awaitable[object]:
+    async def _write_state(self, effect: Effect) -> Awaitable[object]:
         return await self._table.put(effect.record, effect.key, effect.state)
 
-    async def _send(self, effect: _Effect) -> Awaitable[object]:
+    async def _send(self, effect: Effect) -> Awaitable[object]:
         assert effect.send is not None  # noqa: S101 - filtered in commit_group
         topic, key, value, headers = effect.send
         if isinstance(effect.outcome, SentHome):
@@ -686,7 +424,7 @@ class Enrichment(Stage):
             )
         return await self.broker.send(topic, key, value, headers=headers)
 
-    def _finish_effect(self, effect: _Effect) -> None:
+    def _finish_effect(self, effect: Effect) -> None:
         if not self.assignment.owns(effect.record):
             self.observer.outcome(effect.record, Dropped())
             return
@@ -707,7 +445,7 @@ class Enrichment(Stage):
         self._release_work(work)
         if work.cancelled:
             # Its answer came after the erasure, and may have been kept.
-            self._want_cache_emptied()
+            self._purging.want_cache_emptied()
         self._settling.finish(work)
         now = self.clock.monotonic()
         self.facts.took(now - work.due_at, now)
@@ -721,7 +459,7 @@ class Enrichment(Stage):
             self._bound.add(0)
             again = Reemitted(ReemitCause.FINGERPRINT)
             self._effects.append(
-                _Effect(effect.record, effect.key, again, snapshot=effect.snapshot, fingerprint=late[-1])
+                Effect(effect.record, effect.key, again, snapshot=effect.snapshot, fingerprint=late[-1])
             )
             self._effects_queued.set()
             self.observer.outcome(effect.record, effect.outcome)
@@ -734,7 +472,7 @@ class Enrichment(Stage):
         if work.replaced is not None:
             self._bound.release(work.replaced.size_bytes, items=0)
 
-    def _finish_command(self, effect: _Effect) -> None:
+    def _finish_command(self, effect: Effect) -> None:
         kinds = self._commands.get(effect.key, [])
         if kinds:
             # Obeyed in the order they were read.
@@ -743,44 +481,9 @@ class Enrichment(Stage):
             self._commands.pop(effect.key, None)
         if isinstance(effect.outcome, Erased | Expired):
             # Also when it was obeyed before: a crash may have come before the files were rewritten.
-            self._to_purge[effect.key] = effect.record
-            self._purge_wanted.set()
+            self._purging.want(effect.key, effect.record)
         if isinstance(effect.outcome, Erased):
-            self._want_cache_emptied()
-
-    def _want_cache_emptied(self) -> None:
-        self._cache_to_empty = True
-        self._purge_wanted.set()
-
-    # Purging
-
-    async def _purge(self) -> None:
-        """Have the local files rewritten, and the cache emptied, where something of an erased session may still be.
-
-        Several sessions at a time. Only tidying: it comes after the erasure is durable, and a crash leaves it to the
-        store's own compaction and to the cache's expiry.
-        """
-        while True:
-            await self._purge_wanted.wait()
-            self._purge_wanted.clear()
-            await self.clock.sleep(_PURGE_SECONDS)
-            by_partition: dict[int, list[tuple[bytes, Received]]] = {}
-            for key, record in self._to_purge.items():
-                by_partition.setdefault(record.partition, []).append((key, record))
-            self._to_purge.clear()
-            if self._cache_to_empty and isinstance(self._extractor, Remembers):
-                self._cache_to_empty = False
-                try:
-                    await self._extractor.forget()
-                except Exception:
-                    _log.exception("cache not emptied, its entries expire by themselves")
-            for entries in by_partition.values():
-                try:
-                    await self._table.purge(entries[-1][1], [key for key, _ in entries])
-                except PartitionLostError:
-                    continue
-                except Exception:
-                    _log.exception("local files not purged, the store's own compaction will", sessions=len(entries))
+            self._purging.want_cache_emptied()
 
     # Stopping
 
@@ -799,6 +502,6 @@ class Enrichment(Stage):
         self._settling.clear()
         self._effects.clear()
         self._commands.clear()
-        self._to_purge.clear()
+        self._purging.clear()
         self._bound.reset()
         self._work_offered.set()

@@ -1,0 +1,134 @@
+"""The one retry loop around an extractor.
+
+From: a settled work. To: the effect of its answer. An outage is waited out, however long; a snapshot that alone keeps
+failing while others succeed becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import random
+
+import structlog
+
+from nexus_stream.delivery.dead_letters import letter_id
+from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Suppressed
+from nexus_stream.delivery.settling import Snapshot, Work
+from nexus_stream.delivery.stage import Stage
+from nexus_stream.enrichment.effects import Effect
+from nexus_stream.errors import BudgetExhaustedError, ConfigurationError, PermanentError, Reason, RetryableError
+from nexus_stream.extraction.answered import ANSWER_HEADER, Answered
+from nexus_stream.extraction.consent import NotRead
+from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
+from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.settings import Settings
+
+__all__ = ["Extracting"]
+
+_log = structlog.get_logger(__name__)
+
+# What the stage waits for, beside the extractor's name.
+_BUDGET = "budget"
+_NOT_READ = NotRead()
+
+
+class Extracting:
+    """Asks one extractor, for all sessions.
+
+    Args:
+        stage: Whose clock and assignment it uses, and which it tells what is waited for.
+        settings: Region, consent and attempts.
+        extractor: Reads conversations.
+    """
+
+    def __init__(self, stage: Stage, *, settings: Settings, extractor: Extractor) -> None:
+        self._stage = stage
+        self._settings = settings
+        self._extractor = extractor
+        # Successes so far: a session that keeps failing while this grows is itself at fault.
+        self._successes = 0
+
+    async def until_decided(self, work: Work) -> Effect | None:
+        """Ask until there is an answer, or the snapshot is at fault.
+
+        Returns:
+            What follows from it; None when the partition is gone or the stage is stopping.
+
+        Raises:
+            ConfigurationError: no snapshot is at fault.
+        """
+        snapshot = work.snapshot
+        turns = [Turn(message.role, message.content) for message in snapshot.conversation.messages]
+        successes_at_first_failure: int | None = None
+        failures = 0
+        extractor = self._extractor_for(snapshot)
+        while self._stage.assignment.owns(work.hold):
+            if work.cancelled:
+                return Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
+            work.attempts += 1
+            try:
+                findings = await extractor.extract(turns)
+                checked = check(findings, turns, default_region=self._settings.default_region)
+            except RetryableError as error:
+                self._stage.waits_for(_BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)
+                failures += 1
+                if error.is_general:
+                    # Any record would have met it: it must not use up this one's attempts.
+                    work.attempts -= 1
+                if successes_at_first_failure is None:
+                    successes_at_first_failure = self._successes
+                others_succeed = self._successes > successes_at_first_failure
+                if not error.is_general and others_succeed and work.attempts >= self._settings.claude_max_attempts:
+                    exhausted = PermanentError(
+                        f"failed {work.attempts} times while others succeeded; last: {error}",
+                        reason=Reason.ATTEMPTS_EXHAUSTED,
+                    )
+                    return _failed(work, snapshot, exhausted)
+                pause = backoff_seconds(failures, error.retry_after_seconds, random=random.random)
+                if await self._stage.clock.wait(self._stage.draining, pause):
+                    return None
+            except PermanentError as error:
+                return _failed(work, snapshot, error)
+            except ConfigurationError:
+                raise
+            except Exception as error:
+                _log.exception("extraction failed, record dead-lettered", record=letter_id(snapshot.record))
+                return _failed(work, snapshot, PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR))
+            else:
+                if findings.made_by is None and not findings.cached:
+                    # The extractor itself worked: an answer from the cache or from another says nothing of it.
+                    self._successes += 1
+                    self._stage.waits_no_longer(extractor.name)
+                    self._stage.waits_no_longer(_BUDGET)
+                return Effect(
+                    work.hold,
+                    work.key,
+                    Enriched(),
+                    work=work,
+                    snapshot=snapshot,
+                    checked=checked,
+                    findings=findings,
+                )
+        return None
+
+    def _extractor_for(self, snapshot: Snapshot) -> Extractor:
+        refused = snapshot.conversation.metadata.consent is False
+        if refused and self._settings.consent_respected:
+            return _NOT_READ
+        answer = snapshot.record.header(ANSWER_HEADER)
+        if answer is not None:
+            # Read and paid for elsewhere; what it says is checked like any other answer.
+            return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
+        return self._extractor
+
+
+def _failed(work: Work, snapshot: Snapshot, error: PermanentError) -> Effect:
+    return Effect(
+        work.hold,
+        work.key,
+        DeadLettered(error.reason),
+        work=work,
+        snapshot=snapshot,
+        error=error,
+        attempts=work.attempts,
+    )
