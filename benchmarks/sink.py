@@ -152,7 +152,8 @@ async def check_replay(dsn: str, rows: int) -> bool:
         )
         started = time.perf_counter()
     counts = await connection.fetchrow(
-        "SELECT (SELECT count(*) FROM prospect_sessions) AS sessions, (SELECT count(*) FROM prospect_tracking) AS people"
+        "SELECT (SELECT count(*) FROM prospect_sessions) AS sessions,"
+        " (SELECT count(*) FROM prospect_tracking) AS people"
     )
     print(f"{counts['sessions']} sessions of {counts['people']} people")
     await connection.close()

@@ -17,16 +17,13 @@ _NAMES = ("Ana", "Ana Ruiz", "Luis", "Luis Peña", "Eva", "Eva María Soto")
 _SIGNALS = ("nombre", "email", "telefono", "intencion")
 
 
-def record(
-    session: int, *, at: int = 1, person: int | None = None, turns: int = 6, name: str = "Ana"
-) -> EnrichedProspect:
+def record(session: int, *, at: int = 1, person: int | None = None, name: str = "Ana") -> EnrichedProspect:
     """One session's record as the enricher publishes it, about 1.1 KB.
 
     Args:
         session: Its number.
         at: Which snapshot of the session it is.
         person: Whose; None for a session without fingerprint.
-        turns: Of the conversation.
         name: What the person says their name is.
     """
     return EnrichedProspect.model_validate(
@@ -44,7 +41,7 @@ def record(
                 "arquetipo": "profesional_vision",
                 "momento_optimo": "caliente",
             },
-            "conversation": {"turns": turns, "digest": f"{session:032x}{at:032x}", "first_url": "https://example.com/"},
+            "conversation": {"turns": 6, "digest": f"{session:032x}{at:032x}", "first_url": "https://example.com/"},
             "extraction": {
                 "extractor": "claude",
                 "model": "model",

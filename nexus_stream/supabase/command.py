@@ -69,7 +69,7 @@ def _show_installation(found: Installation, *, pending: bool = False) -> None:
     if found.has_table and not found.table_is_ours:
         click.echo(f"prospect_tracking was here before (about {found.estimated_rows} rows): its rows and access stay")
         if pending and not found.problems:
-            click.echo("  what its rows say counts as said before everything that comes")
+            click.echo("  what they say counts, as of when they were last written")
     for signature, ours in found.functions.items():
         if not ours:
             click.echo(f"{signature} was here before and stays as it is: NEXUS_SINK_MODE=function calls it")

@@ -7,8 +7,7 @@ nothing, and neither does one of a session or person that was erased.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from nexus_stream.supabase.rows import Row, columns
 
@@ -52,8 +51,7 @@ RETURNING tenant_id, session_id, person_key, moved_from, xmax = 0 AS is_new
 """
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenSession:
+class WrittenSession(NamedTuple):
     """A session whose row is new or was replaced.
 
     Attributes:
@@ -69,4 +67,4 @@ class WrittenSession:
 
 async def upsert(connection: AnyConnection, rows: Sequence[Row]) -> list[WrittenSession]:
     """Write rows; those that were not newer are left out of the answer."""
-    return [WrittenSession(*written) for written in await connection.fetch(_UPSERT, *columns(rows))]
+    return [WrittenSession._make(written) for written in await connection.fetch(_UPSERT, *columns(rows))]

@@ -6,7 +6,8 @@
 --
 -- A person is a fingerprint, or 'session:<session id>' while a session has none.
 
--- An installation may have this table already: then only what is missing is added, and its rows become contributions.
+-- An installation may have this table already: then only what is missing is added, and a row becomes a contribution when
+-- its person is first heard of. Until then whoever writes it may go on.
 -- The comment on the table says whether it is ours; its access rules are left alone if it is not.
 do $$
 begin
@@ -21,7 +22,7 @@ begin
     );
     comment on table public.prospect_tracking is 'One row a person. Made by nexus-stream.';
     comment on column public.prospect_tracking.prospect_data is
-      'The fold over the person''s sessions and contributions. Change it with update_prospect_data: the next fold overwrites standard keys.';
+      'The fold over sessions and contributions. Change it with update_prospect_data: a fold overwrites standard keys.';
   end if;
 end
 $$;
@@ -30,6 +31,8 @@ alter table public.prospect_tracking add column if not exists created_at timesta
 alter table public.prospect_tracking add column if not exists updated_at timestamptz not null default now();
 -- The keys of prospect_data, beyond the standard ones, that the last fold wrote: any other key is somebody else's and is kept.
 alter table public.prospect_tracking add column if not exists merged_keys text[] not null default '{}';
+-- When the fold last wrote the row. Null: it never did, and what stands there is kept as a contribution when it first does.
+alter table public.prospect_tracking add column if not exists folded_at timestamptz;
 -- Set when the person was erased: nothing is stored for them until it is lifted.
 alter table public.prospect_tracking add column if not exists erased_at timestamptz;
 
@@ -102,13 +105,6 @@ create table public.prospect_contributions (
   constraint prospect_contributions_data check (jsonb_typeof(data) = 'object'),
   constraint prospect_contributions_contributed_at check (isfinite(contributed_at))
 );
-
-insert into public.prospect_contributions (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
-select tenant_id, fingerprint_id, encode(sha256(convert_to(prospect_data::text, 'UTF8')), 'hex'), prospect_data,
-  coalesce(updated_at, created_at, now())
-from public.prospect_tracking
-where fingerprint_id is not null and jsonb_typeof(prospect_data) = 'object' and prospect_data <> '{}'::jsonb
-on conflict do nothing;
 
 comment on table public.prospect_sessions is 'Newest enriched record of each chat session. Written by the sink.';
 comment on table public.prospect_contributions is 'What callers of update_prospect_data said about a person.';

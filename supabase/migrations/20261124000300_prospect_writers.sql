@@ -17,11 +17,12 @@ declare
   tenant_ids text[];
   person_keys text[];
   seen pg_catalog.pg_snapshot;
-  -- Those to fold in step 2.
+  -- Those to fold in step 3.
   due_tenant_ids text[];
   due_person_keys text[];
   changed integer := 0;
   locked integer;
+  has_unfolded boolean;
   moved_count integer;
 begin
   -- Sessions first: what others wrote on a session's row must be on its way before the fingerprint it moved to is folded.
@@ -47,17 +48,18 @@ begin
     seen := pg_catalog.pg_current_snapshot();
     -- In one statement, for the sake of the order. DO UPDATE locks, also where its condition is false.
     with people as materialized (
-      select u.tenant_id, u.person_key, u.place, t.fingerprint_id is not null as known,
+      select u.tenant_id, u.person_key, u.place, t.fingerprint_id is not null as known, t.folded_at,
         case when t.fingerprint_id is null then f.data else t.prospect_data end as data
       from unnest(tenant_ids, person_keys) with ordinality as u (tenant_id, person_key, place)
       left join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
       left join lateral public.nexus_fold(u.tenant_id, u.person_key) as f (data) on t.fingerprint_id is null
     ),
     made_rows as (
-      insert into public.prospect_tracking as t (tenant_id, fingerprint_id, prospect_data, merged_keys)
+      insert into public.prospect_tracking as t (tenant_id, fingerprint_id, prospect_data, merged_keys, folded_at)
       select p.tenant_id, p.person_key, coalesce(p.data, '{}'),
         case when p.known or p.data - public.nexus_standard_keys() = '{}'::jsonb then '{}'
-          else public.nexus_other_keys(p.data) end
+          else public.nexus_other_keys(p.data) end,
+        case when not p.known then now() end
       from people p
       where p.known or p.data is not null
       order by p.place
@@ -65,8 +67,9 @@ begin
       returning t.tenant_id, t.fingerprint_id
     )
     select count(m.tenant_id), array_agg(p.tenant_id) filter (where m.tenant_id is null),
-      array_agg(p.person_key) filter (where m.tenant_id is null)
-    into changed, due_tenant_ids, due_person_keys
+      array_agg(p.person_key) filter (where m.tenant_id is null),
+      bool_or(m.tenant_id is null and p.folded_at is null)
+    into changed, due_tenant_ids, due_person_keys, has_unfolded
     from people p left join made_rows m on m.tenant_id = p.tenant_id and m.fingerprint_id = p.person_key;
     -- Those just made are folded, unless somebody committed meanwhile: then that fold may have missed a session.
     if seen::text <> pg_catalog.pg_current_snapshot()::text then
@@ -76,18 +79,33 @@ begin
   else
     due_tenant_ids := tenant_ids;
     due_person_keys := person_keys;
-    perform from unnest(tenant_ids, person_keys) with ordinality as u (tenant_id, person_key, place)
-    join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
-    order by u.place
-    for update of t;
-    get diagnostics locked = row_count;
+    with locked_rows as materialized (
+      select t.folded_at
+      from unnest(tenant_ids, person_keys) with ordinality as u (tenant_id, person_key, place)
+      join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
+      order by u.place
+      for update of t
+    )
+    select count(*), bool_or(l.folded_at is null) into locked, has_unfolded from locked_rows l;
     if locked < cardinality(tenant_ids) then
       -- One was deleted a moment ago: its sessions moved on. Should any be left, its row is made anew.
       return public.nexus_refresh_people(tenant_ids, person_keys);
     end if;
   end if;
 
-  -- 2. Fold the locked ones, which nobody else can change any more.
+  -- 2. What stands in a row that the fold never wrote, others said before: it counts, as of then.
+  if has_unfolded then
+    insert into public.prospect_contributions (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
+    select t.tenant_id, t.fingerprint_id, encode(sha256(convert_to(t.prospect_data::text, 'UTF8')), 'hex'),
+      t.prospect_data, case when isfinite(t.updated_at) then t.updated_at else now() end
+    from unnest(due_tenant_ids, due_person_keys) as u (tenant_id, person_key)
+    join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
+    where t.folded_at is null and t.erased_at is null
+      and jsonb_typeof(t.prospect_data) = 'object' and t.prospect_data <> '{}'::jsonb
+    on conflict do nothing;
+  end if;
+
+  -- 3. Fold the locked ones, which nobody else can change any more.
   for pass in 1..2 loop
     exit when due_tenant_ids is null;
     with folded as materialized (
@@ -95,7 +113,7 @@ begin
         case when g.data is null or g.data - public.nexus_standard_keys() = '{}'::jsonb then '{}'
           else public.nexus_other_keys(g.data) end as new_keys
       from (
-        select t.tenant_id, t.fingerprint_id, t.prospect_data, t.merged_keys, t.updated_at, f.data,
+        select t.tenant_id, t.fingerprint_id, t.prospect_data, t.merged_keys, t.folded_at, t.updated_at, f.data,
           coalesce(t.prospect_data, '{}') - public.nexus_standard_keys() - t.merged_keys as others
         from unnest(due_tenant_ids, due_person_keys) as u (tenant_id, person_key)
         join public.prospect_tracking t on t.tenant_id = u.tenant_id and t.fingerprint_id = u.person_key
@@ -130,11 +148,11 @@ begin
     ),
     updated as (
       update public.prospect_tracking t
-      set prospect_data = f.new_data, merged_keys = f.new_keys,
+      set prospect_data = f.new_data, merged_keys = f.new_keys, folded_at = now(),
         updated_at = case when f.prospect_data = f.new_data then t.updated_at else clock_timestamp() end
       from folded f
       where t.tenant_id = f.tenant_id and t.fingerprint_id = f.fingerprint_id
-        and (f.prospect_data is distinct from f.new_data or f.merged_keys <> f.new_keys)
+        and (f.prospect_data is distinct from f.new_data or f.merged_keys <> f.new_keys or f.folded_at is null)
         and (f.data is not null or f.others <> '{}'::jsonb and (f.tenant_id, f.fingerprint_id) not in (
           select m.tenant_id, m.fingerprint_id from moving m
         ))

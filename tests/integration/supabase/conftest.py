@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,23 +16,36 @@ import asyncpg
 import pytest
 
 from nexus_stream.contracts.prospect import EnrichedProspect
-from nexus_stream.embedded.ports import LOOPBACK, free_port
+from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
+from nexus_stream.testing.pgbouncer import PgBouncer, missing_pgbouncer
+from nexus_stream.testing.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
+from nexus_stream.testing.requirements import require
 
-_DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _TEMPLATE = "nexus_template"
+_OLDER_TEMPLATE = "older_template"
+_OLDER = (Path(__file__).parent / "older_installation.sql").read_text(encoding="utf-8")
 _names = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "own_database: changes more than rows, or counts what happens in its database")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that may be replaced on its port during a test."""
+    """A server of the matrix."""
 
+    name: str
     port: int
+    data_dir: Path
+
+    def alter(self, setting: str) -> None:
+        """Change a setting for good, ``name = value``; seen by connections a moment later."""
+        asyncio.run(_alter_system(self.dsn(), setting))
 
     def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"
@@ -75,6 +84,21 @@ class Database:
         )
         return {row["fingerprint_id"]: row["prospect_data"] for row in rows}
 
+    async def checksum(self) -> str:
+        """Of everything the sink wrote, but not of when it did."""
+        checksum: str = await self.admin.fetchval(
+            """
+            SELECT md5(
+                coalesce((SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY t.tenant_id, t.fingerprint_id)
+                    FROM (SELECT tenant_id, fingerprint_id, prospect_data, merged_keys FROM prospect_tracking) t), '')
+                || coalesce((SELECT string_agg(to_jsonb(s)::text, E'\\n' ORDER BY s.tenant_id, s.session_id)
+                    FROM (SELECT tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at, source
+                        FROM prospect_sessions) s), '')
+            )
+            """
+        )
+        return checksum
+
     async def person(self, fingerprint_id: str) -> dict[str, Any]:
         people = await self.people()
         return people[fingerprint_id]
@@ -86,54 +110,34 @@ class Database:
 
 @pytest.fixture(scope="session", params=["embedded", "debian-15"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    # Not below pytest's own folder: every pytest run closes that to other users, such as the server's.
-    folder = Path(tempfile.mkdtemp(prefix="nexus-postgres-"))
-    try:
-        yield from _embedded_server(folder) if request.param == "embedded" else _debian_server(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        if request.param == "embedded":
+            with EmbeddedPostgres.start(folder / "data") as embedded:
+                asyncio.run(_alter_system(embedded.dsn, *FAST_SETTINGS))
+                yield Server(request.param, embedded.port, embedded.data_dir)
+            return
+        require("postgres15", missing_debian_postgres())
+        with debian_postgres(folder) as port:
+            yield Server(request.param, port, folder / "data")
 
 
-def _embedded_server(folder: Path) -> Iterator[Server]:
-    with EmbeddedPostgres.start(folder / "data") as embedded:
-        yield Server(embedded.port)
+async def _alter_system(dsn: str, *settings: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    for setting in settings:
+        await connection.execute(f"ALTER SYSTEM SET {setting}")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
 
 
-def _debian_server(folder: Path) -> Iterator[Server]:
-    if not (_DEBIAN_15 / "postgres").exists():
-        if "postgres" in os.environ.get("NEXUS_REQUIRE", "").split(","):
-            pytest.fail(f"NEXUS_REQUIRE names postgres, and there is no {_DEBIAN_15}")
-        pytest.skip(f"PostgreSQL 15 is not installed ({_DEBIAN_15}): the version Supabase runs is not tested")
-    data_dir = folder / "data"
-    user = server_user()
-    data_dir.mkdir()
-    user.own(data_dir)
-    user.reach(data_dir)
-    options: dict[str, Any] = {"user": user.uid, "group": user.gid, "cwd": data_dir, "stdin": subprocess.DEVNULL}
-    subprocess.run(
-        [_DEBIAN_15 / "initdb", "-D", data_dir, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"],
-        check=True,
-        capture_output=True,
-        timeout=60,
-        **options,
-    )
-    port = free_port(set())
-    argv = [_DEBIAN_15 / "postgres", "-D", data_dir, "-p", str(port), "-h", LOOPBACK, "-c", "fsync=off"]
-    with (data_dir.parent / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*argv, "-c", "unix_socket_directories="], stdout=log, stderr=log, start_new_session=True, **options
-        )
-    try:
-        deadline = time.monotonic() + 30
-        pid_file = data_dir / "postmaster.pid"
-        while not (pid_file.exists() and "ready" in pid_file.read_text()):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail((data_dir.parent / "log").read_text())
-            time.sleep(0.05)
-        yield Server(port)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
+@pytest.fixture(scope="session")
+def poolers(server: Server) -> Iterator[dict[str, PgBouncer]]:
+    """One of each mode before the server."""
+    require("pgbouncer", missing_pgbouncer())
+    with server_folder() as folder, ExitStack() as stack:
+        yield {
+            mode: stack.enter_context(PgBouncer(folder / mode, server.port, mode))
+            for mode in ("session", "transaction")
+        }
 
 
 @pytest.fixture(scope="session")
@@ -153,8 +157,6 @@ def template(server: Server) -> str:
 
 
 async def _set_json_codec(connection: Any) -> None:
-    import json
-
     await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
 
 
@@ -174,9 +176,78 @@ async def _database(server: Server, template: str) -> AsyncIterator[Database]:
         await root.close()
 
 
+@pytest.fixture(scope="session")
+def older_template(server: Server) -> str:
+    """An older installation with the migrations applied, to copy."""
+
+    async def make() -> None:
+        connection = await asyncpg.connect(server.dsn())
+        await connection.execute(f"CREATE DATABASE {_OLDER_TEMPLATE}")
+        await connection.close()
+        connection = await asyncpg.connect(server.dsn(_OLDER_TEMPLATE))
+        await connection.execute(_OLDER)
+        await connection.close()
+        await apply_migrations(server.dsn(_OLDER_TEMPLATE))
+
+    asyncio.run(make())
+    return _OLDER_TEMPLATE
+
+
 @pytest.fixture
-async def database(server: Server, template: str) -> AsyncIterator[Database]:
-    async for database in _database(server, template):
+async def older_database(server: Server, older_template: str) -> AsyncIterator[Database]:
+    async for database in _database(server, older_template):
+        yield database
+
+
+@pytest.fixture(scope="session")
+def shared_database(server: Server, template: str) -> str:
+    """One for all tests that only write rows: a database of its own would cost each of them more than the test."""
+    return asyncio.run(_copy(server, template))
+
+
+@pytest.fixture(scope="module")
+def module_database(server: Server, template: str) -> str:
+    """One for all tests of a module, which may change it once and for all."""
+    return asyncio.run(_copy(server, template))
+
+
+async def _copy(server: Server, template: str) -> str:
+    name = f"test_{next(_names)}"
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    await connection.close()
+    return name
+
+
+@pytest.fixture
+async def database(
+    request: pytest.FixtureRequest, server: Server, template: str, shared_database: str
+) -> AsyncIterator[Database]:
+    """With the migrations applied and no rows. A test that changes more than rows is marked ``own_database``."""
+    if request.node.get_closest_marker("own_database") is not None:
+        async for database in _database(server, template):
+            yield database
+        return
+    async for database in emptied(server, shared_database):
+        yield database
+
+
+async def emptied(server: Server, name: str) -> AsyncIterator[Database]:
+    """A database that other tests used, without their rows."""
+    admin = await asyncpg.connect(server.dsn(name))
+    await _set_json_codec(admin)
+    tables = await admin.fetchval(
+        "SELECT string_agg(format('public.%I', relname), ', ') FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    )
+    await admin.execute(f"TRUNCATE {tables}")
+    yield Database(server, name, admin)
+    await admin.close()
+
+
+@pytest.fixture
+async def database_of_module(server: Server, module_database: str) -> AsyncIterator[Database]:
+    async for database in emptied(server, module_database):
         yield database
 
 

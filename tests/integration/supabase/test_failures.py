@@ -18,6 +18,8 @@ from nexus_stream.supabase.writer import ProspectWriter
 if TYPE_CHECKING:
     from conftest import Database, MakeRecord, Server
 
+pytestmark = pytest.mark.own_database
+
 
 async def test_a_login_that_does_not_exist_is_a_configuration_error(database: Database) -> None:
     with pytest.raises(ConfigurationError, match=r"refuses the login.*\[28000\]"):
@@ -179,6 +181,7 @@ async def test_one_row_the_server_has_no_time_for_is_tried_again_later(
     await writer.close()
 
 
+@pytest.mark.parametrize("server", ["embedded"], indirect=True)
 async def test_a_server_that_stopped_answering_is_left(database: Database, record: MakeRecord) -> None:
     # Given a server process that hangs in the middle of a batch, so that it cannot report its own timeout
     writer = await ProspectWriter.connect(

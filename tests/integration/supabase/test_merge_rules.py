@@ -122,3 +122,21 @@ async def test_the_order_is_that_of_the_snapshots_then_of_the_session_ids(
     await writer.write([record("c", "fp", at=1, ocupacion="late arrival of an old chat")])
     person = await database.person("fp")
     assert (person["ocupacion"], person["last_session_id"], person["sessions"]) == ("second", "b", 3)
+
+
+async def test_of_very_many_sessions_the_first_2000_count(
+    database: Database, writer: ProspectWriter, record: MakeRecord
+) -> None:
+    # Given somebody who opens sessions in a person's name, after the person's own
+    await writer.write([record("own", "fp", at=1, nombre="Ana Ruiz", email="ana@example.com")])
+    flood = [record(f"flood{n:04}", "fp", at=10 + n, ocupacion=f"o{n}") for n in range(2005)]
+    for start in range(0, len(flood), 500):
+        await writer.write(flood[start : start + 500])
+
+    person = await database.person("fp")
+    assert (person["sessions"], person["last_session_id"], person["ocupacion"]) == (2000, "flood1998", "o1998")
+    assert (person["nombre"], person["email"]) == ("Ana Ruiz", "ana@example.com")
+    # Which ones those are does not depend on who came first
+    await writer.write([record("earlier", "fp", at=0, telefono="+573005550102")])
+    person = await database.person("fp")
+    assert (person["sessions"], person["last_session_id"], person["telefono"]) == (2000, "flood1997", "+573005550102")

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.supabase.command import command
 from nexus_stream.supabase.migrate import apply_migrations, load_migrations, plan_migrations
-from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from conftest import Database
+
+pytestmark = pytest.mark.own_database
 
 _LEDGER = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY version"
 
@@ -117,56 +118,6 @@ async def test_drift_is_told(empty_database: Database, tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match=r"20260101000000_late\.sql is not applied, but"):
         await apply_migrations(empty_database.dsn(), directory)
-
-
-async def test_an_older_installation_keeps_its_rows_its_function_and_its_access(
-    empty_database: Database, record: MakeRecord
-) -> None:
-    # Given the table and the function as an existing installation has them
-    admin = empty_database.admin
-    await admin.execute(
-        """
-        CREATE TABLE prospect_tracking (
-          id uuid PRIMARY KEY DEFAULT gen_random_uuid(), fingerprint_id text UNIQUE, prospect_data jsonb,
-          created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now()
-        );
-        INSERT INTO prospect_tracking (fingerprint_id, prospect_data) VALUES
-          ('fp', '{"nombre": "Ana Ruiz", "nivel_interes": 7.5, "crm": 7}'), ('quiet', '{"nombre": "Eva"}'),
-          ('null', NULL);
-        CREATE FUNCTION update_prospect_data(p_fingerprint_id text, p_data jsonb, p_constructor_id uuid DEFAULT NULL)
-          RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"success": true, "theirs": true}'::jsonb $$;
-        """
-    )
-
-    await apply_migrations(empty_database.dsn())
-
-    assert await empty_database.call("fp", {"nombre": "x"}) == {"success": True, "theirs": True}
-    assert (await empty_database.person("quiet")) == {"nombre": "Eva"}
-    assert await admin.fetchval("SELECT relrowsecurity FROM pg_class WHERE relname = 'prospect_tracking'") is False
-
-    # When the sink writes to one of its people, then what was known counts, and nobody else's row changes
-    writer = await ProspectWriter.connect(empty_database.settings())
-    await writer.write(
-        [record("s", "fp", at=1, nombre="Ana", email="ana@example.com"), record("t", "new", nombre="Leo")]
-    )
-    await writer.close()
-    person = await empty_database.person("fp")
-    assert (person["nombre"], person["email"], person["crm"]) == ("Ana Ruiz", "ana@example.com", 7)
-    assert person["nivel_interes"] == 7.5
-    assert (await empty_database.person("quiet")) == {"nombre": "Eva"}
-    assert (await empty_database.person("new"))["nombre"] == "Leo"
-
-
-async def test_a_fingerprint_that_stands_twice_is_reported_without_it(empty_database: Database) -> None:
-    await empty_database.admin.execute(
-        "CREATE TABLE prospect_tracking (fingerprint_id text, prospect_data jsonb, created_at timestamptz,"
-        " updated_at timestamptz); INSERT INTO prospect_tracking VALUES ('secret-fp'), ('secret-fp')"
-    )
-    with pytest.raises(
-        ConfigurationError, match=r"20261124000100_prospect_tables\.sql, statement \d+ failed"
-    ) as raised:
-        await apply_migrations(empty_database.dsn())
-    assert "secret-fp" not in str(raised.value)
 
 
 def test_the_command_plans_applies_and_says_so(empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from nexus_stream.supabase.writer import ProspectWriter
 if TYPE_CHECKING:
     from conftest import Database, MakeRecord
 
+pytestmark = pytest.mark.own_database
+
 _TABLES = ("prospect_sessions", "prospect_tracking", "prospect_contributions")
 
 
@@ -58,43 +60,90 @@ async def test_a_member_of_nexus_sink_may_do_nothing_else(database: Database, si
     await connection.close()
 
 
-async def test_browsers_can_neither_read_nor_write(empty_database: Database) -> None:
-    # Given a database as Supabase makes it: its roles, and everything in public granted to them by default
+_SUPABASE_ROLES = ("anon", "authenticated", "service_role")
+_TABLES_OF_SCHEMA = """
+SELECT relname AS name, relrowsecurity AS rls FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') ORDER BY 1
+"""
+_FUNCTIONS_OF_SCHEMA = """
+SELECT p.oid::regprocedure::text AS signature, has_function_privilege('anon', p.oid, 'execute') AS anon,
+    has_function_privilege('authenticated', p.oid, 'execute') AS authenticated
+FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace ORDER BY 1
+"""
+
+
+@pytest.fixture
+async def supabase(empty_database: Database) -> AsyncIterator[Database]:
+    """A database as Supabase makes it: its roles, and everything in public granted to them by default."""
     admin = empty_database.admin
-    for role in ("anon", "authenticated", "service_role"):
+    for role in _SUPABASE_ROLES:
         await admin.execute(f"CREATE ROLE {role} {'BYPASSRLS' if role == 'service_role' else ''}")
     try:
-        for kind in ("TABLES", "FUNCTIONS"):
+        for kind in ("TABLES", "FUNCTIONS", "SEQUENCES"):
             await admin.execute(
-                f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {kind} TO anon, authenticated, service_role"
+                f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {kind} TO {', '.join(_SUPABASE_ROLES)}"
             )
+        await admin.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(_SUPABASE_ROLES)}")
         await apply_migrations(empty_database.dsn())
         await empty_database.call("fp", {"nombre": "Ana"})
-
-        for role in ("anon", "authenticated"):
-            for statement in (
-                *(f"{verb} {table}" for verb in ("TABLE", "DELETE FROM", "TRUNCATE") for table in _TABLES),
-                "INSERT INTO prospect_tracking (fingerprint_id) VALUES ('x')",
-                "SELECT update_prospect_data('fp', '{}')",
-                "SELECT nexus_contribute('', 'fp', '{}')",
-                "SELECT nexus_refresh_people('{}', '{}')",
-                "SELECT nexus_fold('', 'fp')",
-            ):
-                await admin.execute(f"SET ROLE {role}")
-                with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                    await admin.execute(statement)
-                await admin.execute("RESET ROLE")
-
-        # The site's own server, with the service key, still calls the function.
-        await admin.execute("SET ROLE service_role")
-        assert (await empty_database.call("fp", {"nombre": "Ana Ruiz"}))["success"] is True
-        assert (await empty_database.person("fp"))["nombre"] == "Ana Ruiz"
-        await admin.execute("RESET ROLE")
+        yield empty_database
     finally:
         await admin.execute("RESET ROLE")
-        for role in ("anon", "authenticated", "service_role"):
+        for role in _SUPABASE_ROLES:
             await admin.execute(f"DROP OWNED BY {role}")
             await admin.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+async def test_browsers_can_neither_read_nor_write_any_table(supabase: Database, role: str) -> None:
+    tables = await supabase.admin.fetch(_TABLES_OF_SCHEMA)
+    assert {row["name"] for row in tables} >= {*_TABLES, "prospect_suppressions", "privacy_audit"}
+    assert [row["name"] for row in tables if not row["rls"]] == []
+    await supabase.admin.execute(f"SET ROLE {role}")
+    for row in tables:
+        for statement in (
+            "TABLE {}",
+            "DELETE FROM {}",
+            "TRUNCATE {}",
+            "INSERT INTO {} DEFAULT VALUES",
+            "UPDATE {} SET tenant_id = 'theirs'",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await supabase.admin.execute(statement.format(row["name"]))
+    await supabase.admin.execute("RESET ROLE")
+
+
+async def test_browsers_can_execute_no_function(supabase: Database) -> None:
+    functions = await supabase.admin.fetch(_FUNCTIONS_OF_SCHEMA)
+    assert len(functions) > 12
+    assert [row["signature"] for row in functions if row["anon"] or row["authenticated"]] == []
+    for role in ("anon", "authenticated"):
+        await supabase.admin.execute(f"SET ROLE {role}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await supabase.admin.execute("SELECT update_prospect_data('fp', '{}')")
+        await supabase.admin.execute("RESET ROLE")
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+async def test_a_grant_by_mistake_shows_browsers_no_row_and_takes_none(supabase: Database, role: str) -> None:
+    # Given somebody who grants everything again, as a click in a dashboard does
+    await supabase.admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    await supabase.admin.execute(f"SET ROLE {role}")
+    for table in _TABLES:
+        assert await supabase.admin.fetch(f"TABLE {table}") == []
+    assert await supabase.admin.execute("UPDATE prospect_tracking SET prospect_data = '{}'") == "UPDATE 0"
+    assert await supabase.admin.execute("DELETE FROM prospect_tracking") == "DELETE 0"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        await supabase.admin.execute("INSERT INTO prospect_tracking (fingerprint_id) VALUES ('x')")
+    await supabase.admin.execute("RESET ROLE")
+    assert list(await supabase.people()) == ["fp"]
+
+
+async def test_the_sites_own_server_still_calls_the_function(supabase: Database) -> None:
+    await supabase.admin.execute("SET ROLE service_role")
+    assert (await supabase.call("fp", {"nombre": "Ana Ruiz"}))["success"] is True
+    assert (await supabase.person("fp"))["nombre"] == "Ana Ruiz"
+    await supabase.admin.execute("RESET ROLE")
 
 
 async def test_rows_are_hidden_from_a_role_that_was_granted_the_table_by_mistake(database: Database) -> None:

@@ -217,6 +217,7 @@ async def test_a_batch_of_nothing_but_bad_rows_ends(writer: ProspectWriter, reco
     assert result.inserted == 0
 
 
+@pytest.mark.own_database
 async def test_a_row_that_only_the_fold_is_refused_for_is_found(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
@@ -266,6 +267,7 @@ async def test_what_was_erased_stays_away(database: Database, writer: ProspectWr
     assert await database.call("gone", {"nombre": "Ana"}) == {"success": False, "error": "this person was erased"}
 
 
+@pytest.mark.own_database
 async def test_nothing_of_the_dsn_or_the_row_is_in_an_error(database: Database, record: MakeRecord) -> None:
     settings = database.settings()
     writer = await ProspectWriter.connect(settings)

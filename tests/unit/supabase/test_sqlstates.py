@@ -86,11 +86,15 @@ def test_a_code_no_table_lists_is_tried_again() -> None:
     assert classify(error) is Failure.TRANSIENT
 
 
-def test_connections_are_left_when_the_server_may_be_another() -> None:
+def test_whatever_is_tried_again_gets_a_new_connection() -> None:
     assert needs_new_connection(asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT"))
     assert needs_new_connection(asyncpg.AdminShutdownError("terminating connection"))
     assert needs_new_connection(ConnectionResetError())
-    assert not needs_new_connection(asyncpg.DeadlockDetectedError("deadlock detected"))
+    assert needs_new_connection(asyncpg.InvalidCachedStatementError("cached statement plan is invalid"))
+    assert needs_new_connection(asyncpg.DeadlockDetectedError("deadlock detected"))
+    assert not needs_new_connection(asyncpg.QueryCanceledError("statement timeout"))
+    assert not needs_new_connection(asyncpg.CheckViolationError("no"))
+    assert not needs_new_connection(asyncpg.UndefinedTableError("no"))
 
 
 def test_a_description_names_the_constraint_and_quotes_nothing() -> None:

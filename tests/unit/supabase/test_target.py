@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,11 @@ from nexus_stream.supabase.target import Mode, parse_target, require_secure
 
 
 @pytest.mark.parametrize(
+    # No mode: neither port nor name tells, and whoever connects looks.
     ("dsn", "shown", "mode"),
     [
-        ("postgresql://u:pw@db.example.com:5432/postgres", "db.example.com:5432/postgres", Mode.DIRECT),
-        ("postgres://u:pw@db.example.com/other", "db.example.com:5432/other", Mode.DIRECT),
+        ("postgresql://u:pw@db.example.com:5432/postgres", "db.example.com:5432/postgres", None),
+        ("postgres://u:pw@db.example.com/other", "db.example.com:5432/other", None),
         ("postgresql://u:pw@db.example.com:6543/postgres", "db.example.com:6543/postgres", Mode.TRANSACTION_POOLER),
         (
             "postgresql://postgres.ref:pw@aws-0-eu-west-1.pooler.supabase.com:5432/postgres",
@@ -28,17 +30,17 @@ from nexus_stream.supabase.target import Mode, parse_target, require_secure
             "aws-0-eu-west-1.pooler.supabase.com:6543/postgres",
             Mode.TRANSACTION_POOLER,
         ),
-        ("postgresql://u@[::1]:5433/x", "::1:5433/x", Mode.DIRECT),
-        ("postgresql://u@a.example.com:1,b.example.com:2/x", "a.example.com:1,b.example.com:2/x", Mode.DIRECT),
-        ("postgresql://u@/x?host=/run/postgresql", "/run/postgresql:5432/x", Mode.DIRECT),
-        ("postgresql://u:p%40ss@db.example.com/x", "db.example.com:5432/x", Mode.DIRECT),
+        ("postgresql://u@[::1]:5433/x", "::1:5433/x", None),
+        ("postgresql://u@a.example.com:1,b.example.com:2/x", "a.example.com:1,b.example.com:2/x", None),
+        ("postgresql://u@/x?host=/run/postgresql", "/run/postgresql:5432/x", None),
+        ("postgresql://u:p%40ss@db.example.com/x", "db.example.com:5432/x", None),
     ],
 )
 def test_a_dsn_is_understood(dsn: str, shown: str, mode: Mode) -> None:
     target = parse_target(dsn)
     assert str(target) == shown
     assert target.mode is mode
-    assert (statement_cache_size(target) == 0) is (mode is Mode.TRANSACTION_POOLER)
+    assert (statement_cache_size(target) > 0) is (mode is Mode.SESSION_POOLER)
     assert "pw" not in repr(target)
     assert "p%40ss" not in repr(target)
 
@@ -71,7 +73,7 @@ def test_a_malformed_dsn_is_refused_and_not_shown(dsn: str) -> None:
 @pytest.mark.parametrize(
     ("dsn", "allowed"),
     [
-        ("postgresql://u:pw@db.example.com/x?sslmode=verify-full&sslrootcert=/ca.crt", True),
+        ("postgresql://u:pw@db.example.com/x?sslmode=verify-full&sslrootcert={ca}", True),
         ("postgresql://u:pw@db.example.com/x", False),
         ("postgresql://u:pw@db.example.com/x?sslmode=require", False),
         ("postgresql://u:pw@db.example.com/x?sslmode=verify-ca", False),
@@ -83,14 +85,39 @@ def test_a_malformed_dsn_is_refused_and_not_shown(dsn: str) -> None:
         ("postgresql://u:pw@127.0.0.1/x?host=db.example.com", False),
     ],
 )
-def test_production_needs_a_verified_server(dsn: str, allowed: bool) -> None:
-    settings = load_settings(environ={"NEXUS_ENV": "production", "SUPABASE_DB_URL": dsn})
+def test_production_needs_a_verified_server(dsn: str, allowed: bool, tmp_path: Path) -> None:
+    authority = tmp_path / "ca.crt"
+    authority.write_text("a certificate")
+    environ = {"NEXUS_ENV": "production", "SUPABASE_DB_URL": dsn.format(ca=authority)}
+    settings = load_settings(environ=environ)
     if allowed:
-        require_secure(target_of(settings))
+        require_secure(target_of(settings), production=True)
         return
     with pytest.raises(ConfigurationError, match="verify-full") as raised:
         target_of(settings)
     assert "pw" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "mode", "cached"),
+    [
+        ("none", Mode.DIRECT, True),
+        ("session", Mode.SESSION_POOLER, True),
+        ("transaction", Mode.TRANSACTION_POOLER, False),
+    ],
+)
+def test_a_setting_wins_over_port_and_name(setting: str, mode: Mode, cached: bool) -> None:
+    for dsn in ("postgresql://u@db.example.com:6543/x", "postgresql://u@x.pooler.supabase.com:5432/x"):
+        environ = {"SUPABASE_DB_URL": dsn, "NEXUS_DATABASE_POOLER_MODE": setting}
+        target = target_of(load_settings(environ=environ))
+        assert target.mode is mode
+        assert (statement_cache_size(target) > 0) is cached
+
+
+def test_a_certificate_file_that_is_not_there_is_named_in_any_environment() -> None:
+    dsn = "postgresql://u:pw@db.example.com/x?sslmode=verify-full&sslrootcert=/no/such.crt"
+    with pytest.raises(ConfigurationError, match=r"there is no file /no/such\.crt"):
+        target_of(load_settings(environ={"SUPABASE_DB_URL": dsn}))
 
 
 def test_development_takes_any_connection() -> None:
