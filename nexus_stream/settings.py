@@ -353,7 +353,7 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     longest_topic_hours = max(settings.ingestion_retention_hours, settings.enriched_retention_hours)
     if settings.retention_days is not None and settings.retention_days * 24 < longest_topic_hours + 48:
         problems.append(
-            f"NEXUS_RETENTION_DAYS: at least {(longest_topic_hours + 48) / 24:g}: a topic that keeps records for longer "
+            f"NEXUS_RETENTION_DAYS: at least {(longest_topic_hours + 48) / 24:g}: a topic that keeps records longer "
             "would bring a forgotten session back when it is replayed."
         )
     if role == "sink" and settings.database_url is None:

@@ -1,8 +1,7 @@
 """`make test`: lint, types, then every test tier that can run here; a line at the end for each.
 
-    make test                              everything
-    make test ARGS="tests/unit -k ledger"  what pytest is told
-    NEXUS_REQUIRE=kafka,node make test     a missing optional part fails instead of being skipped
+``make test ARGS="tests/unit -k ledger"`` hands pytest its arguments. With ``NEXUS_REQUIRE=kafka,node`` a missing optional
+part fails instead of being skipped.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Records that cross a process boundary, and the schemas published from them."""

@@ -150,7 +150,8 @@ def _check_limits(conversation: Conversation, limits: Limits) -> None:
     for index, message in enumerate(conversation.messages):
         if len(message.content) > limits.turn_chars:
             raise DecodeError(
-                f"turn {index} has {len(message.content)} characters, at most {limits.turn_chars} (NEXUS_MAX_TURN_CHARS)",
+                f"turn {index} has {len(message.content)} characters, at most {limits.turn_chars} are accepted "
+                "(NEXUS_MAX_TURN_CHARS)",
                 reason=Reason.TURN_TOO_LONG,
                 details={f"messages.{index}.content": f"at most {limits.turn_chars} characters"},
             )

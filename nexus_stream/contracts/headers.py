@@ -40,6 +40,14 @@ class IngestionHeaders(_Headers):
         str,
         Field(alias="nexus-redrive-id", description="the nexus-id of that dead letter"),
     ] = ""
+    answer: Annotated[
+        str,
+        Field(
+            alias="nexus-answer",
+            description="what a batch read in this conversation (JSON, bound to it by its digest): no model is asked. "
+            "Set by `nexus backfill`, never by the gateway",
+        ),
+    ] = ""
     command: Annotated[
         str,
         Field(

@@ -1,7 +1,7 @@
 """The session key: the key of every topic and table, and what decides a record's partition.
 
-``<session>`` without a tenant, ``<tenant>:<session>`` with one. A tenant never holds a colon; a session may, and then an
-empty tenant is written out (``:a:b``), so that no two (tenant, session) pairs share a key.
+``<session>`` without a tenant, ``<tenant>:<session>`` with one. A tenant never holds a colon; a session may, and then
+an empty tenant is written out (``:a:b``), so that no two (tenant, session) pairs share a key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What each process says of itself every two seconds: the value of every record on ``nexus-status``.
 
-From: gateway, enricher and sink (observability/status.py). To: the console. Key = process id; a null value says that the
-process stopped in order. Holds counts, times and offsets only, never a person's data.
+From: gateway, enricher and sink (observability/status.py). To: the console. Key = process id; a null value says that
+the process stopped in order. Holds counts, times and offsets only, never a person's data.
 """
 
 from __future__ import annotations

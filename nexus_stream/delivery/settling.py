@@ -272,8 +272,8 @@ class Settling:
     def cancel(self, key: bytes) -> list[Work]:
         """Forget all work of a session, because it was erased; returns what it was, each marked as cancelled.
 
-        Work that waited ends here: its hold may be done at once, since the erasing record has a higher offset of the same
-        partition and is unfinished. Work in flight ends where it runs, and its hold with it.
+        Work that waited ends here: its hold may be done at once, since the erasing record has a higher offset of the
+        same partition and is unfinished. Work in flight ends where it runs, and its hold with it.
         """
         works = list(self._sessions.pop(key, ()))
         for work in works:

@@ -61,8 +61,7 @@ class Bench:
         self.assignment = Assignment()
         table = InMemorySessionTable(self.broker, self.assignment, CHANGELOG)
         for record in self.broker.records(CHANGELOG):
-            assert record.key is not None and record.value is not None
-            table.values[record.key] = record.value
+            table.values[record.key or b""] = record.value or b""
         self.table = table
         self.stage = Enrichment(
             settings=self.settings,
