@@ -1,7 +1,7 @@
 """`make test`: lint, types, then every test tier that can run here; a line at the end for each.
 
-``make test ARGS="tests/unit -k ledger"`` hands pytest its arguments. With ``NEXUS_REQUIRE=kafka,node`` a missing optional
-part fails instead of being skipped.
+``make test ARGS="tests/unit -k ledger"`` hands pytest its arguments. With ``NEXUS_REQUIRE=kafka,node`` a missing
+optional part fails instead of being skipped.
 """
 
 from __future__ import annotations
