@@ -16,6 +16,7 @@ from nexus_stream.errors import ConfigurationError, NexusError
 __all__ = ["main"]
 
 _COMMANDS = {
+    "backfill": ("nexus_stream.backfill.command:command", "Have Claude read many conversations at half price."),
     "console": ("nexus_stream.console.command:command", "Serve the web view of table state."),
     "contracts": ("nexus_stream.contracts.command:command", "Write or check the published schemas."),
     "demo": ("nexus_stream.embedded.demo:command", "Post a few conversations to `nexus dev` and watch the rows."),

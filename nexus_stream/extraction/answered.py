@@ -71,8 +71,6 @@ class Answered:
         made_by: Who answers when there is no header: its labels are this one's until the answer is looked at.
     """
 
-    is_immediate = True
-
     def __init__(self, header: bytes, digest: str, made_by: MadeBy) -> None:
         self._header = header
         self._digest = digest

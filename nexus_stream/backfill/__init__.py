@@ -1,0 +1,1 @@
+"""Read many conversations at half price: Message Batches in, answered conversations onto the topic."""

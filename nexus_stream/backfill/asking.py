@@ -1,0 +1,63 @@
+"""An item as a request of a batch, and what is needed to read its answer.
+
+From: store.py. To: run.py and reading.py. The request is the live extractor's own, so that both read alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from anthropic.types.messages.batch_create_params import Request
+
+from nexus_stream.backfill.intake import limits_of
+from nexus_stream.backfill.records import Item
+from nexus_stream.backfill.store import Store
+from nexus_stream.contracts.conversation import decode, digest
+from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
+from nexus_stream.extraction.claude_request import ask_again, message_params
+from nexus_stream.extraction.extractor import MadeBy, Turn
+from nexus_stream.settings import Settings
+
+__all__ = ["Asking"]
+
+_EXTRACTOR_NAME: Final = "claude"
+
+
+class Asking:
+    """Makes requests.
+
+    Args:
+        settings: Model and limits.
+        store: For custom ids.
+
+    Attributes:
+        prompt: Rules and schema.
+        made_by: The labels of the answers.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.prompt = load_prompt()
+        self.made_by = MadeBy(_EXTRACTOR_NAME, settings.claude_model, self.prompt.version)
+        self._settings = settings
+        self._store = store
+        self._limits = limits_of(settings)
+
+    def request(self, item: Item, chunk: int) -> Request:
+        """The item's request in a chunk."""
+        return {
+            "custom_id": self._store.custom_id(chunk, item.session),
+            "params": message_params(self._settings, self.prompt, self.texts(item)),
+        }
+
+    def texts(self, item: Item) -> list[str]:
+        """What is sent beside the prompt."""
+        texts = [turns_as_json(self.turns(item))]
+        return [*texts, ask_again(item.problems)] if item.problems is not None else texts
+
+    def turns(self, item: Item) -> list[Turn]:
+        """The conversation."""
+        return [Turn(message.role, message.content) for message in decode(item.value, self._limits).messages]
+
+    def digest(self, item: Item) -> str:
+        """What binds an answer to the conversation."""
+        return digest(decode(item.value, self._limits))

@@ -1,0 +1,301 @@
+"""``nexus backfill FILE|--from-topic|--since TIME``: read many conversations at half price.
+
+From: a JSON-lines file, or the ingestion topic. To: the ingestion topic, each conversation with its answer. Exit code 0
+when all that was asked is done, 1 when something was left undone (the same call goes on), 2 for a wrong call or
+configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nexus_stream.backfill.asking import Asking
+from nexus_stream.backfill.batches import Batches
+from nexus_stream.backfill.estimate import Estimate, Estimator, batch_price
+from nexus_stream.backfill.intake import Intake, take_lines
+from nexus_stream.backfill.known import judge_pending
+from nexus_stream.backfill.progress import shown_progress
+from nexus_stream.backfill.reading import ANSWERED, LEFT, LIVE, BatchCancelledError
+from nexus_stream.backfill.records import Counts
+from nexus_stream.backfill.run import Run
+from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.topic import take_topic
+from nexus_stream.dead_letters.filters import parse_moment
+from nexus_stream.dead_letters.log import Sender
+from nexus_stream.errors import ConfigurationError, RetryableError
+from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.cache import RedisCache
+from nexus_stream.extraction.claude import quiet_http_loggers
+from nexus_stream.extraction.claude_prompt import load_prompt
+from nexus_stream.extraction.claude_request import create_client
+from nexus_stream.extraction.prices import load_prices, price_of
+from nexus_stream.settings import Settings, load_settings
+from nexus_stream.topics import require_topics
+
+__all__ = ["command"]
+
+_T = TypeVar("_T")
+
+# A batch of 64 MiB has to be sent before it is answered.
+_CREATE_TIMEOUT_SECONDS = 600.0
+_HASH_BLOCK_BYTES = 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+# Ended otherwise than an operator may expect, and what that means.
+_MEANINGS = {
+    ANSWERED: "sent with Claude's answer",
+    "plain": "sent without one: nothing to ask, or only a fingerprint is new",
+    LIVE: "failed in two batches; sent for the enricher to ask live",
+    LEFT: "not answered; the record of the offline rules stays",
+    "known": "skipped: known already",
+    "erased": "skipped: erased",
+    "lost": "not sent: a batch's results were deleted by somebody",
+}
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_moment(text, datetime.now(UTC))
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(name="backfill")
+@click.argument(
+    "file", required=False, metavar="[FILE|-]", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+@click.option("--from-topic", is_flag=True, help="Read what is on the ingestion topic instead of a file.")
+@click.option("--since", callback=_moment, metavar="TIME", help="Of the topic, from then on: ISO 8601, or 2h, 7d ago.")
+@click.option("--as-of", callback=_moment, metavar="TIME", help="When lines without enqueuedAt were said. [the file's]")
+@click.option(
+    "--name", metavar="NAME", help="Of this run and its state. Default: from the file and its content; topic."
+)
+@click.option("--dry-run", is_flag=True, help="Only count the calls and estimate what they cost.")
+@click.option("--yes", is_flag=True, help="Don't ask. Needed without a terminal.")
+def command(
+    file: str | None,
+    from_topic: bool,
+    since: datetime | None,
+    as_of: datetime | None,
+    name: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Have Claude read many conversations at half price, within 24 hours.
+
+    FILE holds the JSON body of a POST a line. Of each session the newest snapshot is read; what is known is skipped.
+    Ended at any moment, the same call goes on, and nothing is paid twice.
+    """
+    is_topic = from_topic or since is not None
+    if (file is None) == (not is_topic):
+        raise click.UsageError("Give a FILE, or --from-topic, or --since.")
+    if name is not None and not _NAME.fullmatch(name):
+        raise click.UsageError("--name: letters, digits, '.', '_' and '-' only, at most 80.")
+    settings = load_settings()
+    if settings.anthropic_api_key is None:
+        raise ConfigurationError("ANTHROPIC_API_KEY: needed to read with Claude.")
+    name = name or ("topic" if file is None else _name_of(file))
+    directory = settings.data_dir / "backfill" / name
+    is_begun = Store.exists(directory)
+    if not (yes or dry_run) and not (sys.stdin.isatty() and file != "-"):
+        raise click.UsageError("Without a terminal to ask on, give --yes or --dry-run.")
+    with Store.in_memory() if dry_run and not is_begun else Store.open(directory) as store:
+        problems = _run(_work(settings, store, file, since, as_of, name, dry_run=dry_run, yes=yes))
+        if problems is None:
+            # Nothing was sent to anybody yet, so nothing is kept of it.
+            Store.discard(directory)
+            return
+        counts = store.counts()
+        refused = store.count_of("refused")
+        if not dry_run:
+            Store.remove(directory, _summary(counts, refused))
+    if not dry_run:
+        click.echo("\n".join(_reported(counts)))
+    if problems:
+        sys.exit(1)
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    # While a broker is down it logs several errors for each attempt; the command says it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    quiet_http_loggers()
+    try:
+        return asyncio.run(work)
+    except (RetryableError, BatchCancelledError) as error:
+        raise click.ClickException(f"{error} The same call goes on where this one stopped.") from error
+    except KeyboardInterrupt:
+        raise click.ClickException("Stopped. The same call goes on where this one stopped.") from None
+
+
+async def _work(
+    settings: Settings,
+    store: Store,
+    file: str | None,
+    since: datetime | None,
+    as_of: datetime | None,
+    name: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> bool | None:
+    """Do it; returns whether something was left undone, None if nothing was begun."""
+    await require_topics(settings)
+    prompt = load_prompt()
+    price = batch_price(price_of(settings.claude_model, load_prices(settings.claude_prices_file)))
+    budget = Budget(
+        usd_per_hour=settings.budget_usd_per_hour,
+        usd_per_day=settings.budget_usd_per_day,
+        share=settings.claude_share,
+        path=settings.data_dir / "backfill" / "budget.json",
+    )
+    if price is None and budget.has_caps:
+        raise ConfigurationError(
+            f"NEXUS_BUDGET_USD_PER_HOUR, NEXUS_BUDGET_USD_PER_DAY: no list price is known for {settings.claude_model}, "
+            "so no cap can be kept. Give it in NEXUS_CLAUDE_PRICES_FILE."
+        )
+    estimator = Estimator(price, prompt, settings.claude_max_tokens)
+    if store.get("loaded") is None:
+        await _load(settings, store, file, since, as_of)
+    else:
+        click.echo(f"Going on with {name}, begun {store.get('loaded')}.")
+    await judge_pending(store, settings)
+    _show_plan(store, settings, estimator, budget)
+    if dry_run:
+        return bool(store.count_of("refused"))
+    if store.get("confirmed") is None:
+        if not yes and not await asyncio.to_thread(click.confirm, "Begin?"):
+            return None
+        with store.transaction():
+            store.put("confirmed", "yes")
+    async with AsyncExitStack() as stack:
+        batches = Batches(create_client(settings, timeout_seconds=_CREATE_TIMEOUT_SECONDS), settings)
+        stack.push_async_callback(batches.close)
+        cache: RedisCache | None = None
+        if settings.redis_url is not None:
+            cache = RedisCache(
+                settings.redis_url.get_secret_value(),
+                ttl_seconds=settings.cache_ttl_seconds,
+                timeout_seconds=settings.cache_timeout_seconds,
+            )
+            stack.push_async_callback(cache.close)
+        sender = await stack.enter_async_context(Sender(settings))
+        progress = stack.enter_context(shown_progress())
+        run = Run(
+            store=store,
+            settings=settings,
+            batches=batches,
+            sender=sender,
+            judge=lambda: judge_pending(store, settings),
+            budget=budget,
+            estimator=estimator,
+            progress=progress,
+            cache=cache,
+        )
+        counts = await run.run()
+    return bool(store.count_of("refused") or counts.outcomes.get("lost"))
+
+
+async def _load(
+    settings: Settings, store: Store, file: str | None, since: datetime | None, as_of: datetime | None
+) -> None:
+    """Take the input in, all of it or nothing: a kill here begins anew."""
+    now_ms = round(time.time() * 1000)
+    intake = Intake(store, settings, now_ms)
+    left = 0
+    with store.transaction():
+        if file is None:
+            left = await take_topic(intake, settings, since)
+        else:
+            said_at_ms = _said_at_ms(file, as_of, now_ms)
+            with click.open_file(file, "rb") as lines:
+                take_lines(intake, lines, said_at_ms)
+        store.put("loaded", datetime.now(UTC).isoformat(timespec="seconds"))
+        store.add_to("refused", intake.refused.total())
+        store.add_to("left", left)
+    click.echo(f"{intake.taken:,} snapshots of {store.counts().total:,} sessions")
+    if left:
+        click.echo(
+            f"{left:,} records that no enricher has finished are left to them, since they would pay for them again "
+            "(with NEXUS_REDIS_URL, here and there, they would be read too)"
+        )
+    if intake.refused:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(intake.refused.items()))
+        click.echo(f"{intake.refused.total():,} are no conversations and are passed over: {reasons}")
+        for problem in intake.problems:
+            click.echo(f"  {problem}")
+
+
+def _said_at_ms(file: str, as_of: datetime | None, now_ms: int) -> int:
+    if as_of is not None:
+        return round(as_of.timestamp() * 1000)
+    # Older than what is said meanwhile on the site, which must win.
+    return now_ms if file == "-" else round(Path(file).stat().st_mtime * 1000)
+
+
+def _show_plan(store: Store, settings: Settings, estimator: Estimator, budget: Budget) -> None:
+    counts = store.counts()
+    asking = Asking(settings, store)
+    estimate = Estimate()
+    for item in store.all_items("pending"):
+        estimate += estimator.of("".join(asking.texts(item)))
+    for outcome in ("known", "erased"):
+        if outcome in counts.outcomes:
+            click.echo(f"{counts.outcomes[outcome]:,} {_MEANINGS[outcome]}")
+    if counts.outcomes.get("plain"):
+        click.echo(f"{counts.outcomes['plain']:,} need no call")
+    if counts.states.get("batched"):
+        click.echo(f"{counts.states['batched']:,} in batches already")
+    if estimator.price is None:
+        click.echo(f"{estimate.requests:,} calls to {settings.claude_model}; no list price is known for it")
+        return
+    click.echo(
+        f"{estimate.requests:,} calls to {settings.claude_model} in batches, estimated {estimate.low_usd:.4f} to "
+        f"{estimate.high_usd:.4f} USD at half the list price, at most {estimate.at_most_usd:.4f}"
+    )
+    for variable, usd in (
+        ("NEXUS_BUDGET_USD_PER_HOUR", settings.budget_usd_per_hour),
+        ("NEXUS_BUDGET_USD_PER_DAY", settings.budget_usd_per_day),
+    ):
+        if usd is not None and estimate.at_most_usd > usd * settings.claude_share:
+            click.echo(f"{variable}: more than {usd * settings.claude_share:.4f} USD, so it will wait in between")
+
+
+def _reported(counts: Counts) -> list[str]:
+    lines = [f"Done. {counts.cost_usd:.4f} USD."]
+    for outcome, count in sorted(counts.outcomes.items(), key=lambda pair: -pair[1]):
+        meaning = _MEANINGS.get(outcome, f"sent to become a dead letter: {outcome}")
+        lines.append(f"{count:>8,}  {meaning}")
+    return lines
+
+
+def _summary(counts: Counts, refused: int) -> dict[str, Any]:
+    return {
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "outcomes": dict(Counter(counts.outcomes)),
+        "not_conversations": refused,
+        "cost_usd": round(counts.cost_usd, 6),
+    }
+
+
+def _name_of(file: str) -> str:
+    """The same for the same content, so that the same call finds its run again."""
+    if file == "-":
+        return "stdin"
+    hasher = hashlib.sha256()
+    with Path(file).open("rb") as blocks:
+        while block := blocks.read(_HASH_BLOCK_BYTES):
+            hasher.update(block)
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(file).stem)[:60]
+    return f"{stem}-{hasher.hexdigest()[:8]}"

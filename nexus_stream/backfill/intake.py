@@ -1,0 +1,144 @@
+"""What a backfill takes in: of each session the newest snapshot, as it will be sent.
+
+From: lines of a file, or records of the ingestion topic (topic.py). To: store.py. Which of two snapshots is newer is
+decided as the enricher decides it, by content before clocks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from nexus_stream.backfill.records import Item
+from nexus_stream.backfill.store import Store
+from nexus_stream.contracts.conversation import Conversation, Limits, decode
+from nexus_stream.delivery.ordering import Relation, relate
+from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.settling import Snapshot
+from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.settings import Settings
+
+__all__ = ["Intake", "limits_of", "snapshot_of", "take_lines"]
+
+_HOUR_MS = 3_600_000
+_SHOWN_PROBLEMS = 5
+
+
+def limits_of(settings: Settings) -> Limits:
+    """As the enricher's: what the gateway adds to a body is not the sender's fault."""
+    return Limits(settings.max_body_bytes + 16_384, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
+
+
+def snapshot_of(topic: str, item: Item, limits: Limits, headers: Headers = ()) -> Snapshot:
+    """The snapshot as the enricher will see it, but for its place on the topic."""
+    # No partition has that offset: nothing in the table can be this very record.
+    record = Received(topic, -1, -1, item.timestamp_ms, item.session, item.value, headers, epoch=0)
+    return Snapshot.of(record, decode(item.value, limits))
+
+
+@dataclass(slots=True)
+class Intake:
+    """Takes snapshots in.
+
+    Args:
+        store: Where they go.
+        settings: Topic and limits.
+        now_ms: Unix milliseconds.
+
+    Attributes:
+        taken: Snapshots read.
+        problems: What was not taken, and why; no text of it.
+        refused: How many that were, by reason.
+    """
+
+    store: Store
+    settings: Settings
+    now_ms: int
+    taken: int = 0
+    problems: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def take(self, place: str, value: bytes | None, said_at_ms: int, headers: Headers = ()) -> None:
+        """Take one snapshot in, unless there is a newer one of its session.
+
+        Args:
+            place: Where it stands, for the report.
+            value: The body.
+            said_at_ms: When it was said, if the body has no ``enqueuedAt``.
+            headers: What its record had.
+        """
+        limits = limits_of(self.settings)
+        try:
+            conversation = decode(value, limits)
+            if conversation.enqueued_at_ms is None:
+                value = _with_enqueued_at(value or b"", _iso(said_at_ms))
+                conversation = decode(value, limits)
+        except DecodeError as error:
+            self.refused[error.reason.value] += 1
+            if len(self.problems) < _SHOWN_PROBLEMS:
+                self.problems.append(f"{place}: {error.reason.value} ({error})")
+            return
+        self.taken += 1
+        known = self.store.find(conversation.key)
+        timestamp_ms = self._timestamp_ms(conversation.enqueued_at_ms or said_at_ms)
+        if known is not None and not self._is_newer(conversation, value or b"", timestamp_ms, known):
+            if known.fingerprint is None and conversation.fingerprint is not None:
+                self._put(known.session, known.value, known.headers, known.timestamp_ms, conversation.fingerprint)
+            return
+        inherited = known.fingerprint if known is not None else None
+        kept = tuple(header for header in headers if not header[0].startswith("nexus-"))
+        self._put(conversation.key, value or b"", kept, timestamp_ms, conversation.fingerprint or inherited)
+
+    def erase(self, session: bytes) -> None:
+        """The session was erased after what was read of it."""
+        self.store.drop(session)
+
+    def _put(self, session: bytes, value: bytes, headers: Headers, timestamp_ms: int, fingerprint: str | None) -> None:
+        conversation = decode(value, limits_of(self.settings))
+        if fingerprint is not None and conversation.fingerprint is None:
+            # An earlier snapshot knew the browser; only the newest one is sent, so it has to say it.
+            body = orjson.loads(value)
+            value = orjson.dumps({**body, "fingerprint": fingerprint})
+        self.store.put_snapshot(session, value, headers, timestamp_ms, fingerprint)
+
+    def _is_newer(self, conversation: Conversation, value: bytes, timestamp_ms: int, known: Item) -> bool:
+        record = Received(
+            self.settings.ingestion_topic, -1, self.taken, timestamp_ms, conversation.key, value, (), epoch=0
+        )
+        new = Snapshot.of(record, conversation)
+        old = snapshot_of(self.settings.ingestion_topic, known, limits_of(self.settings))
+        relation = relate(new, old)
+        if relation is Relation.EQUAL:
+            return new.digest != old.digest and new.snapshot_at_ms >= old.snapshot_at_ms
+        return relation in {Relation.EXTENDS, Relation.LATER}
+
+    def _timestamp_ms(self, said_at_ms: int) -> int:
+        """The record's time: when it was said, but not so long ago that the topic drops it before it is read."""
+        oldest_ms = self.now_ms - self.settings.ingestion_retention_hours * _HOUR_MS // 2
+        return min(self.now_ms, max(oldest_ms, said_at_ms))
+
+
+def take_lines(intake: Intake, lines: Iterable[bytes], said_at_ms: int) -> None:
+    """Take in a JSON-lines file: one body of a POST a line."""
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().removeprefix(b"\xef\xbb\xbf")
+        if text:
+            intake.take(f"line {number}", text, said_at_ms)
+
+
+def _with_enqueued_at(value: bytes, moment: str) -> bytes:
+    try:
+        body: dict[str, Any] = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        # NaN, say, which the records' own parser lets pass.
+        raise DecodeError("the value is not JSON", reason=Reason.NOT_JSON) from None
+    return orjson.dumps({**body, "metadata": {**(body.get("metadata") or {}), "enqueuedAt": moment}})
+
+
+def _iso(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds")

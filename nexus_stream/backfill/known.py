@@ -1,0 +1,83 @@
+"""What the session table already knows: such conversations are neither paid for nor sent.
+
+From: the table's changelog, read to its end. To: the items of store.py. The judgement is the table's own, so that the
+enricher will see it alike. An erased person's conversation is never sent to Claude.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from nexus_stream.backfill.intake import limits_of, snapshot_of
+from nexus_stream.backfill.records import Item
+from nexus_stream.backfill.store import Store
+from nexus_stream.contracts.conversation import Conversation
+from nexus_stream.contracts.session_key import session_key
+from nexus_stream.extraction.answered import ANSWER_HEADER
+from nexus_stream.privacy.changelog import State, read_states
+from nexus_stream.settings import Settings
+from tables.sessions import Verdict, decode_state
+
+__all__ = ["PLAIN", "judge_pending"]
+
+# Sent without an answer: the enricher needs none.
+PLAIN = "plain"
+_OUTCOMES = {
+    Verdict.SUPPRESSED: "erased",
+    Verdict.DUPLICATE: "known",
+    Verdict.STALE: "known",
+    Verdict.REDELIVERED: "known",
+    Verdict.DEAD: "known",
+}
+
+
+async def judge_pending(store: Store, settings: Settings, *, use_table: bool = True) -> None:
+    """Skip what the table knows, and let go what needs no model; the rest stays pending.
+
+    Args:
+        store: The run.
+        settings: Broker, topics, limits, consent.
+        use_table: Whether there is a table to ask.
+
+    Raises:
+        BrokerUnavailableError: the changelog cannot be read.
+        StateVersionError: the table was written by a newer version.
+    """
+    states: dict[bytes, State] = {}
+    if use_table:
+        states = await read_states(settings, lambda state: store.find(_key(state)) is not None)
+    with store.transaction():
+        for item in store.all_items("pending"):
+            _judge(store, settings, item, states.get(item.session))
+
+
+def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> None:
+    topic, limits = settings.ingestion_topic, limits_of(settings)
+    if raw is not None:
+        state = decode_state(orjson.dumps(raw))
+        # With an answer beside it, it also counts as new where only rules have read it.
+        answered = snapshot_of(topic, item, limits, ((ANSWER_HEADER, b""),))
+        verdict = state.judge(answered, redriven=False)
+        if verdict is Verdict.FINGERPRINT:
+            store.ready(item, PLAIN, None)
+            return
+        if verdict is not Verdict.NEW:
+            store.skip(item, _OUTCOMES[verdict])
+            return
+        store.set_improves(item, state.improves(answered) and state.digest == answered.digest)
+    if not _needs_model(snapshot_of(topic, item, limits).conversation, settings):
+        store.ready(item, PLAIN, None)
+
+
+def _needs_model(conversation: Conversation, settings: Settings) -> bool:
+    """Whether the live extractor would ask Claude: not without consent, nor where the user said nothing."""
+    if conversation.metadata.consent is False and settings.consent_respected:
+        return False
+    return any(message.role == "user" and message.content.strip() for message in conversation.messages)
+
+
+def _key(state: State) -> bytes:
+    try:
+        return session_key(state.get("tenant_id", ""), state["session_id"])
+    except (KeyError, ValueError):
+        return b""

@@ -1,0 +1,196 @@
+"""The results of a batch: what becomes of each conversation.
+
+From: batches.py, in any order, perhaps read before. To: store.py, page by page, so that a kill costs no answer.
+
+| result | first time | second time |
+|---|---|---|
+| an answer that fits | sent with it | sent with it |
+| an answer that does not fit the schema | next batch, with what was wrong | dead letter ``model_answer_invalid`` |
+| refused, or cut off | dead letter ``model_refused``, ``model_truncated`` | |
+| errored by the server, expired, missing | next batch | sent without an answer: read live |
+| request not accepted, others were | dead letter ``model_refused`` | |
+| request not accepted, nor any other | the run stops: configuration | |
+| cancelled | the run stops | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from nexus_stream.backfill.asking import Asking
+from nexus_stream.backfill.batches import Batches, Ended, Kind
+from nexus_stream.backfill.records import Chunk, Item
+from nexus_stream.backfill.store import Store
+from nexus_stream.errors import (
+    ConfigurationError,
+    ModelAnswerError,
+    ModelRefusedError,
+    NexusError,
+    PermanentError,
+    Reason,
+)
+from nexus_stream.extraction.answered import encode_answer, encode_failure
+from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.claude_reply import complete_text
+from nexus_stream.extraction.extractor import Usage
+from nexus_stream.extraction.prices import Price, cost_usd
+
+__all__ = ["ANSWERED", "LEFT", "LIVE", "BatchCancelledError", "Reader"]
+
+# How an item ended; a refused one has the reason of its dead letter.
+ANSWERED: Final = "answered"
+LIVE: Final = "live"
+LEFT: Final = "left"
+
+_MAX_ATTEMPTS: Final = 2
+_PAGE: Final = 200
+
+
+class BatchCancelledError(NexusError):
+    """Somebody cancelled a batch at Anthropic: no other one is created until somebody asks for it."""
+
+
+class Reader:
+    """Reads the results of one batch after the other.
+
+    Args:
+        batches: The API.
+        store: The run.
+        asking: The requests.
+        budget: Settled by what the answers cost.
+        price: In a batch.
+        shown: Called after every page.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches: Batches,
+        store: Store,
+        asking: Asking,
+        budget: Budget,
+        price: Price | None,
+        shown: Callable[[], None],
+    ) -> None:
+        self._batches = batches
+        self._store = store
+        self._asking = asking
+        self._budget = budget
+        self._price = price
+        self._shown = shown
+
+    async def read(self, chunk: Chunk, batch_id: str) -> NexusError | None:
+        """Write down every result; returns why the run is to stop, if it is.
+
+        Raises:
+            ModelUnavailableError: the results broke off: what came is kept, read them again.
+        """
+        ids = self._store.by_custom_id(chunk)
+        page: list[tuple[int, Ended]] = []
+        rejected: list[tuple[int, Ended]] = []
+        spent_usd, successes, is_canceled = 0.0, 0, False
+        async with aclosing(self._batches.results(batch_id)) as results:
+            async for ended in results:
+                number = ids.pop(ended.custom_id, None)
+                if number is None:
+                    continue
+                if ended.reply is not None:
+                    successes += 1
+                    spent_usd += cost_usd(self._price, ended.reply.tokens)
+                is_canceled |= ended.kind is Kind.CANCELED
+                (rejected if ended.kind is Kind.REJECTED else page).append((number, ended))
+                if len(page) >= _PAGE:
+                    self._keep(page)
+                    page = []
+                    self._shown()
+        self._keep(page)
+        # Before the chunk is marked: a kill between counts it twice against the cap rather than not at all.
+        self._budget.settle(chunk.reserved_usd, spent_usd)
+        self._budget.close()
+        blamed = bool(successes) or self._store.counts().cost_usd > 0
+        with self._store.transaction():
+            for number, ended in rejected:
+                item = self._store.item(number)
+                if blamed:
+                    self._failed(item, _rejection(ended))
+                else:
+                    self._store.again(item, item.problems, counts=False)
+            for number in ids.values():
+                # Not in the results at all.
+                item = self._store.item(number)
+                if item.state == "batched":
+                    self._try_again(item)
+            self._store.set_chunk(chunk, "read")
+        if rejected and not blamed:
+            return ConfigurationError(
+                f"Claude accepted no request of a batch ({rejected[0][1].detail}): no conversation is at fault. Check "
+                "NEXUS_CLAUDE_MODEL, NEXUS_CLAUDE_MAX_TOKENS and the account, then run it again."
+            )
+        if is_canceled:
+            return BatchCancelledError(
+                f"Batch {batch_id} was cancelled at Anthropic. What it had read is sent; run it again to read the rest."
+            )
+        return None
+
+    def _keep(self, page: list[tuple[int, Ended]]) -> None:
+        with self._store.transaction():
+            for number, ended in page:
+                item = self._store.item(number)
+                # Otherwise it was kept before a kill.
+                if item.state == "batched":
+                    self._keep_one(item, ended)
+
+    def _keep_one(self, item: Item, ended: Ended) -> None:
+        if ended.kind is Kind.CANCELED:
+            self._store.again(item, item.problems, counts=False)
+            return
+        if ended.reply is None:
+            self._try_again(item)
+            return
+        tokens = ended.reply.tokens
+        paid = (tokens.input_tokens + tokens.cache_write_tokens, tokens.output_tokens, tokens.cache_read_tokens)
+        item = self._store.spent(item, tokens=paid, cost_usd=cost_usd(self._price, tokens))
+        try:
+            answer = parse_answer(complete_text(ended.reply))
+        except ModelRefusedError as error:
+            self._failed(item, error)
+        except AnswerInvalidError as error:
+            if item.attempts < _MAX_ATTEMPTS:
+                self._store.again(item, error.problems, counts=True)
+            else:
+                self._failed(item, _invalid(error.problems))
+        else:
+            usage = Usage(item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cost_usd)
+            findings = replace(findings_from(answer, self._asking.turns(item), usage), made_by=self._asking.made_by)
+            self._store.ready(item, ANSWERED, encode_answer(self._asking.digest(item), findings))
+
+    def _try_again(self, item: Item) -> None:
+        """With the next batch, and after that live."""
+        if item.attempts < _MAX_ATTEMPTS:
+            self._store.again(item, item.problems, counts=True)
+        else:
+            self._store.ready(item, LIVE, None)
+
+    def _failed(self, item: Item, error: PermanentError) -> None:
+        if item.improves:
+            # What the rules read stays: a dead letter would be a step back.
+            self._store.skip(item, LEFT)
+        else:
+            self._store.ready(item, error.reason.value, encode_failure(self._asking.digest(item), error))
+
+
+def _rejection(ended: Ended) -> ModelRefusedError:
+    return ModelRefusedError(
+        f"Claude does not accept this conversation in a batch: {ended.detail}", reason=Reason.MODEL_REFUSED
+    )
+
+
+def _invalid(problems: str) -> ModelAnswerError:
+    return ModelAnswerError(
+        f"Claude's answer does not fit the schema, also after asking again: {problems}",
+        reason=Reason.MODEL_ANSWER_INVALID,
+    )

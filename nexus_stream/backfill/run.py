@@ -1,0 +1,353 @@
+"""Carry a backfill out: batches are created, watched, read, sent on and deleted, one durable step after the other.
+
+From: store.py. To: Anthropic's batches, and ``nexus-prospect-ingestion``: each conversation once, with its answer in
+the header ``nexus-answer``. The enricher does the rest as for any record: duplicates, order, erasures, grounding.
+
+The steps of a chunk, and what a kill right after each costs (nothing that is paid is lost or paid again):
+
+1. ``intended``: written down. The next start finds out whether the batch exists, and creates one that does not.
+2. Created, its id not written down: the next start finds it by the custom ids in its results.
+3. ``open``: its id is written down. The next start goes on watching.
+4. Results are written down page by page. The next start reads them again and skips what it has.
+5. ``read``: records are sent and awaited, then marked. Those between are sent twice: duplicates to the enricher.
+6. The batch is deleted. Deleting it again is no error.
+7. ``closed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from anthropic.types.messages.batch_create_params import Request
+
+from nexus_stream.backfill.asking import Asking
+from nexus_stream.backfill.batches import Batch, Batches, UnknownOutcomeError
+from nexus_stream.backfill.estimate import Estimate, Estimator
+from nexus_stream.backfill.reading import Reader
+from nexus_stream.backfill.records import Chunk, Counts, Item, Progress, View
+from nexus_stream.backfill.store import Store
+from nexus_stream.dead_letters.log import SenderPort
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    ConfigurationError,
+    NexusError,
+    PermanentError,
+    RetryableError,
+    SpendLimitError,
+)
+from nexus_stream.extraction.answered import ANSWER_HEADER, findings_of
+from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.cache import FindingsCache, cache_key, encode_findings
+from nexus_stream.settings import Settings
+
+__all__ = ["Pace", "Run"]
+
+_SENDS_AT_A_TIME: Final = 100
+# Between our clock and theirs.
+_CLOCK_SKEW_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Sizes and times.
+
+    Attributes:
+        batch_requests: Requests of one batch; the API takes 100,000.
+        batch_bytes: Their size; the API takes 256 MB. All of it is in memory while it is sent.
+        poll_seconds: Between two looks at the batches.
+        unknown_seconds: So long after it was to be created, a batch that is not listed was not created.
+        judge_again_seconds: So old may be what the session table was found to know when a batch is made.
+    """
+
+    batch_requests: int = 10_000
+    batch_bytes: int = 64 * 1024 * 1024
+    poll_seconds: float = 30.0
+    unknown_seconds: float = 120.0
+    judge_again_seconds: float = 600.0
+
+
+class Run:
+    """One run, from wherever its store says it is, to its end.
+
+    Args:
+        store: Its state.
+        settings: Model, limits, topics.
+        batches: The API.
+        sender: The broker.
+        judge: Skips what the session table knows.
+        budget: Where spending is counted and capped.
+        estimator: With the price in a batch.
+        progress: Where it is shown.
+        cache: The enrichers' cache, if they share one: there they find the answer to a record that they read before it.
+        pace: Sizes and times.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        settings: Settings,
+        batches: Batches,
+        sender: SenderPort,
+        judge: Callable[[], Awaitable[None]],
+        budget: Budget,
+        estimator: Estimator,
+        progress: Progress,
+        cache: FindingsCache | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._batches = batches
+        self._sender = sender
+        self._judge = judge
+        self._judged_at = float("-inf")
+        self._budget = budget
+        self._estimator = estimator
+        self._progress = progress
+        self._cache = cache
+        self._pace = pace or Pace()
+        self._asking = Asking(settings, store)
+        self._reader = Reader(
+            batches=batches,
+            store=store,
+            asking=self._asking,
+            budget=budget,
+            price=estimator.price,
+            shown=self._show,
+        )
+        # Batches that were looked at and are somebody else's.
+        self._foreign: set[str] = set()
+        # Chunks whose batch is known not to exist: there is nothing to look for.
+        self._not_created: set[int] = set()
+        self._latest_end: float | None = None
+        self._stop: NexusError | None = None
+        self._began = time.monotonic()
+        self._done_at_start = self._done()
+        for chunk in (*store.chunks("intended"), *store.chunks("open")):
+            with contextlib.suppress(BudgetExhaustedError):
+                budget.reserve(chunk.reserved_usd)
+
+    async def run(self) -> Counts:
+        """Go on until every conversation is on the topic and every batch is deleted.
+
+        Raises:
+            SpendLimitError: the account may spend no more.
+            ConfigurationError: key, model or address; no conversation is at fault.
+            BatchCancelledError: somebody cancelled a batch.
+                After each of them the next run goes on where this one stopped.
+        """
+        while True:
+            pause = self._pace.poll_seconds
+            try:
+                await self._advance()
+            except SpendLimitError:
+                raise
+            except RetryableError as error:
+                self._progress.note(f"{error}; trying again")
+                pause = max(pause, error.retry_after_seconds or 0.0)
+            self._show()
+            if self._is_finished():
+                return self._store.counts()
+            await asyncio.sleep(pause)
+
+    async def _advance(self) -> None:
+        # What an earlier process left.
+        await self._send_ready()
+        await self._close_read()
+        await self._read_ended()
+        await self._send_ready()
+        await self._close_read()
+        if self._stop is not None:
+            raise self._stop
+        await self._create()
+
+    def _is_finished(self) -> bool:
+        counts = self._store.counts()
+        return not counts.unfinished and not counts.open_batches and not self._store.chunks("read")
+
+    # Creating
+
+    async def _create(self) -> None:
+        for chunk in self._store.chunks("intended"):
+            if chunk.id not in self._not_created:
+                found, is_decided = await self._look_for(chunk)
+                if found is not None:
+                    self._opened(chunk, found)
+                    continue
+                if not is_decided:
+                    return
+                chunk = self._store.intend_again(chunk)  # noqa: PLW2901 - the same one, from now on
+            items = self._all_of(chunk)
+            if not await self._post(chunk, [self._asking.request(item, chunk.id) for item in items]):
+                return
+        while self._store.items("pending", limit=1):
+            if time.monotonic() - self._judged_at > self._pace.judge_again_seconds:
+                await self._judge()
+                self._judged_at = time.monotonic()
+                await self._send_ready()
+                continue
+            items, estimate = self._fitting()
+            if not items:
+                return
+            chunk = self._store.intend(items, estimate.at_most_usd)
+            if not await self._post(chunk, [self._asking.request(item, chunk.id) for item in items]):
+                return
+            self._show()
+
+    def _all_of(self, chunk: Chunk) -> list[Item]:
+        items: list[Item] = []
+        while page := self._store.items("batched", chunk=chunk.id, after=items[-1].id if items else 0):
+            items += page
+        return items
+
+    async def _post(self, chunk: Chunk, requests: list[Request]) -> bool:
+        """Create a chunk's batch; whether it certainly exists."""
+        self._not_created.discard(chunk.id)
+        try:
+            batch = await self._batches.create(requests)
+        except UnknownOutcomeError as error:
+            self._progress.note(f"no answer to the creation of a batch ({error}); looking whether it exists")
+            return False
+        except (RetryableError, ConfigurationError):
+            self._not_created.add(chunk.id)
+            raise
+        self._opened(chunk, batch)
+        return True
+
+    def _opened(self, chunk: Chunk, batch: Batch) -> None:
+        with self._store.transaction():
+            self._store.set_chunk(chunk, "open", batch_id=batch.id)
+        self._latest_end = max(self._latest_end or 0.0, batch.expires_at)
+
+    async def _look_for(self, chunk: Chunk) -> tuple[Batch | None, bool]:
+        """A batch whose creation was begun and never confirmed, and whether that is decided."""
+        is_decided = time.time() - chunk.intended_at >= self._pace.unknown_seconds
+        ours = self._store.batch_ids()
+        for batch in await self._batches.created_since(chunk.intended_at - _CLOCK_SKEW_SECONDS):
+            if batch.id in ours or batch.id in self._foreign or batch.requests != chunk.requests:
+                continue
+            if not batch.has_ended:
+                # Whose it is shows in its results only. It may be ours: creating another one could be paid twice.
+                is_decided = False
+                continue
+            if batch.has_results and await self._is_ours(batch, chunk):
+                return batch, True
+            self._foreign.add(batch.id)
+        return None, is_decided
+
+    async def _is_ours(self, batch: Batch, chunk: Chunk) -> bool:
+        async with aclosing(self._batches.results(batch.id)) as results:
+            async for ended in results:
+                return ended.custom_id.startswith(self._store.prefix(chunk.id))
+        return False
+
+    def _fitting(self) -> tuple[list[Item], Estimate]:
+        """The next pending items that fit into a batch and into the budget, which is reserved."""
+        items: list[Item] = []
+        estimates: list[Estimate] = []
+        size_bytes = 0
+        for item in self._store.all_items("pending"):
+            request = self._asking.request(item, 0)
+            size_bytes += len(orjson.dumps(request))
+            if items and size_bytes > self._pace.batch_bytes:
+                break
+            items.append(item)
+            estimates.append(self._estimator.of("".join(self._asking.texts(item))))
+            if len(items) >= self._pace.batch_requests:
+                break
+        while items:
+            estimate = sum(estimates, Estimate())
+            try:
+                self._budget.reserve(estimate.at_most_usd)
+            except BudgetExhaustedError as error:
+                if len(items) == 1:
+                    if not self._store.counts().open_batches:
+                        raise
+                    self._progress.note(f"{error}; the rest waits")
+                    return [], Estimate()
+                del items[len(items) // 2 :], estimates[len(estimates) // 2 :]
+            else:
+                return items, estimate
+        return [], Estimate()
+
+    # Reading
+
+    async def _read_ended(self) -> None:
+        for chunk in self._store.chunks("open"):
+            assert chunk.batch_id is not None  # noqa: S101 - opened with it
+            batch = await self._batches.retrieve(chunk.batch_id)
+            if batch is None or (batch.has_ended and not batch.has_results):
+                self._gone(chunk)
+            elif batch.has_ended:
+                self._stop = await self._reader.read(chunk, chunk.batch_id) or self._stop
+            else:
+                self._latest_end = max(self._latest_end or 0.0, batch.expires_at)
+
+    def _gone(self, chunk: Chunk) -> None:
+        """Somebody deleted the batch, or archived its results. What was in it is unknown, so nothing is paid again."""
+        self._budget.settle(chunk.reserved_usd, chunk.reserved_usd)
+        with self._store.transaction():
+            for item in self._all_of(chunk):
+                self._store.skip(item, "lost")
+            self._store.set_chunk(chunk, "closed")
+        self._progress.note(f"the results of batch {chunk.batch_id} are gone: its conversations are left alone")
+
+    # Sending
+
+    async def _send_ready(self) -> None:
+        while page := self._store.items("ready", limit=_SENDS_AT_A_TIME):
+            # Sessions are distinct, so their order does not matter.
+            results = await asyncio.gather(*map(self._send, page), return_exceptions=True)
+            sent = [item for item, result in zip(page, results, strict=True) if result is None]
+            with self._store.transaction():
+                self._store.sent(sent)
+                for item, result in zip(page, results, strict=True):
+                    if isinstance(result, PermanentError):
+                        self._store.skip(item, result.reason.value)
+            self._show()
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, PermanentError):
+                    raise result
+
+    async def _send(self, item: Item) -> None:
+        headers = item.headers
+        if item.answer is not None:
+            headers = (*headers, (ANSWER_HEADER, item.answer))
+            await self._remember(item, item.answer)
+        await self._sender.send(
+            self._settings.ingestion_topic, item.session, item.value, timestamp_ms=item.timestamp_ms, headers=headers
+        )
+
+    async def _remember(self, item: Item, answer: bytes) -> None:
+        """Put the answer where enrichers that share a cache look first: a record further ahead finds it there."""
+        if self._cache is not None and (findings := findings_of(answer)) is not None:
+            await self._cache.put(cache_key(self._asking.made_by, self._asking.turns(item)), encode_findings(findings))
+
+    async def _close_read(self) -> None:
+        for chunk in self._store.chunks("read"):
+            assert chunk.batch_id is not None  # noqa: S101 - opened with it
+            await self._batches.delete(chunk.batch_id)
+            with self._store.transaction():
+                self._store.set_chunk(chunk, "closed")
+
+    # Showing
+
+    def _done(self) -> int:
+        states = self._store.counts().states
+        return states.get("sent", 0) + states.get("ready", 0)
+
+    def _show(self) -> None:
+        counts = self._store.counts()
+        done = self._done() - self._done_at_start
+        eta_seconds: float | None = None
+        if done:
+            eta_seconds = (time.monotonic() - self._began) / done * counts.unfinished
+        self._progress.update(View(counts, eta_seconds, self._latest_end))

@@ -1,0 +1,342 @@
+"""A backfill's state on disk: what was taken in, which batches exist, what was answered and sent.
+
+From and to: ``NEXUS_DATA_DIR/backfill/<name>/state.sqlite3``, for its owner only. It holds conversations and answers,
+because a kill must cost neither; each is overwritten once its record is on the topic, and the file goes with the run.
+Every change is one durable transaction, so the next start finds exactly one of the steps that run.py names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+from nexus_stream.backfill.records import Chunk, Counts, Item
+from nexus_stream.errors import ConfigurationError
+
+__all__ = ["Store"]
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS chunks (
+    id INTEGER PRIMARY KEY,
+    state TEXT NOT NULL,            -- intended, open, read, closed
+    batch_id TEXT,
+    requests INTEGER NOT NULL,
+    reserved_usd REAL NOT NULL,
+    intended_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS items (
+    id INTEGER PRIMARY KEY,
+    session BLOB NOT NULL UNIQUE,
+    value BLOB,
+    headers TEXT NOT NULL,
+    timestamp_ms INTEGER NOT NULL,
+    fingerprint TEXT,
+    state TEXT NOT NULL,            -- pending, batched, ready, sent, skipped
+    outcome TEXT NOT NULL DEFAULT '',
+    improves INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    problems TEXT,
+    chunk INTEGER REFERENCES chunks (id),
+    custom_id TEXT UNIQUE,
+    answer BLOB,
+    input_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+    cost_usd REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS items_by_state ON items (state, id);
+CREATE INDEX IF NOT EXISTS items_by_chunk ON items (chunk, state);
+"""
+_FILE: Final = "state.sqlite3"
+
+
+class Store:
+    """One run's state; a context manager.
+
+    Args:
+        connection: An open database.
+        lock: Held while it is open, so that no second process works on a run here.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, lock: IO[str] | None = None) -> None:
+        self._db = connection
+        self._lock = lock
+        self._db.isolation_level = None
+        self._db.row_factory = sqlite3.Row
+        # What is overwritten or deleted is zeroed: it was a person's. FULL: a power cut must not lose an intent.
+        self._db.executescript("PRAGMA secure_delete = ON; PRAGMA synchronous = FULL;" + _SCHEMA)
+        if self.get("run_id") is None:
+            with self.transaction():
+                self.put("run_id", secrets.token_hex(5))
+                self.put("secret", secrets.token_hex(32))
+
+    @classmethod
+    def open(cls, directory: Path) -> Store:
+        """Open a run's state, or begin one.
+
+        Raises:
+            ConfigurationError: the directory cannot be written, or another backfill is under way.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.chmod(0o700)
+            # One for all runs: they share what is known of the budget.
+            lock = (directory.parent / "lock").open("a+")
+        except OSError as error:
+            raise ConfigurationError(f"NEXUS_DATA_DIR: {directory} cannot be written ({error.strerror}).") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise ConfigurationError(f"Another backfill works in {directory.parent}. Wait for it.") from None
+        path = directory / _FILE
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        return cls(sqlite3.connect(path), lock)
+
+    @classmethod
+    def in_memory(cls) -> Store:
+        """For a dry run: nothing is kept."""
+        return cls(sqlite3.connect(":memory:"))
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Whether there is a run that was begun and not finished."""
+        return (directory / _FILE).exists()
+
+    @staticmethod
+    def remove(directory: Path, summary: dict[str, Any]) -> None:
+        """End a finished run: its state goes, counts stay in ``last.json``."""
+        (directory / "last.json").write_text(json.dumps(summary, indent=2) + "\n")
+        Store.discard(directory)
+
+    @staticmethod
+    def discard(directory: Path) -> None:
+        """Forget a run."""
+        for name in (_FILE, f"{_FILE}-journal"):
+            (directory / name).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let the run go."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, on disk when it ends."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # Facts of the run
+
+    def get(self, name: str) -> str | None:
+        """A fact of the run."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put(self, name: str, value: str) -> None:
+        """Remember a fact of the run."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def add_to(self, name: str, amount: int = 1) -> None:
+        """Count something."""
+        self.put(name, str(self.count_of(name) + amount))
+
+    def count_of(self, name: str) -> int:
+        """What `add_to` counted."""
+        return int(self.get(name) or 0)
+
+    # Items
+
+    def find(self, session: bytes) -> Item | None:
+        """A session's item."""
+        row = self._db.execute("SELECT * FROM items WHERE session = ?", (session,)).fetchone()
+        return None if row is None else _item(row)
+
+    def put_snapshot(
+        self,
+        session: bytes,
+        value: bytes,
+        headers: Iterable[tuple[str, bytes]],
+        timestamp_ms: int,
+        fingerprint: str | None,
+    ) -> None:
+        """Take a session's snapshot in, instead of the one that was there."""
+        text = json.dumps([(name, raw.decode("latin-1")) for name, raw in headers])
+        self._db.execute(
+            "INSERT INTO items (session, value, headers, timestamp_ms, fingerprint, state)"
+            " VALUES (?, ?, ?, ?, ?, 'pending') ON CONFLICT (session) DO UPDATE SET value = excluded.value,"
+            " headers = excluded.headers, timestamp_ms = excluded.timestamp_ms, fingerprint = excluded.fingerprint",
+            (session, value, text, timestamp_ms, fingerprint),
+        )
+
+    def drop(self, session: bytes) -> None:
+        """Forget a session."""
+        self._db.execute("DELETE FROM items WHERE session = ?", (session,))
+
+    def items(self, state: str, *, chunk: int | None = None, after: int = 0, limit: int = 500) -> list[Item]:
+        """Items of a state, by id, from the one after ``after`` on."""
+        where = "" if chunk is None else " AND chunk = :chunk"
+        rows = self._db.execute(
+            f"SELECT * FROM items WHERE state = :state AND id > :after{where} ORDER BY id LIMIT :limit",  # noqa: S608
+            {"state": state, "after": after, "chunk": chunk, "limit": limit},
+        )
+        return [_item(row) for row in rows]
+
+    def all_items(self, state: str) -> Iterator[Item]:
+        """Every item that has the state when its turn comes; it may be changed on the way."""
+        last = 0
+        while page := self.items(state, after=last):
+            yield from page
+            last = page[-1].id
+
+    def skip(self, item: Item, outcome: str) -> None:
+        """Nothing is to be done for it: nothing is kept of it."""
+        self._db.execute(
+            "UPDATE items SET state = 'skipped', outcome = ?, value = NULL, headers = '[]' WHERE id = ?",
+            (outcome, item.id),
+        )
+
+    def set_improves(self, item: Item, improves: bool) -> None:
+        """Whether only rules have read it so far."""
+        self._db.execute("UPDATE items SET improves = ? WHERE id = ?", (int(improves), item.id))
+
+    def ready(self, item: Item, outcome: str, answer: bytes | None) -> None:
+        """It may be sent, with its answer or without one."""
+        self._db.execute(
+            "UPDATE items SET state = 'ready', outcome = ?, answer = ?, problems = NULL WHERE id = ?",
+            (outcome, answer, item.id),
+        )
+
+    def again(self, item: Item, problems: str | None, *, counts: bool) -> None:
+        """It goes with the next batch; ``counts`` False as if it had not been in this one."""
+        self._db.execute(
+            "UPDATE items SET state = 'pending', problems = ?, attempts = attempts - ? WHERE id = ?",
+            (problems, 0 if counts else 1, item.id),
+        )
+
+    def spent(self, item: Item, *, tokens: tuple[int, int, int], cost_usd: float) -> Item:
+        """Add what an answer cost; returns the item as it is then."""
+        self._db.execute(
+            "UPDATE items SET input_tokens = input_tokens + ?, output_tokens = output_tokens + ?,"
+            " cache_read_tokens = cache_read_tokens + ?, cost_usd = cost_usd + ? WHERE id = ?",
+            (*tokens, cost_usd, item.id),
+        )
+        return _item(self._db.execute("SELECT * FROM items WHERE id = ?", (item.id,)).fetchone())
+
+    def sent(self, items: Iterable[Item]) -> None:
+        """The topic has them: nothing of the conversations is kept."""
+        self._db.executemany(
+            "UPDATE items SET state = 'sent', value = NULL, answer = NULL, headers = '[]' WHERE id = ?",
+            [(item.id,) for item in items],
+        )
+
+    # Chunks
+
+    def intend(self, items: list[Item], reserved_usd: float) -> Chunk:
+        """Write down that a batch of these is about to be created."""
+        with self.transaction():
+            cursor = self._db.execute(
+                "INSERT INTO chunks (state, requests, reserved_usd, intended_at) VALUES ('intended', ?, ?, ?)",
+                (len(items), reserved_usd, time.time()),
+            )
+            number = int(cursor.lastrowid or 0)
+            self._db.executemany(
+                "UPDATE items SET state = 'batched', chunk = ?, custom_id = ?, attempts = attempts + 1 WHERE id = ?",
+                [(number, self.custom_id(number, item.session), item.id) for item in items],
+            )
+        return self.chunks("intended")[-1]
+
+    def intend_again(self, chunk: Chunk) -> Chunk:
+        """The batch was not created, and is about to be."""
+        with self.transaction():
+            self._db.execute("UPDATE chunks SET intended_at = ? WHERE id = ?", (time.time(), chunk.id))
+        return self.chunks("intended")[-1]
+
+    def set_chunk(self, chunk: Chunk, state: str, *, batch_id: str | None = None) -> None:
+        """Move a chunk on."""
+        self._db.execute(
+            "UPDATE chunks SET state = ?, batch_id = coalesce(?, batch_id) WHERE id = ?", (state, batch_id, chunk.id)
+        )
+
+    def chunks(self, state: str) -> list[Chunk]:
+        """Chunks of a state, oldest first."""
+        rows = self._db.execute("SELECT * FROM chunks WHERE state = ? ORDER BY id", (state,))
+        return [Chunk(**dict(row)) for row in rows]
+
+    def batch_ids(self) -> set[str]:
+        """Batches that are this run's."""
+        return {row[0] for row in self._db.execute("SELECT batch_id FROM chunks WHERE batch_id IS NOT NULL")}
+
+    def prefix(self, chunk: int) -> str:
+        """How the custom ids of a chunk begin: a batch is recognised by it."""
+        return f"nx-{self.get('run_id')}-{chunk}-"
+
+    def custom_id(self, chunk: int, session: bytes) -> str:
+        """The same whenever it is asked for; without the run's secret it says nothing of the session."""
+        secret = (self.get("secret") or "").encode()
+        return self.prefix(chunk) + hmac.new(secret, session, hashlib.sha256).hexdigest()[:24]
+
+    def by_custom_id(self, chunk: Chunk) -> dict[str, int]:
+        """Custom id -> item id, of a chunk."""
+        rows = self._db.execute("SELECT custom_id, id FROM items WHERE chunk = ?", (chunk.id,))
+        return {row[0]: row[1] for row in rows}
+
+    def item(self, number: int) -> Item:
+        """An item by its id."""
+        return _item(self._db.execute("SELECT * FROM items WHERE id = ?", (number,)).fetchone())
+
+    def counts(self) -> Counts:
+        """How far the run is."""
+        states = dict(self._db.execute("SELECT state, count(*) FROM items GROUP BY state").fetchall())
+        outcomes = dict(
+            self._db.execute("SELECT outcome, count(*) FROM items WHERE outcome != '' GROUP BY outcome").fetchall()
+        )
+        cost = self._db.execute("SELECT coalesce(sum(cost_usd), 0) FROM items").fetchone()[0]
+        batches = self._db.execute("SELECT count(*) FROM chunks WHERE state IN ('intended', 'open')").fetchone()[0]
+        return Counts(states, outcomes, int(batches), float(cost))
+
+
+def _item(row: sqlite3.Row) -> Item:
+    return Item(
+        id=row["id"],
+        session=row["session"],
+        value=row["value"] or b"",
+        headers=tuple((name, text.encode("latin-1")) for name, text in json.loads(row["headers"])),
+        timestamp_ms=row["timestamp_ms"],
+        fingerprint=row["fingerprint"],
+        state=row["state"],
+        attempts=row["attempts"],
+        problems=row["problems"],
+        improves=bool(row["improves"]),
+        answer=row["answer"],
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cache_read_tokens=row["cache_read_tokens"],
+        cost_usd=row["cost_usd"],
+    )

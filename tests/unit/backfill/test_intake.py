@@ -1,0 +1,99 @@
+"""Which snapshot of a session is taken, and when it counts as said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nexus_stream.backfill.intake import Intake, limits_of, snapshot_of, take_lines
+from nexus_stream.backfill.store import Store
+from nexus_stream.settings import load_settings
+
+NOW_MS = 1_790_000_000_000
+HOUR_MS = 3_600_000
+SETTINGS = load_settings(environ={})
+
+
+def line(session: str, *texts: str, **more: Any) -> bytes:
+    messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+    return json.dumps({"messages": messages, "sessionId": session, **more}).encode()
+
+
+@pytest.fixture
+def intake() -> Iterator[Intake]:
+    with Store.in_memory() as store:
+        yield Intake(store, SETTINGS, NOW_MS)
+
+
+def taken(intake: Intake, session: bytes = b"s") -> dict[str, Any]:
+    item = intake.store.find(session)
+    assert item is not None
+    return json.loads(item.value)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_longer_history_is_newer_whatever_comes_first(intake: Intake, order: tuple[int, int]):
+    lines = [line("s", "hola"), line("s", "hola", "dime", "me llamo Ana")]
+    take_lines(intake, [lines[index] for index in order], NOW_MS)
+    assert len(taken(intake)["messages"]) == 3
+    assert intake.taken == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_unrelated_histories_are_ordered_by_time(intake: Intake, order: tuple[int, int]):
+    lines = [
+        line("s", "uno", metadata={"enqueuedAt": "2026-01-01T00:00:00Z"}),
+        line("s", "dos", metadata={"enqueuedAt": "2026-01-02T00:00:00Z"}),
+    ]
+    take_lines(intake, [lines[index] for index in order], NOW_MS)
+    assert taken(intake)["messages"][0]["content"] == "dos"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_fingerprint_of_an_earlier_snapshot_is_kept(intake: Intake, order: tuple[int, int]):
+    lines = [line("s", "hola", fingerprint="fp"), line("s", "hola", "dime", "sí")]
+    take_lines(intake, [lines[index] for index in order], NOW_MS)
+    assert taken(intake)["fingerprint"] == "fp"
+    assert len(taken(intake)["messages"]) == 3
+
+
+def test_what_says_no_time_was_said_when_the_file_was_written(intake: Intake):
+    said_at_ms = NOW_MS - 1000 * HOUR_MS
+    take_lines(intake, [line("s", "hola")], said_at_ms)
+    item = intake.store.find(b"s")
+    assert item is not None
+    # The record's own time is not so old that the topic drops it unread; the snapshot's is as it was.
+    assert item.timestamp_ms == NOW_MS - SETTINGS.ingestion_retention_hours * HOUR_MS // 2
+    assert snapshot_of("t", item, limits_of(SETTINGS)).snapshot_at_ms == said_at_ms
+
+
+def test_tenants_are_told_apart(intake: Intake):
+    take_lines(intake, [line("s", "a", metadata={"tenant_id": "acme"}), line("s", "b")], NOW_MS)
+    assert intake.store.counts().total == 2
+    assert taken(intake, b"acme:s")["messages"][0]["content"] == "a"
+
+
+def test_what_is_no_conversation_is_named_by_line_and_reason_without_its_text(intake: Intake):
+    lines = [b"{secret", b"", b'{"messages": [], "sessionId": "secret"}', line("s", "hola"), b'{"x": NaN']
+    take_lines(intake, lines, NOW_MS)
+    assert intake.taken == 1
+    assert dict(intake.refused) == {"not_json": 2, "wrong_shape": 1}
+    assert [problem.split(":")[0] for problem in intake.problems] == ["line 1", "line 3", "line 5"]
+    assert "secret" not in " ".join(intake.problems)
+
+
+def test_a_value_that_only_one_parser_takes_is_refused_and_no_crash(intake: Intake):
+    value = line("s", "hola").replace(b'"sessionId"', b'"x": NaN, "sessionId"')
+    take_lines(intake, [value], NOW_MS)
+    assert intake.refused.total() + intake.taken == 1
+
+
+def test_headers_of_ours_do_not_travel_along(intake: Intake):
+    headers = (("correlation-id", b"c"), ("nexus-hop", b"x"), ("nexus-answer", b"y"))
+    intake.take("0-0", line("s", "hola"), NOW_MS, headers)
+    item = intake.store.find(b"s")
+    assert item is not None
+    assert item.headers == (("correlation-id", b"c"),)
