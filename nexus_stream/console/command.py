@@ -16,14 +16,18 @@ import click
 import structlog
 from aiohttp import web
 
-from nexus_stream.console.app import make_app, require_loopback
+from nexus_stream.console.access import Access
+from nexus_stream.console.app import make_app
+from nexus_stream.console.emissions import EmissionWriter
 from nexus_stream.console.indexer import Indexer
+from nexus_stream.console.letters import LetterWriter
+from nexus_stream.console.processes import ProcessWriter
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.settings import Settings, load_settings
 
-__all__ = ["command", "serve"]
+__all__ = ["command", "open_model", "serve"]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,8 +41,26 @@ def command() -> None:
     configure_logs(settings)
     # During an outage it logs several errors for each attempt; the indexer says it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    require_loopback(settings.console_host)
     sys.exit(asyncio.run(serve(settings)))
+
+
+def open_model(settings: Settings) -> ReadModel:
+    """The read model with a writer for each topic beside the changelog.
+
+    Raises:
+        ConfigurationError: another console uses the data folder, or it cannot be written.
+    """
+    return ReadModel(
+        settings.data_dir / "console",
+        settings.sessions_changelog_topic,
+        {
+            settings.enriched_topic: EmissionWriter(settings.console_max_events),
+            settings.dead_letter_topic: LetterWriter(
+                settings.console_max_letters, settings.dead_letter_retention_hours
+            ),
+            settings.status_topic: ProcessWriter(),
+        },
+    )
 
 
 async def serve(settings: Settings) -> int:
@@ -47,7 +69,7 @@ async def serve(settings: Settings) -> int:
     Raises:
         ConfigurationError: the port is taken, or another console uses the data folder.
     """
-    require_loopback(settings.console_host)
+    Access(settings).require_safe_host(settings.console_host)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -60,7 +82,7 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stop, number)
 
     try:
-        model = await asyncio.to_thread(ReadModel, settings.data_dir / "console", settings.sessions_changelog_topic)
+        model = await asyncio.to_thread(open_model, settings)
     except sqlite3.Error as error:
         raise ConfigurationError(
             f"NEXUS_DATA_DIR: the console's index cannot be opened ({error}). It is only a cache: "
@@ -68,7 +90,11 @@ async def serve(settings: Settings) -> int:
         ) from error
     # Addresses hold what people search for: no access log.
     runner = web.AppRunner(
-        make_app(model, settings.sessions_changelog_topic), access_log=None, shutdown_timeout=_STOP_SECONDS
+        make_app(settings, model),
+        access_log=None,
+        shutdown_timeout=_STOP_SECONDS,
+        # A live view whose reader is gone must not be looked after until the next event.
+        handler_cancellation=True,
     )
     indexer = asyncio.create_task(Indexer(settings, model).run(), name="console-indexer")
     waiting = asyncio.create_task(stopping.wait())

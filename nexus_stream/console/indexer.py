@@ -1,8 +1,9 @@
-"""Follows the sessions changelog into the read model, for as long as the process runs.
+"""Follows the sessions changelog and the topics beside it into the read model, for as long as the process runs.
 
-From: ``<app>-sessions-changelog``, all partitions, without a consumer group (many consoles read the same records;
-offsets are the read model's). To: read_model.py. A broker that is down, restarted, replaced or not there yet is waited
-for.
+From: ``<app>-sessions-changelog``, ``prospects-enriched``, ``nexus-prospect-dlq`` and ``nexus-status``, all partitions,
+without a consumer group (many consoles read the same records; offsets are the read model's). To: read_model.py. A
+broker that is down, restarted, replaced or not there yet is waited for; so is a topic. Only without the changelog
+nothing is followed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.topic_record import TopicRecord
 from nexus_stream.kafka import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
@@ -39,11 +41,16 @@ _ANSWER_SECONDS = 5.0
 _RETRY_MIN_SECONDS = 0.5
 _RETRY_MAX_SECONDS = 5.0
 
+_Offsets = Mapping[TopicPartition, int]
+
 
 @dataclass(frozen=True, slots=True)
 class _Topology:
     cluster_id: str | None
-    partitions: frozenset[int]
+    partitions: frozenset[TopicPartition]
+
+    def of(self, topic: str) -> list[TopicPartition]:
+        return sorted(partition for partition in self.partitions if partition.topic == topic)
 
 
 class Indexer:
@@ -79,7 +86,7 @@ class Indexer:
     async def _follow(self) -> str | None:
         """Read until something about the topic changes; returns what is wrong, None to look at it anew."""
         topology = await self._topology()
-        if not topology.partitions:
+        if not topology.of(self._topic):
             return "topic_missing"
         consumer = AIOKafkaConsumer(
             **client_options(self._settings),
@@ -100,45 +107,72 @@ class Indexer:
         return None
 
     async def _read(self, consumer: AIOKafkaConsumer, topology: _Topology) -> None:
-        partitions = [TopicPartition(self._topic, number) for number in sorted(topology.partitions)]
+        partitions = sorted(topology.partitions)
         consumer.assign(partitions)
         async with asyncio.timeout(_ANSWER_SECONDS):
-            beginnings = _by_number(await consumer.beginning_offsets(partitions))
-            ends = _by_number(await consumer.end_offsets(partitions))
-        await asyncio.to_thread(self._model.bind, topology.cluster_id, beginnings, ends, _now_ms())
+            beginnings = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
+        await asyncio.to_thread(self._bind, topology, beginnings, ends)
         for partition in partitions:
-            next_offset = self._model.next_offset(partition.partition)
+            next_offset = self._model.next_offset(partition.partition, partition.topic)
             assert next_offset is not None  # noqa: S101 - bind sets one for every partition
             consumer.seek(partition, next_offset)
 
         observed_at = topology_at = time.monotonic()
         while True:
             batch = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
-            records = [_changelog_record(record) for of_partition in batch.values() for record in of_partition]
-            if records:
-                await asyncio.to_thread(self._model.apply, records)
+            if batch:
+                await asyncio.to_thread(self._apply, batch)
             now = time.monotonic()
             if now - observed_at >= _END_OFFSETS_SECONDS:
-                await self._observe(consumer, partitions, idle=not records)
+                await self._observe(consumer, partitions, idle=not batch)
                 observed_at = now
             if now - topology_at >= _TOPOLOGY_SECONDS:
                 if await self._topology() != topology:
                     return
                 topology_at = now
 
+    def _bind(self, topology: _Topology, beginnings: _Offsets, ends: _Offsets) -> None:
+        of_changelog = _of_topic(beginnings, self._topic), _of_topic(ends, self._topic)
+        self._model.bind(topology.cluster_id, *of_changelog, _now_ms())
+        for topic in self._model.topics[1:]:
+            if topology.of(topic):
+                self._model.bind_beside(topic, _of_topic(beginnings, topic), _of_topic(ends, topic))
+
+    def _apply(self, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+        by_topic: dict[str, list[ConsumerRecord]] = {}
+        for partition, records in batch.items():
+            by_topic.setdefault(partition.topic, []).extend(records)
+        for topic, records in by_topic.items():
+            if topic == self._topic:
+                self._model.apply([_changelog_record(record) for record in records])
+            else:
+                self._model.apply_beside(topic, [_topic_record(record) for record in records])
+
     async def _observe(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], *, idle: bool) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            ends = _by_number(await consumer.end_offsets(partitions))
+            ends = await consumer.end_offsets(partitions)
             # Where the log ends in offsets that compaction emptied, no record tells that the end is reached.
-            positions = {p.partition: await consumer.position(p) for p in partitions} if idle else {}
+            positions = {p: await consumer.position(p) for p in partitions} if idle else {}
         ahead = {
-            number: position
-            for number, position in positions.items()
-            if position > (self._model.next_offset(number) or 0)
+            partition: position
+            for partition, position in positions.items()
+            if position > (self._model.next_offset(partition.partition, partition.topic) or 0)
         }
-        if ahead:
-            await asyncio.to_thread(self._model.apply, [], ahead)
-        await asyncio.to_thread(self._model.observe, ends, _now_ms())
+        await asyncio.to_thread(self._note, ahead, ends)
+
+    def _note(self, ahead: _Offsets, ends: _Offsets) -> None:
+        for topic in sorted({partition.topic for partition in ends}):
+            positions, of_topic = _of_topic(ahead, topic), _of_topic(ends, topic)
+            if topic == self._topic:
+                if positions:
+                    self._model.apply([], positions)
+                self._model.observe(of_topic, _now_ms())
+            else:
+                if positions:
+                    self._model.apply_beside(topic, [], positions)
+                self._model.observe_beside(topic, of_topic)
+        self._model.prune(_now_ms())
 
     async def _topology(self) -> _Topology:
         # Through the admin client: a consumer's metadata request for a missing topic may create it, with the broker's
@@ -154,9 +188,9 @@ class Indexer:
         return _Topology(
             cluster.get("cluster_id"),
             frozenset(
-                partition["partition"]
+                TopicPartition(topic["topic"], partition["partition"])
                 for topic in topics
-                if topic["topic"] == self._topic and not topic["error_code"]
+                if topic["topic"] in self._model.topics and not topic["error_code"]
                 for partition in topic["partitions"]
             ),
         )
@@ -167,8 +201,19 @@ class Indexer:
             _log.warning("console_lost_touch", problem=problem, error=type(error).__name__)
 
 
-def _by_number(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
-    return {partition.partition: offset for partition, offset in offsets.items()}
+def _of_topic(offsets: _Offsets, topic: str) -> dict[int, int]:
+    return {partition.partition: offset for partition, offset in offsets.items() if partition.topic == topic}
+
+
+def _topic_record(record: ConsumerRecord) -> TopicRecord:
+    return TopicRecord(
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=max(0, record.timestamp),
+        key=record.key or b"",
+        value=record.value,
+        headers=tuple((name, value or b"") for name, value in record.headers),
+    )
 
 
 def _changelog_record(record: ConsumerRecord) -> ChangelogRecord:

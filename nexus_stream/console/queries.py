@@ -1,32 +1,33 @@
 """Everything the pages ask of the index: one page of sessions, one session, the counts.
 
-From: the SQLite file that read_model.py writes. To: pages.py. Pages follow a key, never an offset, so page one thousand
-costs what page one costs, and a row that stays where it is is neither skipped nor shown twice.
+From: the SQLite file that read_model.py writes. To: pages and API. Pages follow a key, never an offset, so page one
+thousand costs what page one costs, and a row that stays where it is is neither skipped nor shown twice.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nexus_stream.console.session_row import fold
+from nexus_stream.console.filters import MAX_SEARCH_CHARS, Cursor, SessionFilter
+from nexus_stream.console.session_row import OBJECTIONS, fold
 from nexus_stream.console.store import open_reader
 
-__all__ = ["Cursor", "Page", "SessionFilter", "SessionQueries"]
+__all__ = ["Page", "SessionQueries", "TooSlowError", "reading"]
 
-MAX_SEARCH_CHARS = 200
 MAX_SEARCH_WORDS = 8
 
 # The trigram index finds nothing shorter.
 _TRIGRAM_CHARS = 3
 # Up to this many matches are fetched and sorted; a term with more is met soon enough by walking in time order.
 _SORTED_MATCHES_MAX = 5000
+_IDENTIFIER_CHARS_MIN = 12
 # "300 555-0102" finds +573005550102: what is typed as a number is searched by its digits too.
 _PHONE_CHARS = frozenset("0123456789 +-().")
 _PHONE_DIGITS_MIN = 5
@@ -35,43 +36,26 @@ _LIST_COLUMNS = (
     "key, tenant_id, session_id, status, nombre, email, telefono, fingerprint, momento, arquetipo, objeciones, "
     "nivel_interes, extractor, turns, first_seen_ms, last_seen_ms"
 )
+_INDEX_OF_FACET = {
+    "status": "sessions_by_status",
+    "momento": "sessions_by_momento",
+    "arquetipo": "sessions_by_arquetipo",
+    "extractor": "sessions_by_extractor",
+    "objecion": "",
+}
+_INDEX_OF_OBJECTION = {
+    "price": "sessions_by_price",
+    "time": "sessions_by_time_objection",
+    "trust": "sessions_by_trust",
+    "mlm": "sessions_by_mlm",
+}
+_PAGE_SECONDS = 5.0
+_STEPS_BETWEEN_LOOKS = 20_000
 _ORDER = "ORDER BY last_seen_ms DESC, key LIMIT :limit"
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last row of a page: the next one starts below it."""
-
-    last_seen_ms: int
-    key: bytes
-
-    def __str__(self) -> str:
-        return f"{self.last_seen_ms}.{base64.urlsafe_b64encode(self.key).decode().rstrip('=')}"
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """The cursor a link carries.
-
-        Raises:
-            ValueError: it is none.
-        """
-        milliseconds, dot, key = text.partition(".")
-        if not dot or not (milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 19):
-            raise ValueError("no cursor")
-        try:
-            decoded = base64.b64decode(key + "=" * (-len(key) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError("no cursor") from error
-        return cls(int(milliseconds), decoded)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFilter:
-    """Which sessions to list. ``text`` is words that all must occur, in any searched field, as parts of words too."""
-
-    text: str = ""
-    status: str | None = None
-    momento: str | None = None
+class TooSlowError(Exception):
+    """The question would take longer than a page may: it should be narrowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +72,52 @@ class SessionQueries:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def page(self, session_filter: SessionFilter, after: Cursor | None, limit: int) -> Page:
-        """One page of sessions by (last seen, newest first; key)."""
+    def page(
+        self, session_filter: SessionFilter, after: Cursor | None, limit: int, now_ms: int = 0, *, exact: bool = False
+    ) -> Page:
+        """One page of sessions by (last seen, newest first; key).
+
+        Args:
+            session_filter: What to list.
+            after: Where the page before ended.
+            limit: At most so many.
+            now_ms: Unix milliseconds; a filter's period counts back from it.
+            exact: Take the text for a whole session id, or ``tenant:session``, and search nothing else.
+
+        Raises:
+            TooSlowError: it took longer than a page may.
+        """
         conditions: list[str] = []
         parameters: dict[str, Any] = {"limit": limit + 1}
-        for column, value in (("status", session_filter.status), ("momento", session_filter.momento)):
+        for column in ("status", "momento", "arquetipo", "extractor"):
+            value = getattr(session_filter, column)
             if value is not None:
                 conditions.append(f"{column} = :{column}")
                 parameters[column] = value
+        if session_filter.objecion is not None:
+            # Word for word as in the partial indexes; the value is one of four of ours.
+            known = session_filter.objecion in OBJECTIONS
+            conditions.append(f"instr(objeciones, '{session_filter.objecion}')" if known else "0")
+        since_ms, until_ms = session_filter.bounds_ms(now_ms)
+        if since_ms is not None:
+            conditions.append("last_seen_ms >= :since_ms")
+            parameters["since_ms"] = since_ms
+        if until_ms is not None:
+            conditions.append("last_seen_ms < :until_ms")
+            parameters["until_ms"] = until_ms
         if after is not None:
             conditions.append("last_seen_ms <= :after_ms AND (last_seen_ms < :after_ms OR key > :after_key)")
             parameters |= {"after_ms": after.last_seen_ms, "after_key": after.key}
         with self._connection() as db:
-            source = self._search(db, session_filter.text, conditions, parameters)
+            if exact and session_filter.text:
+                conditions.append("key IN (:typed, :without_tenant)")
+                parameters |= {
+                    "typed": session_filter.text.encode("utf-8", "replace"),
+                    "without_tenant": f":{session_filter.text}".encode("utf-8", "replace"),
+                }
+                source = "sessions"
+            else:
+                source = self._search(db, session_filter, conditions, parameters)
             where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
             # Only names of this module are put together here; every value is a parameter.
             sql = f"SELECT {_LIST_COLUMNS} FROM {source} {where} {_ORDER}"  # noqa: S608
@@ -116,49 +133,144 @@ class SessionQueries:
             assert row is None or isinstance(row, sqlite3.Row)  # noqa: S101 - what open_reader sets
             return row
 
+    def others_of_person(self, row: sqlite3.Row, limit: int) -> list[sqlite3.Row]:
+        """Other sessions of the same tenant with the same fingerprint, e-mail or phone, newest first."""
+        with self._connection() as db:
+            found: dict[bytes, sqlite3.Row] = {}
+            for column in ("fingerprint", "email", "telefono"):
+                if row[column] is not None:
+                    sql = (
+                        f"SELECT {_LIST_COLUMNS} FROM sessions WHERE {column} = ? AND tenant_id = ? AND key != ? "  # noqa: S608 - our own names
+                        "LIMIT ?"
+                    )
+                    for other in db.execute(sql, (row[column], row["tenant_id"], row["key"], limit)):
+                        found[other["key"]] = other
+        return sorted(found.values(), key=lambda other: -other["last_seen_ms"])[:limit]
+
     def counts(self) -> dict[str, int]:
         """Sessions by status."""
         with self._connection() as db:
-            return dict(db.execute("SELECT status, sessions FROM status_counts WHERE sessions > 0 ORDER BY status"))
+            return dict(db.execute("SELECT status, sessions FROM status_counts ORDER BY status"))
+
+    def facets(self) -> dict[str, dict[str, int]]:
+        """Facet -> value -> sessions."""
+        found: dict[str, dict[str, int]] = {}
+        with self._connection() as db:
+            for facet, value, sessions in db.execute("SELECT * FROM facet_counts WHERE sessions > 0"):
+                found.setdefault(facet, {})[value] = sessions
+        return found
 
     def check(self) -> None:
         """Raise sqlite3.Error if the file cannot be read."""
         with self._connection() as db:
             db.execute("SELECT 1 FROM meta").fetchone()
 
-    def _search(self, db: sqlite3.Connection, text: str, conditions: list[str], parameters: dict[str, Any]) -> str:
-        """Add what ``text`` asks for; returns what to select from."""
-        alternatives = _alternatives(text)
+    def _search(
+        self,
+        db: sqlite3.Connection,
+        session_filter: SessionFilter,
+        conditions: list[str],
+        parameters: dict[str, Any],
+    ) -> str:
+        """Add what the text asks for; returns what to select from."""
+        walked = self._walked_index(db, session_filter)
+        alternatives = _alternatives(session_filter.text)
         if not alternatives:
-            return "sessions"
-        # A word too short for the index is looked for in the rows themselves.
-        if all(len(word) >= _TRIGRAM_CHARS for words in alternatives for word in words):
-            parameters["match"] = " OR ".join(f"({' AND '.join(map(_quoted, words))})" for words in alternatives)
+            return walked
+        hits = _whole_identifier(db, session_filter.text)
+        # A word too short for the index is looked for in the rows themselves; the others narrow those down.
+        indexed = [[word for word in words if len(word) >= _TRIGRAM_CHARS] for words in alternatives]
+        if not hits and all(indexed):
+            match = " OR ".join(f"({' AND '.join(map(_quoted, words))})" for words in indexed)
             found = db.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM sessions_fts WHERE sessions_fts MATCH :match LIMIT :most)",
-                {"match": parameters["match"], "most": _SORTED_MATCHES_MAX + 1},
-            ).fetchone()[0]
-            if found <= _SORTED_MATCHES_MAX:
-                # CROSS JOIN fixes the order: matches first, then their rows.
-                return (
-                    "(SELECT rowid AS hit FROM sessions_fts WHERE sessions_fts MATCH :match) "
-                    "CROSS JOIN sessions ON sessions.id = hit"
-                )
-        either: list[str] = []
-        for words in alternatives:
-            both: list[str] = []
-            for word in words:
-                name = f"word{len(parameters)}"
-                parameters[name] = word
-                both.append(f"instr(search_text, :{name}) > 0")
-            either.append(f"({' AND '.join(both)})")
-        conditions.append(f"({' OR '.join(either)})")
-        return "sessions"
+                "SELECT rowid FROM sessions_fts WHERE sessions_fts MATCH ? LIMIT ?", (match, _SORTED_MATCHES_MAX + 1)
+            ).fetchall()
+            if len(found) <= _SORTED_MATCHES_MAX:
+                hits = [row[0] for row in found]
+                if not hits:
+                    conditions.append("0")
+                    return "sessions"
+                if indexed != alternatives:
+                    _require_words(alternatives, conditions, parameters)
+        if hits:
+            parameters["hits"] = json.dumps(hits)
+            # CROSS JOIN fixes the order: matches first, then their rows.
+            return "(SELECT value AS hit FROM json_each(:hits)) CROSS JOIN sessions ON sessions.id = hit"
+        _require_words(alternatives, conditions, parameters)
+        return walked
+
+    def _walked_index(self, db: sqlite3.Connection, session_filter: SessionFilter) -> str:
+        """The table by the index of the rarest filter: what is walked in time order until the page is full.
+
+        SQLite would guess by averages, and "dead", say, is rarer than the average status.
+        """
+        asked = {facet: value for facet in _INDEX_OF_FACET if (value := getattr(session_filter, facet)) is not None}
+        if not asked:
+            return "sessions INDEXED BY sessions_by_time"
+        sizes = {
+            facet: (
+                db.execute("SELECT sessions FROM facet_counts WHERE facet = ? AND value = ?", (facet, value)).fetchone()
+                or (0,)
+            )[0]
+            for facet, value in asked.items()
+        }
+        rarest = min(sizes, key=lambda facet: sizes[facet])
+        if rarest == "objecion":
+            name = _INDEX_OF_OBJECTION.get(asked[rarest])
+            return f"sessions INDEXED BY {name}" if name else "sessions"
+        return f"sessions INDEXED BY {_INDEX_OF_FACET[rarest]}"
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        with closing(open_reader(self._path)) as connection:
+        with reading(self._path) as connection:
             yield connection
+
+
+@contextmanager
+def reading(path: Path, seconds: float = _PAGE_SECONDS) -> Iterator[sqlite3.Connection]:
+    """A connection for one question.
+
+    Raises:
+        TooSlowError: it was not answered in time.
+    """
+    deadline = time.monotonic() + seconds
+    with closing(open_reader(path)) as connection:
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+        try:
+            yield connection
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise TooSlowError from error
+            raise
+
+
+def _require_words(alternatives: list[list[str]], conditions: list[str], parameters: dict[str, Any]) -> None:
+    """Look for the words in the rows themselves."""
+    either: list[str] = []
+    for words in alternatives:
+        both: list[str] = []
+        for word in words:
+            name = f"word{len(parameters)}"
+            parameters[name] = word
+            both.append(f"instr(search_text, :{name}) > 0")
+        either.append(f"({' AND '.join(both)})")
+    conditions.append(f"({' OR '.join(either)})")
+
+
+def _whole_identifier(db: sqlite3.Connection, text: str) -> list[int]:
+    """The rows whose session, fingerprint or e-mail is exactly the text, if it is long enough to be one.
+
+    Ids of one site often begin alike, and the trigrams that all have are what a search by parts spends its time on.
+    """
+    if len(text) < _IDENTIFIER_CHARS_MIN:
+        return []
+    key = text.encode("utf-8", "replace")
+    found = db.execute(
+        "SELECT id FROM sessions WHERE key IN (?, ?) UNION SELECT id FROM sessions WHERE fingerprint = ? "
+        "UNION SELECT id FROM sessions WHERE email = ? LIMIT ?",
+        (key, b":" + key, text, text.lower(), _SORTED_MATCHES_MAX),
+    )
+    return [row[0] for row in found]
 
 
 def _alternatives(text: str) -> list[list[str]]:

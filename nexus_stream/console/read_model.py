@@ -1,12 +1,14 @@
-"""The console's own copy of the session table: the one writer of the SQLite file.
+"""The console's own copy of the session table, and of what other topics tell: the one writer of the SQLite file.
 
-From: records of the sessions changelog (indexer.py). To: tables ``sessions`` and ``offsets``, in one transaction a
-batch, so that a kill at any point resumes without a gap or a double. queries.py reads.
+From: records of the sessions changelog and of the topics beside it (indexer.py). To: tables ``sessions`` and those of
+each `TopicWriter`, with ``offsets``, in one transaction a batch, so that a kill at any point resumes without a gap or a
+double. queries.py reads.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
@@ -14,8 +16,9 @@ from pathlib import Path
 
 import structlog
 
-from nexus_stream.console.session_row import ChangelogRecord, SessionRow
-from nexus_stream.console.store import StoreLock, open_writer, reset_tables
+from nexus_stream.console.session_row import ChangelogRecord, SessionRow, facets
+from nexus_stream.console.store import StoreLock, deletes_securely_from_index, open_writer, reset_tables
+from nexus_stream.console.topic_record import TopicRecord, TopicWriter
 
 __all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
 
@@ -28,6 +31,9 @@ FILE_NAME = "sessions.sqlite3"
 MAX_ABSENCE_SECONDS = 12 * 3600.0
 # "Caught up" is remembered in the file at least this often while nothing arrives; the pages use the one in memory.
 _PROGRESS_WRITE_SECONDS = 60.0
+# Rewriting the search index, where SQLite cannot delete from it securely, costs more the larger it is.
+_OPTIMIZE_SECONDS = 600.0
+_ERASED = "erased"
 
 _COLUMNS = tuple(field.name for field in fields(SessionRow))
 _UPSERT = (
@@ -35,12 +41,17 @@ _UPSERT = (
     f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'key')}"
 )
 _DELETE = "DELETE FROM sessions WHERE key = ?"
+_FACETS_BEFORE = "SELECT status, momento, arquetipo, extractor, objeciones FROM sessions WHERE key = ?"
+_COUNT = "INSERT INTO facet_counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions"
+# Of an erased session; its name is in none of these, but that it was there is.
+_FORGET = "DELETE FROM emissions WHERE key = ?"
+_PRUNE_SECONDS = 60.0
 _SET_PROGRESS = "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """How far one partition of the changelog has been read."""
+    """How far one partition of a topic has been read."""
 
     partition: int
     next_offset: int
@@ -78,8 +89,13 @@ class Freshness:
 class ReadModel:
     """Applies the changelog. Its methods block and may be called from any thread, one after the other."""
 
-    def __init__(self, folder: Path, topic: str) -> None:
+    def __init__(self, folder: Path, topic: str, writers: Mapping[str, TopicWriter] | None = None) -> None:
         """Open or make the file under ``folder``.
+
+        Args:
+            folder: For the file and its lock.
+            topic: The sessions changelog.
+            writers: What takes in the records of which other topic.
 
         Raises:
             ConfigurationError: another console uses the folder, or it cannot be written.
@@ -90,8 +106,19 @@ class ReadModel:
         self._topic = topic
         self._db = open_writer(self.path)
         self._problem: str | None = "starting"
+        # Something was erased: its former content may still be in the write-ahead log, and in the search index.
+        self._scrub_log = True
+        self._scrub_index = not deletes_securely_from_index()
+        self._index_scrubbed_at_ms = 0
         self._written_at_ms = 0
-        self._progress: dict[int, PartitionProgress] = self._read_progress()
+        self._pruned_at_ms = 0
+        self._writers = dict(writers or {})
+        # Grows with each batch: whoever waits for news compares it.
+        self.version = 0
+        # Likewise, for the sessions alone.
+        self.sessions_version = 0
+        self._progress: dict[int, PartitionProgress] = self._read_progress(topic)
+        self._beside = {name: self._read_progress(name) for name in self._writers}
 
     def close(self) -> None:
         """Close the file and let another console have the folder."""
@@ -99,10 +126,20 @@ class ReadModel:
             self._db.close()
             self._store_lock.release()
 
-    def next_offset(self, partition: int) -> int | None:
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Everything it wants to follow, the changelog first."""
+        return (self._topic, *self._writers)
+
+    def next_offset(self, partition: int, topic: str | None = None) -> int | None:
         """Where to go on reading; None for a partition never read."""
-        progress = self._progress.get(partition)
+        of_topic = self._progress if topic in {None, self._topic} else self._beside[topic or ""]
+        progress = of_topic.get(partition)
         return None if progress is None else progress.next_offset
+
+    def lag_beside(self, topic: str) -> int:
+        """Records of a topic beside the changelog that the view does not show yet."""
+        return sum(progress.lag for progress in self._beside[topic].values())
 
     def freshness(self) -> Freshness:
         """As last observed; costs nothing."""
@@ -126,6 +163,7 @@ class ReadModel:
                 _log.info("console_view_reset", reason=reason)
                 reset_tables(self._db)
                 self._progress = {}
+                self._beside = {name: {} for name in self._writers}
             known = self._progress
             progress = {
                 number: known.get(number, PartitionProgress(number, beginning_offsets[number], end, 0))
@@ -136,10 +174,37 @@ class ReadModel:
                     "INSERT OR IGNORE INTO meta VALUES (?, ?)",
                     [("topic", self._topic), ("cluster_id", cluster_id or ""), ("started_at_ms", str(now_ms))],
                 )
-                self._write(progress)
+                self._write(self._topic, progress)
             self._progress = progress
+            self.version += 1
+            self.sessions_version += 1
         self.observe(end_offsets, now_ms)
         return reason is not None
+
+    def bind_beside(self, topic: str, beginning_offsets: Mapping[int, int], end_offsets: Mapping[int, int]) -> None:
+        """As `bind`, for a topic beside the changelog; after it."""
+        writer = self._writers[topic]
+        with self._lock:
+            known = self._beside[topic]
+            is_another = any(end_offsets.get(number, -1) < known[number].next_offset for number in known)
+            with self._transaction():
+                if is_another:
+                    _log.info("console_topic_reset", topic=topic)
+                    writer.clear(self._db)
+                    known = {}
+                progress = {}
+                for number, end in end_offsets.items():
+                    first = beginning_offsets[number]
+                    if number in known:
+                        # Retention may have removed what was not read yet.
+                        progress[number] = _advanced(known[number], first)
+                        continue
+                    if writer.newest_only is not None:
+                        first = max(first, end - writer.newest_only // len(end_offsets))
+                    progress[number] = PartitionProgress(number, first, end, 0)
+                self._write(topic, progress)
+            self._beside[topic] = progress
+            self.version += 1
 
     def apply(self, records: Sequence[ChangelogRecord], next_offsets: Mapping[int, int] | None = None) -> None:
         """Write a batch and its offsets in one transaction. Records already applied are skipped.
@@ -151,20 +216,73 @@ class ReadModel:
         with self._lock:
             reached = dict(self._progress)
             with self._transaction():
+                counts: Counter[tuple[str, str]] = Counter()
                 for record in records:
                     progress = reached.get(record.partition, PartitionProgress(record.partition, 0, 0, 0))
                     if record.offset < progress.next_offset:
                         continue
-                    if record.value is None:
-                        self._db.execute(_DELETE, (record.key,))
-                    else:
-                        self._db.execute(_UPSERT, astuple(SessionRow.from_record(record)))
+                    self._apply_one(record, counts)
                     reached[record.partition] = _advanced(progress, record.offset + 1)
-                for number, position in (next_offsets or {}).items():
-                    if number in reached:
-                        reached[number] = _advanced(reached[number], position)
-                self._write(reached)
+                self._db.executemany(_COUNT, [(*facet, change) for facet, change in counts.items() if change])
+                _advance_to(reached, next_offsets)
+                self._write(self._topic, reached)
             self._progress = reached
+            self.version += 1
+            self.sessions_version += bool(records)
+
+    def _apply_one(self, record: ChangelogRecord, counts: Counter[tuple[str, str]]) -> None:
+        before = self._db.execute(_FACETS_BEFORE, (record.key,)).fetchone()
+        if before is not None:
+            counts.subtract(facets(*before))
+        if record.value is None:
+            self._db.execute(_DELETE, (record.key,))
+            self._db.execute(_FORGET, (record.key,))
+            self._owe_scrub()
+            return
+        row = SessionRow.from_record(record)
+        if row.status == "erased":
+            self._db.execute(_FORGET, (record.key,))
+        self._db.execute(_UPSERT, astuple(row))
+        if row.status == _ERASED:
+            self._db.execute(_FORGET, (record.key,))
+            self._owe_scrub()
+        counts.update(row.facets)
+
+    def apply_beside(
+        self, topic: str, records: Sequence[TopicRecord], next_offsets: Mapping[int, int] | None = None
+    ) -> None:
+        """As `apply`, for a topic beside the changelog."""
+        with self._lock:
+            reached = dict(self._beside[topic])
+            fresh = []
+            for record in records:
+                progress = reached.get(record.partition, PartitionProgress(record.partition, 0, 0, 0))
+                if record.offset >= progress.next_offset:
+                    fresh.append(record)
+                    reached[record.partition] = _advanced(progress, record.offset + 1)
+            _advance_to(reached, next_offsets)
+            with self._transaction():
+                self._writers[topic].apply(self._db, fresh)
+                self._write(topic, reached)
+            self._beside[topic] = reached
+            self.version += 1
+
+    def observe_beside(self, topic: str, end_offsets: Mapping[int, int]) -> None:
+        """Take note of where a topic beside the changelog ends now."""
+        with self._lock:
+            observed = dict(self._beside[topic])
+            for number in end_offsets.keys() & observed.keys():
+                observed[number] = replace(observed[number], end_offset=end_offsets[number])
+            self._beside[topic] = observed
+
+    def prune(self, now_ms: int) -> None:
+        """Let each writer forget what is too old or too much; once a minute, whoever calls how often."""
+        if now_ms - self._pruned_at_ms < _PRUNE_SECONDS * 1000:
+            return
+        with self._lock, self._transaction():
+            for writer in self._writers.values():
+                writer.prune(self._db, now_ms)
+        self._pruned_at_ms = now_ms
 
     def observe(self, end_offsets: Mapping[int, int], now_ms: int) -> None:
         """Take note of where the topic ends now; the view is in touch with the broker."""
@@ -176,10 +294,26 @@ class ReadModel:
                 observed[number] = replace(progress, end_offset=end, caught_up_at_ms=caught_up_at_ms)
             if now_ms - self._written_at_ms >= _PROGRESS_WRITE_SECONDS * 1000:
                 with self._transaction():
-                    self._write(observed)
+                    self._write(self._topic, observed)
                 self._written_at_ms = now_ms
             self._progress = observed
             self._problem = None
+            self._scrub(now_ms)
+
+    def _owe_scrub(self) -> None:
+        self._scrub_log = True
+        self._scrub_index = not deletes_securely_from_index()
+
+    def _scrub(self, now_ms: int) -> None:
+        """Leave nothing of what was erased beside the file, or in its index; the tables overwrite what they delete."""
+        if self._scrub_index and now_ms - self._index_scrubbed_at_ms >= _OPTIMIZE_SECONDS * 1000:
+            self._db.execute("INSERT INTO sessions_fts (sessions_fts) VALUES ('optimize')")
+            self._scrub_index, self._index_scrubbed_at_ms = False, now_ms
+            self._scrub_log = True
+        if self._scrub_log:
+            # Busy while a page is being read: then again at the next look.
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._scrub_log = bool(busy)
 
     def lose_touch(self, problem: str) -> None:
         """The broker cannot be followed for now; what is shown stays as it was."""
@@ -207,16 +341,16 @@ class ReadModel:
                 return "away for longer than a tombstone is kept"
         return None
 
-    def _read_progress(self) -> dict[int, PartitionProgress]:
+    def _read_progress(self, topic: str) -> dict[int, PartitionProgress]:
         rows = self._db.execute(
-            "SELECT partition, next_offset, end_offset, caught_up_at_ms FROM offsets WHERE topic = ?", (self._topic,)
+            "SELECT partition, next_offset, end_offset, caught_up_at_ms FROM offsets WHERE topic = ?", (topic,)
         )
         return {row[0]: PartitionProgress(*row) for row in rows}
 
-    def _write(self, progress: Mapping[int, PartitionProgress]) -> None:
+    def _write(self, topic: str, progress: Mapping[int, PartitionProgress]) -> None:
         self._db.executemany(
             _SET_PROGRESS,
-            [(self._topic, p.partition, p.next_offset, p.end_offset, p.caught_up_at_ms) for p in progress.values()],
+            [(topic, p.partition, p.next_offset, p.end_offset, p.caught_up_at_ms) for p in progress.values()],
         )
 
     @contextmanager
@@ -230,6 +364,12 @@ class ReadModel:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _advance_to(reached: dict[int, PartitionProgress], next_offsets: Mapping[int, int] | None) -> None:
+    for number, position in (next_offsets or {}).items():
+        if number in reached:
+            reached[number] = _advanced(reached[number], position)
 
 
 def _advanced(progress: PartitionProgress, next_offset: int) -> PartitionProgress:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,9 +16,23 @@ from urllib.parse import quote, urlencode
 import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nexus_stream.console.alerts import Alert, AlertKind
 from nexus_stream.console.texts import Translate, translator
+from nexus_stream.errors import Reason
 
-__all__ = ["NO_TENANT", "ago", "iso", "make_environment", "pretty_json", "session_url", "visible"]
+__all__ = [
+    "NO_TENANT",
+    "ago",
+    "duration",
+    "iso",
+    "make_environment",
+    "pretty_json",
+    "rate",
+    "session_url",
+    "shown_alert",
+    "usd",
+    "visible",
+]
 
 # In a session's address, where there is no tenant; no tenant can hold this character.
 NO_TENANT = "~"
@@ -42,8 +57,24 @@ def make_environment(language: str = "en") -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"t": translator(language), "language": language, "session_url": session_url}
-    environment.filters |= {"visible": visible, "iso": iso, "count": lambda number: f"{number:,}"}
+    environment.globals |= {
+        "t": translator(language),
+        "language": language,
+        "session_url": session_url,
+        "shown_alert": shown_alert,
+        "reasons": frozenset(reason.value for reason in Reason),
+    }
+    filters: dict[str, Callable[..., str]] = {
+        "visible": visible,
+        "iso": iso,
+        "count": lambda number: f"{number:,}",
+        "rate": rate,
+        "duration": duration,
+        "milliseconds": lambda value: duration(value / 1000),
+        "share": share,
+        "usd": usd,
+    }
+    environment.filters |= filters
     return environment
 
 
@@ -70,6 +101,49 @@ def ago(milliseconds: int, now_ms: int, translate: Translate) -> str:
         if passed >= unit_ms:
             return translate(key, n=passed // unit_ms)
     return translate("ago.now")
+
+
+def rate(per_second: float) -> str:
+    """Records per second, with the digits that say something."""
+    if per_second == 0 or per_second >= 100:
+        return f"{per_second:,.0f}"
+    return f"{per_second:.1f}" if per_second >= 0.1 else f"{per_second:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its largest unit, with the digits that say something."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return f"{100 * value:.1f} %"
+
+
+def usd(amount: float) -> str:
+    """US dollars: cents, or more digits where cents say nothing."""
+    return f"${amount:,.2f}" if amount == 0 or amount >= 1 else f"${amount:.4f}"
+
+
+def shown_alert(alert: Alert) -> tuple[str, str]:
+    """An alert's value and threshold in the unit of its kind."""
+    show: Callable[[float], str]
+    match alert.kind:
+        case AlertKind.LAG:
+            show = "{:,.0f}".format
+        case AlertKind.ERROR_RATE:
+            show = share
+        case AlertKind.BUDGET:
+            show = usd
+        case _:
+            show = duration
+    return show(alert.value), show(alert.threshold)
 
 
 def pretty_json(raw: bytes) -> str:

@@ -14,12 +14,16 @@ from typing import Any
 
 import orjson
 
+from nexus_stream.contracts.prospect import Objecion
 from nexus_stream.contracts.session_key import parse_session_key
 
-__all__ = ["UNREADABLE", "ChangelogRecord", "SessionRow", "fold", "state_of"]
+__all__ = ["OBJECTIONS", "UNREADABLE", "ChangelogRecord", "SessionRow", "facets", "fold", "state_of"]
 
 # The status of a row whose value is no JSON object or names no status.
 UNREADABLE = "unreadable"
+
+# The values the index knows; store.py has a partial index for each.
+OBJECTIONS = tuple(objection.value for objection in Objecion)
 
 _SQLITE_INTEGER_MAX = 2**63 - 1
 
@@ -61,6 +65,11 @@ class SessionRow:
     state: bytes
     search_text: str
 
+    @property
+    def facets(self) -> tuple[tuple[str, str], ...]:
+        """What the list counts and filters by: (facet, value)."""
+        return facets(self.status, self.momento, self.arquetipo, self.extractor, self.objeciones)
+
     @classmethod
     def from_record(cls, record: ChangelogRecord) -> SessionRow:
         """Read a record that is no tombstone."""
@@ -95,6 +104,17 @@ class SessionRow:
                 fold(text) for text in (tenant_id, session_id, nombre, email, telefono, *fingerprints) if text
             ),
         )
+
+
+def facets(
+    status: str, momento: str | None, arquetipo: str | None, extractor: str | None, objeciones: str
+) -> tuple[tuple[str, str], ...]:
+    """The (facet, value) pairs of a row."""
+    named = {"status": status, "momento": momento, "arquetipo": arquetipo, "extractor": extractor}
+    return (
+        *((facet, value) for facet, value in named.items() if value is not None),
+        *(("objecion", value) for value in set(objeciones.split(",")) if value in OBJECTIONS),
+    )
 
 
 def state_of(value: bytes) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """The SQLite file behind the console: its tables, and how it is opened.
 
-It is a cache of the changelog and nothing else: a file of another schema version, or a damaged one, is removed and
-built again from the topic. Personal data is in it, so only its owner may read it and deleted content is overwritten.
+It is a cache of topics and nothing else: a file of another schema version, or a damaged one, is removed and
+built again from the topics. Personal data is in it, so only its owner may read it and deleted content is overwritten.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import IO
 
 from nexus_stream.errors import ConfigurationError
 
-__all__ = ["StoreLock", "open_reader", "open_writer", "reset_tables"]
+__all__ = ["StoreLock", "deletes_securely_from_index", "open_reader", "open_writer", "reset_tables"]
 
 # Raise whenever a table, index or trigger below changes, or the way a row is made from a record.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _BUSY_TIMEOUT_SECONDS = 10.0
 _MMAP_BYTES = 64 * 1024 * 1024
@@ -63,6 +63,15 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_time ON sessions (last_seen_ms DESC, key);
 CREATE INDEX sessions_by_status ON sessions (status, last_seen_ms DESC, key);
 CREATE INDEX sessions_by_momento ON sessions (momento, last_seen_ms DESC, key);
+CREATE INDEX sessions_by_arquetipo ON sessions (arquetipo, last_seen_ms DESC, key);
+CREATE INDEX sessions_by_extractor ON sessions (extractor, last_seen_ms DESC, key);
+CREATE INDEX sessions_by_price ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'price');
+CREATE INDEX sessions_by_time_objection ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'time');
+CREATE INDEX sessions_by_trust ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'trust');
+CREATE INDEX sessions_by_mlm ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'mlm');
+CREATE INDEX sessions_by_fingerprint ON sessions (fingerprint) WHERE fingerprint IS NOT NULL;
+CREATE INDEX sessions_by_email ON sessions (email) WHERE email IS NOT NULL;
+CREATE INDEX sessions_by_telefono ON sessions (telefono) WHERE telefono IS NOT NULL;
 
 CREATE VIRTUAL TABLE sessions_fts USING fts5 (
     search_text, content='sessions', content_rowid='id', tokenize='trigram case_sensitive 1'
@@ -78,25 +87,111 @@ CREATE TRIGGER fts_update AFTER UPDATE OF search_text ON sessions WHEN old.searc
     INSERT INTO sessions_fts (rowid, search_text) VALUES (new.id, new.search_text);
 END;
 
-CREATE TABLE status_counts (status TEXT PRIMARY KEY, sessions INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER count_insert AFTER INSERT ON sessions BEGIN
-    INSERT INTO status_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
-END;
-CREATE TRIGGER count_delete AFTER DELETE ON sessions BEGIN
-    UPDATE status_counts SET sessions = sessions - 1 WHERE status = old.status;
-END;
-CREATE TRIGGER count_update AFTER UPDATE OF status ON sessions WHEN old.status IS NOT new.status BEGIN
-    UPDATE status_counts SET sessions = sessions - 1 WHERE status = old.status;
-    INSERT INTO status_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
-END;
+CREATE TABLE facet_counts (
+    facet TEXT NOT NULL,
+    value TEXT NOT NULL,
+    sessions INTEGER NOT NULL,
+    PRIMARY KEY (facet, value)
+) WITHOUT ROWID;
+CREATE VIEW status_counts AS SELECT value AS status, sessions FROM facet_counts WHERE facet = 'status' AND sessions > 0;
+
+-- No text of anyone's: names are looked up in the sessions, so an erased person is in none of the tables below.
+CREATE TABLE emissions (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    recorded_at_ms INTEGER NOT NULL,
+    event_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    momento TEXT,
+    nivel_interes REAL,
+    extractor TEXT,
+    turns INTEGER NOT NULL,
+    snapshot_at_ms INTEGER NOT NULL,
+    enriched_at_ms INTEGER,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    latency_ms REAL NOT NULL,
+    is_repeat INTEGER NOT NULL,
+    UNIQUE (partition, offset)
+);
+CREATE INDEX emissions_by_key ON emissions (key, id);
+CREATE TABLE usage_hours (
+    hour_ms INTEGER PRIMARY KEY,
+    records INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL
+);
+
+CREATE TABLE letters (
+    identity BLOB PRIMARY KEY,
+    id TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    error_class TEXT NOT NULL,
+    error TEXT NOT NULL,
+    origin_topic TEXT NOT NULL,
+    session_key BLOB,
+    failed_at_ms INTEGER NOT NULL,
+    recorded_at_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    redrives_before INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    copies INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX letters_by_time ON letters (failed_at_ms DESC, id);
+CREATE INDEX letters_by_reason ON letters (reason, failed_at_ms DESC, id);
+CREATE INDEX letters_by_session ON letters (session_key) WHERE session_key IS NOT NULL;
+CREATE INDEX letters_by_id ON letters (id);
+CREATE TABLE letter_marks (
+    identity BLOB PRIMARY KEY,
+    state TEXT NOT NULL,
+    redriven INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE processes (
+    process_id TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE samples (
+    bucket_ms INTEGER NOT NULL,
+    process_id TEXT NOT NULL,
+    role TEXT NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    started_at_ms INTEGER NOT NULL,
+    finished INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    unread INTEGER NOT NULL,
+    settling INTEGER NOT NULL,
+    overdue INTEGER NOT NULL,
+    age_seconds REAL NOT NULL,
+    p50_ms REAL,
+    p95_ms REAL,
+    PRIMARY KEY (bucket_ms, process_id)
+) WITHOUT ROWID;
 """
 
 _FTS_SECURE_DELETE = "INSERT INTO sessions_fts (sessions_fts, rank) VALUES ('secure-delete', 1);"
 
 _DROP = """
+DROP VIEW IF EXISTS status_counts;
 DROP TABLE IF EXISTS sessions_fts;
 DROP TABLE IF EXISTS sessions;
-DROP TABLE IF EXISTS status_counts;
+DROP TABLE IF EXISTS facet_counts;
+DROP TABLE IF EXISTS emissions;
+DROP TABLE IF EXISTS usage_hours;
+DROP TABLE IF EXISTS letters;
+DROP TABLE IF EXISTS letter_marks;
+DROP TABLE IF EXISTS processes;
+DROP TABLE IF EXISTS samples;
 DROP TABLE IF EXISTS offsets;
 DROP TABLE IF EXISTS meta;
 """
@@ -158,12 +253,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def deletes_securely_from_index() -> bool:
+    """Whether this SQLite overwrites what is deleted from the search index."""
+    return sqlite3.sqlite_version_info >= _FTS_SECURE_DELETE_SINCE
+
+
 def reset_tables(connection: sqlite3.Connection) -> None:
     """Empty the file, or make its tables; in one transaction, so that a reader sees all of before or all of after.
 
     Dropping is faster than deleting every row.
     """
-    secure = _FTS_SECURE_DELETE if sqlite3.sqlite_version_info >= _FTS_SECURE_DELETE_SINCE else ""
+    secure = _FTS_SECURE_DELETE if deletes_securely_from_index() else ""
     connection.executescript(f"BEGIN; {_DROP} {_TABLES} {secure} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 

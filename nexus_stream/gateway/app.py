@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -22,6 +23,7 @@ from aiokafka.structs import RecordMetadata
 
 from nexus_stream import __version__
 from nexus_stream.contracts.conversation import Limits
+from nexus_stream.delivery.facts import Facts
 from nexus_stream.errors import BrokerUnavailableError, PermanentError
 from nexus_stream.gateway.body import ByteBudget, read_body, require_json
 from nexus_stream.gateway.client_address import client_bucket
@@ -49,6 +51,8 @@ _KEEPALIVE_SECONDS = 75.0
 # After a refusal the rest of the body is read and dropped for this long, so that the client sees the answer.
 _LINGERING_SECONDS = 5.0
 _MAX_HEADER_BYTES = 16_384
+_ACCEPTED = 202
+_SERVER_ERROR = 500
 
 
 class PublishesRecords(Protocol):
@@ -86,6 +90,9 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        # For the console: posts by their answer, and how long they took.
+        self.outcomes: Counter[str] = Counter()
+        self.facts = Facts()
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Close connections after their current request and wait until none is in flight; False when time is up."""
@@ -196,6 +203,11 @@ class Gateway:
             )
             return _json({"error": "Internal error"}, 500)
 
+    def _count(self, status: int, started: float) -> None:
+        self.outcomes["accepted" if status == _ACCEPTED else "failed" if status >= _SERVER_ERROR else "refused"] += 1
+        now = time.monotonic()
+        self.facts.took(now - started, now)
+
     def middleware(self) -> Middleware:
         """What every request goes through: counting, JSON errors, CORS, no caching."""
 
@@ -203,8 +215,11 @@ class Gateway:
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
             self._in_flight += 1
             self._idle.clear()
+            started = time.monotonic()
             try:
                 response = await self._answer(request, handler)
+                if request.path == PRODUCER_PATH and request.method == hdrs.METH_POST:
+                    self._count(response.status, started)
             finally:
                 self._in_flight -= 1
                 if self._in_flight == 0:

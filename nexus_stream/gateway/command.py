@@ -20,6 +20,7 @@ from nexus_stream.errors import ConfigurationError
 from nexus_stream.gateway.app import GATEWAY, create_app
 from nexus_stream.gateway.publisher import Publisher
 from nexus_stream.observability.logs import configure_logs
+from nexus_stream.observability.status import StatusPublisher, gateway_status, process_id
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "serve"]
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 1024
 # Of the time to stop, what is kept for the last answers and for flushing the producer.
 _FLUSH_SHARE = 0.3
+_STATUS_STOP_SECONDS = 2.0
 
 
 @click.command()
@@ -59,6 +61,9 @@ async def serve(settings: Settings) -> None:
     app = create_app(settings, publisher)
     await publisher.start()
     runner = web.AppRunner(app, shutdown_timeout=settings.gateway_stop_seconds * _FLUSH_SHARE / 3)
+    key = process_id("gateway", f"{settings.gateway_host}:{settings.port}")
+    report = gateway_status(settings, app[GATEWAY], publisher, key)
+    status = asyncio.create_task(StatusPublisher(settings, key, report).run(), name="gateway-status")
     try:
         await runner.setup()
         site = web.TCPSite(runner, settings.gateway_host, settings.port, backlog=_BACKLOG)
@@ -66,6 +71,7 @@ async def serve(settings: Settings) -> None:
         for host, port, *_ in runner.addresses:
             click.echo(f"gateway listening on http://{f'[{host}]' if ':' in host else host}:{port}")
         await stop.wait()
+        status.cancel()
         deadline = time.monotonic() + settings.gateway_stop_seconds
         _log.info("gateway stopping", extra={"event": "gateway_stopping"})
         await site.stop()
@@ -74,6 +80,8 @@ async def serve(settings: Settings) -> None:
         await publisher.stop(max(0.1, deadline - time.monotonic()))
         _log.info("gateway stopped", extra={"event": "gateway_stopped", "drained": drained})
     finally:
+        status.cancel()
+        await asyncio.wait([status], timeout=_STATUS_STOP_SECONDS)
         await runner.cleanup()
         await publisher.stop(0.1)
 

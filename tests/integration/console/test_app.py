@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from aiohttp.web import Application, Request
 from yarl import URL
 
 from nexus_stream.console.app import make_app
+from nexus_stream.console.command import open_model
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.rendering import session_url
 from nexus_stream.console.session_row import ChangelogRecord
 from nexus_stream.contracts.session_key import session_key
+from nexus_stream.settings import Settings
 
 NOW_MS = 1_760_000_000_000
 
@@ -22,13 +25,21 @@ Client = TestClient[Request, Application]
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> ReadModel:
-    return ReadModel(tmp_path / "console", "topic")
+def settings(tmp_path: Path) -> Settings:
+    """Of a console whose broker does not answer."""
+    return Settings(
+        data_dir=tmp_path, kafka_bootstrap_servers="127.0.0.1:1", kafka_request_timeout_seconds=0.2, console_port=0
+    )
 
 
 @pytest.fixture
-async def client(model: ReadModel) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(make_app(model, "topic"))) as client:
+def model(settings: Settings) -> ReadModel:
+    return open_model(settings)
+
+
+@pytest.fixture
+async def client(settings: Settings, model: ReadModel) -> AsyncIterator[Client]:
+    async with TestClient(TestServer(make_app(settings, model))) as client:
         yield client
     model.close()
 
@@ -46,26 +57,48 @@ def add(model: ReadModel, encode: Callable[..., bytes]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/?q=x", "/nope", "/sessions/~/none", "/?after=rubbish", "/static/console.css", "/live", "/ready"]
+    "path",
+    [
+        "/",
+        "/sessions?q=x",
+        "/nope",
+        "/sessions/~/none",
+        "/sessions?after=rubbish",
+        "/sessions/export.csv",
+        "/dead-letters",
+        "/tail",
+        "/events",
+        "/audit",
+        "/language?to=es",
+        "/api/v1/overview",
+        "/api/v1/nope",
+        "/static/console.css",
+        "/static/vendor/htmx.min.js",
+        "/live",
+        "/ready",
+    ],
 )
 async def test_every_answer_carries_the_security_headers(client: Client, path: str) -> None:
-    response = await client.get(path)
+    response = await client.get(path, allow_redirects=False)
     policy = response.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Referrer-Policy"] == "same-origin"
+    assert response.headers["Server"] == "nexus-stream"
     assert response.headers["Cache-Control"] == ("no-cache" if path.startswith("/static/") else "no-store")
 
 
-async def test_pages_need_no_script_no_inline_style_and_nothing_from_elsewhere(
+async def test_pages_have_no_inline_script_or_style_and_nothing_from_elsewhere(
     client: Client, add: Callable[..., None]
 ) -> None:
     add("s-1")
-    for path in ("/", "/sessions/~/s-1", "/nope"):
+    for path in ("/", "/sessions", "/sessions/~/s-1", "/dead-letters", "/tail", "/audit", "/nope"):
         html = await (await client.get(path)).text()
-        assert "<script" not in html
+        assert all(part.startswith(' src="/static/') for part in html.split("<script")[1:])
+        assert not re.search(r"\son\w+=", html)
         assert "style=" not in html
         assert "<style" not in html
         assert "://" not in html
@@ -124,11 +157,20 @@ async def test_every_session_has_an_address(
         ("/static/../app.py", 404),
         ("/static/%2e%2e%2fapp.py", 404),
         ("/static/console.css%00", 404),
-        ("/?after=rubbish", 400),
-        ("/?after=1.%25", 400),
+        ("/static/vendor/README.md", 404),
+        ("/static/vendor/../console.css", 404),
+        ("/sessions?after=rubbish", 400),
+        ("/sessions?after=1.%25", 400),
+        ("/sessions?since=yesterday", 400),
+        ("/sessions/export.xml", 404),
+        ("/dead-letters?after=x.y", 400),
+        ("/dead-letters/none", 404),
+        ("/dead-letters/confirm", 400),
+        ("/dead-letters/confirm?action=redrive&id=x", 503),
+        ("/erase?session=none", 404),
         ("/sessions/~/%ff", 404),
-        ("/?q=%ff%00&status=%00&momento=%f0", 200),
-        ("/?q=" + "a" * 5000, 200),
+        ("/sessions?q=%ff%00&status=%00&momento=%f0&objecion='%20OR%201&arquetipo=%00&period=x", 200),
+        ("/sessions?q=" + "a" * 5000, 200),
     ],
 )
 async def test_odd_addresses_get_a_page(client: Client, path: str, status: int) -> None:
@@ -139,9 +181,9 @@ async def test_odd_addresses_get_a_page(client: Client, path: str, status: int) 
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_only_reading_is_answered(client: Client, method: str) -> None:
-    response = await client.request(method, "/")
-    assert response.status == 405
+async def test_a_page_takes_no_form(client: Client, method: str) -> None:
+    response = await client.request(method, "/sessions")
+    assert response.status == 403
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -163,7 +205,7 @@ async def test_only_its_own_names_are_answered(
     client: Client, add: Callable[..., None], host: str, status: int
 ) -> None:
     add("s-1", "Carlos")
-    response = await client.get("/", headers={"Host": host})
+    response = await client.get("/sessions", headers={"Host": host})
     assert response.status == status
     assert ("Carlos" in await response.text()) is (status == 200)
 
@@ -172,7 +214,7 @@ async def test_list_pages_on_and_keeps_the_filter(client: Client, add: Callable[
     for number in range(120):
         add(f"s-{number:03}", "Carla" if number % 2 else "Berta")
     seen: list[str] = []
-    path: str | None = "/?q=carla"
+    path: str | None = "/sessions?q=carla"
     while path is not None:
         html = await (await client.get(path)).text()
         seen += [part[:5] for part in html.split('href="/sessions/~/')[1:]]
@@ -213,7 +255,7 @@ async def test_a_broken_index_is_a_page_that_says_nothing_private(
     client: Client, model: ReadModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.path.unlink()
-    response = await client.get("/?q=carlos@example.com")
+    response = await client.get("/sessions?q=carlos@example.com")
     assert response.status == 500
     assert "carlos@" not in await response.text()
     assert "carlos@" not in caplog.text

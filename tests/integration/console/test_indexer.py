@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from nexus_stream.console.command import open_model
 from nexus_stream.console.indexer import Indexer
 from nexus_stream.console.read_model import FILE_NAME, ReadModel
 from nexus_stream.contracts.session_key import session_key
@@ -38,12 +40,24 @@ async def eventually(check: Callable[[], Awaitable[bool]], seconds: float) -> fl
     return time.monotonic() - started
 
 
-def content(folder: Path) -> list[tuple[object, ...]]:
+def content(folder: Path, table: str = "sessions", order: str = "key") -> list[tuple[object, ...]]:
+    """A table without its row numbers, which depend on how often the process was killed."""
     db = sqlite3.connect(f"file:{folder / FILE_NAME}?mode=ro", uri=True)
-    columns = [row[1] for row in db.execute("PRAGMA table_info (sessions)") if row[1] != "id"]
-    rows = db.execute(f"SELECT {', '.join(columns)} FROM sessions ORDER BY key").fetchall()  # noqa: S608
+    columns = [row[1] for row in db.execute(f"PRAGMA table_info ({table})") if row[1] != "id" or table == "letters"]
+    rows = db.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}").fetchall()  # noqa: S608
     db.close()
     return rows
+
+
+# Every table that the topics alone decide, and what orders it.
+TABLES = {
+    "sessions": "key",
+    "facet_counts": "facet, value",
+    "emissions": "partition, offset",
+    "usage_hours": "hour_ms",
+    "letters": "identity",
+    "letter_marks": "identity",
+}
 
 
 class Console:
@@ -101,13 +115,15 @@ async def test_changelog_shows_on_the_pages_within_two_seconds(put: Put, start: 
     await put("before", 1, "Berta")
     console = start()
     await eventually(console.is_ready, 15)
-    assert "Berta" in (await console.get("/"))[1]
+    assert "Berta" in (await console.get("/sessions"))[1]
 
     async def shows(path: str, text: str) -> bool:
         return text in (await console.get(path))[1]
 
+    # An open live view must not hold up the stop at the end.
+    watching = asyncio.create_task(console.get("/events"))
     await put("s-1", 2, "Carlos", "acme")
-    assert await eventually(lambda: shows("/", "Carlos"), 2.0) < 2.0
+    assert await eventually(lambda: shows("/sessions", "Carlos"), 2.0) < 2.0
     await put("s-1", 3, "Carlos Ruiz", "acme")
     await eventually(lambda: shows("/sessions/acme/s-1", "Carlos Ruiz"), 2.0)
     await put("s-1", tenant_id="acme")  # a tombstone
@@ -116,8 +132,11 @@ async def test_changelog_shows_on_the_pages_within_two_seconds(put: Put, start: 
         return (await console.get("/sessions/acme/s-1"))[0] == 404
 
     await eventually(is_gone, 2.0)
-    assert "Carlos" not in (await console.get("/"))[1]
-    assert console.terminate() == 0
+    assert "Carlos" not in (await console.get("/sessions"))[1]
+    began = time.monotonic()
+    assert await asyncio.to_thread(console.terminate) == 0
+    assert time.monotonic() - began < 4
+    await watching
 
 
 async def test_killed_while_indexing_it_ends_with_the_content_of_a_fresh_build(
@@ -136,6 +155,18 @@ async def test_killed_while_indexing_it_ends_with_the_content_of_a_fresh_build(
             futures.append(
                 await producer.send(settings.sessions_changelog_topic, value, key=key, partition=sum(key) % 3)
             )
+            if number % 4 == 0:
+                # Of sessions that nobody erases: how the topics are read among each other is chance.
+                futures.append(
+                    await producer.send(settings.enriched_topic, emission(number), key=b"e%d" % (number % 999))
+                )
+            if number % 40 == 0:
+                reason = chance.choice(["not_json", "wrong_shape"])
+                futures.append(
+                    await producer.send(
+                        settings.dead_letter_topic, b"{", key=key, headers=letter_headers_of(number, reason)
+                    )
+                )
         await asyncio.gather(*futures)
 
     await write(0, 12_000)
@@ -154,20 +185,39 @@ async def test_killed_while_indexing_it_ends_with_the_content_of_a_fresh_build(
     await eventually(console.is_ready, 30)
     assert console.terminate() == 0
 
-    fresh = ReadModel(tmp_path / "fresh", settings.sessions_changelog_topic)
+    fresh = open_model(settings.model_copy(update={"data_dir": tmp_path / "fresh"}))
     indexer = asyncio.create_task(Indexer(settings, fresh).run())
 
     async def is_complete() -> bool:
-        return bool(fresh.freshness().caught_up_at_ms)
+        beside = sum(fresh.lag_beside(topic) for topic in fresh.topics[1:] if topic != settings.status_topic)
+        letters = len(content(tmp_path / "fresh" / "console", "letters", "identity"))
+        return bool(fresh.freshness().caught_up_at_ms) and beside == 0 and letters == 400
 
     await eventually(is_complete, 30)
     indexer.cancel()
     await asyncio.gather(indexer, return_exceptions=True)
     fresh.close()
-    expected = content(tmp_path / "fresh")
-    assert len(expected) > 3000
-    assert content(settings.data_dir / "console") == expected
+    for table, order in TABLES.items():
+        expected = content(tmp_path / "fresh" / "console", table, order)
+        assert expected or table == "letter_marks", table
+        assert content(settings.data_dir / "console", table, order) == expected, table
+    assert len(content(tmp_path / "fresh" / "console")) > 3000
     assert kills == 4
+
+
+def emission(number: int) -> bytes:
+    """An enriched record as far as the console reads it."""
+    value = {
+        "prospect": {"momento_optimo": "tibio"},
+        "extraction": {"extractor": "claude", "input_tokens": 10, "output_tokens": 1, "cost_usd": 0.5},
+        "snapshot_at_ms": number // 8,
+    }
+    return json.dumps(value).encode()
+
+
+def letter_headers_of(number: int, reason: str) -> list[tuple[str, bytes]]:
+    names = {"nexus-id": f"conversations-0-{number}", "nexus-reason": reason, "nexus-failed-at": "2026-01-02T03:04:05Z"}
+    return [(name, text.encode()) for name, text in names.items()]
 
 
 def _applied(settings: Settings) -> int:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_stream.console.app import require_loopback
+from nexus_stream.console.access import Access
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.settings import load_settings
+from nexus_stream.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,27 @@ def test_port_is_not_the_consoles_elsewhere() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost", "LOCALHOST"])
 def test_loopback_addresses_are_served(host: str) -> None:
-    require_loopback(host)
+    Access(Settings()).require_safe_host(host)
 
 
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "", "192.168.1.10", "10.0.0.1", "example.com", "localhost.example.com"]
 )
-def test_addresses_others_can_reach_are_refused(host: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"NEXUS_CONSOLE_HOST.*no\s+login yet"):
-        require_loopback(host)
+def test_addresses_others_can_reach_need_a_token(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"NEXUS_CONSOLE_HOST.*NEXUS_CONSOLE_TOKEN"):
+        Access(Settings()).require_safe_host(host)
+    Access(Settings(console_token="a-token-of-an-operator")).require_safe_host(host)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"NEXUS_CONSOLE_TOKEN": "short"},
+        {"NEXUS_CONSOLE_VIEWER_TOKEN": "short"},
+        {"NEXUS_CONSOLE_TOKEN": "0123456789abcdef", "NEXUS_CONSOLE_VIEWER_TOKEN": "0123456789abcdef"},
+    ],
+)
+def test_weak_tokens_are_refused_without_being_shown(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="NEXUS_CONSOLE_") as error:
+        load_settings("console", environ)
+    assert not any(token in str(error.value) for token in environ.values())

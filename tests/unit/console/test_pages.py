@@ -1,24 +1,37 @@
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import nexus_stream.console
-from nexus_stream.console.pages import KNOWN_STATE_VERSION, Pages
-from nexus_stream.console.queries import SessionFilter, SessionQueries
+from nexus_stream.console.access import Identity
+from nexus_stream.console.activity import STATES, ActivityQueries, LetterFilter
+from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.context import Viewing
+from nexus_stream.console.conversation_text import shown_turns
+from nexus_stream.console.filters import SessionFilter
+from nexus_stream.console.letters import LetterWriter
+from nexus_stream.console.overview import ROLES
+from nexus_stream.console.pages import STATUSES, Pages
+from nexus_stream.console.queries import SessionQueries
 from nexus_stream.console.read_model import Freshness, PartitionProgress, ReadModel
-from nexus_stream.console.rendering import ago, iso, make_environment, pretty_json, visible
+from nexus_stream.console.rendering import ago, iso, pretty_json, visible
+from nexus_stream.console.session_pages import KNOWN_STATE_VERSION, SessionPages, ShownConversation
 from nexus_stream.console.session_row import ChangelogRecord
-from nexus_stream.console.texts import ENGLISH, LANGUAGES, translator
+from nexus_stream.console.texts import ENGLISH, LANGUAGES, SPANISH, translator
+from nexus_stream.console.topic_reader import Absent
+from nexus_stream.console.topic_record import TopicRecord
 from nexus_stream.contracts.session_key import session_key
+from nexus_stream.contracts.status import ProcessState
+from nexus_stream.errors import Reason
 from tables.sessions import STATE_VERSION
+from tests.unit.console.payloads import XSS_PAYLOADS
 
 NOW_MS = 1_760_000_100_000
 FRESH = Freshness((PartitionProgress(0, 5, 5, NOW_MS - 1500),), None)
@@ -26,52 +39,16 @@ PACKAGE = Path(nexus_stream.console.__file__).parent
 
 MakeRecord = Callable[..., ChangelogRecord]
 
-XSS_PAYLOADS = [
-    "<script>alert(1)</script>",
-    "<ScRiPt src=//example.com/x.js></sCrIpT>",
-    "</title><script>alert(1)</script>",
-    "</textarea><script>alert(1)</script>",
-    "</pre><script>alert(1)</script>",
-    "</code></a></td></table><h1>x</h1>",
-    "<img src=x onerror=alert(1)>",
-    "<svg onload=alert(1)>",
-    "<svg><script>alert&#40;1&#41;</script>",
-    "<body onload=alert(1)>",
-    "<iframe src=javascript:alert(1)>",
-    "<a href='javascript:alert(1)'>x</a>",
-    "<math><mtext></p><style><img src=x onerror=alert(1)>",
-    "<details open ontoggle=alert(1)>",
-    "<meta http-equiv=refresh content='0;url=//example.com'>",
-    "<base href=//example.com/>",
-    "<link rel=stylesheet href=//example.com/x.css>",
-    "<style>@import '//example.com/x.css'</style>",
-    "<form action=//example.com><input name=q>",
-    "<object data=//example.com/x>",
-    "<template><script>alert(1)</script></template>",
-    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
-    "<!--<img src='--><img src=x onerror=alert(1)>'>",
-    "<![CDATA[<script>alert(1)</script>]]>",
-    '" onmouseover="alert(1)',
-    "' onmouseover='alert(1)",
-    '" autofocus onfocus=alert(1) x="',
-    '"><script>alert(1)</script>',
-    "'><script>alert(1)</script>",
-    "`onmouseover=alert(1)`",
-    "javascript:alert(1)",
-    "data:text/html,<script>alert(1)</script>",
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "&#60;script&#62;alert(1)",
-    "{{ 7 * 7 }}{% include 'base.html' %}",
-    "{{ config.__class__.__mro__ }}",
-    "${7*7}<%= 7*7 %>#{7*7}",
-    "\u202e<script>\u202c",
-    "\u2028<script>alert(1)</script>\u2029",
-    "<scr\x00ipt>alert(1)</scr\x00ipt>",
-    "%3Cscript%3Ealert(1)%3C/script%3E",
-    "＜script＞alert(1)＜/script＞",
-    "\ufeff<img/src=x/onerror=alert(1)>",
-    "x" * 300 + "<b>",
-]
+# Compiles the templates once.
+PAGES = Pages()
+OPERATOR = Identity("operator", "Ana", "form-token")
+VIEWER = Identity("viewer", "Vera", "form-token")
+
+
+def viewing(
+    identity: Identity | None = OPERATOR, language: str = "en", freshness: Freshness = FRESH, here: str = "/"
+) -> Viewing:
+    return Viewing(identity, language, True, freshness, NOW_MS, here)
 
 
 class Skeleton(HTMLParser):
@@ -147,25 +124,62 @@ def raw_record(text: str) -> ChangelogRecord:
     return ChangelogRecord(0, 0, NOW_MS, session_key("acme", text), json.dumps(state).encode())
 
 
-def render_both(model: ReadModel, record: ChangelogRecord, text: str) -> tuple[str, str]:
+def render_both(model: ReadModel, record: ChangelogRecord, text: str, *, with_text: bool = True) -> tuple[str, str]:
     model.apply([record])
-    queries, pages = SessionQueries(model.path), Pages(make_environment())
-    session_filter = SessionFilter(text, text, text)
+    queries, pages = SessionQueries(model.path), SessionPages(PAGES)
+    session_filter = SessionFilter(text, text, text, text, text, text)
     listed = queries.page(SessionFilter(), None, 10)
     row = queries.session(record.key)
     assert row is not None
+    messages = [("user", text), ("assistant", text)]
+    signals = [{"name": text, "turn": 0, "start": 1, "end": 2}]
     return (
-        pages.sessions(listed, queries.counts(), session_filter, None, FRESH, NOW_MS),
-        pages.session(dict(row), "/sessions/x/y", "topic", FRESH, NOW_MS),
+        pages.sessions(
+            viewing(here=f"/sessions?q={text}"), listed, queries.facets(), session_filter, None, "1", whole=True
+        ),
+        pages.session(
+            viewing(),
+            dict(row),
+            "topic",
+            conversation=ShownConversation(shown_turns(messages, signals) if with_text else (), problem="expired"),
+            others=[row],
+            database={"updated_at": text, "json": json.dumps({text: text}).encode()},
+            can_erase=True,
+        ),
     )
 
 
+def render_letters(folder: Path, text: str) -> tuple[str, str]:
+    """The pages of a dead letter with ``text`` in key, value and headers."""
+    model = ReadModel(folder, "topic", {"dlq": LetterWriter(1000, 24)})
+    raw = text.encode("utf-8", "replace")
+    names = ("nexus-id", "nexus-reason", "nexus-error", "nexus-error-class", "nexus-origin-topic")
+    headers = ((text, raw), *((name, raw) for name in names))
+    model.apply_beside("dlq", [TopicRecord(0, 0, NOW_MS, raw, raw, headers)])
+    activity, pages = ActivityQueries(model.path), PAGES
+    rows = activity.letters(LetterFilter(), 10)
+    actions = [{"at": text, "who": text, "role": "operator", "action": text, "reason": text}]
+    wanted = LetterFilter(reason=text)
+    content = {"key": text, "headers": [(text, text)], "value": text, "size_bytes": 5, "is_cut": True}
+    listed = pages.letters(viewing(), activity.letter_groups(), rows, wanted, None, actions, text)
+    one = pages.letter(viewing(), rows[0], content, None, ("acme", text))
+    model.close()
+    return listed, one
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The pages with a harmless word in every place."""
+    folder = tmp_path_factory.mktemp("plain")
+    model = ReadModel(folder / "sessions", "topic")
+    pages = (*render_both(model, raw_record("plain"), "plain"), *render_letters(folder / "letters", "plain"))
+    model.close()
+    return pages
+
+
 @pytest.mark.parametrize("payload", XSS_PAYLOADS)
-def test_text_from_strangers_stays_text(model: ReadModel, tmp_path: Path, payload: str) -> None:
-    other = ReadModel(tmp_path / "plain", "topic")
-    plain = render_both(other, raw_record("plain"), "plain")
-    other.close()
-    hostile = render_both(model, raw_record(payload), payload)
+def test_text_from_strangers_stays_text(model: ReadModel, tmp_path: Path, plain: tuple[str, ...], payload: str) -> None:
+    hostile = (*render_both(model, raw_record(payload), payload), *render_letters(tmp_path / "b", payload))
     for hostile_html, plain_html in zip(hostile, plain, strict=True):
         skeleton = Skeleton(hostile_html)
         assert skeleton.shape == Skeleton(plain_html).shape
@@ -174,7 +188,7 @@ def test_text_from_strangers_stays_text(model: ReadModel, tmp_path: Path, payloa
 
 
 def test_there_are_enough_payloads() -> None:
-    assert len(set(XSS_PAYLOADS)) >= 40
+    assert len(set(XSS_PAYLOADS)) >= 50
 
 
 def test_session_page_shows_the_record_its_evidence_and_where_it_is(model: ReadModel, make_record: MakeRecord) -> None:
@@ -190,7 +204,7 @@ def test_session_page_shows_the_record_its_evidence_and_where_it_is(model: ReadM
         arquetipo="lider_hogar",
         fingerprints=("fp-1",),
     )
-    text = Skeleton(render_both(model, record, "")[1]).text
+    text = Skeleton(render_both(model, record, "", with_text=False)[1]).text
     for expected in (
         "Carlos",
         "carlos@example.com",
@@ -246,7 +260,7 @@ def test_the_state_version_it_knows_is_the_one_that_is_written() -> None:
     ],
 )
 def test_every_page_says_how_fresh_it_is(freshness: Freshness, expected: str) -> None:
-    html = Pages(make_environment()).error(404, freshness, NOW_MS)
+    html = PAGES.error(viewing(freshness=freshness), 404)
     assert expected in Skeleton(html).text
 
 
@@ -271,18 +285,33 @@ def test_json_too_deep_or_odd_is_shown_as_it_is() -> None:
 
 def test_every_text_is_used_and_every_used_text_exists() -> None:
     templates = "".join(path.read_text() for path in (PACKAGE / "templates").glob("*.html"))
-    code = "".join(path.read_text() for path in PACKAGE.glob("*.py") if path.name != "texts.py")
-    used = set(re.findall(r"\bt\(\"([^\"]+)\"[),]", templates))
+    code = "\n".join(path.read_text() for path in PACKAGE.glob("*.py") if not path.name.startswith("texts"))
+    used = set(re.findall(r"\bt\(\"([^\"]+)\"[),]", templates + code))
     assert used <= ENGLISH.keys(), used - ENGLISH.keys()
-    literals = {
-        node.value
-        for node in ast.walk(ast.parse(code.replace("from __future__ import annotations", "")))
-        if isinstance(node, ast.Constant)
-    }
     # Keys put together from a kind and a name: error.404, field.email, status.dead …
-    names = {str(literal) for literal in literals} | {f"{literal}_hint" for literal in literals}
-    unused = {key for key in ENGLISH if key not in used | names and key.partition(".")[2] not in names}
+    built = set(re.findall(r"\bt\(f?\"([a-z_]+\.)(?:\" ~|[a-z_]*{)", templates + code))
+    used |= set(re.findall(r"\"([a-z_]+\.[a-z_0-9]+)\"", code))
+    unused = {key for key in ENGLISH if key not in used and not key.startswith(tuple(built))}
     assert unused == set()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"),
+    [
+        ("reason", list(Reason)),
+        ("alert", list(AlertKind)),
+        ("state", [*get_args(ProcessState), "none", "silent"]),
+        ("letter", STATES),
+        ("role", ROLES),
+        ("status", STATUSES),
+        ("conversation", [*(absent.name.lower() for absent in Absent), "none", "hidden", "changed"]),
+        ("letter_content", [*(absent.name.lower() for absent in Absent), "hidden"]),
+        ("error", [400, 403, 404, 413, 421, 429, 500, 503]),
+    ],
+)
+def test_every_value_has_a_text(prefix: str, names: Sequence[object]) -> None:
+    for name in names:
+        assert f"{prefix}.{name}" in ENGLISH
 
 
 def test_languages_have_the_same_texts_and_placeholders() -> None:
@@ -290,3 +319,52 @@ def test_languages_have_the_same_texts_and_placeholders() -> None:
         assert texts.keys() == ENGLISH.keys()
         for key, text in texts.items():
             assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", ENGLISH[key])), key
+
+
+def test_spanish_differs_where_words_do() -> None:
+    same = {key for key, text in ENGLISH.items() if SPANISH[key] == text}
+    # Names, units and words that both languages have.
+    assert len(same) < 40, sorted(same)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_pages_render_in_every_language(model: ReadModel, make_record: MakeRecord, language: str) -> None:
+    model.apply([make_record("s-1", 1, nombre="Carlos")])
+    queries, pages = SessionQueries(model.path), SessionPages(PAGES)
+    reader = viewing(language=language)
+    page = queries.page(SessionFilter(), None, 10)
+    html = pages.sessions(reader, page, queries.facets(), SessionFilter(), None, "1", whole=True)
+    assert f'<html lang="{language}">' in html
+    assert LANGUAGES[language]["sessions.search_hint"] in html
+
+
+def test_viewer_sees_no_personal_data_anywhere(model: ReadModel, make_record: MakeRecord) -> None:
+    record = make_record(
+        "s-1",
+        7,
+        nombre="Carlos Ruiz",
+        email="carlos@example.com",
+        telefono="+573005550102",
+        ocupacion="contador",
+        fingerprints=("fp-secret-1",),
+        first_url="https://www.example.com/?name=Carlos",
+    )
+    model.apply([record])
+    queries, pages = SessionQueries(model.path), SessionPages(PAGES)
+    row = queries.session(record.key)
+    assert row is not None
+    reader = viewing(VIEWER)
+    page = queries.page(SessionFilter(), None, 10)
+    html = pages.sessions(reader, page, queries.facets(), SessionFilter(), None, "1", whole=True)
+    html += pages.session(
+        reader,
+        dict(row),
+        "topic",
+        others=[row],
+        conversation=ShownConversation(problem="hidden"),
+        database={"problem": "hidden"},
+    )
+    for secret in ("Carlos", "Ruiz", "carlos@", "5550102", "contador", "fp-secret", "?name="):
+        assert secret not in html, secret
+    assert "C••• R•••" in html
+    assert "www.example.com" in html

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_stream.console import queries
-from nexus_stream.console.queries import Cursor, SessionFilter, SessionQueries
+from nexus_stream.console.filters import Cursor, SessionFilter
+from nexus_stream.console.queries import SessionQueries, TooSlowError, reading
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.contracts.prospect import ExtractionFacts
 
 TOPIC = "nexus-enricher-sessions-changelog"
 MakeRecord = Callable[..., ChangelogRecord]
@@ -174,3 +176,106 @@ def test_session_by_key(model: ReadModel, make_record: MakeRecord, tmp_path: Pat
     assert row is not None
     assert row["session_id"] == "a:b"
     assert reader.session(b"a:b") is None
+
+
+def test_a_whole_identifier_lists_it_alone(model: ReadModel, make_record: MakeRecord) -> None:
+    model.apply(
+        [
+            make_record("visit-2026-0001", 0, email="ana@example.com", fingerprints=("0123456789abcdef",)),
+            make_record("visit-2026-00012", 1, nombre="visit-2026-0001"),
+            make_record("visit-2026-0001", 2, tenant_id="acme"),
+            make_record("a:long:session", 3),
+        ]
+    )
+    assert session_ids(model, "visit-2026-0001") == ["visit-2026-0001"]
+    assert session_ids(model, "acme:visit-2026-0001") == ["visit-2026-0001"]
+    assert session_ids(model, "a:long:session") == ["a:long:session"]
+    assert session_ids(model, "0123456789abcdef") == ["visit-2026-0001"]
+    assert session_ids(model, "ANA@example.com") == ["visit-2026-0001"]
+    # A part of one is searched as ever.
+    assert len(session_ids(model, "visit-2026-000")) == 3
+    assert session_ids(model, "visit-2026-0001", status="dead") == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": "dead"},
+        {"momento": "caliente"},
+        {"arquetipo": "lider_hogar"},
+        {"objecion": "price"},
+        {"extractor": "claude"},
+        {"status": "dead", "objecion": "price"},
+        {"objecion": "price", "extractor": "claude", "momento": "caliente", "text": "car"},
+        {"since": "2025-10-09T08:53:20+00:00"},
+        {"until": "2025-10-09T08:53:20+00:00", "text": "carla"},
+        {"objecion": "' OR 1"},
+        {"status": "nobody's"},
+    ],
+)
+def test_filters_say_what_a_scan_says(
+    model: ReadModel, make_record: MakeRecord, values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.apply(
+        [
+            make_record(
+                f"s-{number}",
+                number,
+                nombre="Carla" if number % 2 else "Berta",
+                status="dead" if number % 3 == 0 else "enriched",
+                momento_optimo="caliente" if number % 5 == 0 else "frio",
+                arquetipo="lider_hogar" if number % 7 == 0 else None,
+                objeciones=("price", "time") if number % 4 == 0 else ("trust",),
+                extraction=ExtractionFacts(extractor="claude" if number % 2 else "offline-rules-v1"),
+                last_seen_ms=1_760_000_000_000 + (number - 50) * 1000,
+            )
+            for number in range(100)
+        ]
+    )
+    wanted = SessionFilter(**values)
+    since_ms, until_ms = wanted.bounds_ms(0)
+    expected = []
+    for number in reversed(range(100)):
+        seen = 1_760_000_000_000 + (number - 50) * 1000
+        row = {
+            "status": "dead" if number % 3 == 0 else "enriched",
+            "momento": "caliente" if number % 5 == 0 else "frio",
+            "arquetipo": "lider_hogar" if number % 7 == 0 else None,
+            "extractor": "claude" if number % 2 else "offline-rules-v1",
+        }
+        objections = ("price", "time") if number % 4 == 0 else ("trust",)
+        holds = all(row[name] == values[name] for name in row if name in values)
+        holds &= "objecion" not in values or values["objecion"] in objections
+        holds &= "text" not in values or bool(number % 2)
+        holds &= (since_ms is None or seen >= since_ms) and (until_ms is None or seen < until_ms)
+        if holds:
+            expected.append(f"s-{number}")
+    page = SessionQueries(model.path).page(wanted, None, 200)
+    assert [row["session_id"] for row in page.rows] == expected
+
+
+def test_facets_are_counted_as_they_change(model: ReadModel, make_record: MakeRecord) -> None:
+    model.apply([make_record("a", 0, objeciones=("price", "mlm")), make_record("b", 1, objeciones=("price",))])
+    model.apply([make_record("a", 2, objeciones=("time",), status="dead"), ChangelogRecord(0, 3, 1, b"b", None)])
+    facets = SessionQueries(model.path).facets()
+    assert facets["objecion"] == {"time": 1}
+    assert facets["status"] == {"dead": 1}
+
+
+def test_a_question_that_takes_too_long_is_ended(model: ReadModel, make_record: MakeRecord) -> None:
+    model.apply([make_record(f"s-{number}", number) for number in range(200)])
+    with pytest.raises(TooSlowError), reading(model.path, seconds=0.05) as db:
+        db.execute("SELECT count(*) FROM sessions a, sessions b, sessions c, sessions d").fetchone()
+
+
+def test_a_short_word_joins_longer_ones(model: ReadModel, make_record: MakeRecord) -> None:
+    model.apply(
+        [
+            make_record("one", 0, nombre="Carlos Lu"),
+            make_record("two", 1, nombre="Carlos Paz"),
+            make_record("three", 2, nombre="Ana Lu"),
+        ]
+    )
+    assert session_ids(model, "carlos lu") == ["one"]
+    assert session_ids(model, "lu carlos") == ["one"]
+    assert session_ids(model, "lu") == ["three", "one"]

@@ -1,0 +1,190 @@
+"""Who uses the console, and what they may: tokens, signed cookies, roles, protection of forms.
+
+From: settings and request headers. To: guard.py. An operator acts and sees people's data; a viewer sees it masked and
+acts on nothing. Without any token the console serves its own host only, and whoever reaches it is the operator.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import Settings
+
+__all__ = ["COOKIE", "Access", "Identity", "Role", "is_loopback"]
+
+Role = Literal["operator", "viewer"]
+
+COOKIE = "nexus_console"
+_MAX_NAME_CHARS = 60
+_NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Someone who is let in.
+
+    Attributes:
+        role: What they may.
+        name: What they call themselves; for the audit log, proves nothing.
+        csrf: What their forms must carry; empty for a program with a bearer token, which needs none.
+    """
+
+    role: Role
+    name: str
+    csrf: str = ""
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether they see people's data and may act."""
+        return self.role == "operator"
+
+
+class Access:
+    """Checks credentials and signs cookies.
+
+    Args:
+        settings: Tokens, host, lifetime.
+        now: Unix seconds.
+    """
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        tokens: dict[Role, SecretStr | None] = {
+            "operator": settings.console_token,
+            "viewer": settings.console_viewer_token,
+        }
+        self._tokens = [(role, token.get_secret_value()) for role, token in tokens.items() if token is not None]
+        self._hosts = frozenset(host.lower() for host in settings.console_hosts)
+        self._lifetime_seconds = settings.console_session_hours * 3600
+        self._now = now
+        if self._tokens:
+            # From the tokens, so that several consoles know each other's cookies, and a new token ends every session.
+            material = json.dumps(self._tokens).encode()
+            self._key = hmac.digest(b"nexus-console-cookies", material, "sha256")
+        else:
+            self._key = secrets.token_bytes(32)
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether there is a token to log in with."""
+        return bool(self._tokens)
+
+    def require_safe_host(self, host: str) -> None:
+        """Refuse an address that other machines can reach while anyone there would be let in.
+
+        Raises:
+            ConfigurationError: with what to set.
+        """
+        if not self.needs_login and not is_loopback(host):
+            raise ConfigurationError(
+                f"NEXUS_CONSOLE_HOST: {host} can be reached from other machines, and the console shows personal data. "
+                "Set NEXUS_CONSOLE_TOKEN (and NEXUS_CONSOLE_VIEWER_TOKEN for who may only look), or serve a loopback "
+                "address: 127.0.0.1, ::1 or localhost. To look from another machine, use a tunnel: "
+                "ssh -L 8090:127.0.0.1:8090 HOST."
+            )
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request may name that host.
+
+        Without a login a page elsewhere could point its own name here (DNS rebinding) and read everything. With one,
+        its requests come without our cookie.
+        """
+        name = _without_port(host)
+        return self.needs_login or is_loopback(name) or name.lower() in self._hosts
+
+    def of_token(self, token: str, name: str) -> Identity | None:
+        """Who has that token; None for nobody."""
+        found: Role | None = None
+        for role, known in self._tokens:
+            # All are compared, and each in constant time.
+            if hmac.compare_digest(token.encode("utf-8", "replace"), known.encode()):
+                found = role
+        return None if found is None else Identity(found, _clean(name) or found)
+
+    def of_bearer(self, header: str) -> Identity | None:
+        """Who an ``Authorization`` header names; None for nobody."""
+        scheme, _, token = header.partition(" ")
+        return self.of_token(token.strip(), "api") if scheme.lower() == "bearer" else None
+
+    def anyone(self) -> Identity | None:
+        """Who comes without a cookie: the operator where no token is set, else nobody."""
+        return None if self._tokens else Identity("operator", "local")
+
+    def sign(self, identity: Identity) -> str:
+        """A cookie for someone who was let in."""
+        content = {
+            "role": identity.role,
+            "name": identity.name,
+            "until": int(self._now() + self._lifetime_seconds),
+            "nonce": secrets.token_urlsafe(_NONCE_BYTES),
+        }
+        text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+        return f"{text}.{self._mac('cookie', text)}"
+
+    def of_cookie(self, cookie: str) -> Identity | None:
+        """Whose cookie it is; None when it is nobody's, too old or not ours."""
+        text, _, mac = cookie.partition(".")
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac("cookie", text).encode()):
+            return None
+        try:
+            content = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        except (binascii.Error, ValueError):
+            return None
+        if content["until"] < self._now():
+            return None
+        return Identity(content["role"], content["name"], self._mac("form", text))
+
+    @property
+    def lifetime_seconds(self) -> int:
+        """Of a cookie."""
+        return int(self._lifetime_seconds)
+
+    def is_own_form(self, identity: Identity, token: str, origin: str | None, host: str) -> bool:
+        """Whether a form was ours: its token is, and the browser names no other origin."""
+        if not identity.csrf or not hmac.compare_digest(token.encode("utf-8", "replace"), identity.csrf.encode()):
+            return False
+        return self.is_own_origin(origin, host)
+
+    @staticmethod
+    def is_own_origin(origin: str | None, host: str) -> bool:
+        """Whether the page that sends is served from here; a browser that says nothing is believed."""
+        try:
+            return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+        except ValueError:
+            return False
+
+    def _mac(self, purpose: str, text: str) -> str:
+        message = f"{purpose}\x00{text}".encode("utf-8", "replace")
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address or name."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _without_port(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return name if name and port.isdigit() else host
+
+
+def _clean(name: str) -> str:
+    return "".join(character for character in name if character.isprintable()).strip()[:_MAX_NAME_CHARS]

@@ -1,0 +1,112 @@
+"""What the handlers share, and who looks at a page in which language.
+
+From: command.py builds one context; guard.py adds a `Viewing` to each request. To: every handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from nexus_stream.console.access import Access, Identity
+from nexus_stream.console.activity import ActivityQueries
+from nexus_stream.console.alerts import Thresholds
+from nexus_stream.console.audit import AuditLog
+from nexus_stream.console.overview import OverviewQueries
+from nexus_stream.console.queries import SessionQueries
+from nexus_stream.console.read_model import Freshness, ReadModel
+from nexus_stream.console.topic_reader import TopicReader
+from nexus_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from nexus_stream.console.pages import Pages
+
+__all__ = ["CONTEXT", "LANGUAGE_COOKIE", "VIEWING", "Context", "Viewing", "language_of", "now_ms", "viewing"]
+
+LANGUAGE_COOKIE = "nexus_language"
+LANGUAGES = ("en", "es")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewing:
+    """One request's reader.
+
+    Attributes:
+        identity: Who; None on the login page and where an error comes before anyone is let in.
+        language: One of `LANGUAGES`.
+        needs_login: Whether there is something to log out of.
+        freshness: How current the view is.
+        now_ms: Unix milliseconds.
+        here: The address, path and query.
+    """
+
+    identity: Identity | None
+    language: str
+    needs_login: bool
+    freshness: Freshness
+    now_ms: int
+    here: str
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether they see people's data and may act."""
+        return self.identity is not None and self.identity.is_operator
+
+
+class Context:
+    """Queries, access and pages over one open read model.
+
+    Args:
+        settings: Topics, tokens, thresholds.
+        model: Stays the caller's to close.
+    """
+
+    def __init__(self, settings: Settings, model: ReadModel) -> None:
+        from nexus_stream.console.pages import Pages
+
+        self.settings = settings
+        self.model = model
+        self.sessions = SessionQueries(model.path)
+        self.activity = ActivityQueries(model.path)
+        self.overview = OverviewQueries(model.path, Thresholds.of(settings))
+        self.access = Access(settings)
+        self.audit = AuditLog(model.path.parent)
+        self.reader = TopicReader(settings)
+        self.pages: Pages = Pages()
+        # Set when the console stops: live views end then, instead of being waited for.
+        self.stopping = asyncio.Event()
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
+VIEWING: web.RequestKey[Viewing] = web.RequestKey("viewing", Viewing)
+
+
+def viewing(request: web.Request) -> Viewing:
+    """Who looks at it."""
+    return request[VIEWING]
+
+
+def language_of(request: web.Request) -> str:
+    """The language chosen before, or the first one of ``Accept-Language`` that there is."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE)
+    if chosen in LANGUAGES:
+        return chosen
+    wanted: list[tuple[float, str]] = []
+    for position, part in enumerate(request.headers.get("Accept-Language", "").split(",")[:20]):
+        name, _, quality = part.strip().partition(";q=")
+        try:
+            weight = float(quality or 1)
+        except ValueError:
+            continue
+        if weight > 0:
+            wanted.append((weight - position / 1000, name.lower().partition("-")[0]))
+    return next((name for _, name in sorted(wanted, reverse=True) if name in LANGUAGES), LANGUAGES[0])
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000

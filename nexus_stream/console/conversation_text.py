@@ -1,0 +1,53 @@
+"""A conversation with its evidence marked: each turn cut into pieces at the ends of the signals.
+
+From: messages and signals (positions in code points). To: the session page. Pure. Signals may overlap, lie outside the
+text or name a turn that is not there: what cannot be placed is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Piece", "ShownTurn", "shown_turns"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text; ``signals`` are the names of what it is evidence for, empty for none."""
+
+    text: str
+    signals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTurn:
+    """One turn."""
+
+    number: int
+    role: str
+    pieces: tuple[Piece, ...]
+
+
+def shown_turns(messages: Sequence[tuple[str, str]], signals: Iterable[Mapping[str, Any]]) -> list[ShownTurn]:
+    """Mark the evidence in (role, content) pairs."""
+    by_turn: dict[int, list[tuple[int, int, str]]] = {}
+    for signal in signals:
+        turn, start, end = (signal.get(name) for name in ("turn", "start", "end"))
+        if isinstance(turn, int) and isinstance(start, int) and isinstance(end, int) and 0 <= start < end:
+            by_turn.setdefault(turn, []).append((start, end, str(signal.get("name", ""))))
+    return [
+        ShownTurn(number, role, _pieces(content, by_turn.get(number, []) if role == "user" else []))
+        for number, (role, content) in enumerate(messages)
+    ]
+
+
+def _pieces(content: str, marks: list[tuple[int, int, str]]) -> tuple[Piece, ...]:
+    cuts = sorted({0, len(content), *(min(place, len(content)) for mark in marks for place in mark[:2])})
+    pieces = []
+    for start, end in itertools.pairwise(cuts):
+        names = tuple(dict.fromkeys(name for first, last, name in marks if first <= start and end <= last))
+        pieces.append(Piece(content[start:end], names))
+    return tuple(pieces) or (Piece("", ()),)

@@ -1,0 +1,110 @@
+"""Every session of a filter as CSV or JSON, streamed page by page: memory does not follow the number of sessions.
+
+From: queries.py. To: a download. What a viewer sees masked is masked here too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from nexus_stream.console.context import CONTEXT, viewing
+from nexus_stream.console.rendering import iso
+from nexus_stream.console.session_pages import shown_row
+from nexus_stream.console.views_sessions import filter_of, page_of
+
+__all__ = ["COLUMNS", "export", "session_json"]
+
+_CHUNK_ROWS = 1000
+COLUMNS = (
+    "tenant_id",
+    "session_id",
+    "status",
+    "nombre",
+    "email",
+    "telefono",
+    "fingerprint",
+    "momento",
+    "arquetipo",
+    "objeciones",
+    "nivel_interes",
+    "extractor",
+    "turns",
+    "first_seen",
+    "last_seen",
+)
+# A spreadsheet runs a cell that begins so; an apostrophe before it keeps it text (OWASP, CSV injection).
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """Stream the sessions of the filter, the newest first."""
+    kind = request.match_info["kind"]
+    if kind not in {"csv", "json"}:
+        raise web.HTTPNotFound
+    context, reader = request.app[CONTEXT], viewing(request)
+    session_filter, _ = filter_of(request)
+    # The first page before the headers: a filter that cannot be answered is an error page, not half a file.
+    page = await page_of(context, reader, session_filter, None, _CHUNK_ROWS)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/csv; charset=utf-8" if kind == "csv" else "application/json",
+            "Content-Disposition": f'attachment; filename="sessions-{stamp}.{kind}"',
+        }
+    )
+    await response.prepare(request)
+
+    async def chunks() -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        current = page
+        while True:
+            yield [session_json(shown_row(reader, row)) for row in current.rows]
+            if current.next_cursor is None:
+                return
+            current = await page_of(context, reader, session_filter, current.next_cursor, _CHUNK_ROWS)
+
+    if kind == "csv":
+        await response.write((",".join(COLUMNS) + "\r\n").encode())
+        async for rows in chunks():
+            await response.write(_csv(rows).encode())
+    else:
+        separator = b"[\n"
+        async for rows in chunks():
+            for start in range(0, len(rows), _CHUNK_ROWS):
+                text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows[start : start + _CHUNK_ROWS])
+                await response.write(separator + text.encode("utf-8", "replace"))
+                separator = b",\n"
+        await response.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+    await response.write_eof()
+    return response
+
+
+def session_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the list as exports and the API show it."""
+    shown = {name: row[name] for name in COLUMNS if name in row}
+    shown["objeciones"] = [text for text in row["objeciones"].split(",") if text]
+    shown |= {"first_seen": iso(row["first_seen_ms"]), "last_seen": iso(row["last_seen_ms"])}
+    return {name: shown[name] for name in COLUMNS}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in COLUMNS])
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = " ".join(value) if isinstance(value, list) else str(value)
+    text = text.encode("utf-8", "replace").decode()
+    is_formula = text.startswith(_FORMULA_STARTS) and not isinstance(value, int | float)
+    return f"'{text}" if is_formula else text

@@ -1,0 +1,294 @@
+"""The whole stream in figures: how each process type does, what flows, what it costs, which alerts fire.
+
+From: tables ``processes``, ``samples``, ``emissions``, ``usage_hours``, ``letters``. To: the overview page and the API.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from nexus_stream.console.alerts import Alert, Thresholds, firing_alerts
+from nexus_stream.console.processes import BUCKET_MS
+from nexus_stream.console.queries import reading
+from nexus_stream.contracts.status import PartitionLag, ProcessStatus
+
+__all__ = ["Overview", "OverviewQueries", "ProcessFigures", "RoleFigures", "Series"]
+
+ROLES = ("gateway", "enricher", "sink")
+# Five missed records: later than that nothing it said is current.
+SILENT_SECONDS = 10.0
+# A silent one is shown for so long; after that it was meant to go.
+FORGOTTEN_SECONDS = 3600.0
+_RATE_WINDOW_MS = 60_000
+_ERROR_WINDOW_MS = 300_000
+_DAY_MS = 24 * 3_600_000
+_MAX_POINTS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFigures:
+    """One process as it last said."""
+
+    process_id: str
+    role: str
+    state: str
+    detail: str | None
+    state_seconds: float
+    silent_seconds: float
+    version: str
+    host: str
+    pid: int
+    started_at_ms: int
+    p50_ms: float | None
+    p95_ms: float | None
+    partitions: tuple[PartitionLag, ...]
+    outcomes: Mapping[str, int]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has said nothing for too long."""
+        return self.silent_seconds > SILENT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFigures:
+    """All running processes of one type. Rates are of the last minute, errors of the last five."""
+
+    role: str
+    running: int
+    per_second: float
+    finished: int
+    failed: int
+    p50_ms: float | None
+    p95_ms: float | None
+    unread: int
+    settling: int
+    overdue: int
+    age_seconds: float
+    states: tuple[str, ...]
+
+    @property
+    def error_rate(self) -> float:
+        """Of what was finished, which share failed."""
+        return self.failed / self.finished if self.finished else 0.0
+
+    @property
+    def state(self) -> str:
+        """The worst of its processes'; ``none`` without any."""
+        for state in ("stalled", "waiting", "recovering", "rebalancing", "starting", "stopping", "running"):
+            if state in self.states:
+                return state
+        return "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything the overview shows."""
+
+    roles: tuple[RoleFigures, ...]
+    processes: tuple[ProcessFigures, ...]
+    alerts: tuple[Alert, ...]
+    sessions: int
+    open_letters: int
+    emitted_today: int
+    tokens_today: int
+    usd_today: float
+    budget_usd_per_day: float | None
+
+    def role(self, name: str) -> RoleFigures:
+        """The figures of one process type."""
+        return next(role for role in self.roles if role.role == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Curves over the same times, for charts; None where nothing is known."""
+
+    step_seconds: int
+    times: tuple[int, ...]
+    curves: Mapping[str, tuple[float | None, ...]]
+
+
+class OverviewQueries:
+    """Reads the figures. Its methods block.
+
+    Args:
+        path: The read model's file.
+        thresholds: Of the alerts.
+    """
+
+    def __init__(self, path: Path, thresholds: Thresholds) -> None:
+        self._path = path
+        self._thresholds = thresholds
+
+    def overview(self, now_ms: int, view_problem: str | None) -> Overview:
+        """The figures as they are now."""
+        with reading(self._path) as db:
+            statuses = _statuses(db, now_ms)
+            processes = tuple(_process(status, now_ms) for status in statuses)
+            samples = db.execute(
+                "SELECT * FROM samples WHERE bucket_ms >= ? ORDER BY process_id, bucket_ms",
+                (now_ms - _ERROR_WINDOW_MS - BUCKET_MS,),
+            ).fetchall()
+            roles = tuple(_role(name, processes, samples, now_ms) for name in ROLES)
+            usage = db.execute(
+                "SELECT coalesce(sum(records), 0), coalesce(sum(input_tokens + output_tokens), 0), "
+                "coalesce(sum(cost_usd), 0) FROM usage_hours WHERE hour_ms > ?",
+                (now_ms - _DAY_MS,),
+            ).fetchone()
+            sessions = db.execute("SELECT coalesce(sum(sessions), 0) FROM status_counts").fetchone()[0]
+            open_letters = db.execute(
+                "SELECT count(*) FROM letters WHERE identity NOT IN (SELECT identity FROM letter_marks)"
+            ).fetchone()[0]
+        budget = max((status.budget_usd_per_day or 0.0 for status in statuses), default=0.0) or None
+        alerts = firing_alerts(
+            roles,
+            processes,
+            self._thresholds,
+            spent_usd_today=usage[2],
+            budget_usd_per_day=budget,
+            view_problem=view_problem,
+        )
+        return Overview(
+            roles=roles,
+            processes=processes,
+            alerts=tuple(alerts),
+            sessions=sessions,
+            open_letters=open_letters,
+            emitted_today=usage[0],
+            tokens_today=usage[1],
+            usd_today=usage[2],
+            budget_usd_per_day=budget,
+        )
+
+    def series(self, now_ms: int, minutes: int) -> Series:
+        """Rates, lag and latency of the last minutes, at most a few hundred points."""
+        step_ms = max(1, math.ceil(minutes * 60_000 / _MAX_POINTS / BUCKET_MS)) * BUCKET_MS
+        first = (now_ms - minutes * 60_000) // step_ms * step_ms
+        with reading(self._path) as db:
+            rows = db.execute(
+                "SELECT bucket_ms / :step * :step AS at, role, process_id, started_at_ms, max(finished) AS finished, "
+                "max(failed) AS failed, max(unread + overdue) AS lag, max(p95_ms) AS p95 FROM samples "
+                "WHERE bucket_ms >= :first GROUP BY at, process_id, started_at_ms ORDER BY process_id, at",
+                {"step": step_ms, "first": first - step_ms},
+            ).fetchall()
+        return _series(rows, range(first, now_ms // step_ms * step_ms + 1, step_ms), step_ms)
+
+
+def _statuses(db: sqlite3.Connection, now_ms: int) -> list[ProcessStatus]:
+    found = []
+    for row in db.execute(
+        "SELECT record FROM processes WHERE updated_at_ms >= ? ORDER BY role, process_id",
+        (now_ms - FORGOTTEN_SECONDS * 1000,),
+    ):
+        try:
+            found.append(ProcessStatus.model_validate_json(row["record"]))
+        except ValidationError:
+            continue
+    return found
+
+
+def _process(status: ProcessStatus, now_ms: int) -> ProcessFigures:
+    return ProcessFigures(
+        process_id=status.process_id,
+        role=status.role,
+        state=status.state,
+        detail=status.detail,
+        state_seconds=max(0.0, (now_ms - status.since_ms) / 1000),
+        silent_seconds=max(0.0, (now_ms - status.updated_at_ms) / 1000),
+        version=status.version,
+        host=status.host,
+        pid=status.pid,
+        started_at_ms=status.started_at_ms,
+        p50_ms=status.latency.p50_ms,
+        p95_ms=status.latency.p95_ms,
+        partitions=status.partitions,
+        outcomes=status.outcomes,
+    )
+
+
+def _role(name: str, processes: Sequence[ProcessFigures], samples: Sequence[sqlite3.Row], now_ms: int) -> RoleFigures:
+    alive = [process for process in processes if process.role == name and not process.is_silent]
+    by_process: dict[str, list[sqlite3.Row]] = {}
+    for sample in samples:
+        if sample["role"] == name:
+            by_process.setdefault(sample["process_id"], []).append(sample)
+    per_second, finished, failed = 0.0, 0, 0
+    for of_process in by_process.values():
+        minute = _change(of_process, now_ms - _RATE_WINDOW_MS)
+        per_second += minute[0] / minute[2] if minute[2] and now_ms - of_process[-1]["updated_at_ms"] < 10_000 else 0.0
+        window = _change(of_process, now_ms - _ERROR_WINDOW_MS)
+        finished += window[0]
+        failed += window[1]
+    lags = [lag for process in alive for lag in process.partitions]
+    return RoleFigures(
+        role=name,
+        running=len(alive),
+        per_second=per_second,
+        finished=finished,
+        failed=failed,
+        p50_ms=max((process.p50_ms for process in alive if process.p50_ms is not None), default=None),
+        p95_ms=max((process.p95_ms for process in alive if process.p95_ms is not None), default=None),
+        unread=sum(lag.unread for lag in lags),
+        settling=sum(lag.settling for lag in lags),
+        overdue=sum(lag.overdue for lag in lags),
+        age_seconds=max((lag.oldest_age_seconds for lag in lags), default=0.0),
+        states=tuple(process.state for process in alive),
+    )
+
+
+def _change(samples: Sequence[sqlite3.Row], since_ms: int) -> tuple[int, int, float]:
+    """Finished, failed and seconds from the last sample at or before ``since_ms`` to the newest one.
+
+    A process that started meanwhile began at zero.
+    """
+    newest = samples[-1]
+    base: sqlite3.Row | None = None
+    for sample in samples:
+        if sample["started_at_ms"] == newest["started_at_ms"] and (base is None or sample["updated_at_ms"] <= since_ms):
+            base = sample
+    assert base is not None  # noqa: S101 - the newest one is of its own start
+    if newest["started_at_ms"] >= since_ms:
+        seconds = (newest["updated_at_ms"] - newest["started_at_ms"]) / 1000
+        return newest["finished"], newest["failed"], seconds
+    seconds = (newest["updated_at_ms"] - base["updated_at_ms"]) / 1000
+    return newest["finished"] - base["finished"], newest["failed"] - base["failed"], seconds
+
+
+def _series(rows: Sequence[sqlite3.Row], times: range, step_ms: int) -> Series:
+    curves: dict[str, dict[int, float]] = {
+        f"{role}_{what}": {} for role in ROLES for what in ("per_second", "lag", "p95_ms")
+    }
+    before: sqlite3.Row | None = None
+    for row in rows:
+        role, at = row["role"], row["at"]
+        if role not in ROLES:
+            continue
+        same = (
+            before is not None
+            and before["process_id"] == row["process_id"]
+            and before["started_at_ms"] == row["started_at_ms"]
+        )
+        finished = row["finished"] - (before["finished"] if same and before is not None else 0)
+        seconds = (at - before["at"]) / 1000 if same and before is not None else step_ms / 1000
+        if same or row["started_at_ms"] >= at - step_ms:
+            _add(curves[f"{role}_per_second"], at, finished / seconds)
+        _add(curves[f"{role}_lag"], at, row["lag"])
+        if row["p95"] is not None:
+            curves[f"{role}_p95_ms"][at] = max(row["p95"], curves[f"{role}_p95_ms"].get(at, 0.0))
+        before = row
+    return Series(
+        step_ms // 1000,
+        tuple(at // 1000 for at in times),
+        {name: tuple(curve.get(at) for at in times) for name, curve in curves.items()},
+    )
+
+
+def _add(curve: dict[int, float], at: int, value: float) -> None:
+    curve[at] = round(curve.get(at, 0.0) + value, 3)

@@ -1,0 +1,88 @@
+"""How each process does now, and how it did in the last day: states, lag, rates, latencies.
+
+From: ``nexus-status``. To: tables ``processes`` (the newest record of each) and ``samples`` (one row a process and ten
+seconds, kept for a day), from which overview and charts are made.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.contracts.status import ProcessStatus
+
+__all__ = ["BUCKET_MS", "ProcessWriter"]
+
+BUCKET_MS = 10_000
+_DAY_MS = 24 * 3_600_000
+_MAX_PROCESSES = 500
+# What counts as an error: the record was not served, or set aside.
+_FAILURES = ("deadlettered", "failed")
+# Ends that say nothing about work: the next owner does it again.
+_NO_WORK = ("dropped",)
+
+
+class ProcessWriter:
+    """`TopicWriter` of the status topic."""
+
+    def __init__(self) -> None:
+        self.newest_only: int | None = 50_000
+
+    def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:
+        """See `TopicWriter.apply`."""
+        for record in records:
+            process_id = record.key.decode("utf-8", "replace")
+            if record.value is None:
+                db.execute("DELETE FROM processes WHERE process_id = ?", (process_id,))
+                continue
+            try:
+                status = ProcessStatus.model_validate_json(record.value)
+            except ValidationError:
+                # Of a newer version, or not ours.
+                continue
+            if status.process_id == process_id:
+                self._take(db, status, record.value)
+
+    def _take(self, db: sqlite3.Connection, status: ProcessStatus, raw: bytes) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?)",
+            (status.process_id, status.role, status.updated_at_ms, raw),
+        )
+        outcomes = status.outcomes
+        lags = status.partitions
+        db.execute(
+            "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                status.updated_at_ms // BUCKET_MS * BUCKET_MS,
+                status.process_id,
+                status.role,
+                status.updated_at_ms,
+                status.started_at_ms,
+                sum(count for outcome, count in outcomes.items() if outcome not in _NO_WORK),
+                sum(outcomes.get(outcome, 0) for outcome in _FAILURES),
+                sum(lag.unread for lag in lags),
+                sum(lag.settling for lag in lags),
+                sum(lag.overdue for lag in lags),
+                max((lag.oldest_age_seconds for lag in lags), default=0.0),
+                status.latency.p50_ms,
+                status.latency.p95_ms,
+            ),
+        )
+
+    def prune(self, db: sqlite3.Connection, now_ms: int) -> None:
+        """See `TopicWriter.prune`."""
+        db.execute("DELETE FROM samples WHERE bucket_ms < ?", (now_ms - _DAY_MS,))
+        db.execute("DELETE FROM processes WHERE updated_at_ms < ?", (now_ms - _DAY_MS,))
+        db.execute(
+            "DELETE FROM processes WHERE process_id NOT IN "
+            "(SELECT process_id FROM processes ORDER BY updated_at_ms DESC LIMIT ?)",
+            (_MAX_PROCESSES,),
+        )
+
+    def clear(self, db: sqlite3.Connection) -> None:
+        """See `TopicWriter.clear`."""
+        db.execute("DELETE FROM processes")
+        db.execute("DELETE FROM samples")

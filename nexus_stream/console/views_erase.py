@@ -1,0 +1,161 @@
+"""What a person may ask for, from the console: export and erasure, as ``nexus privacy`` does them.
+
+From: operators' browsers. To: nexus_stream/privacy. The audit log here has hashes only, as the table
+``privacy_audit`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from typing import Any
+
+from aiohttp import web
+
+from nexus_stream.console.context import CONTEXT, Context, viewing
+from nexus_stream.console.guard import require_operator
+from nexus_stream.console.rendering import session_url
+from nexus_stream.console.texts import translator
+from nexus_stream.console.views_sessions import find_session
+from nexus_stream.contracts.session_command import SessionCommand
+from nexus_stream.errors import ConfigurationError, RetryableError
+from nexus_stream.observability.logs import hashed
+from nexus_stream.privacy.copies import remaining_copies
+from nexus_stream.privacy.erasing import Erased, erase, locate
+from nexus_stream.privacy.people import People, Person
+from nexus_stream.privacy.selector import Selector
+
+__all__ = ["confirm", "erase_person", "export_person"]
+
+# The commands stand on the topic and are obeyed anyway; the page only stops waiting.
+_WAIT_SECONDS = 20.0
+
+
+async def confirm(request: web.Request) -> web.Response:
+    """Whom an erasure would concern, and the form that does it."""
+    require_operator(request)
+    context, reader = request.app[CONTEXT], viewing(request)
+    row = await find_session(request)
+    t = translator(reader.language)
+    person, rows = await _person(context, row)
+    text = context.pages.confirm(
+        reader,
+        title=t("erase.title"),
+        explanation=t("erase.text"),
+        lines=[
+            t("erase.sessions", n=len(person.session_ids)),
+            t("erase.fingerprints", n=len(person.fingerprints)),
+            t("erase.rows", n=rows),
+        ],
+        action_url="/erase",
+        fields={"tenant": row["tenant_id"], "session": row["session_id"]},
+        typed={"label": t("erase.type"), "name": "typed"},
+        verb=t("erase.verb"),
+        is_possible=True,
+        is_dangerous=True,
+        back_url=session_url(row["tenant_id"], row["session_id"]),
+    )
+    return web.Response(text=text, content_type="text/html")
+
+
+async def erase_person(request: web.Request) -> web.Response:
+    """Erase, write it down, and say how it went and where copies remain until when."""
+    who = require_operator(request)
+    context, reader = request.app[CONTEXT], viewing(request)
+    t = translator(reader.language)
+    form = await request.post()
+    row = await find_session(request, {name: str(form.get(name, "")) for name in ("tenant", "session")})
+    if str(form.get("typed", "")).strip() != row["session_id"].strip():
+        raise web.HTTPBadRequest
+    session = hashed(row["session_id"])
+    await asyncio.to_thread(context.audit.note, who.name, who.role, "erase", session=session, ended="began")
+    result = await _erase(context, row, who.name)
+    ended = "complete" if result.complete else "waiting"
+    await asyncio.to_thread(
+        context.audit.note, who.name, who.role, "erase", session=session, request_id=result.request_id, ended=ended
+    )
+    lines = []
+    for copy in remaining_copies(context.settings):
+        until = t("erase.never") if copy.until is None else copy.until.isoformat(timespec="minutes")
+        lines.append(f"{copy.place}: {copy.what}, {until}")
+    text = context.pages.confirm(
+        reader,
+        title=t(f"erase.{ended}"),
+        explanation=t(f"erase.{ended}_text", n=len(result.waiting_for), request_id=result.request_id),
+        lines=lines,
+        action_url="",
+        fields={},
+        typed=None,
+        verb="",
+        is_possible=False,
+        is_dangerous=False,
+        back_url="/sessions",
+    )
+    return web.Response(text=text, content_type="text/html")
+
+
+async def export_person(request: web.Request) -> web.Response:
+    """Everything that is stored about the session's person, as a JSON file."""
+    who = require_operator(request)
+    context = request.app[CONTEXT]
+    row = await find_session(request)
+    found = await _or_unavailable(_export(context, row, who.name))
+    await asyncio.to_thread(context.audit.note, who.name, who.role, "export_person", session=hashed(row["session_id"]))
+    return web.Response(
+        text=json.dumps(found, indent=2, default=str, ensure_ascii=False),
+        content_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="person.json"'},
+    )
+
+
+def _selector(context: Context, row: sqlite3.Row) -> Selector:
+    return Selector.of("session", row["session_id"], row["tenant_id"], context.settings.default_region)
+
+
+async def _person(context: Context, row: sqlite3.Row) -> tuple[Person, int]:
+    async def work() -> tuple[Person, int]:
+        async with People.connect(context.settings) as people:
+            person, _ = await locate(context.settings, people, _selector(context, row))
+            return person, await people.rows_left(person)
+
+    found: tuple[Person, int] = await _or_unavailable(work())
+    return found
+
+
+async def _erase(context: Context, row: sqlite3.Row, by: str) -> Erased:
+    async def work() -> Erased:
+        selector = _selector(context, row)
+        async with People.connect(context.settings) as people:
+            person, _ = await locate(context.settings, people, selector)
+            return await erase(
+                context.settings, people, selector, person, requested_by=by, timeout_seconds=_WAIT_SECONDS
+            )
+
+    result: Erased = await _or_unavailable(work())
+    return result
+
+
+async def _export(context: Context, row: sqlite3.Row, by: str) -> dict[str, Any]:
+    selector, request_id = _selector(context, row), SessionCommand.new_request_id()
+    async with People.connect(context.settings) as people:
+        person, states = await locate(context.settings, people, selector)
+        await people.begin_audit("export", request_id, by, selector, person)
+        tables = await people.export(person)
+        await people.end_audit(request_id, "done")
+    return {
+        "request_id": request_id,
+        "tenant_id": person.tenant_id,
+        "session_ids": sorted(person.session_ids),
+        "fingerprints": sorted(person.fingerprints),
+        **tables,
+        "session_table": [state for _, state in sorted(states.items())],
+        "copies": [copy.as_dict() for copy in remaining_copies(context.settings)],
+    }
+
+
+async def _or_unavailable(work: Any) -> Any:
+    try:
+        return await work
+    except (RetryableError, ConfigurationError):
+        raise web.HTTPServiceUnavailable from None

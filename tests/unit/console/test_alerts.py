@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nexus_stream.console.alerts import MIN_RECORDS_FOR_RATE, Alert, AlertKind, Thresholds, firing_alerts
+from nexus_stream.console.overview import SILENT_SECONDS, ProcessFigures, RoleFigures
+from nexus_stream.settings import Settings
+
+THRESHOLDS = Thresholds()
+
+
+def role(**values: Any) -> RoleFigures:
+    base: dict[str, Any] = {
+        "role": "enricher",
+        "running": 1,
+        "per_second": 1.0,
+        "finished": 1000,
+        "failed": 0,
+        "p50_ms": 10.0,
+        "p95_ms": 50.0,
+        "unread": 0,
+        "settling": 0,
+        "overdue": 0,
+        "age_seconds": 0.0,
+        "states": ("running",),
+    }
+    return RoleFigures(**(base | values))
+
+
+def process(**values: Any) -> ProcessFigures:
+    base: dict[str, Any] = {
+        "process_id": "enricher-a",
+        "role": "enricher",
+        "state": "running",
+        "detail": None,
+        "state_seconds": 1000.0,
+        "silent_seconds": 1.0,
+        "version": "1",
+        "host": "h",
+        "pid": 1,
+        "started_at_ms": 0,
+        "p50_ms": None,
+        "p95_ms": None,
+        "partitions": (),
+        "outcomes": {},
+    }
+    return ProcessFigures(**(base | values))
+
+
+def firing(
+    roles: list[RoleFigures] | None = None,
+    processes: list[ProcessFigures] | None = None,
+    thresholds: Thresholds = THRESHOLDS,
+    **values: Any,
+) -> list[Alert]:
+    base: dict[str, Any] = {"spent_usd_today": 0.0, "budget_usd_per_day": None, "view_problem": None}
+    return firing_alerts(roles or [], processes or [], thresholds, **(base | values))
+
+
+def kinds(alerts: list[Alert]) -> list[AlertKind]:
+    return [alert.kind for alert in alerts]
+
+
+def test_all_well_is_silent() -> None:
+    assert firing([role()], [process()]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "fires"),
+    [
+        ({"unread": 100}, False),
+        ({"unread": 101}, True),
+        ({"unread": 60, "overdue": 41}, True),
+        # Settling is no delay, however many chats are open.
+        ({"settling": 100_000}, False),
+    ],
+)
+def test_lag_is_unread_and_overdue_above_the_threshold(values: dict[str, int], fires: bool) -> None:
+    assert (kinds(firing([role(**values)])) == [AlertKind.LAG]) is fires
+
+
+@pytest.mark.parametrize(
+    ("finished", "failed", "fires"),
+    [(1000, 50, False), (1000, 51, True), (MIN_RECORDS_FOR_RATE - 1, 5, False), (MIN_RECORDS_FOR_RATE, 5, True),
+     (0, 0, False)],
+)  # fmt: skip
+def test_error_rate_above_the_threshold_with_enough_records(finished: int, failed: int, fires: bool) -> None:
+    alerts = firing([role(finished=finished, failed=failed)])
+    assert (kinds(alerts) == [AlertKind.ERROR_RATE]) is fires
+
+
+@pytest.mark.parametrize(("p95_ms", "fires"), [(5000.0, False), (5000.1, True), (None, False)])
+def test_latency_above_the_threshold(p95_ms: float | None, fires: bool) -> None:
+    alerts = firing([role(p95_ms=p95_ms)])
+    assert (kinds(alerts) == [AlertKind.LATENCY]) is fires
+    assert not fires or (alerts[0].value, alerts[0].threshold) == (pytest.approx(5.0001), 5.0)
+
+
+def test_a_silent_process_is_critical_and_comes_first() -> None:
+    silent = process(silent_seconds=SILENT_SECONDS + 1, state="waiting")
+    alerts = firing([role(unread=1000)], [silent])
+    assert kinds(alerts) == [AlertKind.SILENT, AlertKind.LAG]
+    assert alerts[0].is_critical
+    assert alerts[0].where == "enricher-a"
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "fires"),
+    [("waiting", 29.0, False), ("waiting", 31.0, True), ("recovering", 31.0, True), ("stalled", 0.0, True),
+     ("running", 1e6, False), ("stopping", 1e6, False)],
+)  # fmt: skip
+def test_a_process_that_waits_for_long_or_stalls(state: str, seconds: float, fires: bool) -> None:
+    alerts = firing([], [process(state=state, state_seconds=seconds, detail="claude")])
+    assert (kinds(alerts) == [AlertKind.WAITING]) is fires
+    assert not fires or alerts[0].detail == "claude"
+
+
+def test_messages_half_as_old_as_the_topic_keeps_them_are_critical() -> None:
+    thresholds = Thresholds.of(Settings(ingestion_retention_hours=72))
+    assert firing([role(age_seconds=36 * 3600.0)], thresholds=thresholds) == []
+    (alert,) = firing([role(age_seconds=36 * 3600.0 + 1)], thresholds=thresholds)
+    assert (alert.kind, alert.is_critical) == (AlertKind.OLD_MESSAGES, True)
+
+
+@pytest.mark.parametrize(("spent", "cap", "fires"), [(8.9, 10.0, False), (9.1, 10.0, True), (1e6, None, False)])
+def test_budget_nearly_spent(spent: float, cap: float | None, fires: bool) -> None:
+    assert (kinds(firing(spent_usd_today=spent, budget_usd_per_day=cap)) == [AlertKind.BUDGET]) is fires
+
+
+def test_a_view_that_follows_nothing_says_so() -> None:
+    (alert,) = firing(view_problem="broker_unreachable")
+    assert (alert.kind, alert.detail) == (AlertKind.VIEW_LOST, "broker_unreachable")
+
+
+def test_thresholds_come_from_the_settings() -> None:
+    settings = Settings(alert_lag_records=7, alert_error_rate=0.5, alert_latency_seconds=2.0, alert_waiting_seconds=9.0)
+    thresholds = Thresholds.of(settings)
+    assert kinds(firing([role(unread=8)], thresholds=thresholds)) == [AlertKind.LAG]
+    assert (thresholds.error_rate, thresholds.latency_seconds, thresholds.waiting_seconds) == (0.5, 2.0, 9.0)
