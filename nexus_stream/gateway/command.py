@@ -80,7 +80,9 @@ async def serve(settings: Settings) -> None:
         await publisher.stop(max(0.1, deadline - time.monotonic()))
         _log.info("gateway stopped", extra={"event": "gateway_stopped", "drained": drained})
     finally:
-        status.cancel()
+        if not status.cancelling():
+            # Once only: a second time would cut its goodbye short and leave its producer open.
+            status.cancel()
         await asyncio.wait([status], timeout=_STATUS_STOP_SECONDS)
         await runner.cleanup()
         await publisher.stop(0.1)
