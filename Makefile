@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: dev test install lint lock clean demo kafka contracts
+.PHONY: dev test install lint lock clean demo kafka contracts chaos chaos-full
 
 dev: $(STAMP)  ## broker, database, gateway, enricher, sink and console in this terminal
 	@$(BIN)/nexus dev $(ARGS)
@@ -24,6 +24,12 @@ lint: $(STAMP)
 
 kafka: $(STAMP)  ## one Apache Kafka node (KRaft, Java 17, no Docker) for development
 	@$(BIN)/python -m tests.kafka $(ARGS)
+
+chaos: $(STAMP)  ## kill, stop and starve the parts under load, in short; a table, a row a scenario; resumable
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-full: $(STAMP)  ## the same with 20,000 snapshots of 2,000 sessions a row and 20 kills: hours
+	@$(BIN)/python -m tests.chaos --full $(ARGS)
 
 contracts: $(STAMP)  ## regenerate contracts/ from the records
 	@$(BIN)/nexus contracts write contracts

@@ -1,7 +1,8 @@
 """What the two Faust apps share: configuration, the broker port, rebalances, readiness, stopping.
 
 From: settings and a stage. To: ``faust -A nexus_stream.enricher worker`` and ``faust -A nexus_stream.sink worker``. The
-one place that touches Faust's private parts: ``Consumer._commit_offsets`` (0.15.3 is pinned; a test notices a change).
+place that, with worker_consumer.py, touches Faust's private parts: ``Consumer._commit_offsets`` (0.15.3 is pinned; a
+test notices a change).
 """
 
 from __future__ import annotations
@@ -12,29 +13,31 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from faust.web import Request, Response, View
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.delivery.received import Headers, TopicPartition
 from nexus_stream.delivery.watchdog import Progress, Standing
 from nexus_stream.embedded.ports import free_port
-from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, StalledError
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError, StalledError
 from nexus_stream.kafka import client_options, is_embedded, ssl_context
 from nexus_stream.observability.end_offsets import EndOffsets
 from nexus_stream.observability.logs import configure_logs, logging_config
 from nexus_stream.observability.status import Role, StatusPublisher, process_id, stage_status
 from nexus_stream.settings import Settings
 from nexus_stream.topics import max_record_bytes, require_topics
+from nexus_stream.worker_consumer import WorkerTransport
 
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
@@ -46,6 +49,7 @@ _log = structlog.get_logger(__name__)
 _MAX_BATCH_BYTES = 131_072
 _STARTUP_PATIENCE_SECONDS = 60.0
 _WATCH_INTERVAL_SECONDS = 5.0
+_STAY_INTERVAL_SECONDS = 5.0
 _STATUS_STOP_SECONDS = 3.0
 _EX_CONFIG = 78  # sysexits.h: a supervisor should not restart on it
 
@@ -135,65 +139,6 @@ class _Worker(faust.Worker):
             raise SystemExit(_EX_CONFIG if configured_wrong else 1) from exit_code
 
 
-class _ConsumerThread(AIOKafkaConsumerThread):
-    """Faust's consumer with a fetch wait of our choice; its own is fixed at 1.5 s (``_create_worker_consumer``).
-
-    Apache Kafka answers a waiting fetch as soon as there is a record. The embedded broker polls, at intervals that grow
-    with the wait: a record was seen after 480 ms with 1.5 s, after 16 ms with 50 ms.
-    """
-
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        app = cast(WorkerApp, self.app)
-        # Read by the consumer when it starts, which is after this.
-        consumer._fetch_max_wait_ms = int(app.nexus.kafka_fetch_max_wait_seconds * 1000)
-        return consumer
-
-
-class _Consumer(Consumer):
-    """Lets a stream's partitions flow only after they were sought to their committed offsets.
-
-    Faust does the two in the other order (``on_recovery_completed`` and ``_resume_streams``, faust/tables/recovery.py).
-    What it reads in between is thrown away when the buffers are cleared, but has moved its own read offset; so the same
-    records look old when they come again and are dropped, and the commits go past them. Measured with rebalances under
-    load: up to a hundred records read twice at each, and now and then one that was never seen.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._not_sought_yet: set[TP] = set()
-
-    def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Resume changelogs at once, streams with the next `resume_flow`: that is after the seek."""
-        streams = {tp for tp in tps if not self._is_changelog_tp(tp)}
-        self._not_sought_yet |= streams
-        super().resume_partitions(set(tps) - streams)
-
-    def pause_partitions(self, tps: Iterable[TP]) -> None:
-        """Pause, and forget that they were to be resumed."""
-        self._not_sought_yet.difference_update(tps)
-        super().pause_partitions(tps)
-
-    def resume_flow(self) -> None:
-        """Called last, when partitions are sought and buffers cleared."""
-        sought, self._not_sought_yet = self._not_sought_yet, set()
-        if sought:
-            super().resume_partitions(sought)
-        super().resume_flow()
-
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what a recovery that is overtaken by this rebalance was about to resume."""
-        self._not_sought_yet.clear()
-        await super().on_partitions_revoked(revoked)
-
-    def _new_consumer_thread(self) -> _ConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _Transport(Transport):
-    Consumer = _Consumer
-
-
 class WorkerApp(faust.App):
     """A Faust app around one stage.
 
@@ -211,10 +156,11 @@ class WorkerApp(faust.App):
     prepare: Callable[[], Awaitable[None]]
     failed_with: BaseException | None = None
     stalled_for_seconds: float | None = None
+    _cluster_id: str | None = None
     _status: asyncio.Task[None] | None = None
 
-    def _new_transport(self) -> _Transport:
-        return _Transport(self.conf.broker_consumer, self)
+    def _new_transport(self) -> WorkerTransport:
+        return WorkerTransport(self.conf.broker_consumer, self)
 
     async def on_first_start(self) -> None:
         """Refuse to start on a broker whose topics are not as declared; then let the app begin."""
@@ -231,6 +177,7 @@ class WorkerApp(faust.App):
         await super().on_first_start()
         self.stage.start()
         self.stage.spawn(self._watch_progress())
+        self.stage.spawn(self._stay_in_group())
         self._status = asyncio.create_task(self._publish_status(), name="status")
 
     async def _wait_for_broker(self) -> None:
@@ -246,10 +193,43 @@ class WorkerApp(faust.App):
                 _log.warning("broker not reachable yet, waiting", problem=str(error))
                 await asyncio.sleep(1.0)
             else:
+                self._cluster_id = cluster_id
                 # On the embedded broker one record a batch, or a table recovered from its changelog misses the last
                 # ones: see is_embedded.
                 await self.broker.start(max_batch_bytes=1 if is_embedded(cluster_id) else _MAX_BATCH_BYTES)
                 return
+
+    async def require_same_cluster(self) -> None:
+        """Stop when another cluster answers at the broker's address: a memory-only broker that was started again.
+
+        Offsets, groups and the table's changelog began anew there, and a reader whose position lies beyond the new end
+        would wait for ever. The next start discards the local tables and reads from the beginning.
+        """
+        while True:
+            try:
+                cluster_id = await _cluster_id(self.nexus)
+            except BrokerUnavailableError:
+                await asyncio.sleep(1.0)
+                continue
+            if cluster_id != self._cluster_id:
+                self.fail(NexusError("another cluster answers at NEXUS_KAFKA_BOOTSTRAP_SERVERS now: start again"))
+            return
+
+    async def _stay_in_group(self) -> None:
+        """Tell aiokafka that this worker lives, also while it reads nothing.
+
+        A pause (Claude or Supabase away, a bound reached) may last for hours. After ``kafka_max_poll_interval_seconds``
+        without a poll aiokafka would leave the group, and join again only when it is polled (``ensure_active_group``,
+        aiokafka/consumer/group_coordinator.py); Faust polls only once it has joined: so never.
+        A loop that hangs does not come by here, and its partitions go to others as they should.
+        """
+        pause_seconds = min(_STAY_INTERVAL_SECONDS, self.nexus.kafka_max_poll_interval_seconds / 4)
+        while True:
+            consumer: Any = self.consumer
+            client = consumer._thread._consumer
+            if client is not None:
+                client._subscription._last_fetch_ended = time.monotonic()
+            await asyncio.sleep(pause_seconds)
 
     async def _watch_progress(self) -> None:
         """Tell when there is something to read, no reason to wait, and nothing moves."""
@@ -427,6 +407,7 @@ def _faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, 
         "web_port": web_port,
         # Its pages would show table contents, which are people's data, to anyone.
         "web_tables_enabled": False,
+        "web_router_enabled": False,
         "web_cors_options": None,
     }
 
@@ -465,6 +446,7 @@ def _declare_rebalances(app: WorkerApp) -> None:
     @app.on_partitions_assigned.connect
     async def on_assigned(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
         await app.stage.assigned((tp.topic, tp.partition) for tp in args[0])
+        app.stage.spawn(app.require_same_cluster())
 
 
 def _declare_pages(app: WorkerApp) -> None:
@@ -474,6 +456,11 @@ def _declare_pages(app: WorkerApp) -> None:
             reason = app.not_ready_because()
             body = {"ready": reason is None, "reason": reason, "state": app.stage.state}
             return self.json(body, status=200 if reason is None else 503)
+
+    @app.page("/metrics")
+    class Metrics(View):
+        async def get(self, request: Request) -> Response:
+            return self.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST.partition(";")[0])
 
     @app.page("/live")
     class Live(View):

@@ -93,7 +93,11 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     status, body = await asyncio.to_thread(get, "/ready")
     assert (status, json.loads(body)["state"]) == (200, "running")
     assert (await asyncio.to_thread(get, "/live"))[0] == 200
-    assert (await asyncio.to_thread(get, "/tables/"))[0] == 404
+    for closed in ("/tables/", "/table/", "/router/", "/stats/", "/graph/"):
+        assert (await asyncio.to_thread(get, closed))[0] == 404
+    status, body = await asyncio.to_thread(get, "/metrics")
+    assert status == 200
+    assert "nexus_records_total" in body
     assert await asyncio.to_thread(process.stop) == 0
 
 

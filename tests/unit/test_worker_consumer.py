@@ -1,0 +1,71 @@
+"""Faust's consumer as the workers use it: nothing of a stream flows before its seek, and no seek is undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from nexus_stream import worker_consumer
+
+STREAM, CHANGELOG = TP("conversations", 0), TP("app-sessions-changelog", 0)
+
+
+class _Thread:
+    def __init__(self) -> None:
+        self.sought_to_start: list[Any] = []
+
+    async def seek_to_start(self, partitions: list[Any]) -> None:
+        self.sought_to_start.extend(partitions)
+
+
+@pytest.fixture
+def consumer(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The consumer without an app: only what decides about partitions."""
+    one: Any = worker_consumer._Consumer.__new__(worker_consumer._Consumer)
+    one._not_sought_yet, one.seeks = set(), 0
+    one._active_partitions, one._paused_partitions = set(), {STREAM, CHANGELOG}
+    one._read_offset, one._committed_offset, one._thread = {}, {}, _Thread()
+    one.committed = {}
+    monkeypatch.setattr(type(one), "_is_changelog_tp", lambda _, tp: tp == CHANGELOG)
+    monkeypatch.setattr(type(one), "assignment", lambda _: {STREAM, CHANGELOG})
+
+    async def seek_to_committed(_: Any) -> dict[TP, int | None]:
+        return {STREAM: one.committed.get(STREAM), CHANGELOG: None}
+
+    monkeypatch.setattr(type(one), "seek_to_committed", seek_to_committed)
+
+    class _Event:
+        def set(self) -> None: ...
+
+        def clear(self) -> None: ...
+
+    one.can_resume_flow, one.suspend_flow = _Event(), _Event()
+    return one
+
+
+def test_a_changelog_flows_at_once_and_a_stream_only_with_the_flow(consumer: Any):
+    consumer.resume_partitions({STREAM, CHANGELOG})
+    assert consumer._active_partitions == {CHANGELOG}
+    consumer.resume_flow()
+    assert consumer._active_partitions == {STREAM, CHANGELOG}
+
+
+def test_a_paused_stream_is_not_resumed_by_the_flow(consumer: Any):
+    consumer.resume_partitions({STREAM})
+    consumer.pause_partitions({STREAM})
+    consumer.resume_flow()
+    assert STREAM not in consumer._active_partitions
+
+
+async def test_a_stream_without_a_commit_is_read_from_its_start(consumer: Any):
+    await consumer.perform_seek()
+    assert [tuple(tp) for tp in consumer._thread.sought_to_start] == [tuple(STREAM)]
+
+
+async def test_a_stream_with_a_commit_is_left_where_the_seek_put_it(consumer: Any):
+    consumer.committed[STREAM] = 7
+    await consumer.perform_seek()
+    assert consumer._thread.sought_to_start == []
+    assert consumer._read_offset[STREAM] == 7
