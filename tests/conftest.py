@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# No deadline per example: a busy machine is no bug. In CI the same examples each time, so that a red run means a change.
+# No deadline per example: a busy machine is no bug. In CI the same examples each time: a red run means a change.
 settings.register_profile(
     "shared-machine",
     deadline=None,
