@@ -1,0 +1,134 @@
+"""``nexus doctor``: reach everything as configured, and report what is wrong with it, why, and what fixes it.
+
+From: settings. To: stdout and an exit code, for people and for CI. Changes nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, get_args
+
+import click
+
+from nexus_stream.doctor.capacity_checks import check_capacity
+from nexus_stream.doctor.claude_checks import check_claude
+from nexus_stream.doctor.facts import Facts
+from nexus_stream.doctor.finding import Area, Finding, Report
+from nexus_stream.doctor.host_checks import check_host
+from nexus_stream.doctor.kafka_checks import check_kafka
+from nexus_stream.doctor.postgres_checks import check_postgres
+from nexus_stream.doctor.printing import print_report
+from nexus_stream.doctor.redaction import Redaction
+from nexus_stream.doctor.redis_checks import check_redis
+from nexus_stream.doctor.running import AreaCheck, run, run_areas
+from nexus_stream.doctor.settings_checks import check_settings, invalid_settings
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import Role, Settings, load_settings
+
+__all__ = ["command", "examine", "examine_environment"]
+
+_PROCESSES: Final[tuple[Role, ...]] = tuple(role for role in get_args(Role) if role != "tool")
+# Nothing takes longer, whatever does not answer: contacts and checks have shorter bounds of their own.
+_AREA_SECONDS: Final = 13.0
+_QUIET: Final = ("aiokafka", "anthropic", "asyncio", "nexus_stream", "redis")
+
+
+@click.command(name="doctor")
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice(_PROCESSES),
+    multiple=True,
+    help="Check what this process needs; may be given several times. Default: all processes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.option("--offline", is_flag=True, help="Reach nothing: settings and this machine only.")
+@click.option("--strict", is_flag=True, help="Exit with 1 on a warning too.")
+@click.option("--sinks", type=click.IntRange(1), help="How many sinks are planned. Default: as many as run.")
+def command(roles: tuple[Role, ...], as_json: bool, offline: bool, strict: bool, sinks: int | None) -> None:
+    """Reach everything as configured and report what is wrong, why it matters and how to fix it.
+
+    Changes nothing. Exit code 0: fine; 1: errors (with --strict also warnings); 78: the configuration is invalid.
+    """
+    # What a library logs on the way is what the findings say, in its own words and without the fix.
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    report = examine_environment(frozenset(roles), offline=offline, sinks=sinks)
+    if as_json:
+        click.echo(json.dumps(report.as_json(strict=strict), ensure_ascii=False, indent=2))
+    else:
+        print_report(report, strict=strict)
+    sys.exit(report.exit_code(strict=strict))
+
+
+def examine_environment(
+    roles: frozenset[Role] = frozenset(),
+    *,
+    offline: bool = False,
+    sinks: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Report:
+    """Load the settings for the roles and look at everything.
+
+    Args:
+        roles: Empty: all processes, of which those that cannot run yet get a note.
+        offline: Whether to reach nothing.
+        sinks: How many are planned.
+        environ: Instead of ``.env`` and the process's environment.
+    """
+    settings: Settings | None = None
+    invalid: dict[Finding, None] = {}
+    # Each role asks for something of its own: a sink for a database.
+    for role in sorted(roles) or ["tool"]:
+        try:
+            settings = load_settings(role, environ)
+        except ConfigurationError as failure:
+            invalid |= dict.fromkeys(invalid_settings(failure))
+    if invalid or settings is None:
+        hide = Redaction(settings)
+        return Report.of([hide.apply(finding) for finding in invalid], is_invalid=True)
+    settings_found = settings
+    report, seconds = run(
+        examine(
+            settings_found,
+            roles or frozenset(_PROCESSES),
+            is_asked_for=bool(roles),
+            offline=offline,
+            sinks=sinks,
+            environ=os.environ if environ is None else environ,
+        )
+    )
+    return Report(report.findings, report.is_invalid, seconds)
+
+
+async def examine(
+    settings: Settings,
+    roles: frozenset[Role],
+    *,
+    is_asked_for: bool = False,
+    offline: bool = False,
+    sinks: int | None = None,
+    environ: Mapping[str, str],
+) -> Report:
+    """Look at everything at once; one area's trouble hides no other's."""
+    facts = Facts()
+    today = datetime.now(UTC).date()
+    areas: dict[Area, AreaCheck] = {Area.HOST: lambda: check_host(settings, roles)}
+    if "enricher" in roles:
+        areas[Area.CLAUDE] = lambda: check_claude(settings, offline=offline, today=today)
+    if not offline:
+        areas[Area.KAFKA] = lambda: check_kafka(settings, roles, facts, is_asked_for=is_asked_for)
+        if roles & {"sink", "console"}:
+            areas[Area.POSTGRESQL] = lambda: check_postgres(settings, facts)
+        if "enricher" in roles:
+            areas[Area.REDIS] = lambda: check_redis(settings)
+    findings = check_settings(settings, roles, environ)
+    findings += await run_areas(areas, _AREA_SECONDS)
+    findings += check_capacity(settings, roles, facts, sinks=sinks)
+    hide = Redaction(settings)
+    return Report.of(hide.apply(finding) for finding in findings)

@@ -1,0 +1,38 @@
+"""What is particular about the managed Kafka in use.
+
+From: settings and providers.py. To: findings. Pure.
+"""
+
+from __future__ import annotations
+
+from nexus_stream.doctor.finding import Finding, note, ok, warning
+from nexus_stream.doctor.kafka_reach import parse_bootstrap
+from nexus_stream.providers import PROVIDERS, provider_of
+from nexus_stream.settings import Settings
+from nexus_stream.topics import max_record_bytes
+
+__all__ = ["judge_provider"]
+
+
+def judge_provider(settings: Settings) -> list[Finding]:
+    """Limits of the provider against ours, and its caveats."""
+    hosts = [host for host, _ in parse_bootstrap(settings.kafka_bootstrap_servers)]
+    if settings.kafka_provider is None:
+        for name, known in PROVIDERS.items():
+            if known.hosts and all(host.endswith(known.hosts) for host in hosts):
+                why = "Its preset sets what that service wants, and refuses what cannot work there."
+                fix = f"NEXUS_KAFKA_PROVIDER={name} (docs/reference/providers.md)"
+                return [note("kafka.provider", f"the addresses are {known.title}'s, and no provider is set", why, fix)]
+        return []
+    provider = provider_of(settings)
+    findings = []
+    if provider.request_max_bytes is not None and max_record_bytes(settings) > provider.request_max_bytes:
+        largest_record = max_record_bytes(settings)
+        found = (
+            f"{provider.title} takes {provider.request_max_bytes} bytes a request, a record may have {largest_record}"
+        )
+        largest = (provider.request_max_bytes - 65_536) // 2
+        why = "It closes the connection on a larger one; a long conversation could not be kept or dead-lettered."
+        findings.append(warning("kafka.provider", found, why, f"NEXUS_MAX_BODY_BYTES={largest} or less"))
+    findings += [note("kafka.provider", f"{provider.title}: {caveat}") for caveat in provider.caveats]
+    return findings or [ok("kafka.provider", provider.title)]

@@ -1,0 +1,59 @@
+"""A report for people: findings by area, plain text that stays readable in a CI log.
+
+From: command.py. To: stdout. Colours only on a terminal, which click decides.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Final
+
+import click
+
+from nexus_stream.doctor.finding import Area, Finding, Report, Severity
+
+__all__ = ["print_report"]
+
+_COLOURS: Final = {
+    Severity.OK: "green",
+    Severity.NOTE: "cyan",
+    Severity.WARNING: "yellow",
+    Severity.ERROR: "red",
+}
+_WIDTH: Final = 110
+_INDENT: Final = " " * 12
+
+
+def print_report(report: Report, *, strict: bool) -> None:
+    """Print it."""
+    for area in Area:
+        findings = report.of_area(area)
+        if not findings:
+            continue
+        click.secho(area.value, bold=True)
+        for finding in findings:
+            _print_finding(finding)
+        click.echo()
+    counts = ", ".join(f"{report.count(severity)} {severity.value}" for severity in reversed(Severity))
+    code = report.exit_code(strict=strict)
+    click.echo(f"{counts}; {report.seconds:.1f} s; exit code {code}")
+
+
+def _print_finding(finding: Finding) -> None:
+    head = click.style(f"  {finding.severity.value:<8}", fg=_COLOURS[finding.severity])
+    lines = finding.found.splitlines() or [""]
+    body = textwrap.wrap(lines[0], _WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+    for line in lines[1:]:
+        body += textwrap.wrap(line, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    click.echo(f"{head}  {body[0]}")
+    for line in body[1:]:
+        click.echo(f"{_INDENT}{line}")
+    if finding.why:
+        _print_part("why", finding.why)
+    if finding.fix:
+        _print_part("fix", finding.fix)
+
+
+def _print_part(label: str, text: str) -> None:
+    # Not wrapped: a command or SQL is copied from here.
+    click.echo(f"{_INDENT}{label}: {text}")
