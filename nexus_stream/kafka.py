@@ -12,9 +12,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.kafka_tokens import token_provider
 from nexus_stream.settings import Settings
 
-__all__ = ["EMBEDDED_CLUSTER_PREFIX", "client_options", "is_embedded", "ssl_context", "stop_consumer"]
+__all__ = ["EMBEDDED_CLUSTER_PREFIX", "batch_bytes", "client_options", "is_embedded", "ssl_context", "stop_consumer"]
 
 # How the embedded broker's cluster id begins, so that clients can allow for what it does differently.
 EMBEDDED_CLUSTER_PREFIX = "embedded-"
@@ -41,20 +42,37 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments for any aiokafka client: addresses, TLS, SASL, request timeout."""
+    """Keyword arguments for any aiokafka client: addresses, TLS, SASL, timeouts.
+
+    Raises:
+        ConfigurationError: a certificate file cannot be read, or what makes tokens is missing.
+    """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
         "ssl_context": ssl_context(settings),
         "request_timeout_ms": int(settings.kafka_request_timeout_seconds * 1000),
+        "connections_max_idle_ms": int(settings.kafka_connections_max_idle_seconds * 1000),
+        "metadata_max_age_ms": int(settings.kafka_metadata_max_age_seconds * 1000),
     }
-    if settings.kafka_security_protocol.startswith("SASL"):
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return options
+    options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = token_provider(settings)
+    else:
         options |= {
-            "sasl_mechanism": settings.kafka_sasl_mechanism,
             "sasl_plain_username": settings.kafka_username,
             "sasl_plain_password": settings.kafka_password and settings.kafka_password.get_secret_value(),
         }
     return options
+
+
+def batch_bytes(settings: Settings, preferred: int) -> int:
+    """How large a producer's batches may be: aiokafka sends one of each partition in a request."""
+    if settings.kafka_request_max_bytes is None:
+        return preferred
+    return min(preferred, settings.kafka_request_max_bytes // (settings.topic_partitions + 1))
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

@@ -12,6 +12,8 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -23,8 +25,9 @@ from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.ports import LOOPBACK, free_port
 from tests.kafka.jars import DEFAULT_CACHE, available, resolve_jars
 from tests.kafka.node import KafkaNode, end_leftover
+from tests.kafka.security import ClusterAdmin, SecurityOptions, TlsFiles
 
-__all__ = ["KafkaCluster", "available"]
+__all__ = ["KafkaCluster", "SecurityOptions", "available"]
 
 _READY_TIMEOUT_SECONDS = 90.0
 _STOP_TIMEOUT_SECONDS = 20.0
@@ -33,10 +36,11 @@ _STOP_TIMEOUT_SECONDS = 20.0
 class KafkaCluster:
     """Nodes that were started together. Use `KafkaCluster.start`; leaving a ``with`` block stops them."""
 
-    def __init__(self, nodes: Sequence[KafkaNode], cluster_id: str, lock: IO[str]) -> None:
+    def __init__(self, nodes: Sequence[KafkaNode], cluster_id: str, lock: IO[str], tls: TlsFiles | None = None) -> None:
         self._nodes = tuple(nodes)
         self.cluster_id = cluster_id
         self._lock = lock
+        self._tls = tls
 
     @classmethod
     def start(
@@ -46,6 +50,7 @@ class KafkaCluster:
         data_dir: Path,
         preferred_port: int | None = None,
         overrides: Mapping[str, str] | None = None,
+        security: SecurityOptions | None = None,
         jars_cache: Path = DEFAULT_CACHE,
     ) -> KafkaCluster:
         """Start a cluster and return when every node answers and knows the others.
@@ -56,6 +61,8 @@ class KafkaCluster:
             preferred_port: Of the first node, if it is free; else, as for the other nodes, that of the last start here
                 or any free one.
             overrides: More ``server.properties`` for every node, Kafka's option names.
+            security: TLS, SASL and ACLs (security.py); None for plain text in which everybody may do everything. See
+                `bootstrap_servers`, `mtls_bootstrap_servers`, `ca_file`, `client_certificate` and `admin`.
             jars_cache: Where the jars are kept.
 
         Raises:
@@ -76,11 +83,20 @@ class KafkaCluster:
             # With the lock ours, a JVM that still runs on this folder belongs to no launcher.
             for folder in data_dir.glob("node-*"):
                 end_leftover(folder)
-            cluster.cluster_id, client_ports, controller_ports = _layout(data_dir, nodes, preferred_port)
-            properties = _properties(data_dir, client_ports, controller_ports, overrides or {})
+            cluster._tls = TlsFiles(data_dir / "tls") if security else None
+            layout = _layout(data_dir, nodes, preferred_port)
+            cluster.cluster_id = layout.cluster_id
+            properties = _properties(data_dir, layout)
+            for node_id in properties:
+                if cluster._tls and security:
+                    properties[node_id] |= cluster._tls.properties(security, layout.listeners(node_id))
+                properties[node_id] |= overrides or {}
             cluster._nodes = tuple(
-                KafkaNode(node_id, data_dir / f"node-{node_id}", port, properties[node_id], jars)
-                for node_id, port in enumerate(client_ports, start=1)
+                KafkaNode(
+                    *(node_id, data_dir / f"node-{node_id}", port, properties[node_id], jars),
+                    admin_port=layout.mtls_ports[node_id - 1] if security else port,
+                )
+                for node_id, port in enumerate(layout.client_ports, start=1)
             )
             for node in cluster._nodes:
                 node.format(cluster.cluster_id)
@@ -95,8 +111,33 @@ class KafkaCluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """All nodes' addresses, also of those that are down."""
+        """All nodes' addresses, also of those that are down. Of a secured cluster: the ``SASL_SSL`` listener's."""
         return ",".join(f"{LOOPBACK}:{node.port}" for node in self._nodes)
+
+    @property
+    def mtls_bootstrap_servers(self) -> str:
+        """The addresses of a secured cluster's listener for client certificates (security protocol ``SSL``)."""
+        assert self._tls is not None, "the cluster is not secured"
+        return ",".join(f"{LOOPBACK}:{node.admin_port}" for node in self._nodes)
+
+    @property
+    def ca_file(self) -> Path:
+        """A secured cluster's certificate authority, for ``NEXUS_KAFKA_CA_FILE``."""
+        assert self._tls is not None, "the cluster is not secured"
+        return self._tls.ca_file
+
+    def client_certificate(self, name: str) -> tuple[Path, Path]:
+        """Certificate and key of the principal ``User:<name>``, made when first asked for; for a secured cluster."""
+        assert self._tls is not None, "the cluster is not secured"
+        return self._tls.client_certificate(name)
+
+    @cached_property
+    def admin(self) -> ClusterAdmin:
+        """Adds users and ACLs to a secured cluster while it runs."""
+        assert self._tls is not None, "the cluster is not secured"
+        return ClusterAdmin(
+            AdminClient({"bootstrap.servers": self.mtls_bootstrap_servers, **self._tls.admin_options()})
+        )
 
     @property
     def nodes(self) -> tuple[KafkaNode, ...]:
@@ -117,7 +158,7 @@ class KafkaCluster:
         expected = {node.node_id for node in running}
         deadline = time.monotonic() + timeout_seconds
         for node in running:
-            while not expected <= _known_brokers(node.port):
+            while not expected <= _known_brokers(node.admin_port, self._tls):
                 if node.pid is None:
                     raise RuntimeError(f"Kafka node {node.node_id} ended at start:\n{node.last_log_lines()}")
                 if time.monotonic() > deadline:
@@ -144,18 +185,39 @@ class KafkaCluster:
         self.stop()
 
 
-def _known_brokers(port: int) -> set[int]:
+def _known_brokers(port: int, tls: TlsFiles | None) -> set[int]:
     """The ids of the brokers a node knows; empty while it does not answer."""
+    secured = tls.admin_options() if tls else {}
     # Not librdkafka's default logger: refused connections are expected while a JVM starts.
-    client = AdminClient({"bootstrap.servers": f"{LOOPBACK}:{port}", "socket.timeout.ms": 2000, "log_level": 0})
+    quiet: dict[str, str | int] = {"socket.timeout.ms": 2000, "log_level": 0}
+    client = AdminClient({"bootstrap.servers": f"{LOOPBACK}:{port}", **quiet, **secured})
     try:
         return {int(broker) for broker in client.list_topics(timeout=2).brokers}
     except KafkaException:
         return set()
 
 
-def _layout(data_dir: Path, nodes: int, preferred_port: int | None) -> tuple[str, list[int], list[int]]:
-    """The cluster id, client ports and controller ports: those of the last start here, else new ones."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a cluster keeps from one start to the next; ports by node, in order."""
+
+    cluster_id: str
+    client_ports: list[int]
+    controller_ports: list[int]
+    mtls_ports: list[int]
+
+    def listeners(self, node_id: int) -> dict[str, int]:
+        """A secured node's ports by listener."""
+        of_node = node_id - 1
+        return {
+            "SASL_SSL": self.client_ports[of_node],
+            "MTLS": self.mtls_ports[of_node],
+            "CONTROLLER": self.controller_ports[of_node],
+        }
+
+
+def _layout(data_dir: Path, nodes: int, preferred_port: int | None) -> _Layout:
+    """The cluster id and the ports: those of the last start here, else new ones."""
     file = data_dir / "cluster.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     if known and len(known["client_ports"]) != nodes:
@@ -164,10 +226,11 @@ def _layout(data_dir: Path, nodes: int, preferred_port: int | None) -> tuple[str
     if preferred_port is not None and preferred_port not in client_ports and _is_free(preferred_port):
         client_ports[0] = preferred_port
     controller_ports = _still_free(known.get("controller_ports")) or _free_ports(nodes, but_not=client_ports)
-    cluster_id = known.get("cluster_id") or _new_cluster_id()
-    layout = {"cluster_id": cluster_id, "client_ports": client_ports, "controller_ports": controller_ports}
-    file.write_text(json.dumps(layout) + "\n")
-    return cluster_id, client_ports, controller_ports
+    taken = [*client_ports, *controller_ports]
+    mtls_ports = _still_free(known.get("mtls_ports")) or _free_ports(nodes, but_not=taken)
+    layout = _Layout(known.get("cluster_id") or _new_cluster_id(), client_ports, controller_ports, mtls_ports)
+    file.write_text(json.dumps(asdict(layout)) + "\n")
+    return layout
 
 
 def _new_cluster_id() -> str:
@@ -200,14 +263,13 @@ def _free_ports(count: int, but_not: Sequence[int] = ()) -> list[int]:
     return ports
 
 
-def _properties(
-    data_dir: Path, client_ports: Sequence[int], controller_ports: Sequence[int], overrides: Mapping[str, str]
-) -> dict[int, dict[str, str]]:
+def _properties(data_dir: Path, layout: _Layout) -> dict[int, dict[str, str]]:
     """``server.properties`` of each node: small, quick to join groups, and nothing created by accident."""
-    copies = str(min(3, len(client_ports)))
-    voters = ",".join(f"{node_id}@{LOOPBACK}:{port}" for node_id, port in enumerate(controller_ports, start=1))
+    copies = str(min(3, len(layout.client_ports)))
+    voters = ",".join(f"{node_id}@{LOOPBACK}:{port}" for node_id, port in enumerate(layout.controller_ports, start=1))
+    ports = zip(layout.client_ports, layout.controller_ports, strict=True)
     properties = {}
-    for node_id, (client, controller) in enumerate(zip(client_ports, controller_ports, strict=True), start=1):
+    for node_id, (client, controller) in enumerate(ports, start=1):
         properties[node_id] = {
             "process.roles": "broker,controller",
             "node.id": str(node_id),
@@ -235,6 +297,5 @@ def _properties(
             "broker.session.timeout.ms": "4000",
             # The default of 128 MiB would be a third of this heap.
             "log.cleaner.dedupe.buffer.size": "16777216",
-            **overrides,
         }
     return properties

@@ -34,6 +34,7 @@ class KafkaNode:
         node_id: From 1.
         folder: Holds ``server.properties``, ``server.log``, ``pid.json`` and the data.
         port: Where clients connect, on 127.0.0.1.
+        admin_port: Where the launcher connects: the same, or a secured node's listener for certificates.
         properties: Its ``server.properties``, Kafka's option names.
         jars: The classpath's folder.
     """
@@ -43,6 +44,7 @@ class KafkaNode:
     port: int
     properties: Mapping[str, str]
     jars: Path
+    admin_port: int
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property

@@ -1,0 +1,118 @@
+"""Tokens for SASL/OAUTHBEARER: from a file that something else renews, or signed with AWS credentials for MSK.
+
+From: settings. To: kafka.py, which hands a provider to aiokafka; each new connection asks it for a token. A token is
+never logged, and stands in no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from pathlib import Path
+
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaError
+
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import Settings
+
+__all__ = ["FileTokenProvider", "MskTokenProvider", "TokenUnavailableError", "token_provider"]
+
+# A signed MSK token is valid for 15 minutes, and is checked once, when a connection begins.
+_MSK_TOKEN_SPARE_SECONDS = 120.0
+
+
+class TokenUnavailableError(ConfigurationError, KafkaError):  # type: ignore[misc]
+    """There is no token to connect with. A KafkaError too: any other would end aiokafka's background tasks."""
+
+
+class FileTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
+    """Reads the token anew for each connection, so that whoever rotates the file needs no restart.
+
+    That is how Kubernetes hands out service account tokens, and what an OIDC agent writes.
+
+    Args:
+        path: A file with the token and nothing else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def token(self) -> str:
+        """The token as it is in the file now.
+
+        Raises:
+            TokenUnavailableError: the file cannot be read, or is empty.
+        """
+        try:
+            text = (await asyncio.to_thread(self._path.read_text, encoding="ascii")).strip()
+        except (OSError, ValueError) as error:
+            raise TokenUnavailableError(
+                f"NEXUS_KAFKA_OAUTH_TOKEN_FILE: {self._path} holds no readable token ({type(error).__name__})."
+            ) from error
+        if not text:
+            raise TokenUnavailableError(f"NEXUS_KAFKA_OAUTH_TOKEN_FILE: {self._path} is empty.")
+        return text
+
+
+class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
+    """Signs ``kafka-cluster:Connect`` with the AWS credentials the process finds: variables, profile, or role.
+
+    Args:
+        region: The cluster's region, ``us-east-1`` say.
+
+    Raises:
+        ConfigurationError: the extra is not installed.
+    """
+
+    def __init__(self, region: str) -> None:
+        try:
+            from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
+        except ImportError as error:
+            raise ConfigurationError(
+                "NEXUS_KAFKA_PROVIDER: msk-iam and msk-serverless need a package: pip install 'nexus-stream[msk-iam]'."
+            ) from error
+        self._sign = MSKAuthTokenProvider.generate_auth_token
+        self._region = region
+        self._token = ""
+        self._good_until = 0.0
+
+    async def token(self) -> str:
+        """A token that is valid for two more minutes at least.
+
+        Raises:
+            TokenUnavailableError: no AWS credentials were found, or they could not sign.
+        """
+        if time.time() > self._good_until:
+            try:
+                # Finding credentials may ask the machine's metadata service.
+                self._token, expires_at_ms = await asyncio.to_thread(self._sign, self._region)
+            except Exception as error:
+                raise TokenUnavailableError(
+                    "NEXUS_KAFKA_PROVIDER: no MSK token could be signed: the process finds no usable AWS credentials "
+                    f"({type(error).__name__}). Give it a role, AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret."
+                ) from error
+            self._good_until = expires_at_ms / 1000 - _MSK_TOKEN_SPARE_SECONDS
+        return self._token
+
+
+@functools.cache
+def _msk_provider(region: str) -> MskTokenProvider:
+    # One for all clients of the process: finding credentials costs a tenth of a second and more.
+    return MskTokenProvider(region)
+
+
+def token_provider(settings: Settings) -> AbstractTokenProvider:
+    """The provider that the settings ask for.
+
+    Raises:
+        ConfigurationError: none is set, or its package is missing.
+    """
+    if settings.kafka_oauth_token_file is not None:
+        return FileTokenProvider(settings.kafka_oauth_token_file)
+    if settings.kafka_aws_region is not None:
+        return _msk_provider(settings.kafka_aws_region)
+    raise ConfigurationError(
+        "NEXUS_KAFKA_SASL_MECHANISM=OAUTHBEARER: set NEXUS_KAFKA_OAUTH_TOKEN_FILE, or NEXUS_KAFKA_AWS_REGION for MSK."
+    )

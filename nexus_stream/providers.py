@@ -1,0 +1,286 @@
+"""What managed Kafka services want of their clients: the presets behind ``NEXUS_KAFKA_PROVIDER``.
+
+From: the providers' documentation, each fact with its page. To: settings.py (defaults that any variable overrides, and
+what contradicts the provider), topics.py (options a provider refuses), `nexus doctor`, docs/reference/providers.md.
+Nothing here was run against the providers themselves: the mechanisms were, against Apache Kafka.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from nexus_stream.settings import Settings
+
+__all__ = ["PROVIDERS", "Provider", "ProviderName", "provider_of", "provider_problems"]
+
+ProviderName = Literal["local", "confluent", "redpanda", "aiven", "msk-scram", "msk-iam", "msk-serverless", "eventhubs"]
+
+_HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider's wishes.
+
+    Attributes:
+        title: For people.
+        defaults: Settings' field names and values, for variables that are not set.
+        allowed: Field name -> the values that can work there.
+        needed: Field names that must be set, whatever else is.
+        refused: Field name -> why it must not be set.
+        hosts: How its addresses end; empty if they may have any name.
+        topic_options: The topic options it takes; None for all. Others are left out when a topic is made.
+        minimum_segment_hours: The shortest ``segment.ms`` it takes.
+        request_max_bytes: What it refuses to take in one request, if it says so.
+        caveats: What is different there, one sentence each.
+        sources: The pages this was read from.
+    """
+
+    title: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    allowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    topic_options: frozenset[str] | None = None
+    minimum_segment_hours: int = 1
+    request_max_bytes: int | None = None
+    caveats: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def fit_options(self, options: Mapping[str, str]) -> dict[str, str]:
+        """A topic's options as this provider takes them."""
+        kept = {
+            name: value for name, value in options.items() if self.topic_options is None or name in self.topic_options
+        }
+        if "segment.ms" in kept:
+            kept["segment.ms"] = str(max(int(kept["segment.ms"]), self.minimum_segment_hours * _HOUR_MS))
+        return kept
+
+
+_LOGIN = ("kafka_username", "kafka_password")
+_TLS = {"kafka_security_protocol": ("SASL_SSL",)}
+_THREE_COPIES = {"topic_replication_factor": 3}
+_NO_COMPACTION_BOUND = (
+    "max.compaction.lag.ms cannot be set: an erased person's former state leaves the changelog when the service "
+    "compacts it, not within a day."
+)
+_MSK_PAGES = "https://docs.aws.amazon.com/msk/latest/developerguide/"
+_AZURE_PAGES = "https://learn.microsoft.com/azure/event-hubs/"
+_MSK_IAM = Provider(
+    "Amazon MSK with IAM",
+    defaults={"kafka_security_protocol": "SASL_SSL", "kafka_sasl_mechanism": "OAUTHBEARER", **_THREE_COPIES},
+    allowed={**_TLS, "kafka_sasl_mechanism": ("OAUTHBEARER",)},
+    needed=("kafka_aws_region",),
+    refused={
+        "kafka_username": "the identity is the AWS role or key that the process finds",
+        "kafka_password": "the identity is the AWS role or key that the process finds",
+        "kafka_oauth_token_file": "tokens are signed with the AWS credentials",
+    },
+    hosts=(".amazonaws.com", ".amazonaws.com.cn"),
+    caveats=(
+        "The port is 9098; permissions are IAM policies (kafka-cluster:*), not Kafka's ACLs.",
+        "Needs the extra: pip install 'nexus-stream[msk-iam]'.",
+    ),
+    sources=("https://github.com/aws/aws-msk-iam-sasl-signer-python", f"{_MSK_PAGES}iam-access-control.html"),
+)
+
+PROVIDERS: dict[ProviderName, Provider] = {
+    "local": Provider("A broker of your own, or the embedded one"),
+    "confluent": Provider(
+        "Confluent Cloud",
+        defaults={
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_mechanism": "PLAIN",
+            "kafka_request_timeout_seconds": 30.0,
+            "kafka_session_timeout_seconds": 45.0,
+            **_THREE_COPIES,
+        },
+        allowed={**_TLS, "kafka_sasl_mechanism": ("PLAIN", "OAUTHBEARER"), "topic_replication_factor": (3,)},
+        hosts=(".confluent.cloud",),
+        # Basic and Standard clusters: 4 hours; a Dedicated one takes 10 minutes.
+        minimum_segment_hours=4,
+        caveats=(
+            "The username is an API key of the cluster (not a Cloud API key), the password its secret.",
+            "A deleted record may stay four hours longer than elsewhere: segment.ms is at least four hours.",
+        ),
+        sources=(
+            "https://docs.confluent.io/cloud/current/topics/manage.html",
+            "https://docs.confluent.io/cloud/current/client-apps/config-client.html",
+            "https://github.com/twmb/franz-go/issues/751",
+        ),
+    ),
+    "redpanda": Provider(
+        "Redpanda Cloud",
+        defaults={
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_mechanism": "SCRAM-SHA-256",
+            "kafka_request_timeout_seconds": 20.0,
+            **_THREE_COPIES,
+        },
+        allowed={**_TLS, "kafka_sasl_mechanism": ("SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")},
+        # Redpanda acknowledges by Raft's majority; it knows no min.insync.replicas.
+        topic_options=frozenset(
+            {"cleanup.policy", "retention.ms", "segment.ms", "max.message.bytes", "max.compaction.lag.ms"}
+        ),
+        caveats=("A topic asked for with one replica gets three.",),
+        sources=(
+            "https://docs.redpanda.com/redpanda-cloud/develop/topics/create-topic/",
+            "https://docs.redpanda.com/streaming/current/reference/properties/topic-properties/",
+        ),
+    ),
+    "aiven": Provider(
+        "Aiven for Apache Kafka",
+        defaults={
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_mechanism": "SCRAM-SHA-256",
+            "kafka_request_timeout_seconds": 20.0,
+            **_THREE_COPIES,
+        },
+        allowed={
+            "kafka_security_protocol": ("SASL_SSL", "SSL"),
+            "kafka_sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+        },
+        # Each project has a certificate authority of its own.
+        needed=("kafka_ca_file",),
+        caveats=(
+            "SASL and client certificates have different ports; the console shows both.",
+            "With NEXUS_KAFKA_SECURITY_PROTOCOL=SSL set the client certificate's two files instead of a login.",
+        ),
+        sources=(
+            "https://aiven.io/docs/products/kafka/howto/connect-with-python",
+            "https://aiven.io/docs/products/kafka/howto/kafka-sasl-auth",
+        ),
+    ),
+    "msk-scram": Provider(
+        "Amazon MSK with SASL/SCRAM",
+        defaults={"kafka_security_protocol": "SASL_SSL", "kafka_sasl_mechanism": "SCRAM-SHA-512", **_THREE_COPIES},
+        allowed={**_TLS, "kafka_sasl_mechanism": ("SCRAM-SHA-512",)},
+        refused={"kafka_aws_region": "it belongs to msk-iam"},
+        hosts=(".amazonaws.com", ".amazonaws.com.cn"),
+        caveats=(
+            "The port is 9096; the login is a secret whose name begins with AmazonMSK_, with a KMS key of your own.",
+            "A cluster without ACLs lets every login do everything: add them, then forbid the rest.",
+        ),
+        sources=(f"{_MSK_PAGES}msk-password-limitations.html", f"{_MSK_PAGES}msk-password-tutorial.html"),
+    ),
+    "msk-iam": _MSK_IAM,
+    "msk-serverless": replace(
+        _MSK_IAM,
+        title="Amazon MSK Serverless",
+        topic_options=frozenset({"cleanup.policy", "retention.ms", "max.message.bytes"}),
+        caveats=(*_MSK_IAM.caveats, _NO_COMPACTION_BOUND),
+        sources=(*_MSK_IAM.sources, f"{_MSK_PAGES}serverless-config.html"),
+    ),
+    "eventhubs": Provider(
+        "Azure Event Hubs",
+        defaults={
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_mechanism": "PLAIN",
+            "kafka_username": "$ConnectionString",
+            # Azure closes connections that were idle for 240 s; requests below 20 s behave unpredictably.
+            "kafka_connections_max_idle_seconds": 180.0,
+            "kafka_metadata_max_age_seconds": 180.0,
+            "kafka_request_timeout_seconds": 30.0,
+            "kafka_request_max_bytes": 1_000_000,
+            # A namespace of the Standard tier keeps records for seven days.
+            "dead_letter_retention_hours": 168,
+        },
+        allowed={**_TLS, "kafka_sasl_mechanism": ("PLAIN", "OAUTHBEARER")},
+        hosts=(".servicebus.windows.net", ".servicebus.chinacloudapi.cn", ".servicebus.usgovcloudapi.net"),
+        topic_options=frozenset({"cleanup.policy", "retention.ms"}),
+        # The service closes the connection on a larger request.
+        request_max_bytes=1_046_528,
+        caveats=(
+            "Not the Basic tier: it has neither the Kafka endpoint nor compaction.",
+            "The password is the namespace's connection string, from Endpoint= on.",
+            _NO_COMPACTION_BOUND,
+            "A producer is not idempotent there unless the namespace allows it; the gateway asks and does without.",
+        ),
+        sources=(
+            f"{_AZURE_PAGES}apache-kafka-configurations",
+            f"{_AZURE_PAGES}log-compaction",
+            f"{_AZURE_PAGES}event-hubs-quotas",
+        ),
+    ),
+}
+assert set(PROVIDERS) == set(get_args(ProviderName))  # noqa: S101 - at import, for whoever adds one
+
+
+def provider_of(settings: Settings) -> Provider:
+    """The preset in force; that of a broker of one's own when none is set."""
+    return PROVIDERS[settings.kafka_provider or "local"]
+
+
+def provider_problems(settings: Settings, explicit: frozenset[str]) -> list[str]:
+    """Everything that contradicts the provider, each with its variable and what to do.
+
+    Args:
+        settings: As read.
+        explicit: Field names that somebody set, as opposed to the preset or the default.
+    """
+    if settings.kafka_provider is None:
+        return []
+    name, provider = settings.kafka_provider, provider_of(settings)
+    problems = []
+    for field_name, values in provider.allowed.items():
+        if getattr(settings, field_name) not in values:
+            problems.append(
+                f"{_variable(field_name)}: {provider.title} takes {' or '.join(str(value) for value in values)}. "
+                f"Leave it unset with NEXUS_KAFKA_PROVIDER={name}."
+            )
+    problems += [
+        f"{_variable(field_name)}: needed with NEXUS_KAFKA_PROVIDER={name}."
+        for field_name in provider.needed
+        if getattr(settings, field_name) is None
+    ]
+    problems += [
+        f"{_variable(field_name)}: must not be set with NEXUS_KAFKA_PROVIDER={name}: {why}."
+        for field_name, why in provider.refused.items()
+        if field_name in explicit
+    ]
+    if name == "eventhubs":
+        problems += _event_hubs_problems(settings)
+    if provider.hosts:
+        strangers = [
+            host
+            for host in (server.strip().rsplit(":", 1)[0] for server in settings.kafka_bootstrap_servers.split(","))
+            if not host.endswith(provider.hosts)
+        ]
+        # A private link or a tunnel may have any name; only the default address is surely wrong.
+        if strangers and "kafka_bootstrap_servers" not in explicit:
+            problems.append(
+                f"NEXUS_KAFKA_BOOTSTRAP_SERVERS: needed with NEXUS_KAFKA_PROVIDER={name}: "
+                f"the addresses end in {provider.hosts[0]}."
+            )
+    return problems
+
+
+def _event_hubs_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.kafka_sasl_mechanism == "PLAIN" and settings.kafka_username != "$ConnectionString":
+        problems.append("NEXUS_KAFKA_USERNAME: Event Hubs takes the literal text $ConnectionString. Leave it unset.")
+    password = settings.kafka_password
+    if (
+        settings.kafka_sasl_mechanism == "PLAIN"
+        and password
+        and not password.get_secret_value().startswith("Endpoint=")
+    ):
+        problems.append(
+            "NEXUS_KAFKA_PASSWORD: Event Hubs takes the namespace's whole connection string, from Endpoint=sb:// on."
+        )
+    if settings.kafka_connections_max_idle_seconds >= 240 or settings.kafka_metadata_max_age_seconds >= 240:
+        problems.append(
+            "NEXUS_KAFKA_CONNECTIONS_MAX_IDLE_SECONDS, NEXUS_KAFKA_METADATA_MAX_AGE_SECONDS: below 240 with Event "
+            "Hubs, which drops an idle connection after that."
+        )
+    if settings.kafka_request_timeout_seconds < 20:
+        problems.append("NEXUS_KAFKA_REQUEST_TIMEOUT_SECONDS: at least 20 with Event Hubs.")
+    return problems
+
+
+def _variable(field_name: str) -> str:
+    return f"NEXUS_{field_name.upper()}"
