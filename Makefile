@@ -34,9 +34,11 @@ chaos-full: $(STAMP)  ## the same with 20,000 snapshots of 2,000 sessions a row 
 contracts: $(STAMP)  ## regenerate contracts/ from the records
 	@$(BIN)/nexus contracts write contracts
 
-lock: $(STAMP)  ## refresh requirements.lock from pyproject.toml
+lock: $(STAMP)  ## refresh both locks from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
 	  --no-header --quiet pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --constraint requirements.lock pyproject.toml deploy/image-build.in -o deploy/requirements-runtime.lock
 
 clean:
 	rm -rf $(VENV) .nexus .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -170,6 +170,15 @@ class Enrichment(Stage):
             if not work.is_due and not work.in_flight and work.due_at > now
         )
 
+    @property
+    def is_full(self) -> bool:
+        """See `Stage.is_full`."""
+        return self._bound.is_waited_for
+
+    def tried_again(self) -> frozenset[TopicPartition]:
+        """See `Stage.tried_again`."""
+        return frozenset(work.hold.tp for work in self._settling.works() if work.attempts > 1)
+
     # Reading: decode, home, compare
 
     async def submit(self, record: Received) -> None:
@@ -216,7 +225,7 @@ class Enrichment(Stage):
                     self._bound.release(let_go.size_bytes, items=0)
                 # The work's first record is still unfinished, and stands for this one: see settling.py.
                 self.ledger.done(record.tp, record.offset)
-                self.observer.outcome(superseded.record, Superseded())
+                self.observer.outcome(superseded.record, Superseded(record))
             case Joined.Duplicate():
                 self.finish(record, Duplicate())
             case Joined.Stale():
@@ -244,7 +253,7 @@ class Enrichment(Stage):
                 if not work.in_flight:
                     # The command is unfinished and comes after it: see Settling.cancel.
                     self._release_work(work)
-                    self.finish(work.hold, Suppressed())
+                    self.finish(work.hold, Suppressed(), about=work.snapshot.record)
         self._commands.setdefault(key, []).append(command.command)
         outcome = _COMMAND_OUTCOMES[command.command]
         await self._queue(Effect(record, key, outcome, command=command, fingerprints=tuple(fingerprints)))
@@ -326,6 +335,8 @@ class Enrichment(Stage):
             if self.draining.is_set():
                 continue
             batch = self._settling.take(self.clock.monotonic(), self._settings.batch_max_sessions)
+            for work in batch:
+                self.timings.settled(work.due_at - work.first_at)
             self._extracting += len(batch)
             self._idle.clear()
             if self._extractor_is_immediate:
@@ -412,6 +423,8 @@ class Enrichment(Stage):
     async def _send(self, effect: Effect) -> Awaitable[object]:
         assert effect.send is not None  # noqa: S101 - filtered in commit_group
         topic, key, value, headers = effect.send
+        if self.tracing is not None:
+            headers = self.tracing.outgoing(effect.about, topic, headers)
         if isinstance(effect.outcome, SentHome):
             # The broker's time of receipt bounds what a producer's clock may claim: it travels along.
             return await self.broker.send(
@@ -426,7 +439,7 @@ class Enrichment(Stage):
 
     def _finish_effect(self, effect: Effect) -> None:
         if not self.assignment.owns(effect.record):
-            self.observer.outcome(effect.record, Dropped())
+            self.observer.outcome(effect.about, Dropped())
             return
         work = effect.work
         if effect.command is not None:
@@ -439,7 +452,7 @@ class Enrichment(Stage):
         if isinstance(effect.outcome, DeadLettered) and self._settling.fall_back(work) is not None:
             self._bound.release(failed.size_bytes, items=0)
             # The newest snapshot failed, the one it replaced may not: the work goes on, its offset stays unfinished.
-            self.observer.outcome(effect.record, effect.outcome)
+            self.observer.outcome(effect.about, effect.outcome)
             self._work_offered.set()
             return
         self._release_work(work)
@@ -462,9 +475,9 @@ class Enrichment(Stage):
                 Effect(effect.record, effect.key, again, snapshot=effect.snapshot, fingerprint=late[-1])
             )
             self._effects_queued.set()
-            self.observer.outcome(effect.record, effect.outcome)
+            self.observer.outcome(effect.about, effect.outcome)
         else:
-            self.finish(effect.record, effect.outcome)
+            self.finish(effect.record, effect.outcome, about=effect.about)
         self._work_offered.set()
 
     def _release_work(self, work: Work) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
@@ -136,6 +138,13 @@ class Sink(Stage):
         self._batch_full = asyncio.Event()
         self._writing = False
         self._idle = asyncio.Event()
+        # Whether a batch is kept because the database did not take it.
+        self.keeps_a_batch = False
+
+    @property
+    def is_full(self) -> bool:
+        """See `Stage.is_full`."""
+        return self._bound.is_waited_for
 
     def start(self) -> None:
         """Start writing."""
@@ -190,10 +199,14 @@ class Sink(Stage):
         """
         # Step 1.
         batch = [entry for entry in batch if self.assignment.owns(entry[0])]
+        began_ns = time.time_ns()
         written = await self._until_written(batch) if batch else _Written({}, {})
         if written is None:
             return
         rejected = written.rejected
+        if self.tracing is not None:
+            stored = [record for index, (record, _) in enumerate(batch) if index not in rejected]
+            self.tracing.wrote(stored, began_ns, "prospect_sessions")
         letters = letters + [
             _Letter(
                 batch[index][0],
@@ -206,11 +219,14 @@ class Sink(Stage):
         commands = [(batch[index][0], command) for index, command in written.again.items()]
         await self.until_acknowledged(commands, lambda command: command[0], self._send_command)
         # Step 3.
+        now_ms, now = self.clock.time_ms(), self.clock.monotonic()
         for index, (record, item) in enumerate(batch):
             if index not in rejected:
                 self._release(record)
                 self.finish(record, _outcome(item, kept_away=index in written.again))
-                self.facts.took((self.clock.time_ms() - record.timestamp_ms) / 1000, self.clock.monotonic())
+                self.facts.took((now_ms - record.timestamp_ms) / 1000, now)
+                if isinstance(item, EnrichedProspect) and (taken_ms := _taken_ms(item)) is not None:
+                    self.timings.arrived(max(0.0, (now_ms - taken_ms) / 1000))
         for letter in sent:
             self._release(letter.record)
             self.finish(letter.record, DeadLettered(letter.error.reason))
@@ -218,11 +234,12 @@ class Sink(Stage):
     async def _until_written(self, batch: list[_Row]) -> _Written | None:
         """Write until the database takes it; None when the partitions are gone or the worker must stop."""
         attempt = 0
-        while any(self.assignment.owns(record) for record, _ in batch):
+        while await self._owns_any(batch):
             attempt += 1
             try:
                 written = await self._written([item for _, item in batch])
             except RetryableError as error:
+                self.keeps_a_batch = True
                 self.waits_for("Supabase")
                 _log.warning("database unavailable, batch kept", rows=len(batch), attempt=attempt, error=str(error))
                 pause = backoff_seconds(attempt, error.retry_after_seconds, random=random.random)
@@ -232,9 +249,14 @@ class Sink(Stage):
                 self.fatal(error)
                 return None
             else:
+                self.keeps_a_batch = False
                 self.waits_no_longer("Supabase")
                 return written
         return None
+
+    async def _owns_any(self, batch: list[_Row]) -> bool:
+        await self.confirmed()
+        return any(self.assignment.owns(record) for record, _ in batch)
 
     async def _written(self, items: Sequence[EnrichedProspect | ErasedSession]) -> _Written:
         prospects = [item for item in items if isinstance(item, EnrichedProspect)]
@@ -257,6 +279,8 @@ class Sink(Stage):
     async def _send_letter(self, letter: _Letter) -> Awaitable[object]:
         record = letter.record
         headers = letter_headers(record, letter.error, attempts=1, failed_at=self.dead_letter_time())
+        if self.tracing is not None:
+            headers = self.tracing.outgoing(record, self._settings.dead_letter_topic, headers)
         return await self.broker.send(self._settings.dead_letter_topic, record.key, record.value, headers=headers)
 
     def _release(self, record: Received) -> None:
@@ -274,7 +298,17 @@ class Sink(Stage):
         """Forget what waits: it is read again."""
         self._rows.clear()
         self._letters.clear()
+        self.keeps_a_batch = False
         self._bound.reset()
+
+
+def _taken_ms(prospect: EnrichedProspect) -> float | None:
+    """When the gateway took the conversation, Unix milliseconds; None of one that another producer sent."""
+    try:
+        moment = datetime.fromisoformat(prospect.enqueued_at or "")
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
 
 
 def _same_kind(rows: Sequence[_Row], limit: int) -> int:

@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "backfill": ("nexus_stream.backfill.command:command", "Have Claude read many conversations at half price."),
+    "capacity": ("nexus_stream.capacity_command:command", "Compute what a load needs, and costs."),
     "console": ("nexus_stream.console.command:command", "Serve the web view of table state."),
     "contracts": ("nexus_stream.contracts.command:command", "Write or check the published schemas."),
     "demo": ("nexus_stream.embedded.demo:command", "Post a few conversations to `nexus dev` and watch the rows."),
@@ -25,12 +26,14 @@ _COMMANDS = {
         "Run everything in this terminal, with an embedded broker and database.",
     ),
     "dlq": ("nexus_stream.dead_letters.command:command", "List, show, redrive and discard dead letters."),
+    "doctor": ("nexus_stream.doctor.command:command", "Reach everything as configured, and say what to fix."),
     "evaluate": ("nexus_stream.extraction.evaluate:command", "Score an extractor on labelled conversations."),
     "extract": (
         "nexus_stream.extraction.extract_command:command",
         "Read one conversation and show the record, and why.",
     ),
     "gateway": ("nexus_stream.gateway.command:command", "Serve the HTTP gateway."),
+    "healthcheck": ("nexus_stream.healthcheck_command:command", "Ask a process whether it is ready."),
     "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),
     "privacy": ("nexus_stream.privacy.command:command", "Export, erase and let in again a person's data."),
     "topics": ("nexus_stream.topics_command:command", "Plan, create and check the Kafka topics."),

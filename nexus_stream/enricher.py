@@ -9,10 +9,13 @@ from agents import enrichment
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
 from nexus_stream.extraction.factory import create_extractor
+from nexus_stream.observability.metrics_extraction import ExtractionMetrics
+from nexus_stream.observability.metrics_stage import StageTimings
 from nexus_stream.observability.outcomes import OutcomeObserver
+from nexus_stream.observability.tracing import start_tracing, traced
 from nexus_stream.settings import load_settings
 from nexus_stream.worker import WorkerApp, create_app, created_or_exit, no_ack_topic
-from tables.sessions import SessionTable
+from tables.sessions import STORE_OPTIONS, SessionTable
 
 __all__ = ["app"]
 
@@ -23,8 +26,17 @@ def _create() -> WorkerApp:
     broker, assignment = worker.broker, Assignment()
     # Beside the slot, not in it: what is in it goes when the broker is another, and money spent stays spent.
     budget_file = worker.directory.path.with_suffix(".budget.json")
-    extractor = create_extractor(settings, budget_file=budget_file)
-    table = worker.Table("sessions", key_type=bytes, value_type=bytes, partitions=settings.topic_partitions)
+    extractor = create_extractor(settings, budget_file=budget_file, observer=ExtractionMetrics())
+    table = worker.Table(
+        "sessions",
+        key_type=bytes,
+        value_type=bytes,
+        partitions=settings.topic_partitions,
+        # A copy: Faust's store takes entries out of what it is given.
+        options=dict(STORE_OPTIONS) if settings.table_store == "rocksdb" else None,
+    )
+    tracing = start_tracing("enricher")
+    stage_tracing = None if tracing is None else tracing.stage(settings.enricher_app_id)
     stage = enrichment.Enrichment(
         settings=settings,
         table=SessionTable(table, broker, assignment, settings.sessions_changelog_topic, worker.fail),
@@ -33,11 +45,19 @@ def _create() -> WorkerApp:
         broker=broker,
         assignment=assignment,
         clock=SystemClock(),
-        observer=OutcomeObserver("enricher"),
+        observer=traced(OutcomeObserver("enricher"), stage_tracing),
         on_fatal=worker.fail,
+        tracing=stage_tracing,
+        timings=StageTimings("enricher"),
     )
     worker.stage = stage
-    worker.on_stage_stopped = extractor.close
+
+    async def close() -> None:
+        await extractor.close()
+        if tracing is not None:
+            await tracing.close()
+
+    worker.on_stage_stopped = close
     enrichment.declare(worker, no_ack_topic(worker, settings.ingestion_topic), stage)
     return worker
 

@@ -13,6 +13,7 @@
     - ModelAnswerError           the answer does not fit the schema, also after asking again
     - RowRejectedError           PostgreSQL refused this one row
   + ConfigurationError           stop and say what to fix; dead-letter nothing
+    - AccessDeniedError          the broker refuses who we are, or what we want to do
     - TopicMismatchError         topics missing, or not as declared
     - StateVersionError          the table was written by a newer version
   + StalledError               the worker has something to read and moves nothing; a supervisor should restart it
@@ -25,8 +26,10 @@ Keep the driver's own error as ``__cause__``. Messages name topic, partition and
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 __all__ = [
+    "AccessDeniedError",
     "BrokerUnavailableError",
     "BudgetExhaustedError",
     "ConfigurationError",
@@ -92,11 +95,28 @@ class BrokerUnavailableError(RetryableError):
 
 
 class DatabaseUnavailableError(RetryableError):
-    """PostgreSQL is unreachable, restarting, overloaded or read-only."""
+    """PostgreSQL is unreachable, restarting, overloaded or read-only.
+
+    Attributes:
+        sqlstate_class: The first two characters of its SQLSTATE; ``os`` where no server answered.
+    """
+
+    sqlstate_class: str = "os"
 
 
 class ModelUnavailableError(RetryableError):
-    """Claude is limited, overloaded, slow or unreachable."""
+    """Claude is limited, overloaded, slow or unreachable.
+
+    Attributes:
+        kind: ``timeout``, ``connection``, ``bad_answer`` or an HTTP status; empty where nothing was sent.
+    """
+
+    kind: str = ""
+
+    def of_kind(self, kind: str) -> Self:
+        """Note what it was; returns itself."""
+        self.kind = kind
+        return self
 
 
 class SpendLimitError(ModelUnavailableError):
@@ -145,6 +165,10 @@ class RowRejectedError(PermanentError):
 
 class ConfigurationError(NexusError):
     """Stop and say what to fix. Never a dead letter: the record is not at fault."""
+
+
+class AccessDeniedError(ConfigurationError):
+    """The broker refuses who we are or what we want to do; the message says what to set or to grant, and no secret."""
 
 
 class TopicMismatchError(ConfigurationError):

@@ -7,19 +7,22 @@ From: environment variables (prefix ``NEXUS_``, plus the names users already hav
 
 from __future__ import annotations
 
+import base64
 import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.providers import PROVIDERS, ProviderName, provider_problems
 
-__all__ = ["Role", "Settings", "load_settings"]
+__all__ = ["Role", "Settings", "load_settings", "signing_key"]
 
 Role = Literal["gateway", "enricher", "sink", "console", "tool"]
 
@@ -29,6 +32,7 @@ _Seconds = Annotated[float, Field(ge=0)]
 _UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
 _PRODUCTION = "production"
 _MIN_TOKEN_CHARS = 16
+_MIN_SIGNING_KEY_BYTES = 24
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -41,16 +45,24 @@ class Settings(BaseSettings):
 
     env: Literal["development", "test", "production"] = "development"
 
-    # Kafka
+    # Kafka: a provider's preset (providers.py) gives defaults to what is not set here.
+    kafka_provider: ProviderName | None = None
     kafka_bootstrap_servers: Annotated[str, Field(min_length=3)] = "127.0.0.1:9092"
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     kafka_username: str | None = None
     kafka_password: SecretStr | None = None
+    # With OAUTHBEARER: a file that holds the token, read again for each connection; or the region of an MSK cluster.
+    kafka_oauth_token_file: Path | None = None
+    kafka_aws_region: Annotated[str | None, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")] = None
     kafka_ca_file: Path | None = None
     kafka_client_cert_file: Path | None = None
     kafka_client_key_file: Path | None = None
     kafka_request_timeout_seconds: _PositiveSeconds = 10.0
+    kafka_connections_max_idle_seconds: _PositiveSeconds = 540.0
+    kafka_metadata_max_age_seconds: _PositiveSeconds = 300.0
+    # What one request to the broker may hold, where the provider limits it.
+    kafka_request_max_bytes: Annotated[int | None, Field(ge=65_536)] = None
     kafka_fetch_max_wait_seconds: _PositiveSeconds = 0.5
     kafka_session_timeout_seconds: _PositiveSeconds = 30.0
     kafka_heartbeat_interval_seconds: _PositiveSeconds = 3.0
@@ -148,7 +160,7 @@ class Settings(BaseSettings):
         SecretStr | None, Field(validation_alias=AliasChoices("SUPABASE_DB_URL", "NEXUS_DATABASE_URL"))
     ] = None
     sink_batch_max_rows: Annotated[int, Field(ge=1, le=5000)] = 500
-    sink_batch_max_wait_seconds: _Seconds = 0.1
+    sink_batch_max_wait_seconds: _Seconds = 0.05
     sink_pending_max_rows: Annotated[int, Field(ge=1)] = 5000
     database_pool_max: Annotated[int, Field(ge=1, le=20)] = 4
     database_statement_timeout_seconds: _PositiveSeconds = 15.0
@@ -174,15 +186,32 @@ class Settings(BaseSettings):
     console_max_events: Annotated[int, Field(ge=1000)] = 100_000
     console_max_letters: Annotated[int, Field(ge=1000)] = 50_000
 
-    # Alerts on the console's overview fire above these.
+    # Alerts: the console watches, shows, logs and sends them. They fire above these.
     alert_lag_records: Annotated[int, Field(ge=0)] = 100
     alert_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     alert_latency_seconds: _PositiveSeconds = 5.0
     alert_waiting_seconds: _PositiveSeconds = 30.0
+    alert_no_progress_seconds: _PositiveSeconds = 60.0
+    # Of errors, latencies and dead letters: what the last so many seconds brought.
+    alert_window_seconds: Annotated[float, Field(ge=10, le=3600)] = 300.0
+    # A condition has to hold, or to be gone, for so long. Limits: persistence has to be told within a minute.
+    alert_for_seconds: Annotated[float, Field(ge=0, le=30)] = 10.0
+    alert_clear_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    # The address may hold a token of its own.
+    alert_webhook_url: SecretStr | None = None
+    alert_webhook_secret: SecretStr | None = None
+    # What an alert's link begins with; its name follows.
+    alert_runbook_url: str = "docs/howto/runbook.md#"
+
+    # Metrics: the gateway and the console serve them here, nowhere if unset; enricher and sink on their web port.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int | None, Field(ge=0, le=65535)] = None
 
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+    # all: one line for each record's end, so that every message's fate is found. unusual: dead letters and the like.
+    log_outcomes: Literal["all", "unusual"] = "all"
 
     @field_validator("tenant_constructors", mode="before")
     @classmethod
@@ -290,6 +319,10 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
         if isinstance(values.get(listed), str):
             values[listed] = _split_list(values[listed])
     values.update(overrides)
+    explicit = frozenset(values)
+    preset = PROVIDERS.get(values.get("kafka_provider", "local"))
+    if preset is not None:
+        values = {**preset.defaults, **values}
 
     problems = _environment_problems(environ, variables)
     settings: Settings | None = None
@@ -304,6 +337,7 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
             problems.append(f"{variable}: {problem['msg']}.")
     if settings is not None:
         problems += _cross_checks(settings, role)
+        problems += provider_problems(settings, explicit)
     if problems:
         listing = "\n".join(f"  - {problem}" for problem in problems)
         raise ConfigurationError(f"{len(problems)} configuration problem(s); nothing was started:\n{listing}")
@@ -327,18 +361,36 @@ def _environment_problems(environ: Mapping[str, str], variables: Mapping[str, st
     return problems
 
 
+def _kafka_login_problems(settings: Settings) -> list[str]:
+    problems: list[str] = []
+    if (settings.kafka_client_cert_file is None) != (settings.kafka_client_key_file is None):
+        problems.append("NEXUS_KAFKA_CLIENT_CERT_FILE, NEXUS_KAFKA_CLIENT_KEY_FILE: set both or neither.")
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return problems
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        sources = (settings.kafka_oauth_token_file, settings.kafka_aws_region)
+        if sources.count(None) != 1:
+            problems.append(
+                "NEXUS_KAFKA_OAUTH_TOKEN_FILE, NEXUS_KAFKA_AWS_REGION: one of them is needed for OAUTHBEARER, the "
+                "second for MSK with IAM (NEXUS_KAFKA_PROVIDER=msk-iam)."
+            )
+        if settings.kafka_security_protocol == "SASL_PLAINTEXT" and settings.env == _PRODUCTION:
+            problems.append("NEXUS_KAFKA_SECURITY_PROTOCOL: a token over SASL_PLAINTEXT can be read: use SASL_SSL.")
+    elif not (settings.kafka_username and settings.kafka_password):
+        problems.append(
+            f"NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD: both are needed for {settings.kafka_security_protocol} "
+            f"with {settings.kafka_sasl_mechanism}."
+        )
+    return problems
+
+
 def _cross_checks(settings: Settings, role: Role) -> list[str]:
     problems: list[str] = []
     if settings.max_wait_seconds < settings.settle_seconds:
         problems.append("NEXUS_MAX_WAIT_SECONDS: must not be below NEXUS_SETTLE_SECONDS.")
     if settings.watchdog_seconds <= settings.max_wait_seconds:
         problems.append("NEXUS_WATCHDOG_SECONDS: must be above NEXUS_MAX_WAIT_SECONDS; settling is no stall.")
-    if settings.kafka_security_protocol.startswith("SASL") and not (
-        settings.kafka_username and settings.kafka_password
-    ):
-        problems.append(
-            f"NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD: both are needed for {settings.kafka_security_protocol}."
-        )
+    problems += _kafka_login_problems(settings)
     if settings.extractor == "claude" and settings.anthropic_api_key is None:
         problems.append("ANTHROPIC_API_KEY: needed while NEXUS_EXTRACTOR=claude. Set it, or NEXUS_EXTRACTOR=offline.")
     if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(_REDIS_SCHEMES):
@@ -370,6 +422,7 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     tokens = [token.get_secret_value() for token in (settings.console_token, settings.console_viewer_token) if token]
     if len(set(tokens)) < len(tokens):
         problems.append("NEXUS_CONSOLE_VIEWER_TOKEN: must differ from NEXUS_CONSOLE_TOKEN.")
+    problems += _webhook_problems(settings)
     if settings.env == _PRODUCTION and "*" in settings.gateway_allowed_origins:
         problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * lets every page post.")
     if 3 * settings.kafka_heartbeat_interval_seconds > settings.kafka_session_timeout_seconds:
@@ -377,3 +430,43 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
             "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS: must be at most a third of NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS."
         )
     return problems
+
+
+def _webhook_problems(settings: Settings) -> list[str]:
+    url, secret = settings.alert_webhook_url, settings.alert_webhook_secret
+    if url is None and secret is None:
+        return []
+    if url is None or secret is None:
+        return ["NEXUS_ALERT_WEBHOOK_URL, NEXUS_ALERT_WEBHOOK_SECRET: both are needed, or neither."]
+    problems = []
+    if not _is_web_address(url.get_secret_value()):
+        problems.append("NEXUS_ALERT_WEBHOOK_URL: https://..., or http://... inside a network of yours.")
+    try:
+        signing_key(secret.get_secret_value())
+    except ValueError:
+        problems.append(
+            "NEXUS_ALERT_WEBHOOK_SECRET: whsec_ and at least 24 bytes in base64, as Standard Webhooks has it: "
+            'echo "whsec_$(openssl rand -base64 32)"'
+        )
+    return problems
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def signing_key(secret: str) -> bytes:
+    """The bytes that webhooks are signed with, of a secret in the form of Standard Webhooks.
+
+    Raises:
+        ValueError: it has another form, or is too short.
+    """
+    encoded = secret.removeprefix("whsec_")
+    key = base64.b64decode(encoded, validate=True)
+    if encoded == secret or len(key) < _MIN_SIGNING_KEY_BYTES:
+        raise ValueError
+    return key

@@ -5,60 +5,36 @@ One agent (agents/sink.py) over ``prospects-enriched``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from agents import sink
-from nexus_stream.contracts.erased import ErasedSession
-from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
 from nexus_stream.errors import DatabaseUnavailableError
+from nexus_stream.observability.metrics_stage import StageTimings
 from nexus_stream.observability.outcomes import OutcomeObserver
-from nexus_stream.settings import Settings, load_settings
-from nexus_stream.supabase.writer import ProspectWriter, WriteResult
+from nexus_stream.observability.tracing import start_tracing, traced
+from nexus_stream.settings import load_settings
+from nexus_stream.supabase.connecting import DATABASE, ConnectingWriter, watch_database
 from nexus_stream.worker import WorkerApp, create_app, created_or_exit, no_ack_topic
 
 __all__ = ["app"]
 
 
-class _ConnectingWriter:
-    """Connects when it is first needed, so that a database that is down delays nobody's start."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._writer: ProspectWriter | None = None
-
-    async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
-        return await (await self.connected()).write(records)
-
-    async def erase(self, events: Sequence[ErasedSession]) -> int:
-        return await (await self.connected()).erase(events)
-
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
-        return await (await self.connected()).kept_away(records)
-
-    async def connected(self) -> ProspectWriter:
-        if self._writer is None:
-            self._writer = await ProspectWriter.connect(self._settings)
-        return self._writer
-
-    async def close(self) -> None:
-        if self._writer is not None:
-            await self._writer.close()
-
-
 def _create() -> WorkerApp:
     settings = load_settings("sink")
     worker = create_app(settings, settings.sink_app_id)
-    writer = _ConnectingWriter(settings)
+    writer = ConnectingWriter(settings)
+    tracing = start_tracing("sink")
+    stage_tracing = None if tracing is None else tracing.stage(settings.sink_app_id)
     stage = sink.Sink(
         settings=settings,
         writer=writer,
         broker=worker.broker,
         assignment=Assignment(),
         clock=SystemClock(),
-        observer=OutcomeObserver("sink"),
+        observer=traced(OutcomeObserver("sink"), stage_tracing),
         on_fatal=worker.fail,
+        tracing=stage_tracing,
+        timings=StageTimings("sink"),
     )
     worker.stage = stage
 
@@ -67,10 +43,17 @@ def _create() -> WorkerApp:
         try:
             await writer.connected()
         except DatabaseUnavailableError:
-            stage.waits_for("Supabase")
+            stage.waits_for(DATABASE)
+        stage.spawn(watch_database(stage, writer.ping))
+
+    async def close() -> None:
+        await writer.close()
+        if tracing is not None:
+            await tracing.close()
 
     worker.prepare = prepare
-    worker.on_stage_stopped = writer.close
+    worker.needs = ("broker", DATABASE)
+    worker.on_stage_stopped = close
     sink.declare(worker, no_ack_topic(worker, settings.enriched_topic), stage)
     return worker
 

@@ -7,13 +7,26 @@ exactly as many partitions as the ingestion topic (``PartitionsMismatch``, faust
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidConfigurationError,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
-from nexus_stream.errors import BrokerUnavailableError, TopicMismatchError
+from nexus_stream.access import principal, require_login, unseen_topics
+from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, ConfigurationError, TopicMismatchError
 from nexus_stream.kafka import client_options
+from nexus_stream.permissions import PermissionRole, permissions
+from nexus_stream.providers import provider_of
 from nexus_stream.settings import Settings
 
 __all__ = [
@@ -30,6 +43,7 @@ __all__ = [
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+_UNFIT = (InvalidConfigurationError, InvalidPartitionsError, InvalidReplicationFactorError, PolicyViolationError)
 # A former value of a session's state is gone from the changelog this long after its successor, at the latest.
 COMPACTION_LAG_HOURS = 24
 
@@ -69,7 +83,12 @@ def max_record_bytes(settings: Settings) -> int:
 
 
 def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
-    """Every topic, in the order a message meets them."""
+    """Every topic, in the order a message meets them, with the options the provider takes."""
+    provider = provider_of(settings)
+    return tuple(replace(spec, configs=provider.fit_options(spec.configs)) for spec in _wanted_topics(settings))
+
+
+def _wanted_topics(settings: Settings) -> tuple[TopicSpec, ...]:
     replication = settings.topic_replication_factor
     # One copy may be down while all writes still succeed.
     durable = {"min.insync.replicas": str(max(1, replication - 1))}
@@ -129,26 +148,38 @@ def declared_topics(settings: Settings) -> tuple[TopicSpec, ...]:
     )
 
 
-async def compare_topics(settings: Settings) -> list[TopicDifference]:
+async def compare_topics(settings: Settings, role: PermissionRole = "topics") -> list[TopicDifference]:
     """What differs between the broker's topics and the declared ones; empty when all is well.
 
+    Args:
+        settings: Broker, names, counts.
+        role: Compare the topics that this role works with: "topics" are all of them.
+
     Raises:
+        AccessDeniedError: the broker does not let us in.
         BrokerUnavailableError: the broker cannot be reached.
     """
+    seen_by_role = {one.name for one in permissions(settings, role) if one.resource == "topic"}
+    specs = [spec for spec in declared_topics(settings) if spec.name in seen_by_role]
     admin = await _admin(settings)
     try:
-        specs = declared_topics(settings)
         existing = set(await admin.list_topics())
         described = await admin.describe_topics([spec.name for spec in specs if spec.name in existing])
     except KafkaError as error:
         raise BrokerUnavailableError(f"topics cannot be listed: {type(error).__name__}") from error
     finally:
         await admin.close()
+    missing = [spec.name for spec in specs if spec.name not in existing]
+    # Kafka lists only what may be described.
+    unseen = await unseen_topics(settings, missing) if missing else set()
     partitions = {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
     differences = []
     for spec in specs:
         found = partitions.get(spec.name, 0)
-        if found == 0:
+        if spec.name in unseen:
+            detail = "missing, or may not be seen: allow Describe on it (`nexus topics acls`)"
+            differences.append(TopicDifference(spec.name, False, detail))
+        elif found == 0:
             differences.append(TopicDifference(spec.name, True, f"missing; {spec.partitions} partitions are needed"))
         elif spec.partition_count_is_fixed and found != spec.partitions:
             differences.append(
@@ -165,7 +196,9 @@ async def apply_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing and return their names. Never changes or deletes one.
 
     Raises:
-        BrokerUnavailableError: the broker cannot be reached or refused.
+        AccessDeniedError: the broker does not let us in, or does not allow it.
+        BrokerUnavailableError: the broker cannot be reached.
+        ConfigurationError: the broker takes no topic like that; with its reason.
         TopicMismatchError: a topic exists with another partition count.
     """
     differences = await compare_topics(settings)
@@ -180,9 +213,7 @@ async def apply_topics(settings: Settings) -> list[str]:
         ]
         if new_topics:
             response = await admin.create_topics(new_topics)
-            for name, code, *_ in response.topic_errors:
-                if code not in {0, TopicAlreadyExistsError.errno}:
-                    raise BrokerUnavailableError(f"topic {name} was not created: Kafka error code {code}")
+            _raise_on_refusal(settings, response.topic_errors)
     except KafkaError as error:
         raise BrokerUnavailableError(f"topics cannot be created: {type(error).__name__}") from error
     finally:
@@ -190,14 +221,41 @@ async def apply_topics(settings: Settings) -> list[str]:
     return sorted(missing)
 
 
-async def require_topics(settings: Settings) -> None:
-    """Refuse to go on unless every topic is there as declared.
+def _raise_on_refusal(settings: Settings, topic_errors: list[tuple[str, int, str]]) -> None:
+    refused = {
+        name: (code, *details)
+        for name, code, *details in topic_errors
+        if code not in {0, TopicAlreadyExistsError.errno}
+    }
+    if not refused:
+        return
+    reasons = "; ".join(
+        f"{name}: {for_code(code).__name__}{''.join(f' ({text})' for text in details if text)}"
+        for name, (code, *details) in refused.items()
+    )
+    codes = {code for code, *_ in refused.values()}
+    if codes & {TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno}:
+        raise AccessDeniedError(
+            f"Topics were not created, which {principal(settings)} may not do: {reasons}. Allow it with the commands "
+            f"of `nexus topics acls --role topics --principal {principal(settings)}`, or run this as somebody who may."
+        )
+    if codes & {error.errno for error in _UNFIT}:
+        raise ConfigurationError(
+            f"The broker takes no topic like that: {reasons}. See NEXUS_TOPIC_REPLICATION_FACTOR, "
+            "NEXUS_TOPIC_PARTITIONS, and NEXUS_KAFKA_PROVIDER for a managed cluster."
+        )
+    raise BrokerUnavailableError(f"topics were not created: {reasons}")
+
+
+async def require_topics(settings: Settings, role: PermissionRole = "topics") -> None:
+    """Refuse to go on unless every topic that the role works with is there as declared.
 
     Raises:
+        AccessDeniedError: the broker does not let us in.
         BrokerUnavailableError: the broker cannot be reached.
         TopicMismatchError: with each difference and the command to run.
     """
-    _raise_on_mismatch(await compare_topics(settings))
+    _raise_on_mismatch(await compare_topics(settings, role))
 
 
 def _raise_on_mismatch(differences: list[TopicDifference]) -> None:
@@ -211,6 +269,8 @@ def _raise_on_mismatch(differences: list[TopicDifference]) -> None:
 
 
 async def _admin(settings: Settings) -> AIOKafkaAdminClient:
+    # First, since the client says the same of a refused login and of a broker that is down.
+    await require_login(settings)
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
         await admin.start()

@@ -1,4 +1,4 @@
-"""``nexus topics plan|apply|check``: show, create and verify the topics."""
+"""``nexus topics plan|apply|check|acls``: show, create and verify the topics, and who may do what with them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from nexus_stream.permissions import PERMISSION_ROLES, PermissionRole, acl_commands
 from nexus_stream.settings import load_settings
 from nexus_stream.topics import apply_topics, compare_topics, declared_topics, require_topics
 
@@ -15,7 +16,7 @@ __all__ = ["command"]
 
 @click.group(name="topics")
 def command() -> None:
-    """Plan, create and check the Kafka topics."""
+    """Plan, create and check the Kafka topics, and print who needs which permission."""
 
 
 @command.command()
@@ -44,3 +45,14 @@ def check() -> None:
     """Exit 0 when every topic is as declared, 2 with the differences otherwise."""
     asyncio.run(require_topics(load_settings()))
     click.echo("topics are as declared")
+
+
+@command.command()
+@click.option("--role", type=click.Choice(PERMISSION_ROLES), required=True, help="The process, or who runs the tools.")
+@click.option("--principal", required=True, help="Who it logs in as, with Kafka's prefix: User:enricher.")
+def acls(role: PermissionRole, principal: str) -> None:
+    """Print the `kafka-acls.sh` commands that allow a principal what a role needs, and no more; changes nothing."""
+    if ":" not in principal:
+        raise click.BadParameter("begin with the type: User:NAME", param_hint="--principal")
+    for line in acl_commands(load_settings(), role, principal):
+        click.echo(line)

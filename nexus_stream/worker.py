@@ -15,29 +15,35 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import faust
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.produce import ProduceRequest
 from faust.types import TP
 from faust.web import Request, Response, View
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from nexus_stream.access import require_access
+from nexus_stream.access_watch import AccessWatch
 from nexus_stream.data_dir import WorkerDirectory
+from nexus_stream.delivery.lease import Lease
 from nexus_stream.delivery.received import Headers, TopicPartition
-from nexus_stream.delivery.watchdog import Progress, Standing
 from nexus_stream.embedded.ports import free_port
-from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError, StalledError
-from nexus_stream.kafka import client_options, is_embedded, ssl_context
-from nexus_stream.observability.end_offsets import EndOffsets
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError
+from nexus_stream.kafka import batch_bytes, client_options, is_embedded, ssl_context
+from nexus_stream.kafka_tokens import token_provider
+from nexus_stream.observability.exposition import exposition
 from nexus_stream.observability.logs import configure_logs, logging_config
+from nexus_stream.observability.metrics_stage import RebalanceMetrics
+from nexus_stream.observability.safe_errors import safe_message
 from nexus_stream.observability.status import Role, StatusPublisher, process_id, stage_status
 from nexus_stream.settings import Settings
 from nexus_stream.topics import max_record_bytes, require_topics
 from nexus_stream.worker_consumer import WorkerTransport
+from nexus_stream.worker_health import WorkerHealth
 
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
@@ -48,7 +54,6 @@ _log = structlog.get_logger(__name__)
 
 _MAX_BATCH_BYTES = 131_072
 _STARTUP_PATIENCE_SECONDS = 60.0
-_WATCH_INTERVAL_SECONDS = 5.0
 _STAY_INTERVAL_SECONDS = 5.0
 _STATUS_STOP_SECONDS = 3.0
 _EX_CONFIG = 78  # sysexits.h: a supervisor should not restart on it
@@ -82,9 +87,14 @@ class FaustBroker:
             value = b""
         if self._producer is None:
             raise BrokerUnavailableError("the worker is starting or stopping")
-        sent: Awaitable[object] = await self._producer.send(
-            topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
-        )
+        try:
+            sent: asyncio.Future[object] = await self._producer.send(
+                topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+            )
+        except KafkaError as error:
+            self._app.access.hint(error)
+            raise
+        sent.add_done_callback(self._app.access.hint_from)
         return sent
 
     async def start(self, *, max_batch_bytes: int) -> None:
@@ -96,11 +106,27 @@ class FaustBroker:
             # Groups of effects are sent at once, so a short wait fills batches: 1.5 times the throughput of 2 ms and
             # 16 KiB.
             linger_ms=5,
-            max_batch_size=max_batch_bytes,
+            max_batch_size=batch_bytes(settings, max_batch_bytes),
             max_request_size=max_record_bytes(settings),
         )
         await producer.start()
+        self._fence(producer)
         self._producer = producer
+
+    def _fence(self, producer: AIOKafkaProducer) -> None:
+        """Send no batch that a frozen worker left in its producer: by now it may be another's to send.
+
+        The last moment at which that can be seen; what comes after it is one write to a socket. The error is none that
+        aiokafka tries again: the stage does, if the records are still ours.
+        """
+        lease, send = self._app.lease, producer.client.send
+
+        async def send_while_confirmed(node_id: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, ProduceRequest) and not lease.is_valid:
+                raise KafkaError("the group was not heard from for too long")
+            return await send(node_id, request, **options)
+
+        producer.client.send = send_while_confirmed
 
     async def stop(self) -> None:
         """Send what is pending and disconnect."""
@@ -145,18 +171,28 @@ class WorkerApp(faust.App):
     Attributes:
         nexus: The settings.
         directory: The locked data directory.
+        role: Which worker it is.
+        rebalances: Times what happens to its group.
+        access: Told of errors that speak of permissions.
         stage: Set by whoever creates the app, before it starts.
     """
 
     nexus: Settings
     directory: WorkerDirectory
+    role: Literal["enricher", "sink"]
+    access: AccessWatch
+    rebalances: RebalanceMetrics
     stage: Stage
     broker: FaustBroker
+    lease: Lease
     on_stage_stopped: Callable[[], Awaitable[None]]
     prepare: Callable[[], Awaitable[None]]
     failed_with: BaseException | None = None
-    stalled_for_seconds: float | None = None
-    _cluster_id: str | None = None
+    # Of what the stage may wait for, what it cannot do without.
+    needs: tuple[str, ...] = ("broker",)
+    # From the first start on.
+    health: WorkerHealth | None = None
+    cluster_id: str | None = None
     _status: asyncio.Task[None] | None = None
 
     def _new_transport(self) -> WorkerTransport:
@@ -175,16 +211,29 @@ class WorkerApp(faust.App):
             _log.error("not started: no broker", problem=str(error))
             os._exit(1)
         await super().on_first_start()
+        health = WorkerHealth(
+            self.nexus,
+            self.role,
+            self.stage,
+            group=str(self.conf.id),
+            not_reading_because=self._not_reading_because,
+            needs=self.needs,
+            on_fatal=self.fail,
+        )
+        self.health = health
+        self.stage.assignment.lease = self.lease
         self.stage.start()
-        self.stage.spawn(self._watch_progress())
+        self.stage.spawn(health.run())
         self.stage.spawn(self._stay_in_group())
-        self._status = asyncio.create_task(self._publish_status(), name="status")
+        self.stage.spawn(self.access.run())
+        self._status = asyncio.create_task(self._publish_status(health), name="status")
 
     async def _wait_for_broker(self) -> None:
         deadline = asyncio.get_running_loop().time() + _STARTUP_PATIENCE_SECONDS
         while True:
             try:
-                await require_topics(self.nexus)
+                await require_access(self.nexus, self.role)
+                await require_topics(self.nexus, self.role)
                 cluster_id = await _cluster_id(self.nexus)
                 self.directory.bind({"cluster_id": cluster_id, "app_id": str(self.conf.id)})
             except BrokerUnavailableError as error:
@@ -193,7 +242,7 @@ class WorkerApp(faust.App):
                 _log.warning("broker not reachable yet, waiting", problem=str(error))
                 await asyncio.sleep(1.0)
             else:
-                self._cluster_id = cluster_id
+                self.cluster_id = cluster_id
                 # On the embedded broker one record a batch, or a table recovered from its changelog misses the last
                 # ones: see is_embedded.
                 await self.broker.start(max_batch_bytes=1 if is_embedded(cluster_id) else _MAX_BATCH_BYTES)
@@ -211,7 +260,7 @@ class WorkerApp(faust.App):
             except BrokerUnavailableError:
                 await asyncio.sleep(1.0)
                 continue
-            if cluster_id != self._cluster_id:
+            if cluster_id != self.cluster_id:
                 self.fail(NexusError("another cluster answers at NEXUS_KAFKA_BOOTSTRAP_SERVERS now: start again"))
             return
 
@@ -231,38 +280,12 @@ class WorkerApp(faust.App):
                 client._subscription._last_fetch_ended = time.monotonic()
             await asyncio.sleep(pause_seconds)
 
-    async def _watch_progress(self) -> None:
-        """Tell when there is something to read, no reason to wait, and nothing moves."""
-        clock, stage = self.stage.clock, self.stage
-        ends = EndOffsets(self.nexus, stage.topic, self.nexus.topic_partitions)
-        progress = Progress(stalled_after_seconds=self.nexus.watchdog_seconds, now=clock.monotonic())
-        try:
-            while True:
-                await clock.sleep(_WATCH_INTERVAL_SECONDS)
-                standing = Standing(
-                    positions=stage.ledger.positions(),
-                    read=stage.ledger.read_positions(),
-                    end_offsets=await ends.ask(),
-                    excused=stage.state != "running" or self._not_reading_because() is not None,
-                )
-                stalled = progress.observe(standing, clock.monotonic())
-                if stalled is not None and self.stalled_for_seconds is None:
-                    _log.error("no progress although there is something to read", seconds=stalled, lag=standing.lag)
-                self.stalled_for_seconds = stalled
-                if stalled is not None and self.nexus.watchdog_exit:
-                    self.fail(StalledError(f"nothing moved for {stalled:.0f} s with {standing.lag} records of lag"))
-        finally:
-            await ends.close()
-
-    async def _publish_status(self) -> None:
+    async def _publish_status(self, health: WorkerHealth) -> None:
         """Tell the console how this worker is doing. No task of the stage's: its failure stops nothing."""
-        role: Role = "sink" if str(self.conf.id) == self.nexus.sink_app_id else "enricher"
+        role: Role = self.role
         key = process_id(role, str(self.directory.path.resolve()))
-        report, close = stage_status(self.nexus, role, key, self.stage, self.not_ready_because)
-        try:
-            await StatusPublisher(self.nexus, key, report).run()
-        finally:
-            await close()
+        report = stage_status(self.nexus, role, key, self.stage, health.not_processing_because, health.lag)
+        await StatusPublisher(self.nexus, key, report).run()
 
     async def on_stop(self) -> None:
         """Finish what is running within the bound, commit, then let Faust take its parts down."""
@@ -285,23 +308,30 @@ class WorkerApp(faust.App):
         """Stop the worker with a message: no record is at fault, and going on could only lose some."""
         if self.failed_with is None:
             self.failed_with = error
-            _log.critical("worker stops", error=type(error).__name__, problem=str(error), exc_info=error)
+            # What is configured wrong stands in the message; of the rest the place matters.
+            trace = None if isinstance(error, ConfigurationError) else error
+            _log.critical("worker stops", error=type(error).__name__, problem=safe_message(error), exc_info=trace)
             # As from a supervisor, so that it stops in order; the exit code says why.
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def not_ready_because(self) -> str | None:
-        """Why this worker does not process now; None if it does."""
-        if self.stalled_for_seconds is not None:
-            return f"no progress for {self.stalled_for_seconds:.0f} s although there is something to read"
-        return self._not_reading_because()
+    def on_rebalance_start(self) -> None:
+        """Faust's word that its group rebalances."""
+        self.rebalances.began()
+        super().on_rebalance_start()
+
+    def on_rebalance_end(self) -> None:
+        """Faust's word that records flow again."""
+        super().on_rebalance_end()
+        self.rebalances.ended()
 
     def _not_reading_because(self) -> str | None:
         if self.should_stop or self.failed_with is not None:
             return "stopping"
-        if self.rebalancing:
-            return "rebalancing"
+        # Before the other: to Faust a rebalance ends with the recovery.
         if self.in_recovery:
             return "recovering the table"
+        if self.rebalancing:
+            return "rebalancing"
         if not self.stage.assignment.partitions:
             return None if self._assignment is not None else "no partitions assigned yet"
         return None
@@ -327,6 +357,11 @@ def create_app(settings: Settings, app_id: str) -> WorkerApp:
         **_faust_options(settings, directory),
     )
     app.nexus = settings
+    # Half the time after which the group gives a silent member's partitions away: the rest is for what was begun.
+    app.lease = Lease(settings.kafka_session_timeout_seconds / 2)
+    app.role = "sink" if app_id == settings.sink_app_id else "enricher"
+    app.rebalances = RebalanceMetrics(app.role)
+    app.access = AccessWatch(settings, app.role, app.fail)
     app.broker = FaustBroker(app)
     app.directory = directory
 
@@ -398,6 +433,10 @@ def _faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, 
         "broker_request_timeout": max(
             settings.kafka_request_timeout_seconds, settings.kafka_session_timeout_seconds + 5
         ),
+        "consumer_connections_max_idle_ms": int(settings.kafka_connections_max_idle_seconds * 1000),
+        "consumer_metadata_max_age_ms": int(settings.kafka_metadata_max_age_seconds * 1000),
+        "producer_connections_max_idle_ms": int(settings.kafka_connections_max_idle_seconds * 1000),
+        "producer_metadata_max_age_ms": int(settings.kafka_metadata_max_age_seconds * 1000),
         "broker_max_poll_interval": settings.kafka_max_poll_interval_seconds,
         "producer_request_timeout": settings.kafka_request_timeout_seconds,
         "Worker": _Worker,
@@ -414,6 +453,8 @@ def _faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, 
 
 def _credentials(settings: Settings) -> Any:
     context = ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        return faust.OAuthCredentials(oauth_cb=token_provider(settings), ssl_context=context)
     if settings.kafka_security_protocol.startswith("SASL"):
         assert settings.kafka_password is not None  # noqa: S101 - checked by load_settings
         return faust.SASLCredentials(
@@ -446,23 +487,32 @@ def _declare_rebalances(app: WorkerApp) -> None:
     @app.on_partitions_assigned.connect
     async def on_assigned(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
         await app.stage.assigned((tp.topic, tp.partition) for tp in args[0])
+        app.rebalances.assigned()
         app.stage.spawn(app.require_same_cluster())
+
+    @app.on_rebalance_complete.connect
+    async def on_complete(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
+        # Sent when tables are as their changelogs, and before anything is read.
+        app.rebalances.recovered()
 
 
 def _declare_pages(app: WorkerApp) -> None:
     @app.page("/ready")
     class Ready(View):
         async def get(self, request: Request) -> Response:
-            reason = app.not_ready_because()
+            reason = "starting" if app.health is None else app.health.not_ready_because()
             body = {"ready": reason is None, "reason": reason, "state": app.stage.state}
             return self.json(body, status=200 if reason is None else 503)
 
     @app.page("/metrics")
     class Metrics(View):
         async def get(self, request: Request) -> Response:
-            return self.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST.partition(";")[0])
+            body, content_type = exposition(request.headers.get("Accept", ""))
+            return self.bytes(body, headers={"Content-Type": content_type})
 
     @app.page("/live")
     class Live(View):
         async def get(self, request: Request) -> Response:
-            return self.json({"live": True, "state": app.stage.state})
+            reason = None if app.health is None else app.health.not_live_because()
+            body = {"live": reason is None, "reason": reason, "state": app.stage.state}
+            return self.json(body, status=200 if reason is None else 503)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATE_VERSION",
+    "STORE_OPTIONS",
     "Counters",
     "Dead",
     "Erasure",
@@ -51,6 +52,16 @@ __all__ = [
 
 STATE_VERSION = 1
 _MAX_FINGERPRINTS = 8
+
+# RocksDB's bounds, for each partition's database; only the store in files knows them. Faust's own (64 MiB and three of
+# them, a cache of 2 GiB) let a worker with many partitions grow without end: see docs/reference/performance.md.
+STORE_OPTIONS: dict[str, int] = {
+    # Writes that are in memory until a file is written: one that fills and one that is being written.
+    "write_buffer_size": 8 * 1024 * 1024,
+    "max_write_buffer_number": 2,
+    # Blocks that were read. A session is read once a snapshot, and chats that go on are few.
+    "block_cache_size": 8 * 1024 * 1024,
+}
 
 
 class Verdict(Enum):
@@ -246,7 +257,6 @@ def after_extraction(
     before = previous or SessionState(session_id=conversation.session_id, tenant_id=conversation.tenant_id)
     # Strictly later than what was emitted before, whatever clocks say: readers keep the later record.
     snapshot_at_ms = max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.chain else 0)
-    correlation_id = snapshot.record.header("correlation-id")
     return before.model_copy(
         update={
             "state_version": STATE_VERSION,
@@ -258,7 +268,7 @@ def after_extraction(
             "snapshot_at_ms": snapshot_at_ms,
             "source_partition": snapshot.record.partition,
             "source_offset": snapshot.record.offset,
-            "correlation_id": correlation_id.decode("utf-8", "replace")[:64] if correlation_id else None,
+            "correlation_id": correlation_id_of(snapshot.record),
             "enqueued_at": conversation.metadata.enqueued_at,
             "first_url": before.first_url or conversation.metadata.url,
             "prospect": prospect,
@@ -279,11 +289,15 @@ def after_extraction(
     )
 
 
-def after_fingerprint(previous: SessionState, fingerprint: str, *, now_ms: int) -> SessionState:
+def after_fingerprint(
+    previous: SessionState, fingerprint: str, *, now_ms: int, correlation_id: str | None = None
+) -> SessionState:
     """The state once a known snapshot arrived with a fingerprint that is new."""
     return previous.model_copy(
         update={
             "fingerprints": joined_fingerprints(previous.fingerprints, [fingerprint]),
+            # What follows from it is followed by its own id.
+            "correlation_id": correlation_id or previous.correlation_id,
             "enriched_at": _later_timestamp(previous.enriched_at, now_ms),
             "last_seen_ms": now_ms,
         }
@@ -306,6 +320,12 @@ def after_dead_letter(
         attempts=attempts,
     )
     return before.model_copy(update={"status": "dead", "dead": dead, "last_seen_ms": now_ms})
+
+
+def correlation_id_of(record: Received) -> str | None:
+    """The message id that the gateway answered with, if the record has one."""
+    correlation_id = record.header("correlation-id")
+    return correlation_id.decode("utf-8", "replace")[:64] if correlation_id else None
 
 
 def joined_fingerprints(known: tuple[str, ...], seen: list[str]) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ class Intake:
 
     def _timestamp_ms(self, said_at_ms: int) -> int:
         """The record's time: when it was said, but not so long ago that the topic drops it before it is read."""
-        oldest_ms = self.now_ms - self.settings.ingestion_retention_hours * _HOUR_MS // 2
+        oldest_ms = self.now_ms - self.settings.ingestion_retention_hours * _HOUR_MS // 3
         return min(self.now_ms, max(oldest_ms, said_at_ms))
 
 

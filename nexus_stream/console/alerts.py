@@ -1,36 +1,42 @@
-"""Which alerts fire. Pure: figures and thresholds in, alerts out; the pages and the API only show them.
+"""Which alert conditions hold now. Pure: figures and thresholds in, conditions out.
 
-From: overview.py. Thresholds: the settings ``alert_*``.
+From: overview.py's figures, with what the lag monitor asked the broker in them. To: alert_book.py, which makes alerts
+of conditions that last. Thresholds: the settings ``alert_*``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from nexus_stream.console.overview import ProcessFigures, RoleFigures
+    from nexus_stream.console.overview import Overview, ProcessFigures, RoleFigures
 
-__all__ = ["Alert", "AlertKind", "Thresholds", "firing_alerts"]
+__all__ = ["Alert", "AlertKind", "Thresholds", "alert_conditions"]
 
 # Below it a share says nothing: one failed record of two is no rate of 50 %.
 MIN_RECORDS_FOR_RATE = 10
 _BUDGET_SHARE = 0.9
 _WAITING_STATES = ("waiting", "stalled", "starting", "recovering", "rebalancing")
+# What the sink says it waits for while it cannot save.
+DATABASE = "Supabase"
 
 
 class AlertKind(StrEnum):
-    """What an alert is about; texts and docs have an entry for each."""
+    """What an alert is about; texts, docs, rules and runbook have an entry for each."""
 
     LAG = "lag"
     ERROR_RATE = "error_rate"
     LATENCY = "latency"
     WAITING = "waiting"
     SILENT = "silent"
+    NO_PROGRESS = "no_progress"
+    DEAD_LETTERS = "dead_letters"
+    PERSISTENCE = "persistence"
     OLD_MESSAGES = "old_messages"
     BUDGET = "budget"
     VIEW_LOST = "view_lost"
@@ -38,15 +44,16 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert that fires now.
+    """One condition that holds now, or the alert made of it.
 
     Attributes:
         kind: What it is about.
-        where: A role or a process id; empty for the whole.
+        where: A role, a process id, a budget's period; empty for the whole.
         value: What is, in the unit of ``threshold``: records, a share, seconds, USD.
         threshold: Above which it fires.
         detail: What is waited for, say.
         is_critical: Whether data is at risk, and not only time.
+        since_ms: Since when the condition holds, Unix milliseconds; 0 before alert_book.py has seen it.
     """
 
     kind: AlertKind
@@ -55,6 +62,12 @@ class Alert:
     threshold: float
     detail: str = ""
     is_critical: bool = False
+    since_ms: int = 0
+
+    @property
+    def identity(self) -> tuple[AlertKind, str]:
+        """What makes two of them the same alert."""
+        return self.kind, self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,9 @@ class Thresholds:
     error_rate: float = 0.05
     latency_seconds: float = 5.0
     waiting_seconds: float = 30.0
-    oldest_seconds: float = 36 * 3600.0
+    no_progress_seconds: float = 60.0
+    ingestion_oldest_seconds: float = 36 * 3600.0
+    enriched_oldest_seconds: float = 84 * 3600.0
 
     @classmethod
     def of(cls, settings: Settings) -> Thresholds:
@@ -75,55 +90,69 @@ class Thresholds:
             error_rate=settings.alert_error_rate,
             latency_seconds=settings.alert_latency_seconds,
             waiting_seconds=settings.alert_waiting_seconds,
-            oldest_seconds=settings.ingestion_retention_hours * 1800.0,
+            no_progress_seconds=settings.alert_no_progress_seconds,
+            ingestion_oldest_seconds=settings.ingestion_retention_hours * 1800.0,
+            enriched_oldest_seconds=settings.enriched_retention_hours * 1800.0,
         )
 
+    def oldest_seconds(self, role: str) -> float:
+        """How old a message of what that role reads may grow."""
+        return self.enriched_oldest_seconds if role == "sink" else self.ingestion_oldest_seconds
 
-def firing_alerts(
-    roles: Sequence[RoleFigures],
-    processes: Sequence[ProcessFigures],
-    thresholds: Thresholds,
-    *,
-    spent_usd_today: float,
-    budget_usd_per_day: float | None,
-    view_problem: str | None,
+
+def alert_conditions(
+    overview: Overview, thresholds: Thresholds, *, stuck_seconds: Mapping[str, float], view_problem: str | None
 ) -> list[Alert]:
-    """What fires now, what is critical first.
+    """What holds now, what is critical first.
 
     Args:
-        roles: Figures of each process type.
-        processes: Figures of each process.
+        overview: The figures.
         thresholds: From the settings.
-        spent_usd_today: In the last 24 hours.
-        budget_usd_per_day: The cap, if there is one.
+        stuck_seconds: Of each role, for how long it had something to do and committed nothing (alert_progress.py).
         view_problem: What keeps the console from the broker, if anything.
     """
     alerts: list[Alert] = []
     if view_problem is not None:
         alerts.append(Alert(AlertKind.VIEW_LOST, "console", 1, 0, view_problem))
-    for role in roles:
+    for role in overview.roles:
         alerts += _of_role(role, thresholds)
-    for process in processes:
+        stuck = stuck_seconds.get(role.role, 0.0)
+        if stuck > thresholds.no_progress_seconds:
+            alerts.append(
+                Alert(AlertKind.NO_PROGRESS, role.role, stuck, thresholds.no_progress_seconds, is_critical=True)
+            )
+    for process in overview.processes:
         alerts += _of_process(process, thresholds)
-    if budget_usd_per_day is not None and spent_usd_today > _BUDGET_SHARE * budget_usd_per_day:
-        alerts.append(Alert(AlertKind.BUDGET, "", spent_usd_today, budget_usd_per_day))
+    # One for all sinks: one database is behind them.
+    failing = [one for one in overview.processes if _cannot_save(one)]
+    if failing:
+        longest = max(process.state_seconds for process in failing)
+        alerts.append(Alert(AlertKind.PERSISTENCE, "sink", longest, 0, DATABASE, is_critical=True))
+    if overview.new_letters:
+        alerts.append(
+            Alert(AlertKind.DEAD_LETTERS, "", sum(overview.new_letters.values()), 0, _reasons(overview.new_letters))
+        )
+    for period, spent, cap in (
+        ("hour", overview.usd_hour, overview.budget_usd_per_hour),
+        ("day", overview.usd_today, overview.budget_usd_per_day),
+    ):
+        if cap is not None and spent > _BUDGET_SHARE * cap:
+            alerts.append(Alert(AlertKind.BUDGET, period, spent, cap))
     return sorted(alerts, key=lambda alert: not alert.is_critical)
 
 
 def _of_role(role: RoleFigures, thresholds: Thresholds) -> list[Alert]:
     alerts = []
     # Settling is no delay: a chat that is not quiet yet is waited for on purpose.
-    late = role.unread + role.overdue
-    if late > thresholds.lag_records:
-        alerts.append(Alert(AlertKind.LAG, role.role, late, thresholds.lag_records))
+    if role.late > thresholds.lag_records:
+        alerts.append(Alert(AlertKind.LAG, role.role, role.late, thresholds.lag_records))
     if role.finished >= MIN_RECORDS_FOR_RATE and role.error_rate > thresholds.error_rate:
         alerts.append(Alert(AlertKind.ERROR_RATE, role.role, role.error_rate, thresholds.error_rate))
     if role.p95_ms is not None and role.p95_ms > thresholds.latency_seconds * 1000:
         alerts.append(Alert(AlertKind.LATENCY, role.role, role.p95_ms / 1000, thresholds.latency_seconds))
-    if role.age_seconds > thresholds.oldest_seconds:
-        alerts.append(
-            Alert(AlertKind.OLD_MESSAGES, role.role, role.age_seconds, thresholds.oldest_seconds, is_critical=True)
-        )
+    oldest_seconds = thresholds.oldest_seconds(role.role)
+    if role.age_seconds > oldest_seconds:
+        alerts.append(Alert(AlertKind.OLD_MESSAGES, role.role, role.age_seconds, oldest_seconds, is_critical=True))
     return alerts
 
 
@@ -132,14 +161,22 @@ def _of_process(process: ProcessFigures, thresholds: Thresholds) -> list[Alert]:
         return [Alert(AlertKind.SILENT, process.process_id, process.silent_seconds, 0, is_critical=True)]
     waits = process.state in _WAITING_STATES and process.state_seconds > thresholds.waiting_seconds
     if waits or process.state == "stalled":
-        return [
-            Alert(
-                AlertKind.WAITING,
-                process.process_id,
-                process.state_seconds,
-                thresholds.waiting_seconds,
-                process.detail or process.state,
-                is_critical=process.state == "stalled",
-            )
-        ]
+        alert = Alert(
+            AlertKind.WAITING,
+            process.process_id,
+            process.state_seconds,
+            thresholds.waiting_seconds,
+            process.detail or process.state,
+        )
+        return [replace(alert, is_critical=process.state == "stalled")]
     return []
+
+
+def _cannot_save(process: ProcessFigures) -> bool:
+    return (
+        process.role == "sink" and not process.is_silent and process.state == "waiting" and process.detail == DATABASE
+    )
+
+
+def _reasons(letters: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(letters.items(), key=lambda one: -one[1])[:3])

@@ -58,7 +58,7 @@ async def openapi(request: web.Request) -> web.Response:
 async def overview(request: web.Request) -> web.Response:
     """Figures, processes, alerts."""
     context, reader = request.app[CONTEXT], viewing(request)
-    figures = await asyncio.to_thread(context.overview.overview, reader.now_ms, reader.freshness.problem)
+    figures = await context.figures(reader.now_ms)
     freshness = {
         "problem": reader.freshness.problem,
         "lag": reader.freshness.lag,
@@ -167,7 +167,11 @@ def _overview(figures: Overview) -> dict[str, Any]:
             | {"is_silent": process.is_silent, "partitions": [lag.model_dump() for lag in process.partitions]}
             for process in figures.processes
         ],
-        "alerts": [asdict(alert) | {"kind": alert.kind.value} for alert in figures.alerts],
+        "alerts": [
+            {name: value for name, value in asdict(alert).items() if name != "since_ms"}
+            | {"kind": alert.kind.value, "since": iso(alert.since_ms)}
+            for alert in figures.alerts
+        ],
         "sessions": figures.sessions,
         "open_letters": figures.open_letters,
         "last_24_hours": {

@@ -1,7 +1,7 @@
-"""``nexus console``: serve the web view of table state until SIGTERM or SIGINT.
+"""``nexus console``: serve the web view of table state, and watch over the stream, until SIGTERM or SIGINT.
 
-From: settings. To: one process with the indexer and the pages. Exit code 0 after a signal, 1 when the indexer cannot
-go on.
+From: settings. To: one process with the indexer, the lag monitor, the alert watch and the pages. Exit code 0 after a
+signal, 1 when a part of it cannot go on.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from aiohttp import web
 
 from nexus_stream.console.access import Access
 from nexus_stream.console.app import make_app
+from nexus_stream.console.context import CONTEXT
 from nexus_stream.console.emissions import EmissionWriter
 from nexus_stream.console.indexer import Indexer
 from nexus_stream.console.letters import LetterWriter
+from nexus_stream.console.metrics import ConsoleCollector
 from nexus_stream.console.processes import ProcessWriter
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
+from nexus_stream.observability.metrics import announce_build, shown
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "open_model", "serve"]
@@ -89,14 +93,20 @@ async def serve(settings: Settings) -> int:
             f"deleting {settings.data_dir / 'console'} loses nothing."
         ) from error
     # Addresses hold what people search for: no access log.
+    app = make_app(settings, model)
+    context = app[CONTEXT]
     runner = web.AppRunner(
-        make_app(settings, model),
+        app,
         access_log=None,
         shutdown_timeout=_STOP_SECONDS,
         # A live view whose reader is gone must not be looked after until the next event.
         handler_cancellation=True,
     )
-    indexer = asyncio.create_task(Indexer(settings, model).run(), name="console-indexer")
+    working = [
+        asyncio.create_task(Indexer(settings, model).run(), name="console-indexer"),
+        asyncio.create_task(context.lag.run(), name="console-lag"),
+        asyncio.create_task(context.alerts.run(), name="console-alerts"),
+    ]
     waiting = asyncio.create_task(stopping.wait())
     try:
         await runner.setup()
@@ -109,17 +119,29 @@ async def serve(settings: Settings) -> int:
                 f"({error.strerror}). Choose another port, or 0 for any free one."
             ) from error
         click.echo(f"console listening on {_address(runner)}")
-        await asyncio.wait({indexer, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if indexer.done():
-            _log.error("console_indexer_ended", exc_info=None if indexer.cancelled() else indexer.exception())
-            return 1
+        announce_build("console")
+        async with serve_metrics(settings, lambda: _not_ready_because(model)):
+            with shown(ConsoleCollector(context.lag, context.alerts)):
+                await asyncio.wait({*working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        # None of them ends by itself. A console without alerts must not look alive.
+        for task in working:
+            if task.done():
+                cause = None if task.cancelled() else task.exception()
+                _log.error("console stops: a part of it ended", part=task.get_name(), exc_info=cause)
+                return 1
         return 0
     finally:
-        for task in (indexer, waiting):
+        waiting.cancel()
+        for task in working:
             task.cancel()
-        await asyncio.gather(indexer, waiting, return_exceptions=True)
+        await asyncio.gather(*working, waiting, return_exceptions=True)
         await runner.cleanup()
         await asyncio.to_thread(model.close)
+
+
+def _not_ready_because(model: ReadModel) -> str | None:
+    freshness = model.freshness()
+    return None if freshness.caught_up_at_ms else freshness.problem or "the view is not complete yet"
 
 
 def _address(runner: web.AppRunner) -> str:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from nexus_stream.console.access import Access, Identity
 from nexus_stream.console.activity import ActivityQueries
-from nexus_stream.console.alerts import Thresholds
+from nexus_stream.console.alert_watch import AlertWatch
 from nexus_stream.console.audit import AuditLog
-from nexus_stream.console.overview import OverviewQueries
+from nexus_stream.console.lag_monitor import LagMonitor
+from nexus_stream.console.overview import Overview, OverviewQueries
 from nexus_stream.console.queries import SessionQueries
 from nexus_stream.console.read_model import Freshness, ReadModel
 from nexus_stream.console.topic_reader import TopicReader
@@ -72,13 +73,21 @@ class Context:
         self.model = model
         self.sessions = SessionQueries(model.path)
         self.activity = ActivityQueries(model.path)
-        self.overview = OverviewQueries(model.path, Thresholds.of(settings))
+        self.overview = OverviewQueries(model.path, settings.alert_window_seconds)
+        # Both look at nothing until command.py runs them.
+        self.lag = LagMonitor(settings)
+        self.alerts = AlertWatch(settings, model, self.overview, self.lag)
         self.access = Access(settings)
         self.audit = AuditLog(model.path.parent)
         self.reader = TopicReader(settings)
         self.pages: Pages = Pages()
         # Set when the console stops: live views end then, instead of being waited for.
         self.stopping = asyncio.Event()
+
+    async def figures(self, now_ms: int) -> Overview:
+        """The overview's figures with the alerts that fire."""
+        figures = await asyncio.to_thread(self.overview.overview, now_ms, self.lag.standings)
+        return replace(figures, alerts=self.alerts.firing)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -175,6 +175,7 @@ def _schemas() -> dict[str, _Schema]:
             threshold=_NUMBER,
             detail=_TEXT,
             is_critical=_BOOLEAN,
+            since=_TIME,
         ),
         "Series": _object(
             step_seconds=_COUNT,

@@ -1,6 +1,7 @@
-"""The whole stream in figures: how each process type does, what flows, what it costs, which alerts fire.
+"""The whole stream in figures: how each process type does, what flows, what it costs.
 
-From: tables ``processes``, ``samples``, ``emissions``, ``usage_hours``, ``letters``. To: the overview page and the API.
+From: tables ``processes``, ``samples``, ``usage_hours``, ``letters``, and where each group stands (lag_monitor.py).
+To: the alerts, the overview page and the API.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from nexus_stream.console.alerts import Alert, Thresholds, firing_alerts
+from nexus_stream.console.alerts import Alert
 from nexus_stream.console.processes import BUCKET_MS
 from nexus_stream.console.queries import reading
 from nexus_stream.contracts.status import PartitionLag, ProcessStatus
+from nexus_stream.observability.group_standing import GroupStanding
 
 __all__ = ["Overview", "OverviewQueries", "ProcessFigures", "RoleFigures", "Series"]
 
@@ -26,9 +28,12 @@ SILENT_SECONDS = 10.0
 # A silent one is shown for so long; after that it was meant to go.
 FORGOTTEN_SECONDS = 3600.0
 _RATE_WINDOW_MS = 60_000
-_ERROR_WINDOW_MS = 300_000
+_HOUR_MS = 3_600_000
 _DAY_MS = 24 * 3_600_000
 _MAX_POINTS = 400
+# Between two reports of a process.
+_REPORT_MS = 2000
+_NO_STANDINGS: Mapping[str, GroupStanding | None] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class ProcessFigures:
     p95_ms: float | None
     partitions: tuple[PartitionLag, ...]
     outcomes: Mapping[str, int]
+    lag_known: bool = True
 
     @property
     def is_silent(self) -> bool:
@@ -58,7 +64,10 @@ class ProcessFigures:
 
 @dataclass(frozen=True, slots=True)
 class RoleFigures:
-    """All running processes of one type. Rates are of the last minute, errors of the last five."""
+    """All running processes of one type. Rates are of the last minute, errors of the alerts' window.
+
+    Lag and age are what the processes report, and of a partition that none reports what the broker says.
+    """
 
     role: str
     running: int
@@ -72,6 +81,11 @@ class RoleFigures:
     overdue: int
     age_seconds: float
     states: tuple[str, ...]
+
+    @property
+    def late(self) -> int:
+        """Records that should have been done by now."""
+        return self.unread + self.overdue
 
     @property
     def error_rate(self) -> float:
@@ -93,13 +107,17 @@ class Overview:
 
     roles: tuple[RoleFigures, ...]
     processes: tuple[ProcessFigures, ...]
-    alerts: tuple[Alert, ...]
     sessions: int
     open_letters: int
+    new_letters: Mapping[str, int]
     emitted_today: int
     tokens_today: int
+    usd_hour: float
     usd_today: float
+    budget_usd_per_hour: float | None
     budget_usd_per_day: float | None
+    window_seconds: float = 300.0
+    alerts: tuple[Alert, ...] = ()
 
     def role(self, name: str) -> RoleFigures:
         """The figures of one process type."""
@@ -120,51 +138,57 @@ class OverviewQueries:
 
     Args:
         path: The read model's file.
-        thresholds: Of the alerts.
+        window_seconds: What counts as now for errors and dead letters.
     """
 
-    def __init__(self, path: Path, thresholds: Thresholds) -> None:
+    def __init__(self, path: Path, window_seconds: float = 300.0) -> None:
         self._path = path
-        self._thresholds = thresholds
+        self._window_seconds = window_seconds
 
-    def overview(self, now_ms: int, view_problem: str | None) -> Overview:
-        """The figures as they are now."""
+    def overview(self, now_ms: int, standings: Mapping[str, GroupStanding | None] = _NO_STANDINGS) -> Overview:
+        """The figures as they are now, without alerts.
+
+        Args:
+            now_ms: Unix milliseconds.
+            standings: Where each role's group stands; None, or left out, while the broker does not say.
+        """
+        window_ms = round(self._window_seconds * 1000)
         with reading(self._path) as db:
             statuses = _statuses(db, now_ms)
             processes = tuple(_process(status, now_ms) for status in statuses)
             samples = db.execute(
                 "SELECT * FROM samples WHERE bucket_ms >= ? ORDER BY process_id, bucket_ms",
-                (now_ms - _ERROR_WINDOW_MS - BUCKET_MS,),
+                (now_ms - max(window_ms, _RATE_WINDOW_MS) - BUCKET_MS,),
             ).fetchall()
-            roles = tuple(_role(name, processes, samples, now_ms) for name in ROLES)
+            roles = tuple(_role(name, processes, samples, now_ms, window_ms, standings.get(name)) for name in ROLES)
             usage = db.execute(
                 "SELECT coalesce(sum(records), 0), coalesce(sum(input_tokens + output_tokens), 0), "
                 "coalesce(sum(cost_usd), 0) FROM usage_hours WHERE hour_ms > ?",
                 (now_ms - _DAY_MS,),
             ).fetchone()
+            usd_hour = _usd_hour(db, now_ms)
             sessions = db.execute("SELECT coalesce(sum(sessions), 0) FROM status_counts").fetchone()[0]
             open_letters = db.execute(
                 "SELECT count(*) FROM letters WHERE identity NOT IN (SELECT identity FROM letter_marks)"
             ).fetchone()[0]
-        budget = max((status.budget_usd_per_day or 0.0 for status in statuses), default=0.0) or None
-        alerts = firing_alerts(
-            roles,
-            processes,
-            self._thresholds,
-            spent_usd_today=usage[2],
-            budget_usd_per_day=budget,
-            view_problem=view_problem,
-        )
+            new_letters = dict(
+                db.execute(
+                    "SELECT reason, count(*) FROM letters WHERE failed_at_ms > ? GROUP BY reason", (now_ms - window_ms,)
+                ).fetchall()
+            )
         return Overview(
             roles=roles,
             processes=processes,
-            alerts=tuple(alerts),
             sessions=sessions,
             open_letters=open_letters,
+            new_letters=new_letters,
             emitted_today=usage[0],
             tokens_today=usage[1],
+            usd_hour=usd_hour,
             usd_today=usage[2],
-            budget_usd_per_day=budget,
+            budget_usd_per_hour=max((one.budget_usd_per_hour or 0.0 for one in statuses), default=0.0) or None,
+            budget_usd_per_day=max((one.budget_usd_per_day or 0.0 for one in statuses), default=0.0) or None,
+            window_seconds=self._window_seconds,
         )
 
     def series(self, now_ms: int, minutes: int) -> Series:
@@ -200,7 +224,8 @@ def _process(status: ProcessStatus, now_ms: int) -> ProcessFigures:
         role=status.role,
         state=status.state,
         detail=status.detail,
-        state_seconds=max(0.0, (now_ms - status.since_ms) / 1000),
+        # In that state it was when it last said so: of one that says nothing since then, no more is known.
+        state_seconds=max(0.0, (min(now_ms, status.updated_at_ms + _REPORT_MS) - status.since_ms) / 1000),
         silent_seconds=max(0.0, (now_ms - status.updated_at_ms) / 1000),
         version=status.version,
         host=status.host,
@@ -210,10 +235,27 @@ def _process(status: ProcessStatus, now_ms: int) -> ProcessFigures:
         p95_ms=status.latency.p95_ms,
         partitions=status.partitions,
         outcomes=status.outcomes,
+        lag_known=status.lag_known,
     )
 
 
-def _role(name: str, processes: Sequence[ProcessFigures], samples: Sequence[sqlite3.Row], now_ms: int) -> RoleFigures:
+def _usd_hour(db: sqlite3.Connection, now_ms: int) -> float:
+    """Spent in the last hour: what is kept is by the clock's hour, so of the one before only the share still in it."""
+    hour_ms = now_ms // _HOUR_MS * _HOUR_MS
+    by_hour = dict(
+        db.execute("SELECT hour_ms, cost_usd FROM usage_hours WHERE hour_ms >= ?", (hour_ms - _HOUR_MS,)).fetchall()
+    )
+    return float(by_hour.get(hour_ms, 0.0) + by_hour.get(hour_ms - _HOUR_MS, 0.0) * (1 - (now_ms - hour_ms) / _HOUR_MS))
+
+
+def _role(
+    name: str,
+    processes: Sequence[ProcessFigures],
+    samples: Sequence[sqlite3.Row],
+    now_ms: int,
+    window_ms: int,
+    standing: GroupStanding | None,
+) -> RoleFigures:
     alive = [process for process in processes if process.role == name and not process.is_silent]
     by_process: dict[str, list[sqlite3.Row]] = {}
     for sample in samples:
@@ -223,10 +265,10 @@ def _role(name: str, processes: Sequence[ProcessFigures], samples: Sequence[sqli
     for of_process in by_process.values():
         minute = _change(of_process, now_ms - _RATE_WINDOW_MS)
         per_second += minute[0] / minute[2] if minute[2] and now_ms - of_process[-1]["updated_at_ms"] < 10_000 else 0.0
-        window = _change(of_process, now_ms - _ERROR_WINDOW_MS)
+        window = _change(of_process, now_ms - window_ms)
         finished += window[0]
         failed += window[1]
-    lags = [lag for process in alive for lag in process.partitions]
+    lags = _lags(alive, standing, now_ms)
     return RoleFigures(
         role=name,
         running=len(alive),
@@ -241,6 +283,28 @@ def _role(name: str, processes: Sequence[ProcessFigures], samples: Sequence[sqli
         age_seconds=max((lag.oldest_age_seconds for lag in lags), default=0.0),
         states=tuple(process.state for process in alive),
     )
+
+
+def _lags(alive: Sequence[ProcessFigures], standing: GroupStanding | None, now_ms: int) -> list[PartitionLag]:
+    """What the processes report, completed by what the broker says.
+
+    A worker alone knows what settles, so where it knows the lag its word counts. Of partitions that nobody reads, or
+    whose end their reader does not know, the broker's word does; and it knows how old unread records are.
+    """
+    reported = {lag.partition: (lag, process.lag_known) for process in alive for lag in process.partitions}
+    if standing is None:
+        return [lag for lag, _ in reported.values()]
+    lags = []
+    for place in standing.partitions:
+        lag, known = reported.pop(
+            place.partition, (PartitionLag(topic=standing.topic, partition=place.partition), False)
+        )
+        unread = lag.unread if known else max(0, place.lag - lag.settling - lag.overdue)
+        age_seconds = lag.oldest_age_seconds
+        if unread + lag.overdue and place.oldest_ms is not None:
+            age_seconds = max(age_seconds, (now_ms - place.oldest_ms) / 1000)
+        lags.append(lag.model_copy(update={"unread": unread, "oldest_age_seconds": age_seconds}))
+    return lags + [lag for lag, _ in reported.values()]
 
 
 def _change(samples: Sequence[sqlite3.Row], since_ms: int) -> tuple[int, int, float]:

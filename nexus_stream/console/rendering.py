@@ -135,7 +135,7 @@ def shown_alert(alert: Alert) -> tuple[str, str]:
     """An alert's value and threshold in the unit of its kind."""
     show: Callable[[float], str]
     match alert.kind:
-        case AlertKind.LAG:
+        case AlertKind.LAG | AlertKind.DEAD_LETTERS:
             show = "{:,.0f}".format
         case AlertKind.ERROR_RATE:
             show = share

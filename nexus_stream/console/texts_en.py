@@ -89,7 +89,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "figures.tokens": "Tokens, 24 h",
         "figures.usd": "Spent, 24 h",
         "figures.of_budget": "of {budget}",
-        "figures.errors": "Errors, 5 min",
+        "figures.errors": "Errors, {time}",
         "alerts.title": "Alerts",
         "alerts.firing": "Alerts firing: {count}",
         "alerts.none": "No alert is firing",
@@ -101,7 +101,12 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "alert.old_messages": (
             "{where}: the oldest unprocessed message is {value} old; half the retention is {threshold}"
         ),
-        "alert.budget": "Claude: {value} of the day’s {threshold} are spent",
+        "alert.no_progress": "{where}: records wait and nothing was committed for {value}, longer than {threshold}",
+        "alert.dead_letters": "{value} new dead letters: {detail}",
+        "alert.persistence": "{where}: cannot save to {detail} since {value}",
+        "alert.budget": "Claude: {value} of the {where}’s {threshold} are spent",
+        "period.hour": "hour",
+        "period.day": "day",
         "alert.view_lost": "This view does not follow the broker: {detail}",
         "processes.title": "Processes",
         "processes.process": "Process",

@@ -89,7 +89,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "figures.tokens": "Tokens, 24 h",
         "figures.usd": "Gastado, 24 h",
         "figures.of_budget": "de {budget}",
-        "figures.errors": "Errores, 5 min",
+        "figures.errors": "Errores, {time}",
         "alerts.title": "Alertas",
         "alerts.firing": "Alertas activas: {count}",
         "alerts.none": "Ninguna alerta activa",
@@ -101,7 +101,12 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "alert.old_messages": (
             "{where}: el mensaje sin procesar más viejo tiene {value}; la mitad de la retención son {threshold}"
         ),
-        "alert.budget": "Claude: van gastados {value} de los {threshold} del día",
+        "alert.no_progress": "{where}: hay registros en espera y nada se ha confirmado en {value}, más de {threshold}",
+        "alert.dead_letters": "{value} mensajes fallidos nuevos: {detail}",
+        "alert.persistence": "{where}: no puede guardar en {detail} desde hace {value}",
+        "alert.budget": "Claude: van gastados {value} de los {threshold} {where}",
+        "period.hour": "de la hora",
+        "period.day": "del día",
         "alert.view_lost": "Esta vista no sigue al broker: {detail}",
         "processes.title": "Procesos",
         "processes.process": "Proceso",

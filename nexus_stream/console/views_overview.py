@@ -38,7 +38,7 @@ async def overview_live(request: web.Request) -> web.Response:
 
 async def _overview(request: web.Request, *, whole: bool) -> web.Response:
     context, reader = request.app[CONTEXT], viewing(request)
-    figures = await asyncio.to_thread(context.overview.overview, reader.now_ms, reader.freshness.problem)
+    figures = await context.figures(reader.now_ms)
     return _html(context.pages.overview(reader, figures, whole=whole))
 
 

@@ -21,6 +21,11 @@ class _Headers(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True)
 
 
+_TRACEPARENT = Annotated[
+    str, Field(alias="traceparent", description="W3C Trace Context, where traces are exported: the span that sent this")
+]
+
+
 class IngestionHeaders(_Headers):
     """Headers of ``nexus-prospect-ingestion``. All are optional: a record without any is processed alike."""
 
@@ -32,6 +37,7 @@ class IngestionHeaders(_Headers):
         str,
         Field(alias="nexus-hop", description="set on a record that was sent on to its session's own partition"),
     ] = ""
+    traceparent: _TRACEPARENT = ""
     redrive: Annotated[
         str,
         Field(alias="nexus-redrive", description="set on a dead letter that an operator sent back: for which time"),
@@ -75,6 +81,7 @@ class EnrichedHeaders(_Headers):
     correlation_id: Annotated[
         str, Field(alias="correlation-id", description="that of the ingestion record, if it had one")
     ] = ""
+    traceparent: _TRACEPARENT = ""
 
 
 class ErasedHeaders(_Headers):
@@ -86,6 +93,7 @@ class ErasedHeaders(_Headers):
     source: Annotated[str, Field(alias="ce_source", min_length=1, description="the application that erased")]
     time: Annotated[str, Field(alias="ce_time", description="erased_at of the value, ISO 8601")]
     content_type: Annotated[Literal["application/json"], Field(alias="content-type")]
+    traceparent: _TRACEPARENT = ""
 
 
 class DeadLetterHeaders(_Headers):

@@ -247,10 +247,11 @@ def _origins(settings: Settings) -> frozenset[str]:
 def redriven_timestamp_ms(letter: Letter, settings: Settings, now: datetime) -> int | None:
     """The record's time, so that a snapshot that says no time is not taken for newer than those that came after it.
 
-    Not older than half the topic's retention: Kafka removes a segment by its newest time, also the one written to.
+    Not older than a third of the topic's retention: Kafka removes a segment by its newest time, also the one written
+    to; and at half of it the gateway takes what waits for endangered.
     """
     if letter.origin_topic != settings.ingestion_topic:
         return None
     now_ms = round(now.astimezone(UTC).timestamp() * 1000)
-    oldest_ms = now_ms - settings.ingestion_retention_hours * _HOUR_MS // 2
+    oldest_ms = now_ms - settings.ingestion_retention_hours * _HOUR_MS // 3
     return min(now_ms, max(oldest_ms, letter.origin_timestamp_ms))

@@ -23,6 +23,12 @@ class PendingBound:
         self._items = 0
         self._bytes = 0
         self._freed = asyncio.Event()
+        self._waiting = 0
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for room."""
+        return self._waiting > 0
 
     @property
     def items(self) -> int:
@@ -42,7 +48,11 @@ class PendingBound:
         """Return once an item of that size may come in, or something was freed: ask again."""
         if self.is_full_for(size_bytes):
             self._freed.clear()
-            await self._freed.wait()
+            self._waiting += 1
+            try:
+                await self._freed.wait()
+            finally:
+                self._waiting -= 1
 
     def add(self, size_bytes: int, items: int = 1) -> None:
         """Count bytes in, and an item unless they join one (``items=0``)."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from nexus_stream.delivery.timings import Timings, Untimed
+
 __all__ = ["Facts"]
 
 # Of each stage the newest so many; at 100 records/s the percentiles then stand on the last 40 s.
@@ -17,13 +19,19 @@ _MAX_LATENCIES = 4096
 class Facts:
     """Counters and recent latencies of one stage.
 
+    Args:
+        timings: Told of every latency too.
+
     Attributes:
         input_tokens: Since the process started; so are the next two.
         output_tokens: As the model counted them.
         cost_usd: At list price.
+        newest_due_done: Of what was finished the latest time it was due; seconds, monotonic.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timings: Timings | None = None) -> None:
+        self._timings = timings or Untimed()
+        self.newest_due_done = float("-inf")
         self.input_tokens = 0
         self.output_tokens = 0
         self.cost_usd = 0.0
@@ -36,7 +44,10 @@ class Facts:
             seconds: From when it was due.
             now: Seconds, monotonic.
         """
-        self._latencies.append((now, max(0.0, seconds)))
+        seconds = max(0.0, seconds)
+        self._latencies.append((now, seconds))
+        self.newest_due_done = max(self.newest_due_done, now - seconds)
+        self._timings.done(seconds)
 
     def spent(self, input_tokens: int, output_tokens: int, cost_usd: float) -> None:
         """Note what one answer used."""

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
 
 __all__ = [
@@ -38,7 +39,13 @@ class ReemitCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """Extracted, stored and emitted."""
+    """Extracted, stored and emitted. What it says beside that is for logs."""
+
+    extractor: str = field(default="", compare=False)
+    is_cached: bool = field(default=False, compare=False)
+    attempts: int = field(default=1, compare=False)
+    # How many snapshots of the session it stands for.
+    snapshots: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class Stale:
 @dataclass(frozen=True, slots=True)
 class Superseded:
     """A newer snapshot that begins with all of its turns took its place before it was extracted."""
+
+    by: Received | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

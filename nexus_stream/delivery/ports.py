@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from nexus_stream.delivery.received import Headers, TopicPartition
+from nexus_stream.delivery.received import Headers, Received, TopicPartition
 
-__all__ = ["BrokerPort"]
+__all__ = ["BrokerPort", "TracePort"]
+
+
+class TracePort(Protocol):
+    """Following records through a stage; a stage without one follows none."""
+
+    def begin(self, record: Received) -> None:
+        """A record was read."""
+        ...
+
+    def extracting(self, record: Received) -> AbstractContextManager[None]:
+        """What runs inside is the extraction of the record's snapshot."""
+        ...
+
+    def outgoing(self, record: Received, topic: str, headers: Headers) -> Headers:
+        """The headers of a record that is sent because of this one."""
+        ...
+
+    def wrote(self, records: Sequence[Received], began_ns: int, table: str) -> None:
+        """A batch is in the database; writing it began then (Unix time in nanoseconds)."""
+        ...
+
+    def drop_all(self) -> None:
+        """The partitions were revoked."""
+        ...
 
 
 class BrokerPort(Protocol):

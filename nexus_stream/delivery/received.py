@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import PartitionLostError
 
 __all__ = ["Assignment", "Headers", "Received", "TopicPartition"]
@@ -52,7 +53,12 @@ class Assignment:
 
     Every revocation starts a new epoch. Work begun in an older one is dropped before it touches the table, a topic or
     an offset: the partition's next owner reads the record again.
+
+    Attributes:
+        lease: How long that may be believed without hearing from the group; None: for ever.
     """
+
+    lease: Lease | None = None
 
     def __init__(self) -> None:
         self._epochs = itertools.count(1)
@@ -68,6 +74,11 @@ class Assignment:
     def partitions(self) -> frozenset[TopicPartition]:
         """What is owned now."""
         return self._owned
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the group is known to hold this worker still; see `Lease`."""
+        return self.lease is None or self.lease.is_valid
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Own exactly these partitions from now on."""

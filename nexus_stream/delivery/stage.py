@@ -19,8 +19,9 @@ from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.delivery.ledger import OffsetLedger
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.ports import BrokerPort
+from nexus_stream.delivery.ports import BrokerPort, TracePort
 from nexus_stream.delivery.received import Assignment, Received, TopicPartition
+from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
 from nexus_stream.extraction.retry import backoff_seconds
 
@@ -32,6 +33,9 @@ _T = TypeVar("_T")
 
 # What a send may fail with and be tried again.
 _SEND_ERRORS = (RetryableError, KafkaError)
+
+# How often an unconfirmed worker looks whether it is confirmed.
+_CONFIRM_SECONDS = 0.05
 
 # A commit inside a rebalance must not hold up the group.
 _REVOKE_COMMIT_SECONDS = 5.0
@@ -70,6 +74,8 @@ class Stage:
         observer: Told of outcomes.
         commit_interval_seconds: How often finished offsets are committed.
         on_fatal: Called with an error no record is at fault for; stops the worker.
+        tracing: Follows records; None: nobody does.
+        timings: Told how long work took.
     """
 
     def __init__(
@@ -83,6 +89,8 @@ class Stage:
         observer: Observer,
         commit_interval_seconds: float,
         on_fatal: Callable[[BaseException], None],
+        tracing: TracePort | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self.name = name
         self.topic = topic
@@ -90,8 +98,10 @@ class Stage:
         self.assignment = assignment
         self.clock = clock
         self.observer = observer
+        self.tracing = tracing
         self.ledger = OffsetLedger()
-        self.facts = Facts()
+        self.timings = timings or Untimed()
+        self.facts = Facts(self.timings)
         # Set from a revocation or stop until partitions are assigned again.
         self.draining = asyncio.Event()
         self._commit_interval_seconds = commit_interval_seconds
@@ -125,13 +135,21 @@ class Stage:
             if self.ledger.is_unfinished(record.tp, record.offset):
                 return None
             self.ledger.begin(record.tp, record.offset, record.timestamp_ms)
+        if self.tracing is not None:
+            self.tracing.begin(record)
         return record
 
-    def finish(self, record: Received, outcome: Outcome) -> None:
-        """The record's effects are durable: its offset may be committed."""
+    def finish(self, record: Received, outcome: Outcome, about: Received | None = None) -> None:
+        """The record's effects are durable: its offset may be committed.
+
+        Args:
+            record: Whose offset is done.
+            outcome: How it ended.
+            about: Which record ended so, if that is another one: the newest snapshot of a work.
+        """
         if self.assignment.owns(record):
             self.ledger.done(record.tp, record.offset)
-        self.observer.outcome(record, outcome)
+        self.observer.outcome(record if about is None else about, outcome)
 
     # Sending
 
@@ -153,6 +171,7 @@ class Stage:
         remaining = list(items)
         attempt = 1
         while remaining:
+            await self.confirmed()
             begun: list[tuple[_T, Awaitable[object]]] = []
             failed: list[_T] = []
             for item in remaining:
@@ -182,6 +201,21 @@ class Stage:
         self.waits_no_longer("broker")
         return acknowledged
 
+    async def confirmed(self) -> None:
+        """Return once the group is known to hold this worker still, or our partitions were revoked: see lease.py."""
+        if self.assignment.is_confirmed:
+            return
+        epoch = self.assignment.epoch
+        self.waits_for("broker")
+        while not self.assignment.is_confirmed and self.assignment.partitions and self.assignment.epoch == epoch:
+            await self.clock.sleep(_CONFIRM_SECONDS)
+        self.waits_no_longer("broker")
+
+    async def still_owns(self, record: Received) -> bool:
+        """Whether the record may have effects, asked of the group where that is in doubt."""
+        await self.confirmed()
+        return self.assignment.owns(record)
+
     def waits_for(self, what: str) -> None:
         """Note that the stage waits for ``what``; the first note sets since when."""
         if what not in self._waiting_for:
@@ -192,6 +226,19 @@ class Stage:
     def waiting_for(self) -> tuple[str, int] | None:
         """What the stage has waited for longest, and since when (Unix milliseconds); None while it runs."""
         return min(self._waiting_for.items(), key=lambda entry: entry[1]) if self._waiting_for else None
+
+    def is_waiting_for(self, what: str) -> bool:
+        """Whether it waits for ``what``, among others."""
+        return what in self._waiting_for
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a bound on pending work keeps it from reading."""
+        return False
+
+    def tried_again(self) -> frozenset[TopicPartition]:
+        """Partitions with a record that failed and is tried again, which may take long."""
+        return frozenset()
 
     def settling_offsets(self) -> frozenset[tuple[TopicPartition, int]]:
         """Unfinished offsets that wait because their time has not come, which is no delay."""
@@ -257,6 +304,8 @@ class Stage:
         self.assignment.revoke()
         self.ledger.forget()
         self.drop_all()
+        if self.tracing is not None:
+            self.tracing.drop_all()
 
     async def stop(self, *, drain_seconds: float) -> None:
         """Finish what is running within the bound, commit, and end the stage's tasks."""
@@ -264,6 +313,8 @@ class Stage:
         self.assignment.revoke()
         self.ledger.forget()
         self.drop_all()
+        if self.tracing is not None:
+            self.tracing.drop_all()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -271,6 +322,9 @@ class Stage:
 
     async def _finish_up(self, drain_seconds: float) -> None:
         self.draining.set()
+        if not self.assignment.is_confirmed:
+            # Another may have these partitions by now: what runs waits for a word that will not come.
+            drain_seconds = 0.0
         try:
             async with asyncio.timeout(drain_seconds):
                 await self.drained()

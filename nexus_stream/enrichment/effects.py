@@ -15,6 +15,7 @@ from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Dropped,
     Duplicate,
+    Enriched,
     Erased,
     Expired,
     Lifted,
@@ -41,6 +42,7 @@ from tables.sessions import (
     after_dead_letter,
     after_extraction,
     after_fingerprint,
+    correlation_id_of,
 )
 
 __all__ = ["Decider", "Effect"]
@@ -70,6 +72,11 @@ class Effect:
     writes: bool = False
     send: tuple[str, bytes | None, bytes | None, Headers] | None = None
     size_bytes: int = field(default=0)
+
+    @property
+    def about(self) -> Received:
+        """The record that ends so: the newest snapshot's, where ``record`` is the first one of its work."""
+        return self.record if self.snapshot is None else self.snapshot.record
 
 
 class Decider:
@@ -156,7 +163,9 @@ class Decider:
                     if fingerprint in known.fingerprints:
                         effect.outcome = Duplicate()
                         return
-                    known = after_fingerprint(known, fingerprint, now_ms=now_ms)
+                    known = after_fingerprint(
+                        known, fingerprint, now_ms=now_ms, correlation_id=correlation_id_of(effect.about)
+                    )
                     effect.writes, effect.state = True, known
                 self._emit(effect, known)
             case _:
@@ -208,6 +217,7 @@ class Decider:
         called = made_by.model is not None and not findings.cached
         state = after_extraction(known, work, prospect, extraction, called=called, now_ms=now_ms)
         effect.writes, effect.state = True, state
+        effect.outcome = Enriched(made_by.extractor, findings.cached, work.attempts, work.snapshots)
         self._emit(effect, state)
 
     def _decide_letter(self, effect: Effect, known: SessionState | None, now_ms: int) -> None:

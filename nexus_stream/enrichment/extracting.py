@@ -62,12 +62,17 @@ class Extracting:
         successes_at_first_failure: int | None = None
         failures = 0
         extractor = self._extractor_for(snapshot)
-        while self._stage.assignment.owns(work.hold):
+        tracing = self._stage.tracing
+        while await self._stage.still_owns(work.hold):
             if work.cancelled:
                 return Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
             work.attempts += 1
             try:
-                findings = await extractor.extract(turns)
+                if tracing is None:
+                    findings = await extractor.extract(turns)
+                else:
+                    with tracing.extracting(snapshot.record):
+                        findings = await extractor.extract(turns)
                 checked = check(findings, turns, default_region=self._settings.default_region)
             except RetryableError as error:
                 self._stage.waits_for(_BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)

@@ -77,6 +77,11 @@ class Budget:
         """Whether anything can be exhausted."""
         return bool(self._caps)
 
+    @property
+    def caps_usd(self) -> dict[int, float]:
+        """This worker's caps by the minutes they span: 60 for an hour, 1440 for a day."""
+        return {cap.minutes: cap.usd for cap in self._caps}
+
     def spent_usd(self, minutes: int = _DAY_MINUTES) -> float:
         """Spent in the last minutes; up to one more, because whole minutes are kept and a cap is a cap."""
         first = self._minute() - minutes

@@ -42,6 +42,11 @@ _FINDINGS: Final = TypeAdapter(Findings)
 class FindingsCache(Protocol):
     """Findings as bytes by key. A cache that fails answers None and forgets: it never raises."""
 
+    @property
+    def is_available(self) -> bool:
+        """Whether it answers; what is asked meanwhile is not found."""
+        ...
+
     async def get(self, key: str) -> bytes | None:
         """What is stored under the key, if it has not expired."""
         ...
@@ -105,6 +110,11 @@ class MemoryCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def is_available(self) -> bool:
+        """Always."""
+        return True
+
     async def get(self, key: str) -> bytes | None:
         """See `FindingsCache.get`."""
         entry = self._entries.get(key)
@@ -157,6 +167,11 @@ class RedisCache:
         self._now = now
         self._rest_seconds = _FIRST_REST_SECONDS
         self._resting_until = float("-inf")
+
+    @property
+    def is_available(self) -> bool:
+        """Not while it is left alone after a failure."""
+        return self._now() >= self._resting_until
 
     async def get(self, key: str) -> bytes | None:
         """See `FindingsCache.get`."""

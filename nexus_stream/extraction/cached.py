@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from nexus_stream.extraction.cache import FindingsCache, cache_key, decode_findings, encode_findings
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn, Usage
+from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
 
 __all__ = ["CachedExtractor"]
 
@@ -31,10 +32,12 @@ class CachedExtractor:
     Args:
         extractor: Asked on a miss; closed with this one.
         cache: Where answers are kept; closed with this one.
+        observer: Told what came of every look into the cache.
     """
 
-    def __init__(self, extractor: Extractor, cache: FindingsCache) -> None:
+    def __init__(self, extractor: Extractor, cache: FindingsCache, observer: ExtractionObserver | None = None) -> None:
         self.cache = cache
+        self._observer = observer or Unobserved()
         self._extractor = extractor
         self._flights: dict[str, _Flight] = {}
 
@@ -89,6 +92,7 @@ class CachedExtractor:
     async def _look_up(self, key: str, turns: Sequence[Turn]) -> Findings:
         stored = await self.cache.get(key)
         known = decode_findings(stored) if stored is not None else None
+        self._observer.looked_up("hit" if known is not None else "miss" if self.cache.is_available else "error")
         if known is not None:
             return replace(known, cached=True)
         findings = await self._extractor.extract(turns)

@@ -26,13 +26,16 @@ from nexus_stream.errors import (
 )
 from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
-from nexus_stream.extraction.claude_calls import CallGate
+from nexus_stream.extraction.claude_calls import Call, CallGate
 from nexus_stream.extraction.claude_errors import Rejected, failure_from, is_spend_limit, was_never_sent
+from nexus_stream.extraction.claude_outcomes import outcome_of
 from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude_reply import Meter, Reply, complete_text, read_reply
 from nexus_stream.extraction.claude_request import ask_again, create_client, message_params
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
-from nexus_stream.extraction.prices import PRICES_AS_OF, Price, load_prices, price_of
+from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
+from nexus_stream.extraction.prices import PRICES_AS_OF, Price, cost_usd, load_prices, price_of
+from nexus_stream.observability.tracing import ModelCall, model_call
 from nexus_stream.settings import Settings
 
 __all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
@@ -53,6 +56,10 @@ _HTTP_LOGGERS: Final[Mapping[str, int]] = {
 
 # The question, and once more with what was wrong with the answer.
 _MAX_ASKS: Final = 2
+
+_STOP_REASONS: Final = frozenset(
+    {"end_turn", "max_tokens", "stop_sequence", "refusal", "model_context_window_exceeded", "pause_turn", "tool_use"}
+)
 
 # Asked to learn whether a rejected request was rejected for the conversation in it.
 _HARMLESS: Final = (Turn("user", "Hola"),)
@@ -76,13 +83,19 @@ class ClaudeExtractor:
         settings: ``anthropic_api_key``, ``anthropic_base_url`` and all of ``claude_*``.
         prices: Instead of the dated table; a model that is not in it costs 0, which is logged once.
         budget: Where spending is counted; without one, the settings' caps hold until this process ends.
+        observer: Told of every request.
 
     Raises:
         ConfigurationError: there is no key, key or address cannot be one, or a budget has no price to go by.
     """
 
     def __init__(
-        self, settings: Settings, *, prices: Mapping[str, Price] | None = None, budget: Budget | None = None
+        self,
+        settings: Settings,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
+        observer: ExtractionObserver | None = None,
     ) -> None:
         quiet_http_loggers()
         self._settings = settings
@@ -110,6 +123,7 @@ class ClaudeExtractor:
             prompt_chars=len(self._prompt.system) + len(str(self._prompt.schema)),
             budget=self.budget,
         )
+        self._observer = observer or Unobserved()
         self._slots = asyncio.Semaphore(settings.claude_concurrency)
         self._client = create_client(settings)
 
@@ -188,39 +202,53 @@ class ClaudeExtractor:
         return complete_text(reply)
 
     async def _ask(self, texts: list[str], meter: Meter, deadline: asyncio.Timeout) -> Reply | Rejected:
-        failure: ModelUnavailableError | ConfigurationError | Rejected
         settings = self._settings
         async with self._gate.call("".join(texts)) as call:
             if deadline.when() is None:
                 deadline.reschedule(asyncio.get_running_loop().time() + settings.claude_deadline_seconds)
-            started = time.monotonic()
-            try:
-                # The SDK's timeout is per read: a body that trickles in would never meet it.
-                async with asyncio.timeout(settings.claude_timeout_seconds):
-                    response = await self._client.messages.with_raw_response.create(
-                        **message_params(settings, self._prompt, texts)
-                    )
-                reply = read_reply(response.http_response.content)
-            except TimeoutError:
-                call.unanswered(sent=True)
-                failure = ModelUnavailableError("Claude did not answer in time (NEXUS_CLAUDE_TIMEOUT_SECONDS)")
-            except anthropic.AnthropicError as error:
-                failure = failure_from(error, retry_after_max_seconds=settings.claude_retry_after_max_seconds)
-                if isinstance(error, anthropic.APIStatusError):
-                    call.refused(error.status_code, error.response.headers, failure)
-                else:
-                    call.unanswered(sent=not was_never_sent(error))
-            else:
-                if reply is not None:
-                    call.answered(reply.tokens, response.headers)
-                    meter.add(reply.tokens, time.monotonic() - started)
-                    return reply
-                call.unanswered(sent=True)
-                failure = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
+            with model_call(settings.claude_model, settings.claude_max_tokens) as span:
+                started = time.monotonic()
+                answer = await self._request(texts, meter, call)
+                self._observer.request_ended(outcome_of(answer), time.monotonic() - started)
+                if isinstance(answer, Reply):
+                    _show(span, self._observer, answer, self._price)
+                    return answer
+                span.failed(str(answer.status) if isinstance(answer, Rejected) else type(answer).__name__)
         # Here and not inside the except clauses, so that the SDK's error, which holds the request, is let go.
-        if isinstance(failure, Rejected):
+        if isinstance(answer, Rejected):
+            return answer
+        raise answer
+
+    async def _request(
+        self, texts: list[str], meter: Meter, call: Call
+    ) -> Reply | Rejected | ModelUnavailableError | ConfigurationError:
+        settings = self._settings
+        started = time.monotonic()
+        try:
+            # The SDK's timeout is per read: a body that trickles in would never meet it.
+            async with asyncio.timeout(settings.claude_timeout_seconds):
+                response = await self._client.messages.with_raw_response.create(
+                    **message_params(settings, self._prompt, texts)
+                )
+            reply = read_reply(response.http_response.content)
+        except TimeoutError:
+            call.unanswered(sent=True)
+            late = ModelUnavailableError("Claude did not answer in time (NEXUS_CLAUDE_TIMEOUT_SECONDS)")
+            return late.of_kind("timeout")
+        except anthropic.AnthropicError as error:
+            failure = failure_from(error, retry_after_max_seconds=settings.claude_retry_after_max_seconds)
+            if isinstance(error, anthropic.APIStatusError):
+                call.refused(error.status_code, error.response.headers, failure)
+            else:
+                call.unanswered(sent=not was_never_sent(error))
             return failure
-        raise failure
+        if reply is None:
+            call.unanswered(sent=True)
+            odd = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
+            return odd.of_kind("bad_answer")
+        call.answered(reply.tokens, response.headers)
+        meter.add(reply.tokens, time.monotonic() - started)
+        return reply
 
     async def _explain(self, rejected: Rejected, deadline: asyncio.Timeout) -> Exception:
         """Find out whose fault a rejected request is: a harmless one that is rejected too was not the user's."""
@@ -238,3 +266,24 @@ class ClaudeExtractor:
             self._gate.breaker.spend_limit_reached(shown, pause_seconds)
             return SpendLimitError(shown, retry_after_seconds=pause_seconds, is_general=True)
         return ConfigurationError(f"{shown} Check NEXUS_CLAUDE_MODEL and NEXUS_CLAUDE_MAX_TOKENS.")
+
+
+def _show(span: ModelCall, observer: ExtractionObserver, reply: Reply, price: Price | None) -> None:
+    tokens = reply.tokens
+    # Writing the prompt's cache is input that was paid for.
+    input_tokens, output_tokens = tokens.input_tokens + tokens.cache_write_tokens, tokens.output_tokens
+    paid_usd = cost_usd(price, tokens)
+    observer.paid(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=tokens.cache_read_tokens,
+        cost_usd=paid_usd,
+    )
+    span.answered(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=tokens.cache_read_tokens,
+        cost_usd=paid_usd,
+        # The API's word, if it is one of those we know: a field of an answer is not shown unseen.
+        stop_reason=reply.stop_reason if reply.stop_reason in _STOP_REASONS else "other",
+    )

@@ -74,10 +74,11 @@ def failure_from(
     if isinstance(error, anthropic.APIStatusError):
         return _failure_from_status(error, retry_after_max_seconds, now or datetime.now(UTC))
     if isinstance(error, anthropic.APITimeoutError):
-        return ModelUnavailableError("Claude did not answer in time")
+        return ModelUnavailableError("Claude did not answer in time").of_kind("timeout")
     if isinstance(error, (anthropic.APIError, anthropic.RetryableError)):
         # Connections refused, cut or broken off, and bodies that end early.
-        return ModelUnavailableError(f"Claude could not be reached or broke off: {type(_root(error)).__name__}")
+        broken = ModelUnavailableError(f"Claude could not be reached or broke off: {type(_root(error)).__name__}")
+        return broken.of_kind("connection")
     # No request was made: credentials, a missing dependency, a wrong use of the SDK.
     return ConfigurationError(f"Claude: the SDK refused the call ({type(error).__name__}). Check ANTHROPIC_API_KEY.")
 
@@ -125,7 +126,7 @@ def _failure_from_status(
             f"Claude answered HTTP {status} (request {request_id})",
             retry_after_seconds=retry_after,
             is_general=status in _GENERAL,
-        )
+        ).of_kind(str(status))
     if status in _REJECTED:
         return Rejected(status=status, request_id=request_id, detail=str(error.api_message or "")[:500])
     fix = _FIXES.get(status, "this is no answer of the API. Check ANTHROPIC_BASE_URL.")

@@ -6,21 +6,28 @@ load only when they are used.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from nexus_stream.extraction.extractor import Extractor
 from nexus_stream.extraction.nothing import NoExtraction
+from nexus_stream.extraction.observer import ExtractionObserver
 from nexus_stream.settings import Settings
 
 __all__ = ["create_extractor"]
 
+_HOUR_MINUTES = 60
 
-def create_extractor(settings: Settings, *, budget_file: Path | None = None) -> Extractor:
+
+def create_extractor(
+    settings: Settings, *, budget_file: Path | None = None, observer: ExtractionObserver | None = None
+) -> Extractor:
     """The extractor the settings ask for, with cache and fallback around it; close it when done.
 
     Args:
         settings: ``extractor``, ``claude_*``, ``budget_*``, ``cache_*`` and ``redis_url``.
         budget_file: Where what was spent survives a restart; one file a worker.
+        observer: Told what asking Claude takes.
     """
     if settings.extractor == "none":
         return NoExtraction()
@@ -48,7 +55,12 @@ def create_extractor(settings: Settings, *, budget_file: Path | None = None) -> 
     else:
         cache = MemoryCache(max_entries=settings.cache_max_entries, ttl_seconds=settings.cache_ttl_seconds)
     # The fallback outermost: a cached answer of Claude's is better than the rules' one, which is not to be cached.
-    cached = CachedExtractor(ClaudeExtractor(settings, budget=budget), cache)
+    cached = CachedExtractor(ClaudeExtractor(settings, budget=budget, observer=observer), cache, observer)
+    if observer is not None:
+        for minutes, cap_usd in budget.caps_usd.items():
+            observer.has_budget(
+                "hour" if minutes == _HOUR_MINUTES else "day", cap_usd, partial(budget.spent_usd, minutes)
+            )
     if settings.budget_fallback == "offline":
         return BudgetFallback(cached, _offline_rules(settings))
     return cached

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -23,6 +23,7 @@ from aiokafka.structs import RecordMetadata
 
 from nexus_stream import __version__
 from nexus_stream.contracts.conversation import Limits
+from nexus_stream.contracts.status import ProcessState
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.errors import BrokerUnavailableError, PermanentError
 from nexus_stream.gateway.body import ByteBudget, read_body, require_json
@@ -30,9 +31,16 @@ from nexus_stream.gateway.client_address import client_bucket
 from nexus_stream.gateway.cors import CorsPolicy
 from nexus_stream.gateway.message_id import message_id
 from nexus_stream.gateway.rate_limit import RateLimiter
-from nexus_stream.gateway.record import RequestContext, ingestion_record
+from nexus_stream.gateway.record import IngestionRecord, RequestContext, ingestion_record
 from nexus_stream.gateway.refusal import RequestRefusedError
+from nexus_stream.gateway.retention import RETRY_AFTER_SECONDS, RetentionWatch
+from nexus_stream.observability.event_lines import EventLines, hashed
+from nexus_stream.observability.metrics_gateway import RequestMetrics
+from nexus_stream.observability.tracing import TRACEPARENT
 from nexus_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from nexus_stream.observability.otel_tracing import Tracing
 
 __all__ = ["PRODUCER_PATH", "PRODUCER_VERSION", "Gateway", "PublishesRecords", "create_app"]
 
@@ -73,9 +81,20 @@ class PublishesRecords(Protocol):
 class Gateway:
     """The handlers and what they share: limiter, budget, requests in flight."""
 
-    def __init__(self, settings: Settings, publisher: PublishesRecords, *, body_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        publisher: PublishesRecords,
+        *,
+        body_timeout_seconds: float,
+        tracing: Tracing | None = None,
+        retention: RetentionWatch | None = None,
+    ) -> None:
         self._settings = settings
         self._publisher = publisher
+        self._retention = retention
+        self._tracing = tracing
+        self._accepted = EventLines(__name__)
         self._body_timeout_seconds = body_timeout_seconds
         self._limits = Limits(
             body_bytes=settings.max_body_bytes,
@@ -90,7 +109,8 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
-        # For the console: posts by their answer, and how long they took.
+        # The rest is for the console: posts by their answer, and how long they took.
+        self._metrics = RequestMetrics()
         self.outcomes: Counter[str] = Counter()
         self.facts = Facts()
 
@@ -118,18 +138,39 @@ class Gateway:
             user_agent=request.headers.get(hdrs.USER_AGENT),
         )
         record = ingestion_record(body, context, self._limits)
+        if self._retention is not None and self._retention.problem is not None:
+            raise RequestRefusedError(
+                503,
+                "Messages are not accepted: they might expire before they are read; try again later",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+                reason="retention",
+            )
         id_ = message_id()
         headers = [("correlation-id", id_.encode()), ("producer-version", PRODUCER_VERSION.encode())]
         try:
-            stored = await self._publisher.publish(record.value, record.key, headers)
+            stored = await self._publish(record, id_, headers)
         except BrokerUnavailableError as error:
             raise RequestRefusedError(
                 503,
                 "The message could not be queued; try again",
                 retry_after_seconds=error.retry_after_seconds or _BROKER_RETRY_SECONDS,
+                reason="stopping" if self._draining else None,
             ) from error
         except PermanentError as error:
             raise RequestRefusedError(413, "The body is over the broker's limit") from error
+        if self._accepted.is_on:
+            self._accepted.write(
+                "message accepted",
+                {
+                    "stage": "gateway",
+                    "message_id": id_,
+                    "topic": stored.topic,
+                    "partition": stored.partition,
+                    "offset": stored.offset,
+                    "session": hashed(record.key),
+                    "took_ms": round((time.perf_counter() - started) * 1000),
+                },
+            )
         return _json(
             {
                 "status": "accepted",
@@ -142,10 +183,19 @@ class Gateway:
             {"X-Message-Id": id_, "X-Processing-Time": f"{round((time.perf_counter() - started) * 1000)}ms"},
         )
 
+    async def _publish(self, record: IngestionRecord, id_: str, headers: list[tuple[str, bytes]]) -> RecordMetadata:
+        if self._tracing is None:
+            return await self._publisher.publish(record.value, record.key, headers)
+        with self._tracing.publishing(self._settings.ingestion_topic, id_) as sending:
+            stored = await self._publisher.publish(record.value, record.key, [*headers, sending.header])
+            sending.stored(stored.partition, stored.offset)
+            return stored
+
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Say whether messages are accepted; sends none."""
-        if not self._publisher.connected:
-            return _json({"status": "unhealthy", "version": __version__, "error": self._publisher.problem}, 503)
+        problem = self._refuses_because()
+        if problem is not None:
+            return _json({"status": "unhealthy", "version": __version__, "error": problem}, 503)
         return _json(
             {
                 "status": "healthy",
@@ -169,10 +219,25 @@ class Gateway:
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
         """Say whether a load balancer should send requests here."""
-        if self._draining or not self._publisher.connected:
-            error = "stopping" if self._draining else self._publisher.problem
+        error = self.not_ready_because()
+        if error is not None:
             return _json({"status": "not ready", "error": error}, 503)
         return _json({"status": "ready"})
+
+    def not_ready_because(self) -> str | None:
+        """Why no request should be sent here; None if any may."""
+        return "stopping" if self._draining else self._refuses_because()
+
+    def state(self) -> ProcessState:
+        """The state of the process."""
+        if self._draining:
+            return "stopping"
+        return "running" if self._refuses_because() is None else "waiting"
+
+    def _refuses_because(self) -> str | None:
+        if not self._publisher.connected:
+            return self._publisher.problem
+        return None if self._retention is None else self._retention.problem
 
     def _limit_rate(self, request: web.Request) -> None:
         client = client_bucket(
@@ -184,10 +249,21 @@ class Gateway:
         if wait_seconds > 0:
             raise RequestRefusedError(429, "Too many requests", retry_after_seconds=wait_seconds)
 
+    async def _traced_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._tracing is None or request.path != PRODUCER_PATH or request.method != hdrs.METH_POST:
+            return await self._answer(request, handler)
+        with self._tracing.request(hdrs.METH_POST, PRODUCER_PATH, request.headers.get(TRACEPARENT)) as span:
+            response = await self._answer(request, handler)
+            span.answered(response.status)
+            return response
+
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except RequestRefusedError as refusal:
+            # At DEBUG: anyone can make as many as the limit lets through. The metrics count them.
+            _log.debug("message refused", extra={"event": "message_refused", "status": refusal.status})
+            self._metrics.refused(refusal.status, refusal.reason)
             response = _json(refusal.body, refusal.status, refusal.headers)
             if refusal.close:
                 response.force_close()
@@ -201,6 +277,7 @@ class Gateway:
                 "request failed",
                 extra={"event": "request_failed", "error": type(error).__name__, "place": _place(error)},
             )
+            self._metrics.refused(500, None)
             return _json({"error": "Internal error"}, 500)
 
     def _count(self, status: int, started: float) -> None:
@@ -217,9 +294,11 @@ class Gateway:
             self._idle.clear()
             started = time.monotonic()
             try:
-                response = await self._answer(request, handler)
-                if request.path == PRODUCER_PATH and request.method == hdrs.METH_POST:
-                    self._count(response.status, started)
+                response = await self._traced_answer(request, handler)
+                if request.path == PRODUCER_PATH:
+                    self._metrics.answered(request.method, response.status, time.monotonic() - started)
+                    if request.method == hdrs.METH_POST:
+                        self._count(response.status, started)
             finally:
                 self._in_flight -= 1
                 if self._in_flight == 0:
@@ -241,7 +320,12 @@ GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
 
 
 def create_app(
-    settings: Settings, publisher: PublishesRecords, *, body_timeout_seconds: float = _BODY_TIMEOUT_SECONDS
+    settings: Settings,
+    publisher: PublishesRecords,
+    *,
+    body_timeout_seconds: float = _BODY_TIMEOUT_SECONDS,
+    tracing: Tracing | None = None,
+    retention: RetentionWatch | None = None,
 ) -> web.Application:
     """The application; starting and stopping the publisher is its caller's business.
 
@@ -249,8 +333,12 @@ def create_app(
         settings: Limits, allowed origins, topic.
         publisher: Where records go.
         body_timeout_seconds: In which a body has to arrive.
+        tracing: Makes a span of each post; None: nobody does.
+        retention: Tells when messages must be refused; None: nobody does.
     """
-    gateway = Gateway(settings, publisher, body_timeout_seconds=body_timeout_seconds)
+    gateway = Gateway(
+        settings, publisher, body_timeout_seconds=body_timeout_seconds, tracing=tracing, retention=retention
+    )
     http_log = logging.getLogger(f"{__name__}.http")
     http_log.addFilter(_without_personal_data)
     app = web.Application(

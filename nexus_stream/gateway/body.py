@@ -78,14 +78,20 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
                     raise _too_large(max_bytes)
                 if not budget.take(len(chunk)):
                     raise RequestRefusedError(
-                        503, "Too many requests at the same time", retry_after_seconds=_RETRY_SECONDS, close=True
+                        503,
+                        "Too many requests at the same time",
+                        retry_after_seconds=_RETRY_SECONDS,
+                        close=True,
+                        reason="overloaded",
                     )
                 held_bytes += len(chunk)
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestRefusedError(408, f"The body did not arrive in {timeout_seconds:g} s", close=True) from None
     except (web.RequestPayloadError, ConnectionError) as error:
-        raise RequestRefusedError(400, "The body is incomplete or wrongly encoded", close=True) from error
+        raise RequestRefusedError(
+            400, "The body is incomplete or wrongly encoded", close=True, reason="incomplete"
+        ) from error
     finally:
         budget.give_back(held_bytes)
     return b"".join(chunks)

@@ -7,6 +7,7 @@ the broker is down: it answers 503 until the broker comes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import signal
@@ -16,11 +17,16 @@ import time
 import click
 from aiohttp import web
 
-from nexus_stream.errors import ConfigurationError
+from nexus_stream.access import require_access
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
 from nexus_stream.gateway.app import GATEWAY, create_app
 from nexus_stream.gateway.publisher import Publisher
+from nexus_stream.gateway.retention import RetentionWatch
+from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
+from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
 from nexus_stream.observability.status import StatusPublisher, gateway_status, process_id
+from nexus_stream.observability.tracing import start_tracing
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "serve"]
@@ -31,6 +37,8 @@ _BACKLOG = 1024
 # Of the time to stop, what is kept for the last answers and for flushing the producer.
 _FLUSH_SHARE = 0.3
 _STATUS_STOP_SECONDS = 2.0
+# How long serving may wait for the broker's first word.
+_ACCESS_SECONDS = 3.0
 
 
 @click.command()
@@ -54,38 +62,58 @@ async def serve(settings: Settings) -> None:
     3. Flush and close the producer.
 
     Raises:
-        ConfigurationError: the address is taken or not ours.
+        ConfigurationError: the address is taken or not ours, or the broker refuses our login or permissions.
     """
     stop = _stop_signal()
+    await _require_access(settings)
     publisher = Publisher(settings)
-    app = create_app(settings, publisher)
+    tracing = start_tracing("gateway")
+    retention = RetentionWatch(settings)
+    app = create_app(settings, publisher, tracing=tracing, retention=retention)
+    gateway = app[GATEWAY]
     await publisher.start()
     runner = web.AppRunner(app, shutdown_timeout=settings.gateway_stop_seconds * _FLUSH_SHARE / 3)
     key = process_id("gateway", f"{settings.gateway_host}:{settings.port}")
-    report = gateway_status(settings, app[GATEWAY], publisher, key)
+    report = gateway_status(settings, gateway, publisher, key)
     status = asyncio.create_task(StatusPublisher(settings, key, report).run(), name="gateway-status")
+    watching = asyncio.create_task(retention.run(), name="gateway-retention")
     try:
         await runner.setup()
         site = web.TCPSite(runner, settings.gateway_host, settings.port, backlog=_BACKLOG)
         await _listen(site, settings)
         for host, port, *_ in runner.addresses:
             click.echo(f"gateway listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-        await stop.wait()
-        status.cancel()
-        deadline = time.monotonic() + settings.gateway_stop_seconds
-        _log.info("gateway stopping", extra={"event": "gateway_stopping"})
-        await site.stop()
-        drained = await app[GATEWAY].drain(settings.gateway_stop_seconds * (1 - _FLUSH_SHARE))
-        await runner.cleanup()
-        await publisher.stop(max(0.1, deadline - time.monotonic()))
+        announce_build("gateway")
+        # Also while it stops: then it says so.
+        async with serve_metrics(settings, gateway.not_ready_because):
+            with shown(ProcessStateCollector("gateway", gateway.state)):
+                await stop.wait()
+                status.cancel()
+                watching.cancel()
+                deadline = time.monotonic() + settings.gateway_stop_seconds
+                _log.info("gateway stopping", extra={"event": "gateway_stopping"})
+                await site.stop()
+                drained = await gateway.drain(settings.gateway_stop_seconds * (1 - _FLUSH_SHARE))
+                await runner.cleanup()
+                await publisher.stop(max(0.1, deadline - time.monotonic()))
         _log.info("gateway stopped", extra={"event": "gateway_stopped", "drained": drained})
     finally:
         if not status.cancelling():
             # Once only: a second time would cut its goodbye short and leave its producer open.
             status.cancel()
-        await asyncio.wait([status], timeout=_STATUS_STOP_SECONDS)
+        watching.cancel()
+        await asyncio.wait([status, watching], timeout=_STATUS_STOP_SECONDS)
         await runner.cleanup()
         await publisher.stop(0.1)
+        if tracing is not None:
+            await tracing.close()
+
+
+async def _require_access(settings: Settings) -> None:
+    """Stop with an explanation when the broker refuses us; go on and answer 503 while there is none."""
+    with contextlib.suppress(BrokerUnavailableError, TimeoutError):
+        async with asyncio.timeout(_ACCESS_SECONDS):
+            await require_access(settings, "gateway")
 
 
 def _stop_signal() -> asyncio.Event:

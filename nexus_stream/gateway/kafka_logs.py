@@ -13,7 +13,16 @@ from collections.abc import Callable
 __all__ = ["OncePerInterval", "quiet_kafka_logs"]
 
 _INTERVAL_SECONDS = 30.0
-_LOGGERS = ("aiokafka", "aiokafka.cluster", "aiokafka.conn", "aiokafka.producer.producer", "aiokafka.producer.sender")
+_LOGGERS = (
+    "aiokafka",
+    "aiokafka.cluster",
+    "aiokafka.conn",
+    "aiokafka.consumer.consumer",
+    "aiokafka.consumer.fetcher",
+    "aiokafka.consumer.group_coordinator",
+    "aiokafka.producer.producer",
+    "aiokafka.producer.sender",
+)
 
 
 class OncePerInterval(logging.Filter):

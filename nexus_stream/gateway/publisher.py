@@ -22,9 +22,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import RecordMetadata
 
-from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
+from nexus_stream.access import require_access
+from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.gateway.kafka_logs import quiet_kafka_logs
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka import batch_bytes, client_options
 from nexus_stream.settings import Settings
 
 __all__ = ["Publisher"]
@@ -62,8 +63,10 @@ class Publisher:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._topic = settings.ingestion_topic
         self._options = client_options(settings)
+        self._max_batch_bytes = batch_bytes(settings, _MAX_BATCH_BYTES)
         self._timeout_seconds = settings.kafka_request_timeout_seconds
         # A body at its limit, its key, headers and framing.
         self._max_request_bytes = max(1_048_576, settings.max_body_bytes + 65_536)
@@ -170,7 +173,7 @@ class Publisher:
             try:
                 self._producer = await self._connect()
             except (kafka_errors.KafkaError, OSError, TimeoutError) as error:
-                self._down(f"the broker cannot be reached ({type(error).__name__})")
+                self._down(await self._why(error))
                 self._attempted.set()
                 await asyncio.sleep(delay_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
                 delay_seconds = min(2 * delay_seconds, _RETRY_MAX_SECONDS)
@@ -182,6 +185,19 @@ class Publisher:
             await _close(producer, _PROBE_TIMEOUT_SECONDS)
             await asyncio.sleep(delay_seconds)
 
+    async def _why(self, error: BaseException) -> str:
+        """The problem in words: to aiokafka a refused login looks like a broker that is down."""
+        try:
+            await require_access(self._settings, "gateway")
+        except AccessDeniedError as denied:
+            problem = "the broker denies access"
+            if problem != self.problem:
+                _log.error("access denied", extra={"event": "broker_access_denied", "problem": str(denied)})
+            return problem
+        except BrokerUnavailableError:
+            pass
+        return f"the broker cannot be reached ({type(error).__name__})"
+
     async def _connect(self) -> AIOKafkaProducer:
         idempotent = await self._broker_gives_producer_ids()
         producer = AIOKafkaProducer(
@@ -191,7 +207,7 @@ class Publisher:
             # Without it a retry after a lost answer may store a record twice; the enricher recognises the second.
             enable_idempotence=idempotent,
             linger_ms=_LINGER_MS,
-            max_batch_size=_MAX_BATCH_BYTES,
+            max_batch_size=self._max_batch_bytes,
             max_request_size=self._max_request_bytes,
         )
         try:

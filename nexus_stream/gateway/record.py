@@ -160,7 +160,10 @@ def _first_text(*candidates: object) -> str:
 def _not_json(error: json.JSONDecodeError) -> RequestRefusedError:
     # The position only: the parser's message is its own wording, but nothing of the body may ever come back.
     return RequestRefusedError(
-        400, "The body is not valid JSON", {"body": f"not JSON at line {error.lineno}, column {error.colno}"}
+        400,
+        "The body is not valid JSON",
+        {"body": f"not JSON at line {error.lineno}, column {error.colno}"},
+        reason="not_json",
     )
 
 

@@ -20,6 +20,7 @@ class RequestRefusedError(Exception):
         details: Per field what is wrong; left out of the body when empty.
         retry_after_seconds: Sent as ``Retry-After``, rounded up.
         close: End the connection: the rest of the body is not worth reading.
+        reason: Why, for counting (metrics_gateway.py), where the status does not say it.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class RequestRefusedError(Exception):
         *,
         retry_after_seconds: float | None = None,
         close: bool = False,
+        reason: str | None = None,
     ) -> None:
         super().__init__(error)
         self.status = status
@@ -37,6 +39,7 @@ class RequestRefusedError(Exception):
         self.details = dict(details or {})
         self.retry_after_seconds = retry_after_seconds
         self.close = close
+        self.reason = reason
 
     @property
     def body(self) -> dict[str, object]:

@@ -1,20 +1,30 @@
 """Logs are events with fields, and hold no personal data: topic, partition and offset find the record.
 
-JSON lines in production, readable ones in development. Third-party loggers are held at INFO or above: aiokafka at DEBUG
-builds a record per call (16 % of a worker's time), and the anthropic SDK at DEBUG logs whole conversations.
+JSON lines in production, readable ones in development. ``NEXUS_LOG_LEVEL`` is the level of our own loggers; every other
+library is held at INFO or above, because at DEBUG they write what they carry: aiokafka each record, the anthropic SDK
+whole conversations. Of an exception type and place are shown, never a message that may quote a value (safe_errors.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
 
 import structlog
 
+from nexus_stream.observability.event_lines import EventHandler, hashed
+from nexus_stream.observability.safe_errors import safe_message, safe_traceback
 from nexus_stream.settings import Settings
 
 __all__ = ["configure_logs", "hashed", "logging_config"]
+
+# Our own packages: only these can be at DEBUG.
+_OURS = ("nexus_stream", "agents", "tables")
 
 _QUIET = {
     "aiokafka": logging.WARNING,
@@ -25,14 +35,12 @@ _QUIET = {
     "httpcore": logging.WARNING,
     "aiohttp.access": logging.WARNING,
     "asyncio": logging.WARNING,
+    "opentelemetry": logging.WARNING,
     # It reports every topic it may not create; ours are created by `nexus topics apply`.
     "faust.transport.drivers.aiokafka": logging.ERROR,
 }
 
-
-def hashed(identifier: str) -> str:
-    """A session, fingerprint or tenant as logs may show it: stable, and not the identifier."""
-    return hashlib.sha256(identifier.encode()).hexdigest()[:12]
+_crashes = logging.getLogger(__name__)
 
 
 def _use_json(settings: Settings) -> bool:
@@ -41,16 +49,70 @@ def _use_json(settings: Settings) -> bool:
     return settings.env == "production"
 
 
-def _formatter(settings: Settings) -> structlog.stdlib.ProcessorFormatter:
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders records; what other libraries pass as an argument may be an exception, and its text a value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name == "asyncio":
+            # The lines after the first describe a task, with its exception's message.
+            record = logging.makeLogRecord(record.__dict__)
+            record.msg, record.args = record.getMessage().partition("\n")[0], ()
+        elif isinstance(record.msg, BaseException) or _holds_exception(record.args):
+            record = logging.makeLogRecord(record.__dict__)
+            record.msg, record.args = _shown(record.msg), _shown_arguments(record.args)
+        return super().format(record)
+
+
+class _Shown(str):
+    """A text that is itself in ``%r`` too."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _shown(value: Any) -> Any:
+    return _Shown(safe_message(value)) if isinstance(value, BaseException) else value
+
+
+def _holds_exception(arguments: Any) -> bool:
+    if not arguments:
+        return False
+    values = arguments.values() if isinstance(arguments, Mapping) else arguments
+    return any(isinstance(value, BaseException) for value in values)
+
+
+def _shown_arguments(arguments: Any) -> Any:
+    if isinstance(arguments, Mapping):
+        return {name: _shown(value) for name, value in arguments.items()}
+    return tuple(_shown(value) for value in arguments or ())
+
+
+def _without_values(_logger: Any, _name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Replace exceptions by what may be shown of them."""
+    raised = event.pop("exc_info", None)
+    if raised is True:
+        raised = sys.exc_info()
+    error = raised if isinstance(raised, BaseException) else raised[1] if isinstance(raised, tuple) else None
+    if error is not None:
+        event["exception"] = safe_traceback(error)
+    for name, value in event.items():
+        if isinstance(value, BaseException):
+            event[name] = safe_message(value)
+    return event
+
+
+def _formatter(*, as_json: bool) -> _Formatter:
     renderer: structlog.types.Processor
-    if _use_json(settings):
+    if as_json:
         renderer = structlog.processors.JSONRenderer()
     else:
         # No rich tracebacks: they print local variables, and those hold conversations.
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
-    return structlog.stdlib.ProcessorFormatter(
+    return _Formatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
@@ -58,11 +120,7 @@ def _formatter(settings: Settings) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([structlog.processors.format_exc_info] if _use_json(settings) else []),
-            renderer,
-        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_values, renderer],
     )
 
 
@@ -84,16 +142,58 @@ def configure_logs(settings: Settings) -> logging.Handler:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(settings))
+    as_json = _use_json(settings)
+    handler = EventHandler(
+        as_json=as_json, ordinary_level=logging.INFO if settings.log_outcomes == "all" else logging.DEBUG
+    )
+    handler.setFormatter(_formatter(as_json=as_json))
+    level = logging.getLevelName(settings.log_level)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
-    for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(max(level, logging.getLevelName(settings.log_level)))
+    root.setLevel(max(logging.INFO, level))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+    for name, quiet in _QUIET.items():
+        logging.getLogger(name).setLevel(max(quiet, level))
+    _take_over_what_python_prints()
     return handler
 
 
 def logging_config() -> dict[str, object]:
     """For Faust, whose worker would otherwise install handlers of its own over ours."""
     return {"version": 1, "disable_existing_loggers": False, "incremental": True}
+
+
+def _take_over_what_python_prints() -> None:
+    """Log warnings and uncaught exceptions without their texts: Python prints them to stderr, values and all."""
+    warnings.showwarning = _log_warning
+    # Whoever replaced a hook before, a test runner say, keeps it.
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _log_crash
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _log_thread_crash
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _log_unraisable
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    # pydantic's quote the input.
+    _crashes.warning("%s at %s:%d", category.__name__, filename, lineno, extra={"event": "python_warning"})
+
+
+def _log_crash(_type: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        return
+    _crashes.critical("process ends with an error", exc_info=error)
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None and not isinstance(crash.exc_value, SystemExit):
+        _crashes.error("thread ended with an error", exc_info=crash.exc_value)
+
+
+def _log_unraisable(crash: sys.UnraisableHookArgs) -> None:
+    if crash.exc_value is not None:
+        _crashes.error("error while cleaning up", exc_info=crash.exc_value)

@@ -1,19 +1,20 @@
 """Counts and logs how each record ended.
 
-From: the stages. To: Prometheus counters and one log event for what an operator should see.
+From: the stages. To: Prometheus counters, and one log event a record (outcome_log.py).
 """
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
+from typing import Final, get_args
 
 import structlog
 from prometheus_client import Counter, Gauge
 
-from nexus_stream.delivery.dead_letters import letter_id
-from nexus_stream.delivery.outcomes import DeadLettered, Erased, Expired, Lifted, Outcome, Reemitted
+from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Erased, Outcome, Stored, Suppressed
 from nexus_stream.delivery.received import Received
+from nexus_stream.errors import Reason
+from nexus_stream.observability.outcome_log import OutcomeLog
 
 __all__ = ["OutcomeObserver", "counted_dead_letters", "counted_outcomes"]
 
@@ -22,6 +23,11 @@ _log = structlog.get_logger(__name__)
 _OUTCOMES = Counter("nexus_records_total", "Records by how they ended", ["stage", "outcome"])
 _DEAD_LETTERS = Counter("nexus_dead_letters_total", "Dead letters by reason", ["stage", "reason"])
 _WAITING = Gauge("nexus_waiting_since_seconds", "Unix time since when a stage waits; 0 if not", ["stage", "what"])
+
+_SINK_KINDS: Final[tuple[type[Outcome], ...]] = (Stored, Suppressed, Erased, DeadLettered, Dropped)
+_SINK_REASONS: Final = (Reason.EMPTY, Reason.WRONG_SHAPE, Reason.ROW_REJECTED)
+_ENRICHER_KINDS: Final[tuple[type[Outcome], ...]] = tuple(kind for kind in get_args(Outcome) if kind is not Stored)
+_ENRICHER_REASONS: Final = tuple(reason for reason in Reason if reason is not Reason.ROW_REJECTED)
 
 
 def counted_outcomes(stage: str) -> dict[str, int]:
@@ -39,7 +45,7 @@ def _by_label(counter: Counter, stage: str, label: str) -> dict[str, int]:
         sample.labels[label]: int(sample.value)
         for metric in counter.collect()
         for sample in metric.samples
-        if sample.name.endswith("_total") and sample.labels["stage"] == stage
+        if sample.name.endswith("_total") and sample.labels["stage"] == stage and sample.value
     }
 
 
@@ -52,26 +58,33 @@ class OutcomeObserver:
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
+        # Looking a label up for every record would cost more than counting it. What may occur is shown from the start,
+        # so that the first of a kind is seen as an increase.
         self._counters: dict[type[Outcome], Counter] = {}
-        self._debug = logging.getLogger(__name__).isEnabledFor(logging.DEBUG)
+        self._letters: dict[Reason, Counter] = {}
+        kinds, reasons = (_SINK_KINDS, _SINK_REASONS) if stage == "sink" else (_ENRICHER_KINDS, _ENRICHER_REASONS)
+        for kind in kinds:
+            self._counter_of(kind)
+        for reason in reasons:
+            self._letter_counter_of(reason)
+        self._told = OutcomeLog(stage)
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
-        """Count it; log what is out of the ordinary."""
+        """Count it, and log it."""
         kind = type(outcome)
-        counter = self._counters.get(kind)
-        if counter is None:
-            # Looking a label up for every record would cost more than counting it.
-            counter = self._counters[kind] = _OUTCOMES.labels(self._stage, kind.__name__.lower())
-        counter.inc()
+        (self._counters.get(kind) or self._counter_of(kind)).inc()
         if isinstance(outcome, DeadLettered):
-            _DEAD_LETTERS.labels(self._stage, outcome.reason.value).inc()
-            _log.warning("record dead-lettered", stage=self._stage, record=letter_id(record), reason=outcome.reason)
-        elif isinstance(outcome, Erased | Lifted | Expired):
-            _log.info("session command obeyed", stage=self._stage, record=letter_id(record), command=kind)
-        elif isinstance(outcome, Reemitted):
-            _log.info("stored result emitted again", stage=self._stage, record=letter_id(record), cause=outcome.cause)
-        elif self._debug:
-            _log.debug("record done", stage=self._stage, record=letter_id(record), outcome=kind.__name__)
+            reason = outcome.reason
+            (self._letters.get(reason) or self._letter_counter_of(reason)).inc()
+        self._told.write(record, outcome)
+
+    def _counter_of(self, kind: type[Outcome]) -> Counter:
+        counter = self._counters[kind] = _OUTCOMES.labels(self._stage, kind.__name__.lower())
+        return counter
+
+    def _letter_counter_of(self, reason: Reason) -> Counter:
+        counter = self._letters[reason] = _DEAD_LETTERS.labels(self._stage, reason.value)
+        return counter
 
     def waiting(self, what: str, since_ms: int | None) -> None:
         """Log the begin and the end of a wait."""

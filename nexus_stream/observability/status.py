@@ -12,19 +12,18 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from nexus_stream import __version__
-from nexus_stream.contracts.status import Latency, PartitionLag, ProcessState, ProcessStatus
-from nexus_stream.delivery.received import TopicPartition
+from nexus_stream.contracts.status import Latency, ProcessState, ProcessStatus
 from nexus_stream.kafka import client_options
-from nexus_stream.observability.end_offsets import EndOffsets
+from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.logs import hashed
 from nexus_stream.observability.outcomes import counted_dead_letters, counted_outcomes
 from nexus_stream.settings import Settings
@@ -34,15 +33,15 @@ if TYPE_CHECKING:
     from nexus_stream.gateway.app import Gateway
     from nexus_stream.gateway.publisher import Publisher
 
-__all__ = ["StateClock", "StatusPublisher", "gateway_status", "partition_lags", "process_id", "stage_status"]
+__all__ = ["StateClock", "StatusPublisher", "gateway_status", "process_id", "stage_status", "state_of"]
 
 _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 2.0
-LATENCY_WINDOW_SECONDS = 300.0
 _SEND_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
-_RETRY_SECONDS = 15.0
+# Below the time after which the console takes a process for silent, with an alert's own time on top.
+_RETRY_SECONDS = 5.0
 
 Role = Literal["gateway", "enricher", "sink"]
 Report = Callable[[], Awaitable[ProcessStatus]]
@@ -155,46 +154,15 @@ class StatusPublisher:
         self._problem = problem
 
 
-def partition_lags(
-    positions: Mapping[TopicPartition, int],
-    read: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
-    unfinished: Mapping[TopicPartition, Mapping[int, int]],
-    settling: frozenset[tuple[TopicPartition, int]],
-    now_ms: int,
-) -> tuple[PartitionLag, ...]:
-    """What is not finished on each owned partition, by what it waits for.
-
-    Args:
-        positions: Below which all is finished.
-        read: The next offset to read.
-        ends: One past the last record; may lack partitions.
-        unfinished: Offsets that were read and are not finished, with their records' times in Unix milliseconds.
-        settling: Those of them whose time has not come.
-        now_ms: Unix milliseconds.
-    """
-    lags = []
-    for tp in sorted(positions):
-        of_partition = unfinished.get(tp, {})
-        overdue = {offset: time_ms for offset, time_ms in of_partition.items() if (tp, offset) not in settling}
-        times = [time_ms for time_ms in overdue.values() if time_ms > 0]
-        lags.append(
-            PartitionLag(
-                topic=tp[0],
-                partition=tp[1],
-                unread=max(0, ends.get(tp, 0) - read.get(tp, 0)),
-                settling=len(of_partition) - len(overdue),
-                overdue=len(overdue),
-                oldest_age_seconds=max(0.0, (now_ms - min(times)) / 1000) if times else 0.0,
-            )
-        )
-    return tuple(lags)
-
-
 def stage_status(
-    settings: Settings, role: Role, key: str, stage: Stage, not_running_because: Callable[[], str | None]
-) -> tuple[Report, Callable[[], Awaitable[None]]]:
-    """The report of a worker process, and what closes its connection.
+    settings: Settings,
+    role: Role,
+    key: str,
+    stage: Stage,
+    not_running_because: Callable[[], str | None],
+    lag: StageLag,
+) -> Report:
+    """The report of a worker process.
 
     Args:
         settings: Broker, budget.
@@ -202,16 +170,16 @@ def stage_status(
         key: The process id.
         stage: What it runs.
         not_running_because: Why the worker does not process now; None if it does.
+        lag: Of the stage.
     """
-    ends_of_topic = EndOffsets(settings, stage.topic, settings.topic_partitions)
     started_at_ms = stage.clock.time_ms()
     state = StateClock()
 
     async def report() -> ProcessStatus:
-        ends = await ends_of_topic.ask()
         now_ms, now = stage.clock.time_ms(), stage.clock.monotonic()
-        _note_state(state, stage, not_running_because(), now_ms)
-        p50, p95 = stage.facts.percentiles((0.5, 0.95), since=now - LATENCY_WINDOW_SECONDS)
+        found = state_of(stage, not_running_because())
+        state.note(found.state, found.detail, now_ms, found.since_ms)
+        p50, p95 = stage.facts.percentiles((0.5, 0.95), since=now - settings.alert_window_seconds)
         reads = settings.use_claude and role == "enricher"
         return ProcessStatus(
             process_id=key,
@@ -224,15 +192,8 @@ def stage_status(
             since_ms=state.since_ms,
             started_at_ms=started_at_ms,
             updated_at_ms=now_ms,
-            partitions=partition_lags(
-                stage.ledger.positions(),
-                stage.ledger.read_positions(),
-                ends,
-                stage.ledger.unfinished_times(),
-                stage.settling_offsets(),
-                now_ms,
-            ),
-            lag_known=bool(ends),
+            partitions=lag.partitions(),
+            lag_known=lag.is_known,
             outcomes=counted_outcomes(role),
             dead_letters=counted_dead_letters(role),
             latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
@@ -243,7 +204,7 @@ def stage_status(
             budget_usd_per_hour=settings.budget_usd_per_hour if reads else None,
         )
 
-    return report, ends_of_topic.close
+    return report
 
 
 def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, key: str) -> Report:
@@ -257,7 +218,7 @@ def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, k
             state.note("running", None, now_ms)
         else:
             state.note("waiting", "broker", now_ms)
-        p50, p95 = gateway.facts.percentiles((0.5, 0.95), since=time.monotonic() - LATENCY_WINDOW_SECONDS)
+        p50, p95 = gateway.facts.percentiles((0.5, 0.95), since=time.monotonic() - settings.alert_window_seconds)
         return ProcessStatus(
             process_id=key,
             role="gateway",
@@ -276,21 +237,34 @@ def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, k
     return report
 
 
-def _note_state(state: StateClock, stage: Stage, reason: str | None, now_ms: int) -> None:
+class FoundState(NamedTuple):
+    """A state, what explains it, and since when (Unix milliseconds) if it says so itself."""
+
+    state: ProcessState
+    detail: str | None = None
+    since_ms: int | None = None
+
+
+def state_of(stage: Stage, reason: str | None) -> FoundState:
+    """The state of a worker.
+
+    Args:
+        stage: What it runs.
+        reason: Why it does not process now; None if it does, or waits.
+    """
     waiting_for = stage.waiting_for
     if reason is None and waiting_for is not None:
-        state.note("waiting", waiting_for[0], now_ms, waiting_for[1])
-    elif reason is None:
-        state.note("running", None, now_ms)
-    elif reason.startswith("no progress"):
+        return FoundState("waiting", *waiting_for)
+    if reason is None:
+        return FoundState("running")
+    if reason.startswith("no progress"):
         # Without the seconds in it, which would begin a new state each time.
-        state.note("stalled", "no progress although there is something to read", now_ms)
-    elif reason in {"stopping", "rebalancing"}:
-        state.note("stopping" if reason == "stopping" else "rebalancing", None, now_ms)
-    elif reason.startswith("recovering"):
-        state.note("recovering", None, now_ms)
-    else:
-        state.note("starting", reason, now_ms)
+        return FoundState("stalled", "no progress although there is something to read")
+    if reason in {"stopping", "rebalancing"}:
+        return FoundState("stopping" if reason == "stopping" else "rebalancing")
+    if reason.startswith("recovering"):
+        return FoundState("recovering")
+    return FoundState("starting", reason)
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -26,6 +26,7 @@ class Tally:
     """What the statements of one transaction did so far.
 
     Attributes:
+        bisected: Whether bad rows had to be looked for.
         people: (tenant, person) of every session that was written, and of the person it was taken from.
         sessions: (tenant, session) of every session that was written.
     """
@@ -34,6 +35,7 @@ class Tally:
     updated: int = 0
     statements: int = 0
     rejected: list[Rejected] = field(default_factory=list)
+    bisected: bool = False
     people: set[tuple[str, str]] = field(default_factory=set)
     sessions: set[tuple[str, str]] = field(default_factory=set)
 

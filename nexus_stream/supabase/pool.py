@@ -177,9 +177,12 @@ def to_nexus_error(error: BaseException, target: Target) -> NexusError:
     if failure is Failure.BAD_ROW:
         # The writer rejects bad rows one by one: here it could not tell which (a constraint checked at commit, say).
         return ConfigurationError(f"Database {target} refuses a whole batch: {describe(error)}{code}")
-    if sqlstate == "25006":
-        return DatabaseUnavailableError(f"Database {target} is read-only: a standby, or a failover under way{code}")
-    return DatabaseUnavailableError(f"Database {target} is unavailable: {describe(error)}{code}")
+    read_only = sqlstate == "25006"
+    problem = "read-only: a standby, or a failover under way" if read_only else f"unavailable: {describe(error)}"
+    unavailable = DatabaseUnavailableError(f"Database {target} is {problem}{code}")
+    if sqlstate:
+        unavailable.sqlstate_class = sqlstate[:2]
+    return unavailable
 
 
 def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:

@@ -48,6 +48,7 @@ class WriteResult:
         unchanged: Records not newer than the stored one or another of the batch, and those of an erased person.
         rejected: Records PostgreSQL refuses; the others are written.
         statements: Upserts and what follows them, also those that failed: 2 when all is well, 3 with a function.
+        bisected: Whether bad rows had to be looked for.
     """
 
     inserted: int
@@ -55,6 +56,7 @@ class WriteResult:
     unchanged: int
     rejected: tuple[Rejected, ...]
     statements: int
+    bisected: bool = False
 
 
 class ProspectWriter:
@@ -135,6 +137,7 @@ class ProspectWriter:
             unchanged=len(records) - tally.inserted - tally.updated - len(tally.rejected),
             rejected=tuple(sorted(tally.rejected, key=lambda refused: refused.index)),
             statements=tally.statements,
+            bisected=tally.bisected,
         )
 
     async def erase(self, events: Sequence[ErasedSession]) -> int:
@@ -210,6 +213,7 @@ class ProspectWriter:
                 following = next_step(step, upsert_succeeded=bool(tally.sessions))
                 if classify(error) is not Failure.BAD_ROW or following is None:
                     raise
+                total.bisected = True
                 known, step = error, following
                 continue
             total.statements += tally.statements

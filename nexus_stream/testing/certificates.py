@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +20,18 @@ class CertificateAuthority:
     name: str
 
     @classmethod
-    def make(cls, folder: Path, name: str) -> CertificateAuthority:
+    def make(cls, folder: Path, name: str, *, exist_ok: bool = False) -> CertificateAuthority:
         """Make its key and certificate.
 
         Args:
             folder: Made if missing.
             name: Its common name, and the start of its files' names.
+            exist_ok: Take the one that is in the folder, if there is one.
         """
         folder.mkdir(parents=True, exist_ok=True)
         authority = cls(folder, name)
+        if exist_ok and authority.certificate.exists() and authority._key.exists():
+            return authority
         _openssl(
             *["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
             *["-keyout", str(authority._key), "-out", str(authority.certificate)],
@@ -45,22 +49,41 @@ class CertificateAuthority:
     def _key(self) -> Path:
         return self.folder / f"{self.name}.key"
 
-    def issue(self, host: str) -> tuple[Path, Path]:
-        """Make a server's certificate for one DNS name.
+    def issue(
+        self,
+        name: str,
+        *,
+        dns_names: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+        purposes: str = "serverAuth",
+        exist_ok: bool = False,
+    ) -> tuple[Path, Path]:
+        """Make a certificate for one DNS name, or for a client whose common name it is.
+
+        Args:
+            name: Its common name and its first DNS name.
+            dns_names: More of them.
+            addresses: IP addresses it is valid for too.
+            purposes: ``serverAuth``, ``clientAuth`` or both with a comma between them.
+            exist_ok: Return the files of an earlier call where they are there.
 
         Returns:
             The certificate's and the key's files.
         """
-        certificate, key = self.folder / f"{self.name}-{host}.crt", self.folder / f"{self.name}-{host}.key"
+        certificate, key = self.folder / f"{self.name}-{name}.crt", self.folder / f"{self.name}-{name}.key"
+        if exist_ok and certificate.exists() and key.exists():
+            return certificate, key
         request, extensions = certificate.with_suffix(".csr"), certificate.with_suffix(".ext")
+        alternatives = [*(f"DNS:{one}" for one in (name, *dns_names)), *(f"IP:{one}" for one in addresses)]
         extensions.write_text(
-            f"subjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n"
-            "extendedKeyUsage=serverAuth\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n",
+            f"subjectAltName={','.join(alternatives)}\n"
+            f"basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage={purposes}\n"
+            "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n",
             encoding="ascii",
         )
         _openssl(
             *["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
-            *["-keyout", str(key), "-out", str(request), "-subj", f"/CN={host}"],
+            *["-keyout", str(key), "-out", str(request), "-subj", f"/CN={name}"],
         )
         _openssl(
             *["x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-CAkey", str(self._key)],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from jsonschema import Draft202012Validator
+from prometheus_client.parser import text_string_to_metric_families
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.kafka import client_options
+from nexus_stream.testing.prometheus import missing_prometheus
 from nexus_stream.testing.requirements import require
 from tests.clients import npm
 from tests.kafka.launcher import KafkaCluster, available
@@ -44,7 +48,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     else:
         broker = EmbeddedBroker.start(log_path=folder / "broker.log")
     with broker, EmbeddedPostgres.start(folder / "postgres") as database:
-        one = Stack(folder, broker.bootstrap_servers, database.dsn)
+        one = Stack(folder, broker.bootstrap_servers, database.dsn, NEXUS_METRICS_PORT="0")
         try:
             asyncio.run(one.prepare())
             one.start_all()
@@ -194,6 +198,110 @@ async def test_every_malformed_value_ends_as_a_dead_letter_and_the_good_one_behi
         assert (letter.value or None) == (value or None)
         assert headers["nexus-reason"]
         assert headers["nexus-origin-topic"] == stack.settings.ingestion_topic.encode()
+
+
+PAGE = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+# What a table's row says: the metric and its labels.
+DOCUMENTED = {
+    name: set(re.findall(r"`(\w+)`", labels))
+    for name, labels in re.findall(r"^\| `(nexus_\w+)` \| \w+ \| ([^|]*)\|", PAGE, re.MULTILINE)
+}
+
+
+def scraped(stack: Stack, kind: str) -> str:
+    """A process's metrics, as Prometheus gets them."""
+    process = stack.processes[kind]
+    address = process.url
+    if kind == "gateway":
+        # On a free port of its own, which it prints.
+        (address,) = re.findall(r"metrics on (http://\S+)/metrics", process.log.read_text())
+    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:  # noqa: S310 - loopback
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        return str(answer.read().decode())
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample by its name and labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_metrics_tell_what_happened(stack: Stack):
+    """After the traffic of one test, each process's figures are larger by exactly that."""
+    kinds = ("gateway", "enricher", "sink")
+
+    async def values() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        texts = [await asyncio.to_thread(scraped, stack, kind) for kind in kinds]
+        return {key: value for text in texts for key, value in samples(text).items()}
+
+    before = await values()
+    for index in range(5):
+        body = {**WALK_THROUGH, "sessionId": f"metrics-{index}", "fingerprint": f"fp-metrics-{index}"}
+        assert stack.post(body)[0] == 202
+    assert stack.post(b"{nope")[0] == 400
+    await stack.produce(stack.settings.ingestion_topic, [(b"k", b"no JSON")])
+    expected = {
+        ("nexus_gateway_requests_total", frozenset({("method", "POST"), ("status", "202")})): 5,
+        ("nexus_gateway_requests_total", frozenset({("method", "POST"), ("status", "400")})): 1,
+        ("nexus_gateway_request_seconds_count", frozenset({("method", "POST")})): 6,
+        ("nexus_gateway_refused_total", frozenset({("reason", "not_json")})): 1,
+        ("nexus_records_total", frozenset({("stage", "enricher"), ("outcome", "enriched")})): 5,
+        ("nexus_records_total", frozenset({("stage", "enricher"), ("outcome", "deadlettered")})): 1,
+        ("nexus_dead_letters_total", frozenset({("stage", "enricher"), ("reason", "not_json")})): 1,
+        ("nexus_done_seconds_count", frozenset({("stage", "enricher")})): 5,
+        ("nexus_done_seconds_count", frozenset({("stage", "sink")})): 5,
+        ("nexus_records_total", frozenset({("stage", "sink"), ("outcome", "stored")})): 5,
+        ("nexus_sink_rows_total", frozenset()): 5,
+    }
+
+    async def grown() -> bool:
+        after = await values()
+        return all(after.get(key, 0) - before.get(key, 0) == increase for key, increase in expected.items())
+
+    await eventually(grown, seconds=60, what=f"the increases {expected}")
+    after = await values()
+    settled = ("nexus_settle_seconds_count", frozenset[tuple[str, str]]())
+    arrived = ("nexus_end_to_end_seconds_count", frozenset[tuple[str, str]]())
+    by_process = {kind: samples(await asyncio.to_thread(scraped, stack, kind)) for kind in kinds}
+    assert by_process["enricher"][settled] >= 5
+    assert by_process["sink"][arrived] >= 5
+    # Half a second is what these processes let a chat settle.
+    total = by_process["sink"]["nexus_end_to_end_seconds_sum", frozenset[tuple[str, str]]()]
+    assert total / by_process["sink"][arrived] > 0.5
+    for stage, topic in (("enricher", stack.settings.ingestion_topic), ("sink", stack.settings.enriched_topic)):
+        assert after["nexus_process_state", frozenset({("role", stage), ("state", "running")})] == 1
+        assert after["nexus_lag_known", frozenset({("stage", stage)})] == 1
+        assert after["nexus_rebalances_total", frozenset({("stage", stage)})] >= 1
+        assert after["nexus_rebalance_seconds_count", frozenset({("stage", stage)})] >= 1
+
+        async def nothing_waits(stage: str = stage, topic: str = topic) -> bool:
+            now = await values()
+            labels = [
+                frozenset({("stage", stage), ("topic", topic), ("partition", str(number)), ("kind", kind)})
+                for number in range(stack.settings.topic_partitions)
+                for kind in ("unread", "settling", "overdue")
+            ]
+            return all(now.get(("nexus_partition_lag_records", label)) == 0 for label in labels)
+
+        # Ends, and committed offsets of partitions that were never read, are asked every two seconds.
+        await eventually(nothing_waits, seconds=60, what=f"a lag of 0 on every partition of {topic}")
+
+
+async def test_every_metric_is_as_its_page_says_and_as_prometheus_asks(stack: Stack):
+    require("prometheus", missing_prometheus())
+    for kind in ("gateway", "enricher", "sink"):
+        text = await asyncio.to_thread(scraped, stack, kind)
+        for name, labels in samples(text):
+            if name.startswith("nexus_"):
+                base = name if name in DOCUMENTED else re.sub(r"_(bucket|sum|count)$", "", name)
+                assert {label for label, _ in labels} - {"le"} == DOCUMENTED[base], name
+        checked = await asyncio.to_thread(
+            subprocess.run, ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
+        )
+        assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
 async def test_replaying_the_whole_topic_changes_no_row(stack: Stack):

@@ -93,13 +93,15 @@ class Environment:
         node.start()
         await asyncio.to_thread(self.kafka.wait_until_ready)
 
-    async def lose_embedded_broker_for(self, seconds: float) -> None:
-        """``kill -9`` the embedded broker; another one, empty, takes its port after that."""
+    def kill_embedded_broker(self) -> None:
+        """``kill -9`` the embedded broker."""
         assert self.embedded is not None
-        port, log_path = self.embedded.port, self.embedded.log_path
-        await asyncio.to_thread(self.embedded.kill)
-        await asyncio.sleep(seconds)
-        self.embedded = await asyncio.to_thread(EmbeddedBroker.start, log_path, port)
+        self.embedded.kill()
+
+    async def start_embedded_broker_again(self) -> None:
+        """Start another one, empty, on the port of the one that was killed."""
+        assert self.embedded is not None
+        self.embedded = await asyncio.to_thread(EmbeddedBroker.start, self.embedded.log_path, self.embedded.port)
 
     def stop(self) -> None:
         """Stop both."""

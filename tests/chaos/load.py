@@ -37,10 +37,18 @@ class TopicSender:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
+        self._may_send = asyncio.Event()
+        self._may_send.set()
+        self._sending = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def __call__(self, key: bytes, value: bytes) -> None:
         """Return once the broker has it."""
         while True:
+            await self._may_send.wait()
+            self._sending += 1
+            self._idle.clear()
             producer = None
             try:
                 async with self._lock:
@@ -56,6 +64,20 @@ class TopicSender:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
+            finally:
+                self._sending -= 1
+                if not self._sending:
+                    self._idle.set()
+
+    async def hold(self) -> None:
+        """Let what is being sent arrive, disconnect, and send nothing until `release`."""
+        self._may_send.clear()
+        await self._idle.wait()
+        await self._discard(self._producer)
+
+    def release(self) -> None:
+        """Send again."""
+        self._may_send.set()
 
     async def _discard(self, producer: AIOKafkaProducer | None) -> None:
         if producer is not None and self._producer is producer:

@@ -30,6 +30,7 @@ __all__ = ["FULL", "SHORT", "Profile", "Row", "RowResult", "Scenario"]
 
 _READY_SECONDS = 60.0
 _RESTART_PAUSE_SECONDS = 0.5
+_GIVE_UP_SECONDS = 10.0
 _EX_CONFIG = 78
 
 
@@ -114,6 +115,7 @@ class Row:
         self.notes: list[str] = []
         self.without_promise: set[str] = set()
         self.stack: Stack
+        self.sender: GatewaySender | TopicSender
         self._folder = folder
         self._outages: list[Outage] = []
         self._restarts: list[str] = []
@@ -182,11 +184,10 @@ class Row:
         await self.until_ready(*self.scenario.processes)
 
     async def _load_and_hurt(self) -> float | None:
-        sender: GatewaySender | TopicSender
         if self.scenario.through_gateway:
-            sender = GatewaySender(lambda: self.stack.processes["gateway"].url)
+            self.sender = GatewaySender(lambda: self.stack.processes["gateway"].url)
         else:
-            sender = TopicSender(self.stack.settings)
+            self.sender = TopicSender(self.stack.settings)
         options: dict[str, Any] = {
             "snapshots": self.profile.snapshots,
             "snapshots_a_second": self.profile.snapshots_a_second,
@@ -196,7 +197,7 @@ class Row:
             **self.scenario.load,
         }
         options["snapshots"] = max(options["snapshots"], self.profile.snapshots)
-        load = Load(self.ledger, sender, **options)
+        load = Load(self.ledger, self.sender, **options)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run())
@@ -204,7 +205,7 @@ class Row:
                 load.finish()
             return await self._catch_up()
         finally:
-            await sender.close()
+            await self.sender.close()
 
     async def _catch_up(self) -> float | None:
         started = time.monotonic()
@@ -266,6 +267,11 @@ class Row:
         """Note a moment at which calls in flight may have been lost, Unix seconds."""
         self._outages.append(Outage(at, what, len(self.stand_in.open_calls())))
 
+    async def give_up(self, name: str) -> None:
+        """SIGTERM, and SIGKILL when it takes long: it stays down until it is started."""
+        self._expected_down.add(name)
+        await asyncio.to_thread(self.stack.processes[name].stop, _GIVE_UP_SECONDS)
+
     async def stop(self, name: str) -> None:
         """SIGTERM; it has to end by itself, in order."""
         self._expected_down.add(name)
@@ -276,6 +282,10 @@ class Row:
     async def rest(self, least: float, most: float) -> None:
         """Let it work for a random while."""
         await asyncio.sleep(self.random.uniform(least, most))
+
+    def was_restarted(self, name: str) -> bool:
+        """Whether the supervisor had to start it again."""
+        return any(each.startswith(f"{name} ended") for each in self._restarts)
 
     def claim(self, holds: bool, what: str) -> None:
         """Note a problem unless it holds."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 from nexus_stream.topics import apply_topics
+from tests.chaos.load import TopicSender
 from tests.chaos.row import Row, Scenario
-from tests.chaos.verdict import wrong_sessions
+from tests.chaos.verdict import passed_by, wrong_sessions
+from tests.stack import eventually
 
 __all__ = ["SCENARIOS", "by_name"]
 
@@ -70,16 +73,31 @@ async def kill_kafka_node(row: Row) -> None:
 
 
 async def lose_embedded_broker(row: Row) -> None:
-    """The memory-only broker dies with all it held; an empty one takes its place, with topics, as `nexus dev` does."""
+    """The memory-only broker dies with all it held, and an empty one takes its place, with topics.
+
+    The enricher ends with it and is started after it, as `nexus dev` does; the sink stays and has to notice. Nothing
+    may be sent to the new broker before it has its topics: it takes such records, and loses them when the topics are
+    created (docs/reference/topics.md, "The embedded broker").
+    """
     await row.rest(3.0, 4.0)
     wrong = set(await wrong_sessions(row.stack, row.ledger))
     right = {(name, session.accepted) for name, session in row.ledger.sessions.items() if name not in wrong}
-    lost = asyncio.create_task(row.environment.lose_embedded_broker_for(row.profile.outage_seconds / 2))
-    await asyncio.sleep(0.2)
+
+    async def sink_noticed() -> bool:
+        return row.was_restarted("sink")
+
+    assert isinstance(row.sender, TopicSender)
+    await row.sender.hold()
     gone_at = time.time()
-    await lost
+    row.environment.kill_embedded_broker()
+    await row.give_up("enricher")
+    await row.rest(0.0, row.profile.outage_seconds / 2)
+    await row.environment.start_embedded_broker_again()
     await apply_topics(row.stack.settings)
     row.note_outage(gone_at, "broker")
+    row.start("enricher", "enricher")
+    row.sender.release()
+    await eventually(sink_noticed, seconds=60, what="the sink to end because another cluster answers")
     await row.until_ready("enricher", "sink")
     await row.rest(4.0, 5.0)
     # What was right before stays; what was accepted after is promised as ever; between the two, nothing is.
@@ -124,7 +142,39 @@ async def pause_beyond_poll_interval(row: Row) -> None:
     await row.until_ready("enricher")
 
 
+async def _freeze(row: Row, name: str, group: str, topic: str) -> None:
+    """SIGSTOP one of two until the other has taken over and finished its partitions, then let it go on.
+
+    To its group it is dead, and to itself no time has passed: its timers are due at once, its requests are answered.
+    """
+    for _ in range(max(1, row.profile.kills // 4)):
+        await row.rest(1.0, 2.0)
+        process = row.stack.processes[name].process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            row.note_outage(time.time(), f"{name} frozen")
+            # What is there half a second later was read by nobody but the other, if it is of the frozen one's.
+            await asyncio.sleep(0.5)
+            await passed_by(row.stack, group, topic, seconds=_TAKEN_OVER_SECONDS)
+            # New work of its sessions, so that what it still holds is old.
+            await row.rest(1.0, 2.0)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        await row.until_ready(f"{name}-2", name)
+
+
+async def freeze_enricher(row: Row) -> None:
+    """SIGSTOP for longer than the session timeout, of one of two."""
+    await _freeze(row, "enricher", row.stack.settings.enricher_app_id, row.stack.settings.ingestion_topic)
+
+
+async def freeze_sink(row: Row) -> None:
+    """The same of one of two sinks."""
+    await _freeze(row, "sink", row.stack.settings.sink_app_id, row.stack.settings.enriched_topic)
+
+
 _POLL_INTERVAL_SECONDS = 4
+_TAKEN_OVER_SECONDS = 90
 
 SCENARIOS = (
     Scenario("kill-enricher", "SIGKILL of the enricher at random moments", kill_enricher),
@@ -157,6 +207,18 @@ SCENARIOS = (
         # In the pause more come than Faust's buffer of 1,000 records holds.
         load={"snapshots": 1500, "snapshots_a_second": 130.0, "open_sessions": 300, "snapshots_a_session": 6},
         latency_seconds=(0.01, 0.05),
+    ),
+    Scenario(
+        "frozen-enricher",
+        "one of two enrichers frozen past its session timeout, then woken",
+        freeze_enricher,
+        processes={"enricher": "enricher", "enricher-2": "enricher", "sink": "sink"},
+    ),
+    Scenario(
+        "frozen-sink",
+        "one of two sinks frozen past its session timeout, then woken",
+        freeze_sink,
+        processes={"enricher": "enricher", "sink": "sink", "sink-2": "sink"},
     ),
 )
 

@@ -19,9 +19,9 @@ from nexus_stream.contracts.conversation import Conversation, digest
 from nexus_stream.kafka import client_options
 from tests.chaos.claude_stand_in import Call
 from tests.chaos.ledger import SentLedger, SentSession
-from tests.stack import Stack
+from tests.stack import Stack, eventually
 
-__all__ = ["Outage", "Verdict", "is_complete", "judge", "lag", "wrong_sessions"]
+__all__ = ["Outage", "Verdict", "is_complete", "judge", "lag", "passed_by", "wrong_sessions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,26 @@ async def lag(stack: Stack) -> dict[str, int]:
         finally:
             await consumer.stop()
     return behind
+
+
+async def passed_by(stack: Stack, group: str, topic: str, *, seconds: float) -> None:
+    """Wait until the group has committed, on every partition, all that is there now.
+
+    Raises:
+        AssertionError: it has not within the time.
+    """
+    consumer = AIOKafkaConsumer(**client_options(stack.settings), group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(topic, n) for n in range(stack.settings.topic_partitions)])
+    finally:
+        await consumer.stop()
+
+    async def passed() -> bool:
+        committed = await stack.committed(group, topic)
+        return all(committed[tp.partition] >= end for tp, end in ends.items())
+
+    await eventually(passed, seconds=seconds, what=f"{group} committed past {topic} as it was")
 
 
 async def is_complete(stack: Stack, ledger: SentLedger, *, but_not: Iterable[str] = ()) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from nexus_stream.console.alerts import Thresholds
 from nexus_stream.console.command import open_model
 from nexus_stream.console.indexer import Indexer
 from nexus_stream.console.overview import OverviewQueries
@@ -48,9 +47,9 @@ async def model(settings: Settings) -> AsyncIterator[ReadModel]:
 
 
 async def _shown(model: ReadModel, expected: int) -> None:
-    queries = OverviewQueries(model.path, Thresholds())
+    queries = OverviewQueries(model.path)
     async with asyncio.timeout(10):
-        while len(queries.overview(time.time_ns() // 1_000_000, None).processes) != expected:  # noqa: ASYNC110 - a file
+        while len(queries.overview(time.time_ns() // 1_000_000).processes) != expected:  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.05)
 
 

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faust
 import pytest
@@ -19,7 +20,7 @@ from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.kafka import client_options
 from nexus_stream.topics import apply_topics
-from tests.stack import Stack
+from tests.stack import Stack, eventually
 
 EX_CONFIG = 78
 
@@ -98,6 +99,28 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     status, body = await asyncio.to_thread(get, "/metrics")
     assert status == 200
     assert "nexus_records_total" in body
+    assert await asyncio.to_thread(process.stop) == 0
+
+
+async def test_a_sink_without_its_database_lives_and_is_not_ready(stack: Stack):
+    await apply_topics(stack.settings)
+    process = stack.start("sink")
+
+    def get(path: str) -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(process.url + path, timeout=5) as answer:  # noqa: S310 - loopback
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+        except OSError:
+            return 0, {}
+
+    async def waits_for_its_database() -> bool:
+        status, body = await asyncio.to_thread(get, "/ready")
+        return (status, body.get("reason")) == (503, "waiting for Supabase")
+
+    await eventually(waits_for_its_database, seconds=60, what="503, because it waits for Supabase")
+    assert (await asyncio.to_thread(get, "/live"))[0] == 200
     assert await asyncio.to_thread(process.stop) == 0
 
 

@@ -66,7 +66,7 @@ def test_what_says_no_time_was_said_when_the_file_was_written(intake: Intake):
     item = intake.store.find(b"s")
     assert item is not None
     # The record's own time is not so old that the topic drops it unread; the snapshot's is as it was.
-    assert item.timestamp_ms == NOW_MS - SETTINGS.ingestion_retention_hours * HOUR_MS // 2
+    assert item.timestamp_ms == NOW_MS - SETTINGS.ingestion_retention_hours * HOUR_MS // 3
     assert snapshot_of("t", item, limits_of(SETTINGS)).snapshot_at_ms == said_at_ms
 
 

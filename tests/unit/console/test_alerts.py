@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.console.alerts import MIN_RECORDS_FOR_RATE, Alert, AlertKind, Thresholds, firing_alerts
-from nexus_stream.console.overview import SILENT_SECONDS, ProcessFigures, RoleFigures
+from nexus_stream.console.alerts import MIN_RECORDS_FOR_RATE, Alert, AlertKind, Thresholds, alert_conditions
+from nexus_stream.console.overview import SILENT_SECONDS, Overview, ProcessFigures, RoleFigures
 from nexus_stream.settings import Settings
 
 THRESHOLDS = Thresholds()
@@ -55,8 +55,21 @@ def firing(
     thresholds: Thresholds = THRESHOLDS,
     **values: Any,
 ) -> list[Alert]:
-    base: dict[str, Any] = {"spent_usd_today": 0.0, "budget_usd_per_day": None, "view_problem": None}
-    return firing_alerts(roles or [], processes or [], thresholds, **(base | values))
+    asked = {"stuck_seconds": values.pop("stuck_seconds", {}), "view_problem": values.pop("view_problem", None)}
+    base: dict[str, Any] = {
+        "roles": tuple(roles or ()),
+        "processes": tuple(processes or ()),
+        "sessions": 0,
+        "open_letters": 0,
+        "new_letters": {},
+        "emitted_today": 0,
+        "tokens_today": 0,
+        "usd_hour": 0.0,
+        "usd_today": 0.0,
+        "budget_usd_per_hour": None,
+        "budget_usd_per_day": None,
+    }
+    return alert_conditions(Overview(**(base | values)), thresholds, **asked)
 
 
 def kinds(alerts: list[Alert]) -> list[AlertKind]:
@@ -126,7 +139,48 @@ def test_messages_half_as_old_as_the_topic_keeps_them_are_critical() -> None:
 
 @pytest.mark.parametrize(("spent", "cap", "fires"), [(8.9, 10.0, False), (9.1, 10.0, True), (1e6, None, False)])
 def test_budget_nearly_spent(spent: float, cap: float | None, fires: bool) -> None:
-    assert (kinds(firing(spent_usd_today=spent, budget_usd_per_day=cap)) == [AlertKind.BUDGET]) is fires
+    assert (kinds(firing(usd_today=spent, budget_usd_per_day=cap)) == [AlertKind.BUDGET]) is fires
+    assert (kinds(firing(usd_hour=spent, budget_usd_per_hour=cap)) == [AlertKind.BUDGET]) is fires
+
+
+def test_budgets_of_hour_and_day_are_two_alerts() -> None:
+    alerts = firing(usd_hour=2.0, usd_today=9.5, budget_usd_per_hour=2.0, budget_usd_per_day=10.0)
+    assert [(alert.where, alert.value, alert.threshold) for alert in alerts] == [("hour", 2.0, 2.0), ("day", 9.5, 10.0)]
+
+
+@pytest.mark.parametrize(("seconds", "fires"), [(60.0, False), (60.1, True)])
+def test_no_progress_for_longer_than_the_threshold(seconds: float, fires: bool) -> None:
+    alerts = firing([role()], stuck_seconds={"enricher": seconds})
+    assert (kinds(alerts) == [AlertKind.NO_PROGRESS]) is fires
+    assert not fires or (alerts[0].where, alerts[0].is_critical) == ("enricher", True)
+
+
+def test_any_new_dead_letter_is_told_with_its_reasons() -> None:
+    (alert,) = firing(new_letters={"not_json": 2, "row_rejected": 5})
+    assert (alert.kind, alert.value, alert.detail) == (AlertKind.DEAD_LETTERS, 7, "row_rejected 5, not_json 2")
+
+
+@pytest.mark.parametrize(
+    ("values", "fires"),
+    [
+        ({"state": "waiting", "detail": "Supabase"}, True),
+        ({"state": "waiting", "detail": "broker"}, False),
+        ({"state": "running"}, False),
+        ({"role": "enricher", "state": "waiting", "detail": "Supabase"}, False),
+        ({"state": "waiting", "detail": "Supabase", "silent_seconds": 60.0}, False),
+    ],
+)
+def test_a_sink_that_cannot_save_is_told_without_delay(values: dict[str, Any], fires: bool) -> None:
+    sinks = [process(**({"role": "sink", "process_id": name, "state_seconds": 1.0} | values)) for name in ("a", "b")]
+    found = [alert for alert in firing([], sinks) if alert.kind is AlertKind.PERSISTENCE]
+    # One alert for one database, however many sinks wait for it.
+    assert [alert.where for alert in found] == (["sink"] if fires else [])
+
+
+def test_the_sinks_topic_has_a_retention_of_its_own() -> None:
+    thresholds = Thresholds.of(Settings(ingestion_retention_hours=2, enriched_retention_hours=10))
+    alerts = firing([role(age_seconds=4000.0), role(role="sink", age_seconds=4000.0)], thresholds=thresholds)
+    assert [(alert.kind, alert.where) for alert in alerts] == [(AlertKind.OLD_MESSAGES, "enricher")]
 
 
 def test_a_view_that_follows_nothing_says_so() -> None:

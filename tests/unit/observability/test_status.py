@@ -1,48 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from nexus_stream.contracts.status import PartitionLag, ProcessStatus
+from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.delivery.facts import Facts
-from nexus_stream.delivery.ledger import OffsetLedger
-from nexus_stream.delivery.received import TopicPartition
 from nexus_stream.observability import status as module
-from nexus_stream.observability.status import StateClock, StatusPublisher, partition_lags, process_id
+from nexus_stream.observability.status import StateClock, StatusPublisher, process_id
 from nexus_stream.settings import Settings
 
 NOW_MS = 1_760_000_000_000
 T0, T1 = ("conversations", 0), ("conversations", 1)
-
-
-def test_lag_is_split_by_what_it_waits_for() -> None:
-    ledger = OffsetLedger()
-    for offset, age_seconds in ((10, 90), (11, 40), (12, 5)):
-        ledger.begin(T0, offset, NOW_MS - age_seconds * 1000)
-    ledger.begin(T1, 3, NOW_MS)
-    ledger.done(T1, 3)
-    (first, second) = partition_lags(
-        ledger.positions(),
-        ledger.read_positions(),
-        {T0: 20, T1: 4},
-        ledger.unfinished_times(),
-        frozenset({(T0, 10), (T0, 12)}),
-        NOW_MS,
-    )
-    # Read up to 13 of 20; of the three that are unfinished two settle; the oldest that is late is 40 s old.
-    assert first == PartitionLag(
-        topic="conversations", partition=0, unread=7, settling=2, overdue=1, oldest_age_seconds=40.0
-    )
-    assert second == PartitionLag(topic="conversations", partition=1)
-
-
-def test_a_broker_that_does_not_answer_is_no_negative_lag() -> None:
-    positions: Mapping[TopicPartition, int] = {T0: 13}
-    (lag,) = partition_lags(positions, positions, {}, {}, frozenset(), NOW_MS)
-    assert (lag.unread, lag.overdue, lag.oldest_age_seconds) == (0, 0, 0.0)
 
 
 def test_state_remembers_since_when() -> None:

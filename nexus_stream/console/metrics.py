@@ -1,0 +1,52 @@
+"""The console's metrics: where each group stands, and which alerts fire, as they are at the moment of a scrape.
+
+From: the lag monitor and the alert watch. To: Prometheus's registry. Made at each scrape, so that a partition or an
+alert that is gone has no series left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from nexus_stream.console.alert_watch import AlertWatch
+from nexus_stream.console.lag_monitor import LagMonitor
+
+__all__ = ["ConsoleCollector"]
+
+_PLACE = ("group", "topic", "partition")
+
+
+class ConsoleCollector(Collector):
+    """Register it with a registry; it reads what the two have in memory."""
+
+    def __init__(self, lag: LagMonitor, alerts: AlertWatch) -> None:
+        self._lag = lag
+        self._alerts = alerts
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`."""
+        now_ms = time.time_ns() // 1_000_000
+        known = GaugeMetricFamily("nexus_group_lag_known", "Whether the broker says where a group is", labels=["group"])
+        lag = GaugeMetricFamily("nexus_group_lag_records", "End offset minus committed offset", labels=_PLACE)
+        oldest = GaugeMetricFamily(
+            "nexus_group_oldest_age_seconds", "Age of the record at the committed offset; 0 if none", labels=_PLACE
+        )
+        for role, group in self._lag.groups.items():
+            standing = self._lag.standings[role]
+            known.add_metric([group], 0 if standing is None else 1)
+            for place in standing.partitions if standing is not None else ():
+                labels = [group, standing.topic if standing is not None else "", str(place.partition)]
+                age_seconds = 0.0 if place.oldest_ms is None else max(0.0, (now_ms - place.oldest_ms) / 1000)
+                lag.add_metric(labels, place.lag)
+                oldest.add_metric(labels, age_seconds)
+        firing = GaugeMetricFamily("nexus_alert_firing", "1 while the alert fires", labels=["alert", "where"])
+        for alert in self._alerts.firing:
+            firing.add_metric([alert.kind.value, alert.where], 1)
+        failures = CounterMetricFamily(
+            "nexus_alert_webhook_failures", "Posts of alerts that failed", self._alerts.webhook_failures
+        )
+        yield from (known, lag, oldest, firing, failures)

@@ -1,0 +1,81 @@
+"""Whether what is accepted now would be read before the topic forgets it.
+
+From: the enrichers' committed offsets and the times of what is not done (observability/group_standing.py). To: app.py,
+which refuses messages, and says it is not ready, while the oldest unprocessed message is older than half the topic's
+retention: a 202 promises more than that. It recovers by itself once the enrichers have caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from nexus_stream.observability.group_standing import GroupOffsets
+from nexus_stream.settings import Settings
+
+__all__ = ["RETRY_AFTER_SECONDS", "RetentionWatch"]
+
+_log = logging.getLogger(__name__)
+
+# Catching up takes minutes; a balancer or a client that asks sooner learns nothing new.
+RETRY_AFTER_SECONDS = 60.0
+_INTERVAL_SECONDS = 10.0
+# One look may meet an old record in the moment before it is done.
+_CONFIRM_SECONDS = 2.0
+_PROBLEM = "the oldest unprocessed message is older than half the retention"
+
+
+class RetentionWatch:
+    """Looks every few seconds while `run` runs. What the broker does not say is taken for well.
+
+    Args:
+        settings: Broker, topic, retention, the enrichers' group.
+        interval_seconds: Between looks.
+        confirm_seconds: Before the second look that a refusal needs.
+
+    Attributes:
+        problem: Why messages are refused; None while they are accepted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        interval_seconds: float = _INTERVAL_SECONDS,
+        confirm_seconds: float = _CONFIRM_SECONDS,
+    ) -> None:
+        self._offsets = GroupOffsets(settings, settings.enricher_app_id, settings.ingestion_topic)
+        self._half_retention_ms = settings.ingestion_retention_hours * 1_800_000
+        self._interval_seconds = interval_seconds
+        self._confirm_seconds = confirm_seconds
+        self._unknown_because: str | None = None
+        self.problem: str | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                too_old = await self._look()
+                if too_old and self.problem is None:
+                    await asyncio.sleep(self._confirm_seconds)
+                    too_old = await self._look()
+                self._note(_PROBLEM if too_old else None)
+                await asyncio.sleep(self._interval_seconds)
+        finally:
+            await self._offsets.close()
+
+    async def _look(self) -> bool:
+        too_old = await self._offsets.has_older(time.time_ns() // 1_000_000 - self._half_retention_ms)
+        because = self._offsets.problem
+        if because != self._unknown_because and because is not None:
+            _log.info("age of messages not known", extra={"event": "retention_unknown", "problem": because})
+        self._unknown_because = because
+        return bool(too_old)
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None and self.problem is None:
+            _log.error("messages are refused", extra={"event": "retention_refusing", "problem": problem})
+        elif problem is None and self.problem is not None:
+            _log.info("messages are accepted again", extra={"event": "retention_accepting"})
+        self.problem = problem

@@ -1,0 +1,115 @@
+"""Where a stage's partitions stand: what is not finished, by what it waits for, and what the watchdog needs to know.
+
+From: the stage's ledger, and the broker's word (end_offsets.py). To: metrics_stage.py, status.py and the watchdog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nexus_stream.contracts.status import PartitionLag
+from nexus_stream.delivery.received import TopicPartition
+from nexus_stream.delivery.watchdog import Standing
+from nexus_stream.observability.end_offsets import GroupOffsets
+from nexus_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from nexus_stream.delivery.stage import Stage
+
+__all__ = ["StageLag", "partition_lags"]
+
+
+def partition_lags(
+    positions: Mapping[TopicPartition, int],
+    read: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    unfinished: Mapping[TopicPartition, Mapping[int, int]],
+    settling: frozenset[tuple[TopicPartition, int]],
+    now_ms: int,
+) -> tuple[PartitionLag, ...]:
+    """What is not finished on each owned partition, by what it waits for.
+
+    Args:
+        positions: Below which all is finished.
+        read: The next offset to read.
+        ends: One past the last record; may lack partitions.
+        unfinished: Offsets that were read and are not finished, with their records' times in Unix milliseconds.
+        settling: Those of them whose time has not come.
+        now_ms: Unix milliseconds.
+    """
+    lags = []
+    for tp in sorted(positions):
+        of_partition = unfinished.get(tp, {})
+        overdue = {offset: time_ms for offset, time_ms in of_partition.items() if (tp, offset) not in settling}
+        times = [time_ms for time_ms in overdue.values() if time_ms > 0]
+        lags.append(
+            PartitionLag(
+                topic=tp[0],
+                partition=tp[1],
+                unread=max(0, ends.get(tp, 0) - read.get(tp, 0)),
+                settling=len(of_partition) - len(overdue),
+                overdue=len(overdue),
+                oldest_age_seconds=max(0.0, (now_ms - min(times)) / 1000) if times else 0.0,
+            )
+        )
+    return tuple(lags)
+
+
+class StageLag:
+    """The lag of one stage.
+
+    Args:
+        settings: Broker and number of partitions.
+        stage: Whose partitions.
+        group: The worker's consumer group.
+    """
+
+    def __init__(self, settings: Settings, stage: Stage, group: str) -> None:
+        self._stage = stage
+        self._epoch = stage.assignment.epoch
+        self.offsets = GroupOffsets(settings, stage.topic, group, self._nothing_read_yet)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the broker said lately where partitions end."""
+        return self.offsets.is_known
+
+    def partitions(self) -> tuple[PartitionLag, ...]:
+        """Every owned partition, as it stands now."""
+        stage = self._stage
+        return partition_lags(
+            self._with_unread(stage.ledger.positions()),
+            self._with_unread(stage.ledger.read_positions()),
+            self.offsets.known_ends,
+            stage.ledger.unfinished_times(),
+            stage.settling_offsets(),
+            stage.clock.time_ms(),
+        )
+
+    def standing(self, *, excused: bool) -> Standing:
+        """For the watchdog: positions, ends, and what else explains that nothing moves."""
+        stage = self._stage
+        return Standing(
+            positions=self._with_unread(stage.ledger.positions()),
+            read=self._with_unread(stage.ledger.read_positions()),
+            end_offsets=self.offsets.known_ends,
+            excused=excused,
+            is_full=stage.is_full,
+            tried_again=stage.tried_again(),
+            newest_due_done=stage.facts.newest_due_done,
+        )
+
+    def _nothing_read_yet(self) -> set[TopicPartition]:
+        stage = self._stage
+        if self._epoch != stage.assignment.epoch:
+            self._epoch = stage.assignment.epoch
+            self.offsets.forget_committed()
+        # The table's changelog is assigned too, and is nobody's to process.
+        owned = {tp for tp in stage.assignment.partitions if tp[0] == stage.topic}
+        return owned - stage.ledger.read_positions().keys()
+
+    def _with_unread(self, positions: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """With the partitions that are ours and of which nothing was read yet: the ledger does not know them."""
+        wanted = self._nothing_read_yet()
+        return positions | {tp: offset for tp, offset in self.offsets.committed.items() if tp in wanted}

@@ -1,0 +1,59 @@
+"""Metrics of asking Claude: requests by how they ended, their time, tokens and cost; the cache; the budget.
+
+From: extraction/, through the port `ExtractionObserver`. To: Prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, get_args
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from nexus_stream.extraction.observer import CacheResult, CallOutcome
+
+__all__ = ["ExtractionMetrics"]
+
+_REQUESTS = Counter("nexus_claude_requests_total", "Requests to Claude by how they ended", ["outcome"])
+_SECONDS = Histogram(
+    "nexus_claude_request_seconds",
+    "From sending a request to Claude to its end; waiting for the allowance is not in it",
+    buckets=(0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0),
+)
+_TOKENS = Counter("nexus_claude_tokens_total", "Tokens as the API counted them", ["kind"])
+_COST = Counter("nexus_claude_cost_usd_total", "What Claude's answers cost at list price, in USD")
+_LOOKUPS = Counter("nexus_cache_lookups_total", "Questions to the cache of answers by what came of them", ["result"])
+_CAP = Gauge("nexus_budget_usd", "This worker's cap on spending, in USD", ["period"])
+_SPENT = Gauge("nexus_budget_spent_usd", "Spent in the last hour or day, in USD", ["period"])
+
+_KINDS: Final = ("input", "output", "cache_read")
+
+
+class ExtractionMetrics:
+    """The `ExtractionObserver` of an enricher that asks Claude."""
+
+    def __init__(self) -> None:
+        # All of them are shown from the start, so that the first one of a kind is seen as an increase.
+        self._requests = {outcome: _REQUESTS.labels(outcome) for outcome in get_args(CallOutcome)}
+        self._lookups = {result: _LOOKUPS.labels(result) for result in get_args(CacheResult)}
+        self._tokens = [_TOKENS.labels(kind) for kind in _KINDS]
+
+    def request_ended(self, outcome: CallOutcome, seconds: float) -> None:
+        """See `ExtractionObserver`."""
+        self._requests[outcome].inc()
+        _SECONDS.observe(seconds)
+
+    def paid(self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float) -> None:
+        """See `ExtractionObserver`."""
+        for counter, tokens in zip(self._tokens, (input_tokens, output_tokens, cache_read_tokens), strict=True):
+            counter.inc(tokens)
+        _COST.inc(cost_usd)
+
+    def looked_up(self, result: CacheResult) -> None:
+        """See `ExtractionObserver`."""
+        self._lookups[result].inc()
+
+    def has_budget(self, period: str, cap_usd: float, spent_usd: Callable[[], float]) -> None:
+        """See `ExtractionObserver`. What was spent is asked when it is scraped, because it also falls with time."""
+        _CAP.labels(period).set(cap_usd)
+        _SPENT.labels(period).set_function(spent_usd)

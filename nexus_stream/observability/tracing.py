@@ -1,0 +1,157 @@
+"""Traces, if the usual OpenTelemetry variables ask for them: one from the POST to the row, through every process.
+
+From: ``OTEL_EXPORTER_OTLP_ENDPOINT`` or ``OTEL_TRACES_EXPORTER``, and a W3C ``traceparent`` in requests and in record
+headers. To: otel_tracing.py, which needs the extra ``otel``. Off, nothing of OpenTelemetry is imported, and a stage
+pays one comparison with None a record. No span holds personal data: no key, no id of a session, no address, no text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from nexus_stream.delivery.outcomes import Outcome
+from nexus_stream.delivery.received import Received
+from nexus_stream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from nexus_stream.delivery.stage import Observer
+    from nexus_stream.observability.otel_tracing import StageTracing, Tracing
+
+__all__ = ["TRACEPARENT", "ModelCall", "TracedObserver", "model_call", "start_tracing", "traced"]
+
+# The header of requests and of records (W3C Trace Context).
+TRACEPARENT = "traceparent"
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_EXPORTERS = frozenset({"otlp", "console"})
+
+# Of this process; extractors are made far from where it is known.
+_tracing: Tracing | None = None
+
+
+class ModelCall(Protocol):
+    """A call of a model, while it runs."""
+
+    def answered(
+        self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float, stop_reason: str
+    ) -> None:
+        """It gave an answer."""
+        ...
+
+    def failed(self, kind: str) -> None:
+        """It gave none; ``kind`` is an error class or an HTTP status."""
+        ...
+
+
+class _Untraced:
+    """A call that nobody looks at."""
+
+    def __enter__(self) -> _Untraced:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def answered(self, **_: object) -> None:
+        """Nothing."""
+
+    def failed(self, kind: str) -> None:
+        """Nothing."""
+
+
+_UNTRACED = _Untraced()
+
+
+def model_call(model: str, max_tokens: int) -> AbstractContextManager[ModelCall]:
+    """A span for one request to a model, below the record that is being extracted."""
+    return _UNTRACED if _tracing is None else _tracing.model_call(model, max_tokens)
+
+
+def start_tracing(role: str, environ: Mapping[str, str] | None = None) -> Tracing | None:
+    """Start tracing in this process, if it is asked for; `Tracing.close` when done.
+
+    Args:
+        role: The process type; without ``OTEL_SERVICE_NAME`` the service is called ``nexus-<role>``.
+        environ: Instead of ``.env`` and the process's environment. The exporter's own variables (headers, timeout,
+            certificate, sampler) are read by the SDK from the environment.
+
+    Raises:
+        ConfigurationError: the variables ask for what is not installed, or not offered.
+    """
+    global _tracing  # noqa: PLW0603 - one a process, as the SDK's own
+    if environ is None:
+        environ = _environment()
+    exporters = _wanted_exporters(environ)
+    if not exporters:
+        return None
+    try:
+        from nexus_stream.observability.otel_tracing import Tracing
+    except ImportError as error:
+        raise ConfigurationError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER asks for traces, and the OpenTelemetry SDK is not "
+            "installed: pip install 'nexus-stream[otel]', or set OTEL_SDK_DISABLED=true."
+        ) from error
+    _tracing = Tracing.start(role, exporters, environ)
+    return _tracing
+
+
+def _wanted_exporters(environ: Mapping[str, str]) -> frozenset[str]:
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return frozenset()
+    named = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    if not named:
+        named = "otlp" if any(environ.get(name, "").strip() for name in _ENDPOINTS) else "none"
+    exporters = frozenset(part.strip() for part in named.split(",")) - {"none", ""}
+    if unknown := exporters - _EXPORTERS:
+        raise ConfigurationError(
+            f"OTEL_TRACES_EXPORTER: {', '.join(sorted(unknown))} is not offered. Use otlp (over HTTP), console or none."
+        )
+    protocol = next((environ[name].strip() for name in _PROTOCOLS if environ.get(name, "").strip()), "http/protobuf")
+    if "otlp" in exporters and protocol != "http/protobuf":
+        raise ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol} is not offered. Use http/protobuf (a collector's port 4318)."
+        )
+    return exporters
+
+
+def _environment() -> dict[str, str]:
+    """The process's environment, with what ``.env`` adds to it: the SDK reads nothing else."""
+    from pathlib import Path
+
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(Path(".env")).items():
+        if name.startswith("OTEL_") and value:
+            os.environ.setdefault(name, value)
+    return dict(os.environ)
+
+
+class TracedObserver:
+    """An `Observer` that ends each record's span, and tells another one.
+
+    Args:
+        inner: The other one.
+        tracing: The stage's.
+    """
+
+    def __init__(self, inner: Observer, tracing: StageTracing) -> None:
+        self._inner = inner
+        self._tracing = tracing
+
+    def outcome(self, record: Received, outcome: Outcome) -> None:
+        """See `Observer.outcome`."""
+        self._tracing.end(record, outcome)
+        self._inner.outcome(record, outcome)
+
+    def waiting(self, what: str, since_ms: int | None) -> None:
+        """See `Observer.waiting`."""
+        self._inner.waiting(what, since_ms)
+
+
+def traced(observer: Observer, tracing: StageTracing | None) -> Observer:
+    """The observer of a stage, traced or not."""
+    return observer if tracing is None else TracedObserver(observer, tracing)

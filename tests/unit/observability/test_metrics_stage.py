@@ -1,0 +1,44 @@
+"""Histograms of a worker: what a stage's own code path puts into them."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY
+
+from nexus_stream.delivery.facts import Facts
+from nexus_stream.observability.metrics_stage import RebalanceMetrics, StageTimings
+
+
+def count(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"{name}_count", labels) or 0.0
+
+
+def test_what_a_stage_notes_as_done_is_in_the_histogram_and_in_its_percentiles():
+    facts = Facts(StageTimings("enricher"))
+    below = {"stage": "enricher", "le": "5.0"}
+    before = count("nexus_done_seconds", stage="enricher")
+    before_below = REGISTRY.get_sample_value("nexus_done_seconds_bucket", below) or 0.0
+    for seconds in (0.2, 4.9, 30.0):
+        facts.took(seconds, now=100.0)
+    assert count("nexus_done_seconds", stage="enricher") == before + 3
+    # 5 s is the alert's threshold, so it is a bucket's bound.
+    assert REGISTRY.get_sample_value("nexus_done_seconds_bucket", below) == before_below + 2
+    assert facts.percentiles((0.5,), since=0) == (4.9,)
+    # 0.2 s before 100: the latest due of what is done.
+    assert facts.newest_due_done == 99.8
+
+
+def test_a_rebalance_that_begins_again_is_two_of_them_and_one_time():
+    metrics = RebalanceMetrics("enricher")
+    total = REGISTRY.get_sample_value("nexus_rebalances_total", {"stage": "enricher"}) or 0.0
+    rebalances, recoveries = (count(f"nexus_{name}_seconds", stage="enricher") for name in ("rebalance", "recovery"))
+    metrics.began()
+    metrics.began()
+    metrics.assigned()
+    metrics.recovered()
+    # Faust says it twice where a table was recovered.
+    metrics.recovered()
+    metrics.ended()
+    metrics.ended()
+    assert REGISTRY.get_sample_value("nexus_rebalances_total", {"stage": "enricher"}) == total + 2
+    assert count("nexus_rebalance_seconds", stage="enricher") == rebalances + 1
+    assert count("nexus_recovery_seconds", stage="enricher") == recoveries + 1

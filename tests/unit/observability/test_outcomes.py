@@ -1,0 +1,52 @@
+"""How records ended, as counters: through the observer that the stages call."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY
+
+from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Stored
+from nexus_stream.delivery.received import Received
+from nexus_stream.errors import Reason
+from nexus_stream.observability.outcomes import OutcomeObserver, counted_dead_letters, counted_outcomes
+
+RECORD = Received("conversations", 0, 7, 1_760_000_000_000, b"key", b"value", (), epoch=1)
+
+
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_each_outcome_counts_once_under_its_name():
+    observer = OutcomeObserver("enricher")
+    before = value("nexus_records_total", stage="enricher", outcome="enriched") or 0
+    letters = value("nexus_dead_letters_total", stage="enricher", reason="not_json") or 0
+    for _ in range(3):
+        observer.outcome(RECORD, Enriched())
+    observer.outcome(RECORD, DeadLettered(Reason.NOT_JSON))
+    assert value("nexus_records_total", stage="enricher", outcome="enriched") == before + 3
+    assert value("nexus_dead_letters_total", stage="enricher", reason="not_json") == letters + 1
+    assert counted_outcomes("enricher")["enriched"] == before + 3
+    assert counted_dead_letters("enricher")["not_json"] == letters + 1
+
+
+def test_what_may_occur_is_shown_before_it_does_and_is_left_out_of_the_status():
+    OutcomeObserver("sink")
+    assert value("nexus_records_total", stage="sink", outcome="dropped") is not None
+    assert value("nexus_dead_letters_total", stage="sink", reason="row_rejected") is not None
+    # A sink extracts nothing.
+    assert value("nexus_records_total", stage="sink", outcome="superseded") is None
+    assert 0 not in counted_outcomes("sink").values()
+
+
+def test_an_outcome_nobody_thought_of_is_counted_too():
+    before = value("nexus_records_total", stage="enricher", outcome="stored") or 0
+    OutcomeObserver("enricher").outcome(RECORD, Stored())
+    assert value("nexus_records_total", stage="enricher", outcome="stored") == before + 1
+
+
+def test_waiting_is_a_time_and_then_zero():
+    observer = OutcomeObserver("sink")
+    observer.waiting("Supabase", 1_760_000_000_500)
+    assert value("nexus_waiting_since_seconds", stage="sink", what="Supabase") == 1_760_000_000.5
+    observer.waiting("Supabase", None)
+    assert value("nexus_waiting_since_seconds", stage="sink", what="Supabase") == 0
