@@ -1,7 +1,7 @@
 """Made-up people and what they say, some of it hostile; and looking for any of it in what must hold none.
 
-Deterministic. Names are syllables, addresses are of example domains, numbers are 555 ones: every value is unique, so that
-finding one anywhere means that it leaked.
+Deterministic. Names are syllables, addresses are of example domains, numbers are 555 ones: every value is unique, so
+that finding one anywhere means that it leaked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A worker that its group may have given up sends nothing until it is confirmed, and then only what is still its own."""
+"""A worker that its group may have given up sends nothing until it is confirmed, then only what is still its own."""
 
 from __future__ import annotations
 
