@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, get_args
 
@@ -55,15 +56,27 @@ def command(roles: tuple[Role, ...], as_json: bool, offline: bool, strict: bool,
 
     Changes nothing. Exit code 0: fine; 1: errors (with --strict also warnings); 78: the configuration is invalid.
     """
-    # What a library logs on the way is what the findings say, in its own words and without the fix.
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    report = examine_environment(frozenset(roles), offline=offline, sinks=sinks)
+    with _quiet_libraries():
+        report = examine_environment(frozenset(roles), offline=offline, sinks=sinks)
     if as_json:
         click.echo(json.dumps(report.as_json(strict=strict), ensure_ascii=False, indent=2))
     else:
         print_report(report, strict=strict)
     sys.exit(report.exit_code(strict=strict))
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """What a library logs on the way is what the findings say, in its own words and without the fix."""
+    loggers = [logging.getLogger(name) for name in _QUIET]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def examine_environment(

@@ -150,7 +150,7 @@ async def judge(
     behind = {group: count for group, count in (await lag(stack)).items() if count}
     if behind:
         verdict.problems.append(f"not committed to the end: {behind}")
-    await _judge_people(stack, ledger, verdict)
+    await _judge_people(stack, ledger, verdict, without_promise)
     suspects = await _judge_effects(stack, verdict)
     suspects |= await _judge_calls(stack, calls, outages, verdict)
     suspects |= {
@@ -162,10 +162,11 @@ async def judge(
     return verdict
 
 
-async def _judge_people(stack: Stack, ledger: SentLedger, verdict: Verdict) -> None:
+async def _judge_people(stack: Stack, ledger: SentLedger, verdict: Verdict, without_promise: Iterable[str]) -> None:
     """One row a person, and no row of anybody else."""
     rows = [row["fingerprint_id"] for row in await stack.fetch("SELECT fingerprint_id FROM prospect_tracking")]
-    known = ledger.people
+    # Who was lost with the broker may have told a fingerprint in what was lost.
+    known = ledger.people | {f"session:{session_id}" for session_id in without_promise}
     extra = [person for person in rows if person not in known]
     second = len(rows) - len(set(rows))
     verdict.doubled_effects += len(extra) + second
