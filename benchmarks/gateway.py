@@ -5,9 +5,9 @@
 Open loop: requests arrive at fixed times, whatever became of those before, and a request's latency counts from the time
 it was due, not from when the client got round to sending it. So a stall shows in every request that it kept waiting
 (no coordinated omission). What the client itself was late with is counted apart: where that is much, the machine had no
-core left for it, and the figure is the machine's. It speaks HTTP/1.1 on kept-alive connections, and runs in this process,
-the gateway in its own. Calibration: the same client, at the same rate, against a bare aiohttp handler that reads the
-body and answers 202; rounds alternate, the first is a warm-up.
+core left for it, and the figure is the machine's. The client speaks HTTP/1.1 on kept-alive connections and runs in this
+process, the gateway in its own. Calibration: the same client, at the same rate, against a bare aiohttp handler that
+reads the body and answers 202; rounds alternate, the first is a warm-up.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def one_round(what: str, pid: int, port: int, rate: float, seconds: float) -> di
     }
     print(
         f"{what}: p50 {result['p50_ms']:.1f} ms, p99 {result['p99_ms']:.1f} ms, max {result['max_ms']:.0f} ms, "
-        f"{result['cpu_ms_a_request']:.2f} ms of CPU a request; client over {LATE_MS:.0f} ms late with {result['late_share']:.1%} (p99 {result['client_late_p99_ms']:.1f} ms)",
+        f"{result['cpu_ms_a_request']:.2f} ms of CPU a request; client over {LATE_MS:.0f} ms late with "
+        f"{result['late_share']:.1%} (p99 {result['client_late_p99_ms']:.1f} ms)",
         flush=True,
     )
     return result

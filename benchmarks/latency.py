@@ -241,15 +241,14 @@ def main() -> None:
     arguments = parser.parse_args()
     variables = dict(variable.split("=", 1) for variable in arguments.variables)
     result = run(arguments.posts, arguments.broker, arguments.database_dsn, variables)
-    print(
-        f"{result['posts']} posts on {result['broker']}\n\n| ms | p50 | p95 | p99 | max |\n| --- | --- | --- | --- | --- |"
-    )
+    print(f"{result['posts']} posts on {result['broker']}\n\n| ms | p50 | p95 | p99 | max |")
+    print("| --- | --- | --- | --- | --- |")
     for name, row in result["milliseconds"].items():
         print(f"| {name} | {row['p50']:.0f} | {row['p95']:.0f} | {row['p99']:.0f} | {row['max']:.0f} |")
     calibration = result["calibration"]
     print(
-        f"\ncalibration (p50): a hop through the broker {calibration['broker_hop_ms']:.1f} ms, an insert seen by LISTEN "
-        f"{calibration['insert_ms']:.1f} ms"
+        f"\ncalibration (p50): a hop through the broker {calibration['broker_hop_ms']:.1f} ms, an insert seen by "
+        f"LISTEN {calibration['insert_ms']:.1f} ms"
     )
     print(f"{'met    ' if result['p95_ms'] < GOAL_P95_MS else 'MISSED '}p95 {result['p95_ms']:.0f} ms, goal 250 ms")
     if arguments.json:

@@ -44,6 +44,7 @@ from nexus_stream.settings import Settings
 from nexus_stream.topics import max_record_bytes, require_topics
 from nexus_stream.worker_consumer import WorkerTransport
 from nexus_stream.worker_health import WorkerHealth
+from nexus_stream.worker_recovery import WorkerTables
 
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
@@ -439,6 +440,7 @@ def _faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, 
         "producer_metadata_max_age_ms": int(settings.kafka_metadata_max_age_seconds * 1000),
         "broker_max_poll_interval": settings.kafka_max_poll_interval_seconds,
         "producer_request_timeout": settings.kafka_request_timeout_seconds,
+        "TableManager": WorkerTables,
         "Worker": _Worker,
         "web_enabled": True,
         "web_bind": settings.web_host,

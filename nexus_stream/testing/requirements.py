@@ -14,7 +14,7 @@ import pytest
 
 __all__ = ["Part", "require", "required_parts"]
 
-Part = Literal["kafka", "node", "postgres15", "pgbouncer", "browser", "redis", "prometheus"]
+Part = Literal["kafka", "node", "postgres15", "pgbouncer", "browser", "redis", "prometheus", "history"]
 _VARIABLE = "NEXUS_REQUIRE"
 
 

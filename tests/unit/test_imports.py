@@ -49,4 +49,9 @@ def test_only_the_apps_and_the_table_import_faust():
         for path in (ROOT / folder).rglob("*.py")
         if "faust" in runtime_imports(path)
     }
-    assert importers == {"nexus_stream/worker.py", "nexus_stream/worker_consumer.py", "tables/sessions.py"}
+    assert importers == {
+        "nexus_stream/worker.py",
+        "nexus_stream/worker_consumer.py",
+        "nexus_stream/worker_recovery.py",
+        "tables/sessions.py",
+    }
