@@ -154,6 +154,15 @@ class _Worker(faust.Worker):
         """Leave handlers and levels as `configure_logs` set them."""
         self.spinner = None
 
+    def _on_sigusr1(self) -> None:
+        """Log where each task stands. Faust would print local variables too, and those hold conversations."""
+        for task in asyncio.all_tasks(self.loop):
+            stack = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in task.get_stack(limit=4)]
+            _log.warning("task", stack=stack)
+
+    def _on_sigusr2(self) -> None:
+        """Do nothing. Faust would open a debugger, and the worker would stand still until somebody came."""
+
     def execute_from_commandline(self) -> NoReturn:
         """Run, and end with an exit code that tells a supervisor whether to start again."""
         try:

@@ -244,13 +244,14 @@ class Drill:
     async def _note(
         self, alert: AlertKind, where: str, fault: str, fired: float | None, end: str, ended: float
     ) -> None:
-        # It may have cleared before the fault was over in our eyes: its window had passed.
+        # It may have cleared before the fault was over in our eyes: its window had passed, or the process it was about
+        # was away while it was started again. That is a 0.
         began = max((post.at for post in self.receiver.posts if post.alert == alert.value), default=0.0)
         since = (
             ended if (alert.value, where) in {(one, at[: len(where)]) for one, at in self.receiver.firing} else began
         )
         post = await self.receiver.wait_for(alert.value, where, "resolved", since, _CLEAR_SECONDS)
-        cleared = None if post is None else round(post.at - ended, 1)
+        cleared = None if post is None else round(max(0.0, post.at - ended), 1)
         self._tell(f"{alert.value}: {'did not clear' if cleared is None else f'cleared after {cleared:.1f} s'}")
         self.measured.append(Measured(alert.value, fault, fired, end, cleared))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -99,6 +100,17 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     status, body = await asyncio.to_thread(get, "/metrics")
     assert status == 200
     assert "nexus_records_total" in body
+
+    # Signals by which Faust prints local variables and opens a debugger.
+    process.process.send_signal(signal.SIGUSR2)
+    process.process.send_signal(signal.SIGUSR1)
+
+    async def stacks_are_logged() -> bool:
+        return "_commit_effects:" in log_of(stack, "enricher")
+
+    await eventually(stacks_are_logged, seconds=30, what="where each task stands")
+    assert "self = <" not in log_of(stack, "enricher")
+    assert (await asyncio.to_thread(get, "/ready"))[0] == 200
     assert await asyncio.to_thread(process.stop) == 0
 
 
