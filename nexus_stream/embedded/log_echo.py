@@ -17,8 +17,9 @@ _WORTH_TELLING = {"warning", "warn", "error", "critical", "fatal", "panic"}
 # `2026-01-31 12:00:00 [warning  ] ...`, `[2026-01-31 12:00:00] [4711] [WARNING] ...`, `... ERROR: ...`, `... WARN ...`
 _LEVEL = re.compile(r"(?:^|[\s\[])(WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|warning|error|critical)\s*(?:[\]:\s]|$)")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-# The broker's answer to a producer that asks for idempotence, which it does not have; the gateway then does without.
-_EXPECTED = "producer=None epoch=None"
+# The broker's words for a producer that asks for idempotence, which it does not have (the gateway then does without), and
+# for a question about a group that has not committed anything yet.
+_EXPECTED = re.compile(r'producer=None epoch=None$|NotFound \{ path: "clusters/[^"]*/groups/consumers/')
 _TRACEBACK = "Traceback (most recent call last):"
 # The level stands near the start of a line; further on the word is part of a message.
 _LEVEL_WITHIN_CHARS = 80
@@ -94,4 +95,4 @@ def _is_worth_telling(line: str) -> bool:
             record = None
         if isinstance(record, dict):
             return str(record.get("level", "")).lower() in _WORTH_TELLING
-    return _LEVEL.search(line[:_LEVEL_WITHIN_CHARS]) is not None and not line.endswith(_EXPECTED)
+    return _LEVEL.search(line[:_LEVEL_WITHIN_CHARS]) is not None and _EXPECTED.search(line) is None

@@ -44,6 +44,8 @@ def test_warnings_and_errors_are_told(tmp_path, line) -> None:
         "2026-01-31 12:00:00,000 INFO nexus_stream.gateway listening",
         "2026-01-31 12:00:00.000 UTC [4711] LOG:  database system is ready to accept connections",
         "2026-01-31T12:00:00Z [info     ] no errors",
+        "2026-01-31T12:00:00Z ERROR tansu: 1: producer=None epoch=None",
+        '2026-01-31T12:00:00Z ERROR tansu: 1: err=ObjectStore(NotFound { path: "clusters/e/groups/consumers/g.json" })',
     ],
 )
 def test_the_rest_is_not(tmp_path, line) -> None:
