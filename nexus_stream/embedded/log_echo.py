@@ -17,8 +17,8 @@ _WORTH_TELLING = {"warning", "warn", "error", "critical", "fatal", "panic"}
 # `2026-01-31 12:00:00 [warning  ] ...`, `[2026-01-31 12:00:00] [4711] [WARNING] ...`, `... ERROR: ...`, `... WARN ...`
 _LEVEL = re.compile(r"(?:^|[\s\[])(WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|warning|error|critical)\s*(?:[\]:\s]|$)")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-# The broker's words for a producer that asks for idempotence, which it does not have (the gateway then does without), and
-# for a question about a group that has not committed anything yet.
+# The broker's words for a producer that asks for idempotence, which it does not have (the gateway then does without),
+# and for a question about a group that has not committed anything yet.
 _EXPECTED = re.compile(r'producer=None epoch=None$|NotFound \{ path: "clusters/[^"]*/groups/consumers/')
 _TRACEBACK = "Traceback (most recent call last):"
 # The level stands near the start of a line; further on the word is part of a message.
