@@ -32,7 +32,7 @@ from nexus_stream.kafka import client_options
 from tests.chaos.claude_stand_in import ClaudeStandIn
 from tests.chaos.environment import Environment
 from tests.chaos.webhook_receiver import SECRET, WebhookReceiver
-from tests.stack import Stack
+from tests.stack import Stack, eventually
 
 __all__ = ["Drill", "Measured", "table"]
 
@@ -189,6 +189,8 @@ class Drill:
 
     async def dead_enricher(self) -> None:
         """``kill -9`` of the only enricher under load, with records that wait since long ago."""
+        # A record that is finished and not committed would be the oldest one of its partition.
+        await eventually(self._has_committed_all, seconds=_FIRE_SECONDS, what="all that was read to be committed")
         self.stack.processes["enricher"].kill()
         killed = time.monotonic()
         # Before the others, so that they are the oldest of every partition.
@@ -235,6 +237,12 @@ class Drill:
         await self._note(AlertKind.VIEW_LOST, "console", "broker stopped", fired, "broker goes on", ended)
 
     # Parts of faults
+
+    async def _has_committed_all(self) -> bool:
+        settings = self.stack.settings
+        committed = await self.stack.committed(settings.enricher_app_id, settings.ingestion_topic)
+        records = await self.stack.read_topic(settings.ingestion_topic)
+        return all(committed[record.partition] > record.offset for record in records)
 
     async def _fired(self, alert: AlertKind, where: str, since: float) -> float | None:
         post = await self.receiver.wait_for(alert.value, where, "firing", since, _FIRE_SECONDS)
