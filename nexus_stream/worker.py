@@ -1,8 +1,7 @@
 """What the two Faust apps share: configuration, the broker port, rebalances, readiness, stopping.
 
 From: settings and a stage. To: ``faust -A nexus_stream.enricher worker`` and ``faust -A nexus_stream.sink worker``. The
-place that, with worker_consumer.py, touches Faust's private parts: ``Consumer._commit_offsets`` (0.15.3 is pinned; a
-test notices a change).
+parts that touch Faust 0.15.3 from inside are its neighbours: worker_broker.py, worker_consumer.py, worker_recovery.py.
 """
 
 from __future__ import annotations
@@ -19,37 +18,32 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import faust
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.produce import ProduceRequest
-from faust.types import TP
 from faust.web import Request, Response, View
 
 from nexus_stream.access import require_access
 from nexus_stream.access_watch import AccessWatch
 from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.delivery.lease import Lease
-from nexus_stream.delivery.received import Headers, TopicPartition
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError
-from nexus_stream.kafka import batch_bytes, client_options, is_embedded, ssl_context
-from nexus_stream.kafka_tokens import token_provider
+from nexus_stream.kafka import client_options, is_embedded
 from nexus_stream.observability.exposition import exposition
-from nexus_stream.observability.logs import configure_logs, logging_config
+from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics_stage import RebalanceMetrics
 from nexus_stream.observability.safe_errors import safe_message
 from nexus_stream.observability.status import Role, StatusPublisher, process_id, stage_status
 from nexus_stream.settings import Settings
-from nexus_stream.topics import max_record_bytes, require_topics
+from nexus_stream.topics import require_topics
+from nexus_stream.worker_broker import FaustBroker
 from nexus_stream.worker_consumer import WorkerTransport
 from nexus_stream.worker_health import WorkerHealth
-from nexus_stream.worker_recovery import WorkerTables
+from nexus_stream.worker_options import faust_options
 
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
 
-__all__ = ["FaustBroker", "WorkerApp", "create_app", "created_or_exit", "no_ack_topic"]
+__all__ = ["WorkerApp", "create_app", "created_or_exit", "install_uvloop"]
 
 _log = structlog.get_logger(__name__)
 
@@ -58,93 +52,6 @@ _STARTUP_PATIENCE_SECONDS = 60.0
 _STAY_INTERVAL_SECONDS = 5.0
 _STATUS_STOP_SECONDS = 3.0
 _EX_CONFIG = 78  # sysexits.h: a supervisor should not restart on it
-
-
-class FaustBroker:
-    """`BrokerPort` on a Faust app's consumer and a producer of our own.
-
-    Not Faust's producer: its buffer costs a task switch a record and its wrapper a signal a record, and it has no
-    headroom for a dead letter's headers. Not an idempotent one either: aiokafka keeps one batch a partition in flight,
-    so retries keep the order, and a record sent twice carries the same id.
-    """
-
-    def __init__(self, app: WorkerApp) -> None:
-        self._app = app
-        self._producer: AIOKafkaProducer | None = None
-
-    async def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        *,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-        headers: Headers = (),
-    ) -> Awaitable[object]:
-        """See `BrokerPort.send`."""
-        if key is None and value is None:
-            # aiokafka asserts that one of them is there; to every reader of ours, empty and missing are the same.
-            value = b""
-        if self._producer is None:
-            raise BrokerUnavailableError("the worker is starting or stopping")
-        try:
-            sent: asyncio.Future[object] = await self._producer.send(
-                topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
-            )
-        except KafkaError as error:
-            self._app.access.hint(error)
-            raise
-        sent.add_done_callback(self._app.access.hint_from)
-        return sent
-
-    async def start(self, *, max_batch_bytes: int) -> None:
-        """Connect the producer."""
-        settings = self._app.nexus
-        producer = AIOKafkaProducer(
-            **client_options(settings),
-            acks="all",
-            # Groups of effects are sent at once, so a short wait fills batches: 1.5 times the throughput of 2 ms and
-            # 16 KiB.
-            linger_ms=5,
-            max_batch_size=batch_bytes(settings, max_batch_bytes),
-            max_request_size=max_record_bytes(settings),
-        )
-        await producer.start()
-        self._fence(producer)
-        self._producer = producer
-
-    def _fence(self, producer: AIOKafkaProducer) -> None:
-        """Send no batch that a frozen worker left in its producer: by now it may be another's to send.
-
-        The last moment at which that can be seen; what comes after it is one write to a socket. The error is none that
-        aiokafka tries again: the stage does, if the records are still ours.
-        """
-        lease, send = self._app.lease, producer.client.send
-
-        async def send_while_confirmed(node_id: int, request: Any, **options: Any) -> Any:
-            if isinstance(request, ProduceRequest) and not lease.is_valid:
-                raise KafkaError("the group was not heard from for too long")
-            return await send(node_id, request, **options)
-
-        producer.client.send = send_while_confirmed
-
-    async def stop(self) -> None:
-        """Send what is pending and disconnect."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
-
-    async def commit(self, offsets: dict[TopicPartition, int]) -> bool:
-        """See `BrokerPort.commit`."""
-        consumer: Any = self._app.consumer
-        committed = await consumer._commit_offsets({TP(*tp): offset for tp, offset in offsets.items()})
-        return bool(committed)
-
-    def partition_count(self, topic: str) -> int | None:
-        """See `BrokerPort.partition_count`."""
-        count: int | None = self._app.consumer.topic_partitions(topic)
-        return count
 
 
 class _Worker(faust.Worker):
@@ -364,7 +271,8 @@ def create_app(settings: Settings, app_id: str) -> WorkerApp:
     app = WorkerApp(
         app_id,
         loghandlers=[log_handler],
-        **_faust_options(settings, directory),
+        Worker=_Worker,
+        **faust_options(settings, directory),
     )
     app.nexus = settings
     # Half the time after which the group gives a silent member's partitions away: the rest is for what was begun.
@@ -391,90 +299,6 @@ def install_uvloop() -> None:
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-
-
-def no_ack_topic(app: WorkerApp, name: str) -> Any:
-    """A topic whose offsets Faust neither tracks nor commits, and whose bytes it leaves alone.
-
-    Without ``raw`` Faust would parse every value as JSON, and crash the agent on the first that is not.
-    """
-    return app.topic(
-        name,
-        key_type=bytes,
-        value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
-        acks=False,
-        allow_empty=True,
-    )
-
-
-def _faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, Any]:
-    brokers = ";".join(f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(","))
-    web_port = settings.web_port or free_port()
-    return {
-        "broker": brokers,
-        "broker_credentials": _credentials(settings),
-        "version": 1,
-        "autodiscover": False,
-        "datadir": str(directory.path),
-        "store": "rocksdb://" if settings.table_store == "rocksdb" else "memory://",
-        "logging_config": logging_config(),
-        # Topics are made by `nexus topics apply`, and checked at start.
-        "topic_allow_declare": False,
-        "topic_disable_leader": True,
-        "topic_partitions": settings.topic_partitions,
-        "topic_replication_factor": settings.topic_replication_factor,
-        # With a replica, a survivor of a kill -9 died on "persisted offset is higher than highwater"; local data
-        # directories and the changelog do without.
-        "table_standby_replicas": 0,
-        "processing_guarantee": "at_least_once",
-        # Ours waits for what runs, within a bound; Faust's waits for every event, without one.
-        "stream_wait_empty": False,
-        # Records between the consumer and the agent's loop. More reads faster and costs memory: a record may have
-        # NEXUS_MAX_BODY_BYTES.
-        "stream_buffer_maxsize": 2000,
-        "broker_max_poll_records": 2000,
-        "stream_recovery_delay": 0.0,
-        "consumer_auto_offset_reset": "earliest",
-        "broker_session_timeout": settings.kafka_session_timeout_seconds,
-        "broker_heartbeat_interval": settings.kafka_heartbeat_interval_seconds,
-        "broker_rebalance_timeout": settings.kafka_rebalance_timeout_seconds,
-        "broker_request_timeout": max(
-            settings.kafka_request_timeout_seconds, settings.kafka_session_timeout_seconds + 5
-        ),
-        "consumer_connections_max_idle_ms": int(settings.kafka_connections_max_idle_seconds * 1000),
-        "consumer_metadata_max_age_ms": int(settings.kafka_metadata_max_age_seconds * 1000),
-        "producer_connections_max_idle_ms": int(settings.kafka_connections_max_idle_seconds * 1000),
-        "producer_metadata_max_age_ms": int(settings.kafka_metadata_max_age_seconds * 1000),
-        "broker_max_poll_interval": settings.kafka_max_poll_interval_seconds,
-        "producer_request_timeout": settings.kafka_request_timeout_seconds,
-        "TableManager": WorkerTables,
-        "Worker": _Worker,
-        "web_enabled": True,
-        "web_bind": settings.web_host,
-        "web_host": settings.web_host,
-        "web_port": web_port,
-        # Its pages would show table contents, which are people's data, to anyone.
-        "web_tables_enabled": False,
-        "web_router_enabled": False,
-        "web_cors_options": None,
-    }
-
-
-def _credentials(settings: Settings) -> Any:
-    context = ssl_context(settings)
-    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
-        return faust.OAuthCredentials(oauth_cb=token_provider(settings), ssl_context=context)
-    if settings.kafka_security_protocol.startswith("SASL"):
-        assert settings.kafka_password is not None  # noqa: S101 - checked by load_settings
-        return faust.SASLCredentials(
-            username=settings.kafka_username,
-            password=settings.kafka_password.get_secret_value(),
-            mechanism=settings.kafka_sasl_mechanism,
-            ssl_context=context,
-        )
-    return None if context is None else faust.SSLCredentials(context)
 
 
 async def _cluster_id(settings: Settings) -> str:

@@ -51,7 +51,9 @@ def test_only_the_apps_and_the_table_import_faust():
     }
     assert importers == {
         "nexus_stream/worker.py",
+        "nexus_stream/worker_broker.py",
         "nexus_stream/worker_consumer.py",
+        "nexus_stream/worker_options.py",
         "nexus_stream/worker_recovery.py",
         "tables/sessions.py",
     }

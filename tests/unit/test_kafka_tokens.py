@@ -14,7 +14,7 @@ from nexus_stream.errors import ConfigurationError
 from nexus_stream.kafka import client_options
 from nexus_stream.kafka_tokens import FileTokenProvider, MskTokenProvider, token_provider
 from nexus_stream.settings import load_settings
-from nexus_stream.worker import _credentials
+from nexus_stream.worker_options import credentials
 
 
 async def test_a_token_file_is_read_for_each_connection(tmp_path: Path):
@@ -83,7 +83,7 @@ def test_aiokafka_and_faust_get_the_same_provider(tmp_path: Path):
     assert options["sasl_mechanism"] == "OAUTHBEARER"
     assert isinstance(options["sasl_oauth_token_provider"], FileTokenProvider)
     assert "sasl_plain_password" not in options
-    assert isinstance(_credentials(settings).oauth_cb, FileTokenProvider)
+    assert isinstance(credentials(settings).oauth_cb, FileTokenProvider)
     msk = settings.model_copy(update={"kafka_oauth_token_file": None, "kafka_aws_region": "eu-west-1"})
     # One for all clients of a process, so that they share a token.
     assert token_provider(msk) is token_provider(msk)
