@@ -14,6 +14,7 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
@@ -161,6 +162,31 @@ def test_a_slot_is_found_again_and_its_tables_are_bound_to_the_cluster(tmp_path:
     assert again.path == first.path
     again.release()
     second.release()
+
+
+async def test_records_hidden_by_the_creation_of_their_topic_do_not_hold_up_recovery(tmp_path: Path):
+    """A client of the embedded broker before this one sends to it at once, when there is no topic yet."""
+    before = EmbeddedBroker.start(log_path=tmp_path / "before.log")
+    stack = Stack(tmp_path, before.bootstrap_servers, "postgresql://nobody@127.0.0.1:9/none")
+    changelog = stack.settings.sessions_changelog_topic
+    producer = AIOKafkaProducer(**client_options(stack.settings), acks="all", max_batch_size=1)
+    try:
+        await apply_topics(stack.settings)
+        await producer.start()
+        await producer.send_and_wait(changelog, b"{}", key=b"known", partition=0)
+        await asyncio.to_thread(before.kill)
+        with EmbeddedBroker.start(log_path=tmp_path / "after.log", port=before.port):
+            for number in range(5):
+                await producer.send_and_wait(changelog, b"{}", key=b"hidden-%d" % number, partition=0)
+            await producer.stop()
+            await apply_topics(stack.settings)
+            assert await stack.read_topic(changelog) == []
+            process = stack.start("enricher")
+            await asyncio.to_thread(process.wait_until_ready, 45.0)
+            stack.stop_all()
+    finally:
+        stack.stop_all()
+        before.kill()
 
 
 def test_the_private_parts_of_faust_are_as_we_know_them():
