@@ -11,7 +11,7 @@ from nexus_stream.testing.requirements import require
 from tests.chaos.environment import BrokerKind, Environment, missing
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def environment_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[BrokerKind], Environment]]:
     """The environment with that broker."""
     running: dict[BrokerKind, Environment] = {}

@@ -273,7 +273,7 @@ class Desk:
             await consumer.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker() -> Iterator[str]:
     with EmbeddedBroker.start() as embedded:
         yield embedded.bootstrap_servers

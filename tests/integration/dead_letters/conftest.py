@@ -30,7 +30,7 @@ NEXUS = Path(sys.executable).with_name("nexus")
 DEAD_LETTER_PARTITIONS = 2
 
 
-@pytest.fixture(scope="session", params=["embedded", "kafka"])
+@pytest.fixture(scope="package", params=["embedded", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a broker: each test that uses it runs on both kinds."""
     if request.param == "kafka":

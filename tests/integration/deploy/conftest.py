@@ -121,7 +121,7 @@ def _copy(instruction: Instruction, image: Image) -> None:
             shutil.copy2(ROOT / name, kept)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def image() -> Iterator[Image]:
     """The result of the instructions, in their order; the source is nobody's to write when it runs."""
     python, user = _python_for_everybody()

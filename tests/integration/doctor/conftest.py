@@ -71,18 +71,18 @@ def finding(report: Report, check: str, severity: str | None = None) -> Finding:
     return found[0]
 
 
-@pytest.fixture(scope="session", name="finding")
+@pytest.fixture(scope="package", name="finding")
 def _finding() -> Any:
     return finding
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker() -> Iterator[EmbeddedBroker]:
     with EmbeddedBroker.start() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres() -> Iterator[EmbeddedPostgres]:
     with server_folder() as folder, EmbeddedPostgres.start(folder / "data") as running:
         asyncio.run(_execute(running.dsn, *(f"ALTER SYSTEM SET {setting}" for setting in FAST_SETTINGS)))

@@ -25,7 +25,7 @@ from nexus_stream.settings import Settings, load_settings
 _PARTITIONS = 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_broker() -> Iterator[EmbeddedBroker]:
     with EmbeddedBroker.start() as broker:
         yield broker

@@ -34,7 +34,7 @@ def secret_of(user: str) -> str:
     return f"pass-{user}-9f27c1"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     require("kafka", available())
     users = [*PERMISSION_ROLES, "operator"]
@@ -48,7 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
         yield one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     folder = tmp_path_factory.mktemp("secured-postgres")
     # The server runs as a user of its own.
@@ -166,7 +166,7 @@ def parsed_command(line: str, principal: str) -> Permission:
     return Permission(cast(ResourceType, resource), name, operations, "")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(
     cluster: KafkaCluster, database: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecuredStack]:

@@ -72,7 +72,7 @@ class Database:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server_dsn() -> Iterator[str]:
     # Not below pytest's own folder: every pytest run closes that to other users, such as the server's.
     folder = Path(tempfile.mkdtemp(prefix="nexus-privacy-"))

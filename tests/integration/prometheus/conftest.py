@@ -33,7 +33,7 @@ _BETWEEN_POSTS_SECONDS = 0.25
 _SCRAPED_SECONDS = 90.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus_installed() -> None:
     """Skips without Debian's package, or fails where it is required."""
     require("prometheus", missing_prometheus())
@@ -99,7 +99,7 @@ class Observed:
     prometheus: Prometheus
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def observed(prometheus_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     """All four process types under traffic, each scraped at least once."""
     folder = tmp_path_factory.mktemp("observed")

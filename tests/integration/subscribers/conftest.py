@@ -45,7 +45,7 @@ class Published:
         return self.settings.enriched_topic
 
 
-@pytest.fixture(scope="session", params=["embedded", "kafka"])
+@pytest.fixture(scope="package", params=["embedded", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a broker: each test that uses it runs on both kinds."""
     folder = tmp_path_factory.mktemp(f"broker-{request.param}")
@@ -58,7 +58,7 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             yield embedded.bootstrap_servers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def published(broker: str) -> Published:
     """The golden enriched records, sent by aiokafka as the enricher does: session key, CloudEvents headers."""
     settings = load_settings(environ={}, kafka_bootstrap_servers=broker)
@@ -89,7 +89,7 @@ async def _publish(settings: Settings, values: dict[str, Any], headers: dict[str
         await producer.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node_clients() -> Path:
     """The folder where Node.js scripts find kafkajs."""
     require("node", npm.available())

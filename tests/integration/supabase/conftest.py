@@ -108,7 +108,7 @@ class Database:
         return result
 
 
-@pytest.fixture(scope="session", params=["embedded", "debian-15"])
+@pytest.fixture(scope="package", params=["embedded", "debian-15"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with server_folder() as folder:
         if request.param == "embedded":
@@ -129,7 +129,7 @@ async def _alter_system(dsn: str, *settings: str) -> None:
     await connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def poolers(server: Server) -> Iterator[dict[str, PgBouncer]]:
     """One of each mode before the server."""
     require("pgbouncer", missing_pgbouncer())
@@ -140,7 +140,7 @@ def poolers(server: Server) -> Iterator[dict[str, PgBouncer]]:
         }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def template(server: Server) -> str:
     """A database with the migrations applied, to copy."""
 
@@ -176,7 +176,7 @@ async def _database(server: Server, template: str) -> AsyncIterator[Database]:
         await root.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def older_template(server: Server) -> str:
     """An older installation with the migrations applied, to copy."""
 
@@ -199,7 +199,7 @@ async def older_database(server: Server, older_template: str) -> AsyncIterator[D
         yield database
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_database(server: Server, template: str) -> str:
     """One for all tests that only write rows: a database of its own would cost each of them more than the test."""
     return asyncio.run(_copy(server, template))
