@@ -22,7 +22,7 @@ from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.testing.requirements import require
 
 if TYPE_CHECKING:
-    from conftest import Doctor
+    from tests.integration.doctor.conftest import Doctor
 
 _WAIT_SECONDS = 60
 _MODELS = ("claude-haiku-5-5", "claude-opus-5")

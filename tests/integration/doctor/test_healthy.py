@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 
 if TYPE_CHECKING:
-    from conftest import Doctor
+    from tests.integration.doctor.conftest import Doctor
 
 SCHEMA = {
     "type": "object",

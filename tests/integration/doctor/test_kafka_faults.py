@@ -20,7 +20,7 @@ from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.testing.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
-    from conftest import Doctor
+    from tests.integration.doctor.conftest import Doctor
 
 _WAIT_SECONDS = 60
 

@@ -20,9 +20,8 @@ from nexus_stream.testing.postgres import server_folder
 from nexus_stream.testing.requirements import require
 
 if TYPE_CHECKING:
-    from conftest import Database, Doctor
-
     from nexus_stream.embedded.postgres import EmbeddedPostgres
+    from tests.integration.doctor.conftest import Database, Doctor
 
 ROOT = Path(__file__).parents[3]
 _WAIT_SECONDS = 60

@@ -12,7 +12,7 @@ from nexus_stream.doctor.command import command
 from nexus_stream.settings import Settings, _variables, load_settings
 
 if TYPE_CHECKING:
-    from conftest import Doctor
+    from tests.integration.doctor.conftest import Doctor
 
 _MARK = "Tr0ub4dor"
 

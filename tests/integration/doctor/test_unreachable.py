@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nexus_stream.embedded.ports import LOOPBACK
 
 if TYPE_CHECKING:
-    from conftest import Doctor
+    from tests.integration.doctor.conftest import Doctor
 
 _MOST_SECONDS = 15.0
 

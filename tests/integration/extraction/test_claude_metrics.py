@@ -17,7 +17,7 @@ from nexus_stream.observability.metrics_extraction import ExtractionMetrics
 from nexus_stream.settings import load_settings
 
 if TYPE_CHECKING:
-    from conftest import StandIn
+    from tests.integration.extraction.conftest import StandIn
 
 TURNS = (Turn("assistant", "¿Con quién hablo?"), Turn("user", "soy Irma del Valle"))
 NOTHING = {"nombre": None, "email": None, "telefono": None, "ocupacion": None, "arquetipo": None}

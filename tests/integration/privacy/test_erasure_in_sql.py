@@ -14,7 +14,7 @@ from nexus_stream.privacy.selector import Selector
 from nexus_stream.privacy.subjects import subject_hash
 
 if TYPE_CHECKING:
-    from conftest import Database
+    from tests.integration.privacy.conftest import Database
 
 
 async def test_the_hash_is_the_same_in_both_languages(database: Database):

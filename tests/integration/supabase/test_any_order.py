@@ -14,7 +14,7 @@ from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 _tenants = (f"t{number}" for number in itertools.count())
 

@@ -13,7 +13,7 @@ from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["a new person", "a known person"])

@@ -21,7 +21,7 @@ from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 
 class Way:

@@ -16,7 +16,7 @@ from nexus_stream.settings import load_settings
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord, Server
+    from tests.integration.supabase.conftest import Database, MakeRecord, Server
 
 pytestmark = pytest.mark.own_database
 

@@ -15,7 +15,7 @@ from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 pytestmark = pytest.mark.own_database
 

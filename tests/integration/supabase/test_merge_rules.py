@@ -9,7 +9,7 @@ import pytest
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 _NOTHING: tuple[str, ...] = ()
 

@@ -15,7 +15,7 @@ from nexus_stream.supabase.command import command
 from nexus_stream.supabase.migrate import apply_migrations, load_migrations, plan_migrations
 
 if TYPE_CHECKING:
-    from conftest import Database
+    from tests.integration.supabase.conftest import Database
 
 pytestmark = pytest.mark.own_database
 

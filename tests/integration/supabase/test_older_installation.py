@@ -16,7 +16,7 @@ from nexus_stream.supabase.migrate import apply_migrations, load_migrations, pla
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 pytestmark = pytest.mark.own_database
 

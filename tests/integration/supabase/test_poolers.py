@@ -18,7 +18,7 @@ from nexus_stream.supabase.writer import ProspectWriter
 from nexus_stream.testing.pgbouncer import PgBouncer
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 Way = Literal["direct", "session", "transaction"]
 

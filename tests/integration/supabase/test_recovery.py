@@ -28,7 +28,7 @@ from nexus_stream.testing.postgres import server_folder
 from nexus_stream.testing.requirements import require
 
 if TYPE_CHECKING:
-    from conftest import Database
+    from tests.integration.supabase.conftest import Database
 
 _BATCH_ROWS = 25
 _RETRY_SECONDS = 0.05

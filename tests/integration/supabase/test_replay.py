@@ -11,7 +11,7 @@ from benchmarks.sink_records import enriched_records, replay
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database
+    from tests.integration.supabase.conftest import Database
 
 _RECORDS = 5_000
 

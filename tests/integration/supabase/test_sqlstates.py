@@ -17,7 +17,7 @@ from nexus_stream.supabase.sqlstates import Failure, classify
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord, Server
+    from tests.integration.supabase.conftest import Database, MakeRecord, Server
 
 _T, _B, _S, _C = Failure.TRANSIENT, Failure.BAD_ROW, Failure.SMALLER_BATCH, Failure.CONFIGURATION
 

@@ -24,7 +24,7 @@ from nexus_stream.testing.postgres import server_folder
 from nexus_stream.testing.requirements import require
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord, Server
+    from tests.integration.supabase.conftest import Database, MakeRecord, Server
 
 _HOST = "localhost"
 

@@ -10,7 +10,7 @@ import pytest
 from nexus_stream.supabase.writer import ProspectWriter
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 
 async def test_a_call_makes_a_person(database: Database) -> None:

@@ -11,7 +11,7 @@ from nexus_stream.errors import NexusError
 from nexus_stream.supabase.writer import ProspectWriter, WriteResult
 
 if TYPE_CHECKING:
-    from conftest import Database, MakeRecord
+    from tests.integration.supabase.conftest import Database, MakeRecord
 
 
 async def test_a_prospect_is_seen_as_users_select_it(

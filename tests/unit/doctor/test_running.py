@@ -9,6 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from nexus_stream.doctor import command as doctor
 from nexus_stream.doctor.finding import Area, Finding, error, ok
 from nexus_stream.doctor.host_checks import slot_holders
 from nexus_stream.doctor.redaction import Redaction
@@ -84,6 +87,20 @@ def test_secrets_are_taken_out_wherever_they_stand() -> None:
 
     for part in (hidden.found, hidden.why, hidden.fix):
         assert part == "*** *** *** *** http://user:***@host postgresql://USER:PASSWORD@HOST"
+
+
+def test_nor_through_a_problem_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(role: object, environ: object) -> None:
+        raise ConfigurationError("Invalid:\n  - SUPABASE_DB_URL: not an address: postgres://sink:s3cret-word@db:x/p")
+
+    monkeypatch.setattr(doctor, "load_settings", refuse)
+
+    report = doctor.examine_environment(environ={})
+
+    assert report.is_invalid
+    assert [finding.found for finding in report.findings] == [
+        "SUPABASE_DB_URL: not an address: postgres://sink:***@db:x/p"
+    ]
 
 
 def test_who_holds_a_slot(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.unit.privacy.conftest import Bench
 
 NAME = ("me llamo Carlos Ruiz",)
 LONGER = (*NAME, "hola", "quiero empezar")

@@ -10,7 +10,7 @@ import orjson
 from jsonschema import Draft202012Validator
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.unit.privacy.conftest import Bench
 
 _CONTRACTS = Path(__file__).parents[3] / "contracts"
 

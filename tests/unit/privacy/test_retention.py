@@ -11,7 +11,7 @@ from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import load_settings
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.unit.privacy.conftest import Bench
 
 _DAY_SECONDS = 86_400
 # Committing once a day: the clock stops at every tick.
