@@ -53,7 +53,8 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.extractor import Extractor
 from nexus_stream.privacy.retention import RetentionSweep
 from nexus_stream.settings import Settings
-from tables.sessions import SessionTablePort, Verdict
+from tables.session_state import Verdict
+from tables.sessions import SessionTablePort
 
 if TYPE_CHECKING:
     from faust.types import AppT, StreamT, TopicT

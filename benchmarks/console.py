@@ -28,7 +28,7 @@ from nexus_stream.console.session_row import ChangelogRecord
 from nexus_stream.contracts.prospect import Arquetipo, ExtractionFacts, Momento, Objecion, Prospect, Signal, SignalName
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.settings import Settings
-from tables.sessions import Counters, SessionState, encode_state
+from tables.session_state import Counters, SessionState, encode_state
 
 MAX_MS = 100.0
 MAX_MB = 300.0

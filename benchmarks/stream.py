@@ -43,7 +43,7 @@ from nexus_stream.extraction.nothing import NoExtraction
 from nexus_stream.kafka import client_options
 from nexus_stream.settings import Settings
 from nexus_stream.topics import apply_topics
-from tables.sessions import after_extraction
+from tables.session_state import after_extraction
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack
 

@@ -1,57 +1,29 @@
 """The session table: what is known of each session, and the result that is emitted again after a crash.
 
-Key: the session key (contracts/session_key.py). Value: `SessionState` as JSON. Changelog:
+Key: the session key (contracts/session_key.py). Value: `SessionState` (tables/session_state.py) as JSON. Changelog:
 ``<app id>-sessions-changelog``, compacted, as many partitions as the ingestion topic. Written only by the enricher that
-owns the key's partition; read by it and, through the changelog, by consoles. Holds no conversation text.
+owns the key's partition; read by it and, through the changelog, by consoles.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from faust.streams import _current_event
 from faust.types import TP
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nexus_stream.contracts.prospect import (
-    SCHEMA_VERSION,
-    ConversationFacts,
-    EnrichedProspect,
-    ExtractionFacts,
-    Prospect,
-    Source,
-)
-from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment, Received
-from nexus_stream.delivery.settling import Snapshot, Work
-from nexus_stream.errors import Reason, StateVersionError
-from nexus_stream.extraction.answered import ANSWER_HEADER
+from tables.session_state import SessionState, decode_state, encode_state
 
 if TYPE_CHECKING:
     from faust.types import TableT
 
-__all__ = [
-    "STATE_VERSION",
-    "STORE_OPTIONS",
-    "Counters",
-    "Dead",
-    "Erasure",
-    "SessionState",
-    "SessionTable",
-    "SessionTablePort",
-    "Verdict",
-]
-
-STATE_VERSION = 1
-_MAX_FINGERPRINTS = 8
+__all__ = ["STORE_OPTIONS", "SessionTable", "SessionTablePort"]
 
 # RocksDB's bounds, for each partition's database; only the store in files knows them. Faust's own (64 MiB and three of
 # them, a cache of 2 GiB) let a worker with many partitions grow without end: see docs/reference/performance.md.
@@ -62,283 +34,6 @@ STORE_OPTIONS: dict[str, int] = {
     # Blocks that were read. A session is read once a snapshot, and chats that go on are few.
     "block_cache_size": 8 * 1024 * 1024,
 }
-
-
-class Verdict(Enum):
-    """What the table says of a snapshot."""
-
-    NEW = auto()  # extract it
-    REDELIVERED = auto()  # this very record was finished up to the table: emit the stored result, no call
-    FINGERPRINT = auto()  # known, but with a fingerprint that is new: emit the stored result with it, no call
-    DEAD = auto()  # this very record was dead-lettered: send the same letter again
-    DUPLICATE = auto()
-    STALE = auto()
-    SUPPRESSED = auto()  # the session was erased, and this was said before it was let in again, if it was
-
-
-class _StateModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Dead(_StateModel):
-    """The last snapshot that could not be extracted."""
-
-    digest: str
-    partition: int
-    offset: int
-    reason: Reason
-    attempts: int = 1
-
-
-class Counters(_StateModel):
-    """Sums over the session's life."""
-
-    snapshots: int = 0
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
-
-
-class Erasure(_StateModel):
-    """What stays of an erased session, so that it can be kept away. No personal data: hashes and times."""
-
-    request_id: str
-    requested_at: str
-    erased_at: str
-    fingerprint_hashes: tuple[str, ...] = ()
-
-
-class SessionState(_StateModel):
-    """One session. ``snapshot_at_ms`` and ``enriched_at`` only grow, so readers can order its records."""
-
-    state_version: Annotated[int, Field(ge=1)] = STATE_VERSION
-    tenant_id: str = ""
-    session_id: str
-    fingerprints: tuple[str, ...] = ()
-    status: Literal["waiting", "enriched", "dead", "erased"] = "enriched"
-    # The newest extracted snapshot. Empty while every snapshot so far was dead-lettered.
-    chain: tuple[str, ...] = ()
-    turns: int = 0
-    digest: str = ""
-    snapshot_at_ms: int = 0
-    source_partition: int = 0
-    source_offset: int = 0
-    correlation_id: str | None = None
-    enqueued_at: str | None = None
-    first_url: str | None = None
-    prospect: Prospect | None = None
-    extraction: ExtractionFacts | None = None
-    enriched_at: str | None = None
-    dead: Dead | None = None
-    # While it is set, nothing else of the session is.
-    erasure: Erasure | None = None
-    # The newest commands that were obeyed: one that comes again, in a replay say, does nothing.
-    commands: tuple[str, ...] = ()
-    # What was said up to then stays away although the session was let in again.
-    lifted_at_ms: int | None = None
-    counters: Counters = Counters()
-    first_seen_ms: int = 0
-    last_seen_ms: int = 0
-
-    @property
-    def fingerprint(self) -> str | None:
-        """The current fingerprint; a snapshot without one inherits it."""
-        return self.fingerprints[-1] if self.fingerprints else None
-
-    def suppresses(self, snapshot: Snapshot) -> bool:
-        """Whether the session was erased, and the snapshot is from before it was let in again, if it was."""
-        if self.status == "erased":
-            return True
-        return self.lifted_at_ms is not None and snapshot.snapshot_at_ms <= self.lifted_at_ms
-
-    def improves(self, snapshot: Snapshot) -> bool:
-        """Whether the known turns come with a model's answer, after only rules have read them."""
-        if snapshot.record.header(ANSWER_HEADER) is None or snapshot.conversation.metadata.consent is False:
-            return False
-        return self.extraction is not None and self.extraction.extractor.startswith("offline-rules")
-
-    def judge(self, snapshot: Snapshot, *, redriven: bool) -> Verdict:
-        """How a snapshot stands to what the table knows.
-
-        Args:
-            snapshot: What arrived.
-            redriven: Whether an operator sent it back from the dead letters.
-        """
-        record = snapshot.record
-        if self.suppresses(snapshot):
-            return Verdict.SUPPRESSED
-        if self.dead is not None and snapshot.digest == self.dead.digest:
-            if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
-                return Verdict.DEAD
-            if not redriven:
-                return Verdict.DUPLICATE
-        if not self.chain:
-            return Verdict.NEW
-        fingerprint = snapshot.conversation.fingerprint
-        relation = relate(snapshot, self)
-        if relation is Relation.EQUAL and snapshot.digest == self.digest:
-            if (record.partition, record.offset) == (self.source_partition, self.source_offset):
-                return Verdict.REDELIVERED
-            if self.improves(snapshot):
-                return Verdict.NEW
-            if fingerprint is not None and fingerprint not in self.fingerprints:
-                return Verdict.FINGERPRINT
-            return Verdict.DUPLICATE
-        if relation is Relation.EQUAL:
-            # The same turns, another consent: only time can tell which is meant.
-            newer = (snapshot.snapshot_at_ms, record.offset) > (self.snapshot_at_ms, self.source_offset)
-            relation = Relation.LATER if newer else Relation.EARLIER
-        if relation in {Relation.EXTENDS, Relation.LATER}:
-            return Verdict.NEW
-        # Late, but it may be the first to say who the browser is.
-        if fingerprint is not None and not self.fingerprints:
-            return Verdict.FINGERPRINT
-        return Verdict.STALE
-
-    def emission_headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
-        """CloudEvents 1.0 binary headers of this state's record; a re-emission carries the same id."""
-        identity = "\x00".join(
-            (self.tenant_id, self.session_id, str(self.snapshot_at_ms), self.digest, self.fingerprint or "")
-        )
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-            "ce_type": "nexus.prospect.enriched.v1",
-            "ce_source": source,
-            "ce_time": self.enriched_at or "",
-            "content-type": "application/json",
-        }
-        if self.correlation_id:
-            headers["correlation-id"] = self.correlation_id
-        return tuple((name, value.encode()) for name, value in headers.items())
-
-    def to_enriched(self, ingestion_topic: str) -> EnrichedProspect:
-        """The record to emit: a function of the state alone, so that emitting again changes nothing downstream."""
-        if self.prospect is None or self.extraction is None or self.enriched_at is None:
-            raise ValueError("nothing was extracted for this session yet")
-        # Built from what was validated already.
-        return EnrichedProspect.model_construct(
-            schema_version=SCHEMA_VERSION,
-            tenant_id=self.tenant_id,
-            session_id=self.session_id,
-            fingerprint=self.fingerprint,
-            prospect=self.prospect,
-            conversation=ConversationFacts(turns=self.turns, digest=self.digest, first_url=self.first_url),
-            extraction=self.extraction,
-            snapshot_at_ms=self.snapshot_at_ms,
-            enqueued_at=self.enqueued_at,
-            enriched_at=self.enriched_at,
-            source=Source(topic=ingestion_topic, partition=self.source_partition, offset=self.source_offset),
-        )
-
-
-def after_extraction(
-    previous: SessionState | None,
-    work: Work,
-    prospect: Prospect,
-    extraction: ExtractionFacts,
-    *,
-    called: bool,
-    now_ms: int,
-) -> SessionState:
-    """The state once the work's snapshot was extracted.
-
-    Args:
-        previous: The session's state before, if any.
-        work: What was extracted, with the fingerprints seen meanwhile.
-        prospect: The cumulative record.
-        extraction: How it was made.
-        called: Whether a model was asked.
-        now_ms: Unix milliseconds.
-    """
-    snapshot = work.snapshot
-    conversation = snapshot.conversation
-    before = previous or SessionState(session_id=conversation.session_id, tenant_id=conversation.tenant_id)
-    # Strictly later than what was emitted before, whatever clocks say: readers keep the later record.
-    snapshot_at_ms = max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.chain else 0)
-    return before.model_copy(
-        update={
-            "state_version": STATE_VERSION,
-            "fingerprints": joined_fingerprints(before.fingerprints, work.fingerprints),
-            "status": "enriched",
-            "chain": snapshot.chain,
-            "turns": snapshot.turns,
-            "digest": snapshot.digest,
-            "snapshot_at_ms": snapshot_at_ms,
-            "source_partition": snapshot.record.partition,
-            "source_offset": snapshot.record.offset,
-            "correlation_id": correlation_id_of(snapshot.record),
-            "enqueued_at": conversation.metadata.enqueued_at,
-            "first_url": before.first_url or conversation.metadata.url,
-            "prospect": prospect,
-            "extraction": extraction,
-            "enriched_at": _later_timestamp(before.enriched_at, now_ms),
-            # A dead letter is remembered, so that reading it again after a crash costs no call; a redriven one is over.
-            "dead": None if before.dead is not None and before.dead.digest == snapshot.digest else before.dead,
-            "counters": Counters(
-                snapshots=before.counters.snapshots + work.snapshots,
-                calls=before.counters.calls + (1 if called else 0),
-                input_tokens=before.counters.input_tokens + extraction.input_tokens,
-                output_tokens=before.counters.output_tokens + extraction.output_tokens,
-                cost_usd=before.counters.cost_usd + extraction.cost_usd,
-            ),
-            "first_seen_ms": before.first_seen_ms or now_ms,
-            "last_seen_ms": now_ms,
-        }
-    )
-
-
-def after_fingerprint(
-    previous: SessionState, fingerprint: str, *, now_ms: int, correlation_id: str | None = None
-) -> SessionState:
-    """The state once a known snapshot arrived with a fingerprint that is new."""
-    return previous.model_copy(
-        update={
-            "fingerprints": joined_fingerprints(previous.fingerprints, [fingerprint]),
-            # What follows from it is followed by its own id.
-            "correlation_id": correlation_id or previous.correlation_id,
-            "enriched_at": _later_timestamp(previous.enriched_at, now_ms),
-            "last_seen_ms": now_ms,
-        }
-    )
-
-
-def after_dead_letter(
-    previous: SessionState | None, snapshot: Snapshot, reason: Reason, attempts: int, *, now_ms: int
-) -> SessionState:
-    """The state once a snapshot was given up; what was known before stays."""
-    conversation = snapshot.conversation
-    before = previous or SessionState(
-        session_id=conversation.session_id, tenant_id=conversation.tenant_id, first_seen_ms=now_ms
-    )
-    dead = Dead(
-        digest=snapshot.digest,
-        partition=snapshot.record.partition,
-        offset=snapshot.record.offset,
-        reason=reason,
-        attempts=attempts,
-    )
-    return before.model_copy(update={"status": "dead", "dead": dead, "last_seen_ms": now_ms})
-
-
-def correlation_id_of(record: Received) -> str | None:
-    """The message id that the gateway answered with, if the record has one."""
-    correlation_id = record.header("correlation-id")
-    return correlation_id.decode("utf-8", "replace")[:64] if correlation_id else None
-
-
-def joined_fingerprints(known: tuple[str, ...], seen: list[str]) -> tuple[str, ...]:
-    """The bounded set of fingerprints, the current one last."""
-    joined = [fingerprint for fingerprint in known if fingerprint not in seen] + list(seen)
-    return tuple(joined[-_MAX_FINGERPRINTS:])
-
-
-def _later_timestamp(previous: str | None, now_ms: int) -> str:
-    """``now`` as ISO 8601 with milliseconds, but at least one millisecond after the previous one."""
-    if previous is not None:
-        now_ms = max(now_ms, round(datetime.fromisoformat(previous).timestamp() * 1000) + 1)
-    return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 class SessionTablePort(Protocol):
@@ -497,29 +192,3 @@ class SessionTable:
             yield
         finally:
             _current_event.reset(token)
-
-
-def encode_state(state: SessionState) -> bytes:
-    """A state as the changelog holds it."""
-    return state.model_dump_json(exclude_none=True).encode()
-
-
-def decode_state(raw: bytes) -> SessionState:
-    """A state from the changelog or the local store.
-
-    Raises:
-        StateVersionError: it was written by a newer version, or is no state at all.
-    """
-    try:
-        state = SessionState.model_validate_json(raw)
-    except ValidationError as error:
-        raise StateVersionError(
-            "The session table holds a value this version cannot read. Is another application using the same "
-            "NEXUS_ENRICHER_APP_ID on this broker?"
-        ) from error
-    if state.state_version > STATE_VERSION:
-        raise StateVersionError(
-            f"The session table holds state_version {state.state_version}; this version reads up to {STATE_VERSION}. "
-            "Upgrade every enricher before one of them writes, or go back as docs/howto/upgrade.md says."
-        )
-    return state

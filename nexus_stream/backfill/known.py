@@ -16,7 +16,7 @@ from nexus_stream.contracts.session_key import session_key
 from nexus_stream.extraction.answered import ANSWER_HEADER
 from nexus_stream.privacy.changelog import State, read_states
 from nexus_stream.settings import Settings
-from tables.sessions import Verdict, decode_state
+from tables.session_state import Verdict, decode_state
 
 __all__ = ["PLAIN", "judge_pending"]
 

@@ -35,15 +35,15 @@ from nexus_stream.extraction.grounding import Checked
 from nexus_stream.extraction.merging import merge
 from nexus_stream.privacy.states import obey
 from nexus_stream.settings import Settings
-from tables.sessions import (
+from tables.session_state import (
     SessionState,
-    SessionTablePort,
     Verdict,
     after_dead_letter,
     after_extraction,
     after_fingerprint,
     correlation_id_of,
 )
+from tables.sessions import SessionTablePort
 
 __all__ = ["Decider", "Effect"]
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
-from tables.sessions import SessionState
+from tables.session_state import SessionState
 
 __all__ = ["erase_again", "expire"]
 

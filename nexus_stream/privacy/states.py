@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.privacy.subjects import subject_hash
-from tables.sessions import STATE_VERSION, Erasure, SessionState
+from tables.session_state import STATE_VERSION, Erasure, SessionState
 
 __all__ = ["Obeyed", "obey"]
 

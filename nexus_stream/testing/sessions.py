@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment, Received
-from tables.sessions import SessionState, decode_state, encode_state
+from tables.session_state import SessionState, decode_state, encode_state
 
 __all__ = ["InMemorySessionTable"]
 

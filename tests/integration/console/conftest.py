@@ -12,7 +12,7 @@ from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.settings import Settings
 from nexus_stream.topics import apply_topics
-from tables.sessions import SessionState, encode_state
+from tables.session_state import SessionState, encode_state
 
 START_MS = 1_760_000_000_000
 

@@ -26,7 +26,7 @@ from nexus_stream.contracts.prospect import ExtractionFacts, Prospect
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import PartitionLag, ProcessStatus
 from nexus_stream.settings import Settings
-from tables.sessions import SessionState, encode_state
+from tables.session_state import SessionState, encode_state
 
 Client = ClientSession
 OPERATOR, VIEWER = "operator-token-1234", "viewer-token-12345"

@@ -10,7 +10,7 @@ from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import ChangelogRecord
 from nexus_stream.contracts.prospect import ExtractionFacts, Prospect, Signal
 from nexus_stream.contracts.session_key import session_key
-from tables.sessions import SessionState, encode_state
+from tables.session_state import SessionState, encode_state
 
 TOPIC = "nexus-enricher-sessions-changelog"
 START_MS = 1_760_000_000_000

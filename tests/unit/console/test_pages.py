@@ -30,7 +30,7 @@ from nexus_stream.console.topic_record import TopicRecord
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import ProcessState
 from nexus_stream.errors import Reason
-from tables.sessions import STATE_VERSION
+from tables.session_state import STATE_VERSION
 from tests.unit.console.payloads import XSS_PAYLOADS
 
 NOW_MS = 1_760_000_100_000

@@ -36,7 +36,7 @@ from nexus_stream.delivery.received import Received
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.settings import Settings
 from nexus_stream.topics import declared_topics
-from tables.sessions import SessionState
+from tables.session_state import SessionState
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).with_name("golden")

@@ -14,7 +14,7 @@ from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, P
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
-from tables.sessions import (
+from tables.session_state import (
     STATE_VERSION,
     Erasure,
     SessionState,

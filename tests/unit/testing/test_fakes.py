@@ -18,7 +18,8 @@ from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 from nexus_stream.testing.extractor import ScriptedExtractor
 from nexus_stream.testing.sessions import InMemorySessionTable
-from tables.sessions import SessionState, SessionTablePort, encode_state
+from tables.session_state import SessionState, encode_state
+from tables.sessions import SessionTablePort
 
 
 async def test_each_is_what_it_stands_for() -> None:
