@@ -43,7 +43,7 @@ from nexus_stream.settings import Settings
 if TYPE_CHECKING:
     from faust.types import AppT, StreamT, TopicT
 
-    from nexus_stream.supabase.writer import Rejected, WriteResult
+    from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
 
 __all__ = ["Sink", "WriterPort", "declare"]
 
@@ -84,8 +84,11 @@ class WriterPort(Protocol):
         """
         ...
 
-    async def erase(self, events: Sequence[ErasedSession]) -> int:
-        """Delete sessions and keep them away; the same event again changes nothing. Raises as `write` does."""
+    async def erase(self, events: Sequence[ErasedSession]) -> EraseResult:
+        """Delete sessions and keep them away; the same event again changes nothing, a bad one is reported.
+
+        Raises as `write` does.
+        """
         ...
 
     async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
@@ -107,10 +110,13 @@ _Row = tuple[Received, EnrichedProspect | ErasedSession]
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What became of a batch: rows that PostgreSQL refuses, and erasures that the enricher must learn of."""
+    """What became of a batch: rows that PostgreSQL refuses, and erasures that the enricher must learn of.
+
+    No command where none can name the record's session: the database keeps it away all the same.
+    """
 
     rejected: dict[int, Rejected]
-    again: dict[int, SessionCommand]
+    again: dict[int, SessionCommand | None]
 
 
 class Sink(Stage):
@@ -166,6 +172,10 @@ class Sink(Stage):
             self._rows.append((record, _decode(record)))
         except DecodeError as error:
             self._letters.append(_Letter(record, error))
+        except Exception as error:
+            _log.exception("submit failed, record dead-lettered", record=letter_id(record))
+            internal = PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR)
+            self._letters.append(_Letter(record, internal))
         self._offered.set()
         if len(self._rows) >= self._settings.sink_batch_max_rows:
             self._batch_full.set()
@@ -216,7 +226,7 @@ class Sink(Stage):
         ]
         # Step 2.
         sent = await self.until_acknowledged(letters, lambda letter: letter.record, self._send_letter)
-        commands = [(batch[index][0], command) for index, command in written.again.items()]
+        commands = [(batch[index][0], command) for index, command in written.again.items() if command is not None]
         await self.until_acknowledged(commands, lambda command: command[0], self._send_command)
         # Step 3.
         now_ms, now = self.clock.time_ms(), self.clock.monotonic()
@@ -239,6 +249,9 @@ class Sink(Stage):
             try:
                 written = await self._written([item for _, item in batch])
             except RetryableError as error:
+                if not await self._owns_any(batch):
+                    # Lost while the statement was open: its next owner writes it, and nobody here waits for that.
+                    return None
                 self.keeps_a_batch = True
                 self.waits_for("Supabase")
                 _log.warning("database unavailable, batch kept", rows=len(batch), attempt=attempt, error=str(error))
@@ -246,6 +259,8 @@ class Sink(Stage):
                 if await self.clock.wait(self.draining, pause):
                     return None
             except ConfigurationError as error:
+                # Noted, so that the worker's last report says what it ended by.
+                self.waits_for("Supabase")
                 self.fatal(error)
                 return None
             else:
@@ -261,14 +276,14 @@ class Sink(Stage):
     async def _written(self, items: Sequence[EnrichedProspect | ErasedSession]) -> _Written:
         prospects = [item for item in items if isinstance(item, EnrichedProspect)]
         if not prospects:
-            await self._writer.erase([item for item in items if isinstance(item, ErasedSession)])
-            return _Written({}, {})
+            erasures = await self._writer.erase([item for item in items if isinstance(item, ErasedSession)])
+            return _Written({bad.index: bad for bad in erasures.rejected}, {})
         result = await self._writer.write(prospects)
         # What is kept away counts as unchanged: without any, nobody needs to be asked.
         kept_away = await self._writer.kept_away(prospects) if result.unchanged else []
         return _Written(
             {bad.index: bad for bad in result.rejected},
-            {index: erase_again(prospects[index]) for index in kept_away},
+            {index: _erase_again(prospects[index]) for index in kept_away},
         )
 
     async def _send_command(self, command: tuple[Received, SessionCommand]) -> Awaitable[object]:
@@ -318,6 +333,14 @@ def _same_kind(rows: Sequence[_Row], limit: int) -> int:
         if isinstance(item, ErasedSession) is not erases:
             return index
     return limit
+
+
+def _erase_again(prospect: EnrichedProspect) -> SessionCommand | None:
+    try:
+        return erase_again(prospect)
+    except ValidationError:
+        # A tenant or session as no gateway sends them: no enricher has its state under such a name.
+        return None
 
 
 def _outcome(item: EnrichedProspect | ErasedSession, *, kept_away: bool) -> Stored | Erased | Suppressed:

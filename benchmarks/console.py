@@ -121,6 +121,9 @@ def _questions(count: int) -> dict[str, str]:
         "search: common name, rare status": f"/sessions?q={quote('lucia')}&status=dead",
         "search: nobody": "/sessions?q=zzyzx",
         "search: part that all have": "/sessions?q=example.com",
+        "search: two letters, nobody": "/sessions?q=zq",
+        "search: common name and two letters": "/sessions?q=ana%20zq",
+        "search: many matches, all old": "/sessions?q=session-0000",
         "api: sessions": "/api/v1/sessions?limit=50",
     }
 

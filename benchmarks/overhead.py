@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 import urllib.request
@@ -178,8 +179,13 @@ def _summary(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Command line."""
+def within(result: dict[str, Any]) -> bool:
+    """Whether the medians keep to what is allowed."""
+    return bool(result["throughput_ratio"] >= 1 - ALLOWED and result["cpu_ratio"] <= 1 + ALLOWED)
+
+
+def main() -> int:
+    """Command line; 1 when the median of throughput or CPU is beyond what is allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=4)
@@ -191,11 +197,13 @@ def main() -> None:
     print(
         f"\nmetrics and logs: throughput {result['throughput_ratio']:.3f} of without (from {low:.3f} to {high:.3f}), "
         f"CPU a record {result['cpu_ratio']:.3f} times (from {cpu_low:.3f} to {cpu_high:.3f}); "
-        f"allowed {1 - ALLOWED:.2f} and {1 + ALLOWED:.2f}"
+        f"allowed {1 - ALLOWED:.2f} and {1 + ALLOWED:.2f} of the medians; worst pair {1 - low:.1%} of the throughput, "
+        f"{cpu_high - 1:.1%} of CPU"
     )
     if arguments.json:
         print(json.dumps(result))
+    return 0 if within(result) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

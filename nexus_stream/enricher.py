@@ -27,7 +27,9 @@ def _create() -> WorkerApp:
     broker, assignment = worker.broker, Assignment()
     # Beside the slot, not in it: what is in it goes when the broker is another, and money spent stays spent.
     budget_file = worker.directory.path.with_suffix(".budget.json")
-    extractor = create_extractor(settings, budget_file=budget_file, observer=ExtractionMetrics())
+    metrics = ExtractionMetrics()
+    extractor = create_extractor(settings, budget_file=budget_file, observer=metrics)
+    worker.budgets = metrics.budgets
     table = worker.Table(
         "sessions",
         key_type=bytes,

@@ -7,10 +7,12 @@
     - ModelUnavailableError      Claude limited, overloaded, slow or unreachable
       . SpendLimitError          the account may spend no more until somebody raises a limit
       . BudgetExhaustedError     our own cap on USD per hour or day is reached
+        , BudgetReservedError    what is left of it is set aside for calls under way
   + PermanentError               the same record fails the same way; becomes a dead letter with its reason
     - DecodeError                the bytes are not a conversation, or over a limit
     - ModelRefusedError          Claude declined, or stopped before the answer was complete
     - ModelAnswerError           the answer does not fit the schema, also after asking again
+    - OverBudgetError            reading it could cost more than our whole cap
     - RowRejectedError           PostgreSQL refused this one row
   + ConfigurationError           stop and say what to fix; dead-letter nothing
     - AccessDeniedError          the broker refuses who we are, or what we want to do
@@ -32,6 +34,7 @@ __all__ = [
     "AccessDeniedError",
     "BrokerUnavailableError",
     "BudgetExhaustedError",
+    "BudgetReservedError",
     "ConfigurationError",
     "DatabaseUnavailableError",
     "DecodeError",
@@ -40,6 +43,8 @@ __all__ = [
     "ModelRefusedError",
     "ModelUnavailableError",
     "NexusError",
+    "NotWantedError",
+    "OverBudgetError",
     "PartitionLostError",
     "PermanentError",
     "Reason",
@@ -68,6 +73,7 @@ class Reason(StrEnum):
     MODEL_TRUNCATED = "model_truncated"
     MODEL_ANSWER_INVALID = "model_answer_invalid"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    OVER_BUDGET = "over_budget"
     ROW_REJECTED = "row_rejected"
     INTERNAL_ERROR = "internal_error"
 
@@ -127,6 +133,14 @@ class BudgetExhaustedError(ModelUnavailableError):
     """The cap on USD per hour or day is reached (NEXUS_BUDGET_USD_PER_HOUR, NEXUS_BUDGET_USD_PER_DAY)."""
 
 
+class BudgetReservedError(BudgetExhaustedError):
+    """The cap is not reached, but calls under way could reach it: there may be room as soon as one of them ends."""
+
+
+class NotWantedError(RetryableError):
+    """Nothing was asked: while the conversation waited its partition went to another worker, or it was erased."""
+
+
 class PermanentError(NexusError):
     """The same record will fail the same way: it becomes a dead letter.
 
@@ -157,6 +171,13 @@ class ModelRefusedError(PermanentError):
 
 class ModelAnswerError(PermanentError):
     """Claude's answer does not fit the schema, also after asking again."""
+
+
+class OverBudgetError(PermanentError):
+    """One call could cost more than the whole cap: no waiting makes room for it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason=Reason.OVER_BUDGET)
 
 
 class RowRejectedError(PermanentError):

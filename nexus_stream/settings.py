@@ -67,7 +67,8 @@ class Settings(BaseSettings):
     kafka_session_timeout_seconds: _PositiveSeconds = 30.0
     kafka_heartbeat_interval_seconds: _PositiveSeconds = 3.0
     kafka_rebalance_timeout_seconds: _PositiveSeconds = 60.0
-    # Above the longest pause: a worker silent for longer leaves its group and fetches nothing again.
+    # Above the longest pause: a worker silent for longer leaves its group and fetches nothing again. Unset, it is a day
+    # where a daily budget may make it wait so long.
     kafka_max_poll_interval_seconds: _PositiveSeconds = 3600.0
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
@@ -123,7 +124,8 @@ class Settings(BaseSettings):
     claude_model: str = "claude-haiku-5-5"
     claude_max_tokens: Annotated[int, Field(ge=256, le=8192)] = 1024
     claude_timeout_seconds: _PositiveSeconds = 30.0
-    # Of one extraction: the call, the question after a bad answer, and the waiting between them.
+    # Of one extraction: the call, the question after a bad answer, and the waiting between them. Not of a conversation:
+    # the enricher tries it again for as long as Claude is out.
     claude_deadline_seconds: _PositiveSeconds = 120.0
     # Bounds open connections and memory; the allowance needs rate x latency of them: 1,000 a minute at 1.5 s are 25.
     claude_concurrency: Annotated[int, Field(ge=1, le=500)] = 64
@@ -306,15 +308,18 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
     if environ is None:
         environ = {**_from_dotenv(Path(".env")), **os.environ}
     variables = _variables()
+    names_by_field = {field_name: variable for variable, field_name in reversed(variables.items())}
     values: dict[str, Any] = {}
     # Reversed, so that of two accepted names the first one listed wins.
     for variable, field_name in reversed(variables.items()):
         # An empty variable is an unset one: that is what a blank line in a .env file means.
         if environ.get(variable, "") != "":
             values[field_name] = environ[variable]
+            names_by_field[field_name] = variable
     # A platform gives each process type its own PORT: in the console's process it is the console's.
     if role == "console" and "console_port" not in values and environ.get("PORT", "") != "":
         values["console_port"] = environ["PORT"]
+        names_by_field["console_port"] = "PORT"
     for listed in ("gateway_allowed_origins", "console_hosts"):
         if isinstance(values.get(listed), str):
             values[listed] = _split_list(values[listed])
@@ -326,7 +331,6 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
 
     problems = _environment_problems(environ, variables)
     settings: Settings | None = None
-    names_by_field = {field_name: variable for variable, field_name in reversed(variables.items())}
     try:
         # By field name: the aliases above are resolved already.
         settings = Settings(**values)
@@ -336,6 +340,10 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
             variable = names_by_field.get(field_name, field_name)
             problems.append(f"{variable}: {problem['msg']}.")
     if settings is not None:
+        longest_pause_seconds = _longest_pause_seconds(settings)
+        unset = "kafka_max_poll_interval_seconds" not in explicit
+        if unset and settings.kafka_max_poll_interval_seconds < longest_pause_seconds:
+            settings = settings.model_copy(update={"kafka_max_poll_interval_seconds": longest_pause_seconds})
         problems += _cross_checks(settings, role)
         problems += provider_problems(settings, explicit)
     if problems:
@@ -384,6 +392,15 @@ def _kafka_login_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _longest_pause_seconds(settings: Settings) -> float:
+    """How long a worker at its cap may wait without reading: until the hour or the day has moved."""
+    if settings.budget_fallback != "wait":
+        return 0.0
+    if settings.budget_usd_per_day is not None:
+        return 86_400.0
+    return 3600.0 if settings.budget_usd_per_hour is not None else 0.0
+
+
 def _cross_checks(settings: Settings, role: Role) -> list[str]:
     problems: list[str] = []
     if settings.max_wait_seconds < settings.settle_seconds:
@@ -395,12 +412,12 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
         problems.append("ANTHROPIC_API_KEY: needed while NEXUS_EXTRACTOR=claude. Set it, or NEXUS_EXTRACTOR=offline.")
     if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(_REDIS_SCHEMES):
         problems.append(f"NEXUS_REDIS_URL: must start with one of {', '.join(_REDIS_SCHEMES)}.")
-    caps_usd = (settings.budget_usd_per_hour, settings.budget_usd_per_day)
-    longest_wait_seconds = 86_400 if caps_usd[1] is not None else 3600 if caps_usd[0] is not None else 0
-    if settings.budget_fallback == "wait" and settings.kafka_max_poll_interval_seconds < longest_wait_seconds:
+    longest_pause_seconds = _longest_pause_seconds(settings)
+    if settings.kafka_max_poll_interval_seconds < longest_pause_seconds:
         problems.append(
-            f"NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least {longest_wait_seconds} with this budget, because a "
-            "worker at its cap waits until the hour or day has moved. Or set NEXUS_BUDGET_FALLBACK=offline."
+            f"NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least {longest_pause_seconds:.0f} with this budget, because a "
+            "worker at its cap waits until the hour or day has moved. Unset, it is that. Or set "
+            "NEXUS_BUDGET_FALLBACK=offline."
         )
     longest_topic_hours = max(settings.ingestion_retention_hours, settings.enriched_retention_hours)
     if settings.retention_days is not None and settings.retention_days * 24 < longest_topic_hours + 48:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from agents import sink
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
-from nexus_stream.errors import DatabaseUnavailableError
+from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.observability.metrics_stage import StageTimings
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.observability.tracing import start_tracing, traced
@@ -45,6 +45,10 @@ def _create() -> WorkerApp:
             await writer.connected()
         except DatabaseUnavailableError:
             stage.waits_for(DATABASE)
+        except ConfigurationError:
+            # Noted, so that the worker's last report says what it ended by.
+            stage.waits_for(DATABASE)
+            raise
         stage.spawn(watch_database(stage, writer.ping))
 
     async def close() -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import faust
@@ -32,7 +32,7 @@ from nexus_stream.observability.exposition import exposition
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics_stage import RebalanceMetrics
 from nexus_stream.observability.safe_errors import safe_message
-from nexus_stream.observability.status import Role, StatusPublisher, process_id, stage_status
+from nexus_stream.observability.status import Role, StatusPublisher, failed_status, process_id, stage_status
 from nexus_stream.settings import Settings
 from nexus_stream.topics import require_topics
 from nexus_stream.worker_broker import FaustBroker
@@ -41,6 +41,7 @@ from nexus_stream.worker_health import WorkerHealth
 from nexus_stream.worker_options import faust_options
 
 if TYPE_CHECKING:
+    from nexus_stream.contracts.status import BudgetStanding
     from nexus_stream.delivery.stage import Stage
 
 __all__ = ["WorkerApp", "create_app", "created_or_exit", "install_uvloop"]
@@ -64,8 +65,8 @@ class _Worker(faust.Worker):
     def _on_sigusr1(self) -> None:
         """Log where each task stands. Faust would print local variables too, and those hold conversations."""
         for task in asyncio.all_tasks(self.loop):
-            stack = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in task.get_stack(limit=4)]
-            _log.warning("task", stack=stack)
+            frames = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in task.get_stack(limit=4)]
+            _log.warning("task", frames=frames)
 
     def _on_sigusr2(self) -> None:
         """Do nothing. Faust would open a debugger, and the worker would stand still until somebody came."""
@@ -104,6 +105,7 @@ class WorkerApp(faust.App):
     lease: Lease
     on_stage_stopped: Callable[[], Awaitable[None]]
     prepare: Callable[[], Awaitable[None]]
+    budgets: Callable[[], Iterable[BudgetStanding]]
     failed_with: BaseException | None = None
     # Of what the stage may wait for, what it cannot do without.
     needs: tuple[str, ...] = ("broker",)
@@ -122,6 +124,9 @@ class WorkerApp(faust.App):
             await self.prepare()
         except ConfigurationError as error:
             _log.error("not started", problem=str(error))
+            self.failed_with = error
+            key, told = self._process_id(), str(self._failed_by())
+            await StatusPublisher(self.nexus, key, failed_status(self.role, key, told)).say_once()
             # Nothing is open yet, and Faust would wrap the message in two tracebacks.
             os._exit(_EX_CONFIG)
         except BrokerUnavailableError as error:
@@ -200,9 +205,22 @@ class WorkerApp(faust.App):
     async def _publish_status(self, health: WorkerHealth) -> None:
         """Tell the console how this worker is doing. No task of the stage's: its failure stops nothing."""
         role: Role = self.role
-        key = process_id(role, str(self.directory.path.resolve()))
-        report = stage_status(self.nexus, role, key, self.stage, health.not_processing_because, health.lag)
-        await StatusPublisher(self.nexus, key, report).run()
+        key = self._process_id()
+        report = stage_status(
+            self.nexus, role, key, self.stage, health.not_processing_because, health.lag, self.budgets
+        )
+        await StatusPublisher(self.nexus, key, report, failed_by=self._failed_by).run()
+
+    def _process_id(self) -> str:
+        return process_id(self.role, str(self.directory.path.resolve()))
+
+    def _failed_by(self) -> str | None:
+        """What the worker ends by, if it does: what it cannot do without, or the kind of error."""
+        error = self.failed_with or self.crash_reason
+        if error is None:
+            return None
+        waits = self.stage.waiting_for
+        return type(error).__name__ if waits is None else waits[0]
 
     async def on_stop(self) -> None:
         """Finish what is running within the bound, commit, then let Faust take its parts down."""
@@ -288,6 +306,7 @@ def create_app(settings: Settings, app_id: str) -> WorkerApp:
 
     app.prepare = nothing
     app.on_stage_stopped = nothing
+    app.budgets = tuple
     _declare_rebalances(app)
     _declare_pages(app)
     return app

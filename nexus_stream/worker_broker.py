@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -37,6 +38,8 @@ class FaustBroker:
     def __init__(self, app: WorkerApp) -> None:
         self._app = app
         self._producer: AIOKafkaProducer | None = None
+        # On their way when their partitions were revoked.
+        self._revoked: WeakSet[Any] = WeakSet()
 
     async def send(
         self,
@@ -78,6 +81,7 @@ class FaustBroker:
         )
         await producer.start()
         self._fence(producer)
+        self._send_no_revoked_batch_again(producer)
         self._producer = producer
 
     def _fence(self, producer: AIOKafkaProducer) -> None:
@@ -95,6 +99,29 @@ class FaustBroker:
 
         producer.client.send = send_while_confirmed
 
+    def drop_unsent(self) -> None:
+        """See `BrokerPort.drop_unsent`. What is in a socket cannot be called back, but is not sent a second time."""
+        if self._producer is None:
+            return
+        accumulator = self._producer._message_accumulator
+        for tp in list(accumulator._batches):
+            for batch in accumulator._batches.pop(tp):
+                _refuse(batch)
+        self._revoked.update(accumulator._pending_batches)
+
+    def _send_no_revoked_batch_again(self, producer: AIOKafkaProducer) -> None:
+        """Refuse what aiokafka would send again after its partitions were revoked: it may be another's to send."""
+        accumulator = producer._message_accumulator
+        reenqueue = accumulator.reenqueue
+
+        def reenqueue_unless_revoked(batch: Any) -> None:
+            if batch in self._revoked:
+                _refuse(batch)
+            else:
+                reenqueue(batch)
+
+        accumulator.reenqueue = reenqueue_unless_revoked
+
     async def stop(self) -> None:
         """Send what is pending and disconnect."""
         producer, self._producer = self._producer, None
@@ -111,3 +138,11 @@ class FaustBroker:
         """See `BrokerPort.partition_count`."""
         count: int | None = self._app.consumer.topic_partitions(topic)
         return count
+
+
+def _refuse(batch: Any) -> None:
+    """Let a batch of aiokafka's producer fail, and whoever waits to add to it."""
+    batch.failure(KafkaError("its partitions were revoked before it was sent"))
+    if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
+        # Where nobody waits: noted as seen, or asyncio would complain of it.
+        batch._drain_waiter.exception()

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, UnknownMemberIdError
+from aiokafka.errors import IllegalGenerationError, KafkaError, UnknownMemberIdError
 from aiokafka.protocol.group import JoinGroupRequest
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
 from nexus_stream.access_watch import speaks_of_access
 from nexus_stream.delivery import lease as leases
-from nexus_stream.kafka import is_embedded
+from nexus_stream.kafka import is_embedded, stop_consumer
 
 __all__ = ["WorkerTransport"]
 
@@ -58,6 +58,9 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         async def commit_as_member(assignment: Any, offsets: Any) -> None:
             if coordinator.member_id == JoinGroupRequest.UNKNOWN_MEMBER_ID:
                 raise UnknownMemberIdError
+            if not assignment.active:
+                # Tried again since before a rebalance: it would go out under the new generation, as if it were its.
+                raise IllegalGenerationError
             try:
                 await commit(assignment, offsets)
             except KafkaError as error:
@@ -153,6 +156,17 @@ class _ConsumerThread(AIOKafkaConsumerThread):
                 await asyncio.sleep(_NOTHING_TO_READ_SECONDS)
         return cast(Mapping[TP, int], await consumer.end_offsets(wanted))
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group and close, also while the broker is away.
+
+        aiokafka's ``stop`` then lets out a cancellation of its own (see `stop_consumer`). Faust takes it for one of
+        this thread, which never says that it has ended; the worker waited a minute for it: past every grace period.
+        """
+        # All of Faust's but the last step, which is the same without that.
+        await super(AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            await stop_consumer(self._consumer)
+
     async def seek_to_start(self, partitions: Iterable[TopicPartition]) -> None:
         """Read those partitions from their first record."""
         await self.call_thread(self._ensure_consumer().seek_to_beginning, *partitions)
@@ -218,8 +232,15 @@ class _Consumer(Consumer):
         super().resume_flow()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what a recovery that is overtaken by this rebalance was about to resume."""
+        """Forget what a recovery that is overtaken by this rebalance was about to resume.
+
+        While the worker stops, Faust tells nobody (``App._on_partitions_revoked``): the stage, which is finishing what
+        runs, would take its partitions for its own until it is done, and write behind their next owner's back.
+        """
         self._not_sought_yet.clear()
+        app: Any = self.app
+        if app.should_stop:
+            await app.stage.revoked(drain_seconds=app.nexus.kafka_rebalance_timeout_seconds / 3)
         await super().on_partitions_revoked(revoked)
 
     def _new_consumer_thread(self) -> _ConsumerThread:

@@ -24,7 +24,7 @@ from nexus_stream.contracts.prospect import (
 )
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Received
-from nexus_stream.delivery.settling import Snapshot, Work
+from nexus_stream.delivery.settling import MAX_FINGERPRINTS, Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
 from nexus_stream.extraction.answered import ANSWER_HEADER
 
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 STATE_VERSION = 1
-_MAX_FINGERPRINTS = 8
 
 
 class Verdict(Enum):
@@ -315,7 +314,7 @@ def correlation_id_of(record: Received) -> str | None:
 def joined_fingerprints(known: tuple[str, ...], seen: list[str]) -> tuple[str, ...]:
     """The bounded set of fingerprints, the current one last."""
     joined = [fingerprint for fingerprint in known if fingerprint not in seen] + list(seen)
-    return tuple(joined[-_MAX_FINGERPRINTS:])
+    return tuple(joined[-MAX_FINGERPRINTS:])
 
 
 def _later_timestamp(previous: str | None, now_ms: int) -> str:

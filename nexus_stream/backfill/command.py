@@ -8,11 +8,9 @@ configuration.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -25,17 +23,16 @@ import click
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.batches import Batches
 from nexus_stream.backfill.estimate import Estimate, Estimator, batch_price
-from nexus_stream.backfill.intake import Intake, take_lines
 from nexus_stream.backfill.known import judge_pending
 from nexus_stream.backfill.progress import shown_progress
 from nexus_stream.backfill.reading import ANSWERED, LEFT, LIVE, BatchCancelledError
 from nexus_stream.backfill.records import Counts
 from nexus_stream.backfill.run import Run
+from nexus_stream.backfill.source import STDIN, Source, digest_of
 from nexus_stream.backfill.store import Store
-from nexus_stream.backfill.topic import take_topic
 from nexus_stream.dead_letters.filters import parse_moment
 from nexus_stream.dead_letters.log import Sender
-from nexus_stream.errors import ConfigurationError, RetryableError
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, RetryableError, TopicMismatchError
 from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.claude import quiet_http_loggers
@@ -51,7 +48,7 @@ _T = TypeVar("_T")
 
 # A batch of 64 MiB has to be sent before it is answered.
 _CREATE_TIMEOUT_SECONDS = 600.0
-_HASH_BLOCK_BYTES = 1024 * 1024
+_GOES_ON = "The same call goes on where this one stopped."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 # Ended otherwise than an operator may expect, and what that means.
 _MEANINGS = {
@@ -65,11 +62,14 @@ _MEANINGS = {
 }
 
 
-def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Checked, and kept as it is written: that is what tells two calls apart."""
     try:
-        return None if text is None else parse_moment(text, datetime.now(UTC))
+        if text is not None:
+            parse_moment(text, datetime.now(UTC))
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(str(error)) from None
+    return text
 
 
 @click.command(name="backfill")
@@ -87,8 +87,8 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 def command(
     file: str | None,
     from_topic: bool,
-    since: datetime | None,
-    as_of: datetime | None,
+    since: str | None,
+    as_of: str | None,
     name: str | None,
     dry_run: bool,
     yes: bool,
@@ -104,15 +104,16 @@ def command(
     if name is not None and not _NAME.fullmatch(name):
         raise click.UsageError("--name: letters, digits, '.', '_' and '-' only, at most 80.")
     settings = load_settings()
-    if settings.anthropic_api_key is None:
+    if settings.anthropic_api_key is None and not dry_run:
         raise ConfigurationError("ANTHROPIC_API_KEY: needed to read with Claude.")
     name = name or ("topic" if file is None else _name_of(file))
     directory = settings.data_dir / "backfill" / name
     is_begun = Store.exists(directory)
-    if not (yes or dry_run) and not (sys.stdin.isatty() and file != "-"):
+    if not (yes or dry_run) and not (sys.stdin.isatty() and file != STDIN):
         raise click.UsageError("Without a terminal to ask on, give --yes or --dry-run.")
     with Store.in_memory() if dry_run and not is_begun else Store.open(directory) as store:
-        problems = _run(_work(settings, store, file, since, as_of, name, dry_run=dry_run, yes=yes))
+        source = Source(file, since, as_of)
+        problems = _run(_work(settings, store, source, directory, dry_run=dry_run, yes=yes), dry_run=dry_run)
         if problems is None:
             # Nothing was sent to anybody yet, so nothing is kept of it.
             Store.discard(directory)
@@ -127,31 +128,29 @@ def command(
         sys.exit(1)
 
 
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
+def _run(work: Coroutine[Any, Any, _T], *, dry_run: bool) -> _T:
     # While a broker is down it logs several errors for each attempt; the command says it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     quiet_http_loggers()
     try:
         return asyncio.run(work)
     except (RetryableError, BatchCancelledError) as error:
-        raise click.ClickException(f"{error} The same call goes on where this one stopped.") from error
+        raise click.ClickException(str(error) if dry_run else f"{error} {_GOES_ON}") from error
     except KeyboardInterrupt:
-        raise click.ClickException("Stopped. The same call goes on where this one stopped.") from None
+        raise click.ClickException("Stopped." if dry_run else f"Stopped. {_GOES_ON}") from None
 
 
 async def _work(
     settings: Settings,
     store: Store,
-    file: str | None,
-    since: datetime | None,
-    as_of: datetime | None,
-    name: str,
+    source: Source,
+    directory: Path,
     *,
     dry_run: bool,
     yes: bool,
 ) -> bool | None:
     """Do it; returns whether something was left undone, None if nothing was begun."""
-    await require_topics(settings)
+    use_table = await _has_table(settings, required=not dry_run or source.file is None)
     prompt = load_prompt()
     price = batch_price(price_of(settings.claude_model, load_prices(settings.claude_prices_file)))
     budget = Budget(
@@ -166,11 +165,13 @@ async def _work(
             "so no cap can be kept. Give it in NEXUS_CLAUDE_PRICES_FILE."
         )
     estimator = Estimator(price, prompt, settings.claude_max_tokens)
+    budget.require_room_for(estimator.ordinary().at_most_usd)
     if store.get("loaded") is None:
-        await _load(settings, store, file, since, as_of)
+        await _load(settings, store, source)
     else:
-        click.echo(f"Going on with {name}, begun {store.get('loaded')}.")
-    await judge_pending(store, settings)
+        source.require_same(store, directory)
+        click.echo(f"Going on with {directory.name}, begun {store.get('loaded')}.")
+    await judge_pending(store, settings, use_table=use_table)
     _show_plan(store, settings, estimator, budget)
     if dry_run:
         return bool(store.count_of("refused"))
@@ -207,20 +208,22 @@ async def _work(
     return bool(store.count_of("refused") or counts.outcomes.get("lost"))
 
 
-async def _load(
-    settings: Settings, store: Store, file: str | None, since: datetime | None, as_of: datetime | None
-) -> None:
+async def _has_table(settings: Settings, *, required: bool) -> bool:
+    """Whether there is a session table to ask; without a broker a file can still be counted."""
+    try:
+        await require_topics(settings)
+    except (BrokerUnavailableError, TopicMismatchError) as error:
+        if required:
+            raise
+        click.echo(f"Counted as if no session were known already, because the broker cannot be asked: {error}")
+        return False
+    return True
+
+
+async def _load(settings: Settings, store: Store, source: Source) -> None:
     """Take the input in, all of it or nothing: a kill here begins anew."""
-    now_ms = round(time.time() * 1000)
-    intake = Intake(store, settings, now_ms)
-    left = 0
     with store.transaction():
-        if file is None:
-            left = await take_topic(intake, settings, since)
-        else:
-            said_at_ms = _said_at_ms(file, as_of, now_ms)
-            with click.open_file(file, "rb") as lines:
-                take_lines(intake, lines, said_at_ms)
+        intake, left = await source.take(store, settings)
         store.put("loaded", datetime.now(UTC).isoformat(timespec="seconds"))
         store.add_to("refused", intake.refused.total())
         store.add_to("left", left)
@@ -237,19 +240,15 @@ async def _load(
             click.echo(f"  {problem}")
 
 
-def _said_at_ms(file: str, as_of: datetime | None, now_ms: int) -> int:
-    if as_of is not None:
-        return round(as_of.timestamp() * 1000)
-    # Older than what is said meanwhile on the site, which must win.
-    return now_ms if file == "-" else round(Path(file).stat().st_mtime * 1000)
-
-
 def _show_plan(store: Store, settings: Settings, estimator: Estimator, budget: Budget) -> None:
     counts = store.counts()
     asking = Asking(settings, store)
     estimate = Estimate()
+    too_dear = 0
     for item in store.all_items("pending"):
-        estimate += estimator.of("".join(asking.texts(item)))
+        one = estimator.of("".join(asking.texts(item)))
+        estimate += one
+        too_dear += any(one.at_most_usd > cap_usd for cap_usd in budget.caps_usd.values())
     for outcome in ("known", "erased"):
         if outcome in counts.outcomes:
             click.echo(f"{counts.outcomes[outcome]:,} {_MEANINGS[outcome]}")
@@ -264,6 +263,8 @@ def _show_plan(store: Store, settings: Settings, estimator: Estimator, budget: B
         f"{estimate.requests:,} calls to {settings.claude_model} in batches, estimated {estimate.low_usd:.4f} to "
         f"{estimate.high_usd:.4f} USD at half the list price, at most {estimate.at_most_usd:.4f}"
     )
+    if too_dear:
+        click.echo(f"{too_dear:,} of them could cost more than a whole cap and become dead letters: over_budget")
     for variable, usd in (
         ("NEXUS_BUDGET_USD_PER_HOUR", settings.budget_usd_per_hour),
         ("NEXUS_BUDGET_USD_PER_DAY", settings.budget_usd_per_day),
@@ -291,11 +292,7 @@ def _summary(counts: Counts, refused: int) -> dict[str, Any]:
 
 def _name_of(file: str) -> str:
     """The same for the same content, so that the same call finds its run again."""
-    if file == "-":
+    if file == STDIN:
         return "stdin"
-    hasher = hashlib.sha256()
-    with Path(file).open("rb") as blocks:
-        while block := blocks.read(_HASH_BLOCK_BYTES):
-            hasher.update(block)
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(file).stem)[:60]
-    return f"{stem}-{hasher.hexdigest()[:8]}"
+    return f"{stem}-{digest_of(file)[:8]}"

@@ -1,6 +1,8 @@
 """What a backfill will cost: before it is begun, and what a batch has to set aside of the budget.
 
-From: the requests and the list prices. Batches cost half of them. Pure.
+From: the requests and the list prices. Batches cost half of them ("50% discount on input and output", on the page that
+prices.py names), and the prompt cache's prices are halved as well ("These multipliers stack with other pricing
+modifiers such as the Batch API discount", https://platform.claude.com/docs/en/build-with-claude/prompt-caching). Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+from nexus_stream.extraction.claude_calls import ORDINARY_CHARS
 from nexus_stream.extraction.claude_prompt import Prompt
 from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
 
@@ -71,6 +74,10 @@ class Estimator:
         self.price = price
         self._prompt_tokens = math.ceil((len(prompt.system) + len(str(prompt.schema))) / _CHARS_PER_TOKEN)
         self._max_tokens = max_tokens
+
+    def ordinary(self) -> Estimate:
+        """One request that is not short."""
+        return self.of("x" * ORDINARY_CHARS)
 
     def of(self, text: str) -> Estimate:
         """One request with this conversation."""

@@ -16,7 +16,7 @@ import orjson
 
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import Store
-from nexus_stream.contracts.conversation import Conversation, Limits, decode
+from nexus_stream.contracts.conversation import Conversation, Limits, decode, mended
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.delivery.settling import Snapshot
@@ -73,10 +73,12 @@ class Intake:
             headers: What its record had.
         """
         limits = limits_of(self.settings)
+        # It is taken apart below, by a parser that mends nothing.
+        value = mended(value or b"")
         try:
             conversation = decode(value, limits)
             if conversation.enqueued_at_ms is None:
-                value = _with_enqueued_at(value or b"", _iso(said_at_ms))
+                value = _with_enqueued_at(value, _iso(said_at_ms))
                 conversation = decode(value, limits)
         except DecodeError as error:
             self.refused[error.reason.value] += 1
@@ -86,13 +88,13 @@ class Intake:
         self.taken += 1
         known = self.store.find(conversation.key)
         timestamp_ms = self._timestamp_ms(conversation.enqueued_at_ms or said_at_ms)
-        if known is not None and not self._is_newer(conversation, value or b"", timestamp_ms, known):
+        if known is not None and not self._is_newer(conversation, value, timestamp_ms, known):
             if known.fingerprint is None and conversation.fingerprint is not None:
                 self._put(known.session, known.value, known.headers, known.timestamp_ms, conversation.fingerprint)
             return
         inherited = known.fingerprint if known is not None else None
         kept = tuple(header for header in headers if not header[0].startswith("nexus-"))
-        self._put(conversation.key, value or b"", kept, timestamp_ms, conversation.fingerprint or inherited)
+        self._put(conversation.key, value, kept, timestamp_ms, conversation.fingerprint or inherited)
 
     def erase(self, session: bytes) -> None:
         """The session was erased after what was read of it."""

@@ -116,7 +116,7 @@ class Reader:
             for number, ended in rejected:
                 item = self._store.item(number)
                 if blamed:
-                    self._failed(item, _rejection(ended))
+                    self.failed(item, _rejection(ended))
                 else:
                     self._store.again(item, item.problems, counts=False)
             for number in ids.values():
@@ -157,12 +157,12 @@ class Reader:
         try:
             answer = parse_answer(complete_text(ended.reply))
         except ModelRefusedError as error:
-            self._failed(item, error)
+            self.failed(item, error)
         except AnswerInvalidError as error:
             if item.attempts < _MAX_ATTEMPTS:
                 self._store.again(item, error.problems, counts=True)
             else:
-                self._failed(item, _invalid(error.problems))
+                self.failed(item, _invalid(error.problems))
         else:
             usage = Usage(item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cost_usd)
             findings = replace(findings_from(answer, self._asking.turns(item), usage), made_by=self._asking.made_by)
@@ -175,7 +175,8 @@ class Reader:
         else:
             self._store.ready(item, LIVE, None)
 
-    def _failed(self, item: Item, error: PermanentError) -> None:
+    def failed(self, item: Item, error: PermanentError) -> None:
+        """It cannot be read: a dead letter. In the caller's transaction."""
         if item.improves:
             # What the rules read stays: a dead letter would be a step back.
             self._store.skip(item, LEFT)

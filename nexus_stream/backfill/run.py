@@ -24,12 +24,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
 from anthropic.types.messages.batch_create_params import Request
 
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.batches import Batch, Batches, UnknownOutcomeError
-from nexus_stream.backfill.estimate import Estimate, Estimator
+from nexus_stream.backfill.estimate import Estimator
+from nexus_stream.backfill.fitting import Fitting
 from nexus_stream.backfill.reading import Reader
 from nexus_stream.backfill.records import Chunk, Counts, Item, Progress, View
 from nexus_stream.backfill.store import Store
@@ -38,6 +38,7 @@ from nexus_stream.errors import (
     BudgetExhaustedError,
     ConfigurationError,
     NexusError,
+    OverBudgetError,
     PermanentError,
     RetryableError,
     SpendLimitError,
@@ -110,7 +111,6 @@ class Run:
         self._judge = judge
         self._judged_at = float("-inf")
         self._budget = budget
-        self._estimator = estimator
         self._progress = progress
         self._cache = cache
         self._pace = pace or Pace()
@@ -123,6 +123,15 @@ class Run:
             price=estimator.price,
             shown=self._show,
         )
+        self._fitting = Fitting(
+            store=store,
+            asking=self._asking,
+            estimator=estimator,
+            budget=budget,
+            batch_requests=self._pace.batch_requests,
+            batch_bytes=self._pace.batch_bytes,
+            too_dear=self._reader.failed,
+        )
         # Batches that were looked at and are somebody else's.
         self._foreign: set[str] = set()
         # Chunks whose batch is known not to exist: there is nothing to look for.
@@ -132,7 +141,7 @@ class Run:
         self._began = time.monotonic()
         self._done_at_start = self._done()
         for chunk in (*store.chunks("intended"), *store.chunks("open")):
-            with contextlib.suppress(BudgetExhaustedError):
+            with contextlib.suppress(BudgetExhaustedError, OverBudgetError):
                 budget.reserve(chunk.reserved_usd)
 
     async def run(self) -> Counts:
@@ -194,8 +203,16 @@ class Run:
                 self._judged_at = time.monotonic()
                 await self._send_ready()
                 continue
-            items, estimate = self._fitting()
+            try:
+                items, estimate = self._fitting.reserve()
+            except BudgetExhaustedError as error:
+                if not self._store.counts().open_batches:
+                    raise
+                self._progress.note(f"{error}; the rest waits")
+                return
             if not items:
+                # What was set aside, because no batch can hold it, is to be sent.
+                await self._send_ready()
                 return
             chunk = self._store.intend(items, estimate.at_most_usd)
             if not await self._post(chunk, [self._asking.request(item, chunk.id) for item in items]):
@@ -248,35 +265,6 @@ class Run:
             async for ended in results:
                 return ended.custom_id.startswith(self._store.prefix(chunk.id))
         return False
-
-    def _fitting(self) -> tuple[list[Item], Estimate]:
-        """The next pending items that fit into a batch and into the budget, which is reserved."""
-        items: list[Item] = []
-        estimates: list[Estimate] = []
-        size_bytes = 0
-        for item in self._store.all_items("pending"):
-            request = self._asking.request(item, 0)
-            size_bytes += len(orjson.dumps(request))
-            if items and size_bytes > self._pace.batch_bytes:
-                break
-            items.append(item)
-            estimates.append(self._estimator.of("".join(self._asking.texts(item))))
-            if len(items) >= self._pace.batch_requests:
-                break
-        while items:
-            estimate = sum(estimates, Estimate())
-            try:
-                self._budget.reserve(estimate.at_most_usd)
-            except BudgetExhaustedError as error:
-                if len(items) == 1:
-                    if not self._store.counts().open_batches:
-                        raise
-                    self._progress.note(f"{error}; the rest waits")
-                    return [], Estimate()
-                del items[len(items) // 2 :], estimates[len(estimates) // 2 :]
-            else:
-                return items, estimate
-        return [], Estimate()
 
     # Reading
 

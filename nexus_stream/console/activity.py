@@ -61,10 +61,16 @@ class ActivityQueries:
             rows = db.execute(f"{_TAIL} WHERE emissions.id > ? ORDER BY emissions.id DESC LIMIT ?", (after, limit))
             return rows.fetchall()[::-1]
 
-    def newest_emission(self) -> int:
-        """The id of the newest emission; 0 without any."""
+    def emissions(self, after: int, limit: int) -> list[sqlite3.Row]:
+        """The first emissions beyond that id, the oldest first: whoever goes on from the last one misses none."""
         with reading(self._path) as db:
-            return int(db.execute("SELECT coalesce(max(id), 0) FROM emissions").fetchone()[0])
+            return db.execute("SELECT * FROM emissions WHERE id > ? ORDER BY id LIMIT ?", (after, limit)).fetchall()
+
+    def newest_emission(self) -> int:
+        """The highest id there was, also if its emission was erased; 0 without any."""
+        with reading(self._path) as db:
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'emissions'").fetchone()
+            return 0 if found is None else int(found[0])
 
     def letter_groups(self) -> list[LetterGroup]:
         """Letters by reason and state, the most frequent open ones first."""

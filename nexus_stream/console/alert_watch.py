@@ -160,6 +160,9 @@ class AlertWatch:
             return True
         if kind in _OF_REPORTS and follows_seconds < _HEARD_AGAIN_SECONDS:
             return True
+        if kind is AlertKind.SILENT and where in figures.forgotten:
+            # Nobody said that it was meant to go: what fires goes on. And what was gone long before begins nothing.
+            return True
         if kind in _OF_STANDINGS and where in standings and standings[where] is None:
             # Workers that live report their lag themselves.
             return kind is AlertKind.NO_PROGRESS or not figures.role(where).running

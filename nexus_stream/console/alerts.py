@@ -51,7 +51,7 @@ class Alert:
         where: A role, a process id, a budget's period; empty for the whole.
         value: What is, in the unit of ``threshold``: records, a share, seconds, USD.
         threshold: Above which it fires.
-        detail: What is waited for, say.
+        detail: What is waited for, say; of a budget, whose.
         is_critical: Whether data is at risk, and not only time.
         since_ms: Since when the condition holds, Unix milliseconds; 0 before alert_book.py has seen it.
     """
@@ -123,22 +123,37 @@ def alert_conditions(
             )
     for process in overview.processes:
         alerts += _of_process(process, thresholds)
+    for role_name, seconds in overview.absent_seconds.items():
+        # Longer than a deployment takes. While one of them is missed by name, that says it.
+        missed = any(process.role == role_name and process.is_silent for process in overview.processes)
+        if seconds > thresholds.waiting_seconds and not missed:
+            alerts.append(Alert(AlertKind.SILENT, role_name, seconds, thresholds.waiting_seconds, is_critical=True))
     # One for all sinks: one database is behind them.
     failing = [one for one in overview.processes if _cannot_save(one)]
     if failing:
-        longest = max(process.state_seconds for process in failing)
+        longest = max(process.state_seconds + process.silent_seconds for process in failing)
         alerts.append(Alert(AlertKind.PERSISTENCE, "sink", longest, 0, DATABASE, is_critical=True))
     if overview.new_letters:
         alerts.append(
             Alert(AlertKind.DEAD_LETTERS, "", sum(overview.new_letters.values()), 0, _reasons(overview.new_letters))
         )
-    for period, spent, cap in (
-        ("hour", overview.usd_hour, overview.budget_usd_per_hour),
-        ("day", overview.usd_today, overview.budget_usd_per_day),
-    ):
-        if cap is not None and spent > _BUDGET_SHARE * cap:
-            alerts.append(Alert(AlertKind.BUDGET, period, spent, cap))
+    alerts += _of_budgets(overview)
     return sorted(alerts, key=lambda alert: not alert.is_critical)
+
+
+def _of_budgets(overview: Overview) -> list[Alert]:
+    """Each worker keeps a part of the caps and stops at it, so one is enough. Told once a period, of the nearest."""
+    alerts = []
+    for period in ("hour", "day"):
+        near = [
+            (standing.spent_usd / standing.cap_usd, process_id, standing)
+            for process_id, standing in overview.budgets
+            if standing.period == period and standing.spent_usd > _BUDGET_SHARE * standing.cap_usd > 0
+        ]
+        if near:
+            _, process_id, standing = max(near, key=lambda one: one[:2])
+            alerts.append(Alert(AlertKind.BUDGET, period, standing.spent_usd, standing.cap_usd, process_id))
+    return alerts
 
 
 def _of_role(role: RoleFigures, thresholds: Thresholds) -> list[Alert]:
@@ -158,7 +173,8 @@ def _of_role(role: RoleFigures, thresholds: Thresholds) -> list[Alert]:
 
 def _of_process(process: ProcessFigures, thresholds: Thresholds) -> list[Alert]:
     if process.is_silent:
-        return [Alert(AlertKind.SILENT, process.process_id, process.silent_seconds, 0, is_critical=True)]
+        detail = (process.detail or "") if process.state == "failed" else ""
+        return [Alert(AlertKind.SILENT, process.process_id, process.silent_seconds, 0, detail, is_critical=True)]
     waits = process.state in _WAITING_STATES and process.state_seconds > thresholds.waiting_seconds
     if waits or process.state == "stalled":
         alert = Alert(
@@ -173,9 +189,10 @@ def _of_process(process: ProcessFigures, thresholds: Thresholds) -> list[Alert]:
 
 
 def _cannot_save(process: ProcessFigures) -> bool:
-    return (
-        process.role == "sink" and not process.is_silent and process.state == "waiting" and process.detail == DATABASE
-    )
+    """Whether it waits for the database, or ended because it refuses us: tables, login or privileges."""
+    if process.role != "sink" or process.detail != DATABASE:
+        return False
+    return process.state == "failed" or (process.state == "waiting" and not process.is_silent)
 
 
 def _reasons(letters: Mapping[str, int]) -> str:

@@ -6,7 +6,6 @@ From: programs. To: the queries the pages use. openapi.py describes it; a test h
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -14,19 +13,27 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from nexus_stream.console.activity import STATES, LetterFilter
+from nexus_stream.console.api_json import (
+    conversation_json,
+    database_json,
+    emission_json,
+    letter_content_json,
+    letter_json,
+    overview_json,
+)
 from nexus_stream.console.context import CONTEXT, viewing
 from nexus_stream.console.dead_letter_actions import ActionName, Wanted, act, plan
 from nexus_stream.console.export import session_json
+from nexus_stream.console.filters import is_number
 from nexus_stream.console.guard import require_operator
 from nexus_stream.console.masking import mask_prospect
 from nexus_stream.console.openapi import openapi_document
-from nexus_stream.console.overview import Overview
 from nexus_stream.console.rendering import iso
+from nexus_stream.console.session_detail import load_detail
 from nexus_stream.console.session_pages import shown_row
 from nexus_stream.console.session_row import state_of
+from nexus_stream.console.views_letters import page_of_letters, read_letter, wanted_letters
 from nexus_stream.console.views_sessions import filter_of, find_session, page_of
-from nexus_stream.errors import ConfigurationError, RetryableError
 
 __all__ = ["add_routes"]
 
@@ -46,6 +53,7 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/api/v1/sessions/{tenant}/{session:.+}", session)
     router.add_get("/api/v1/emissions", emissions)
     router.add_get("/api/v1/dead-letters", letters)
+    router.add_get("/api/v1/dead-letters/{id:.+}", letter)
     router.add_post("/api/v1/dead-letters/{action:redrive|discard}", act_on_letters)
     router.add_get("/api/v1/audit", audit)
 
@@ -64,7 +72,7 @@ async def overview(request: web.Request) -> web.Response:
         "lag": reader.freshness.lag,
         "caught_up_at": iso(reader.freshness.caught_up_at_ms) if reader.freshness.caught_up_at_ms else None,
     }
-    return _json({"freshness": freshness, **_overview(figures)})
+    return _json({"freshness": freshness, **overview_json(figures)})
 
 
 async def series(request: web.Request) -> web.Response:
@@ -89,10 +97,10 @@ async def sessions(request: web.Request) -> web.Response:
 
 
 async def session(request: web.Request) -> web.Response:
-    """One session with its record, and for operators its state."""
+    """One session with its record and all that belongs to it; its text, row and state for operators."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
-    timeline = await asyncio.to_thread(context.activity.timeline, row["key"])
+    detail = await load_detail(context, reader, row)
     state = state_of(row["state"])
     prospect = state.get("prospect") if isinstance(state.get("prospect"), dict) else None
     return _json(
@@ -101,28 +109,56 @@ async def session(request: web.Request) -> web.Response:
             "prospect": prospect if reader.is_operator or prospect is None else mask_prospect(prospect),
             "extraction": state.get("extraction") if isinstance(state.get("extraction"), dict) else None,
             "changelog": {"partition": row["partition"], "offset": row["offset"], "at": iso(row["recorded_at_ms"])},
-            "emissions": [_emission(emission) for emission in timeline],
+            "emissions": [emission_json(emission) for emission in detail.emissions],
+            "conversation": conversation_json(detail.conversation),
+            "database": database_json(detail.database),
+            "others": [session_json(shown_row(reader, other)) for other in detail.others],
+            "letters": [letter_json(one) for one in detail.letters],
             "state": dict(state) if reader.is_operator else None,
         }
     )
 
 
 async def emissions(request: web.Request) -> web.Response:
-    """The newest emissions, or those after an id."""
-    context = request.app[CONTEXT]
-    after = _integer(request.query.get("after"), 0, 2**53)
-    rows = await asyncio.to_thread(context.activity.tail, after, _limit(request))
-    return _json({"emissions": [_emission(row) for row in rows]})
+    """The newest emissions, or the first ones after an id; the oldest first."""
+    context, limit = request.app[CONTEXT], _limit(request)
+    if "after" in request.query:
+        after = _integer(request.query["after"], 0, 2**53, lowest=0)
+        rows = await asyncio.to_thread(context.activity.emissions, after, limit + 1)
+    else:
+        rows = await asyncio.to_thread(context.activity.tail, 0, limit)
+    page = rows[:limit]
+    more = str(page[-1]["id"]) if len(rows) > limit else None
+    return _json({"emissions": [emission_json(row) for row in page], "next": more})
 
 
 async def letters(request: web.Request) -> web.Response:
-    """Dead letters: how many of each reason, and the newest of them. Never their bytes."""
+    """Dead letters: how many of each reason, and a page of them, the newest first. Never their bytes."""
     context = request.app[CONTEXT]
-    state = request.query.get("state", "open")
-    wanted = LetterFilter(reason=request.query.get("reason") or None, state=state if state in STATES else None)
     groups = await asyncio.to_thread(context.activity.letter_groups)
-    rows = await asyncio.to_thread(context.activity.letters, wanted, _limit(request))
-    return _json({"groups": [asdict(group) for group in groups], "letters": [_letter(row) for row in rows]})
+    after = request.query.get("after", "")
+    rows, more = await page_of_letters(context, wanted_letters(request.query), after, _limit(request))
+    return _json(
+        {"groups": [asdict(group) for group in groups], "letters": [letter_json(row) for row in rows], "next": more}
+    )
+
+
+async def letter(request: web.Request) -> web.Response:
+    """One dead letter; its bytes for operators, read from the topic now."""
+    context, reader = request.app[CONTEXT], viewing(request)
+    row = await asyncio.to_thread(context.activity.letter, request.match_info["id"])
+    if row is None:
+        raise web.HTTPNotFound
+    record = await read_letter(context, reader, row)
+    key = row["session_key"]
+    return _json(
+        {
+            "letter": letter_json(row),
+            "session_key": None if key is None else bytes(key).decode("utf-8", "backslashreplace"),
+            "problem": record if isinstance(record, str) else None,
+            "content": None if isinstance(record, str) else letter_content_json(record),
+        }
+    )
 
 
 async def act_on_letters(request: web.Request) -> web.Response:
@@ -134,95 +170,17 @@ async def act_on_letters(request: web.Request) -> web.Response:
     if wanted.letter_id is None and wanted.reason is None:
         raise web.HTTPBadRequest
     action: ActionName = "redrive" if request.match_info["action"] == "redrive" else "discard"
-    try:
-        planned, ends = await plan(context.settings, action, wanted)
-        if body.get("dry_run") is True:
-            return _json({"letters": planned.total, "left": planned.not_ours, "dry_run": True})
-        report = await act(context.settings, action, wanted, ends, by=who.name)
-    except (RetryableError, ConfigurationError):
-        raise web.HTTPServiceUnavailable from None
-    left = report.refused + report.not_ours
-    details = {name: value for name, value in (("id", wanted.letter_id), ("reason", wanted.reason)) if value}
-    await asyncio.to_thread(
-        context.audit.note, who.name, who.role, action, **details, letters=report.total, left=left or None
-    )
-    return _json({"letters": report.total, "left": left, "dry_run": False})
+    planned, ends = await plan(context.settings, action, wanted)
+    if body.get("dry_run") is True:
+        return _json({"letters": planned.total, "left": planned.not_ours, "dry_run": True})
+    report = await act(context, who, action, wanted, ends)
+    return _json({"letters": report.total, "left": report.refused + report.not_ours, "dry_run": False})
 
 
 async def audit(request: web.Request) -> web.Response:
     """What operators did."""
     require_operator(request)
     return _json({"actions": request.app[CONTEXT].audit.newest(_limit(request))})
-
-
-def _overview(figures: Overview) -> dict[str, Any]:
-    return {
-        "roles": [
-            {name: value for name, value in asdict(role).items() if name != "states"}
-            | {"state": role.state, "error_rate": role.error_rate}
-            for role in figures.roles
-        ],
-        "processes": [
-            asdict(process)
-            | {"is_silent": process.is_silent, "partitions": [lag.model_dump() for lag in process.partitions]}
-            for process in figures.processes
-        ],
-        "alerts": [
-            {name: value for name, value in asdict(alert).items() if name != "since_ms"}
-            | {"kind": alert.kind.value, "since": iso(alert.since_ms)}
-            for alert in figures.alerts
-        ],
-        "sessions": figures.sessions,
-        "open_letters": figures.open_letters,
-        "last_24_hours": {
-            "emitted": figures.emitted_today,
-            "tokens": figures.tokens_today,
-            "usd": figures.usd_today,
-            "budget_usd": figures.budget_usd_per_day,
-        },
-    }
-
-
-def _emission(row: sqlite3.Row) -> dict[str, Any]:
-    names = (
-        "id",
-        "event_id",
-        "kind",
-        "partition",
-        "offset",
-        "momento",
-        "nivel_interes",
-        "extractor",
-        "turns",
-        "input_tokens",
-        "output_tokens",
-        "cost_usd",
-        "latency_ms",
-    )
-    return (
-        {name: row[name] for name in names}
-        | {"key": bytes(row["key"]).decode("utf-8", "backslashreplace"), "at": iso(row["recorded_at_ms"])}
-        | {"is_repeat": bool(row["is_repeat"])}
-    )
-
-
-def _letter(row: sqlite3.Row) -> dict[str, Any]:
-    names = (
-        "id",
-        "reason",
-        "error",
-        "error_class",
-        "origin_topic",
-        "partition",
-        "offset",
-        "attempts",
-        "redrives_before",
-        "redriven",
-        "state",
-        "size_bytes",
-        "copies",
-    )
-    return {name: row[name] for name in names} | {"failed_at": iso(row["failed_at_ms"])}
 
 
 async def _body(request: web.Request) -> Mapping[str, Any]:
@@ -246,12 +204,12 @@ def _limit(request: web.Request) -> int:
     return _integer(request.query.get("limit"), _DEFAULT_ROWS, _MAX_ROWS)
 
 
-def _integer(text: str | None, default: int, highest: int) -> int:
+def _integer(text: str | None, default: int, highest: int, lowest: int = 1) -> int:
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not is_number(text):
         raise web.HTTPBadRequest
-    return max(1, min(int(text), highest))
+    return max(lowest, min(int(text), highest))
 
 
 def _json(value: Any) -> web.Response:

@@ -48,7 +48,11 @@ def make_app(settings: Settings, model: ReadModel) -> web.Application:
     async def stop(_app: web.Application) -> None:
         context.stopping.set()
 
+    async def interrupt(_app: web.Application) -> None:
+        await context.interrupt()
+
     app.on_shutdown.append(stop)
+    app.on_cleanup.append(interrupt)
     login = views_login.Login()
     router = app.router
     router.add_get("/", views_overview.overview)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from nexus_stream.console.pages import Pages
 
 __all__ = ["CONTEXT", "LANGUAGE_COOKIE", "VIEWING", "Context", "Viewing", "language_of", "now_ms", "viewing"]
+
+_T = TypeVar("_T")
 
 LANGUAGE_COOKIE = "nexus_language"
 LANGUAGES = ("en", "es")
@@ -83,6 +86,22 @@ class Context:
         self.pages: Pages = Pages()
         # Set when the console stops: live views end then, instead of being waited for.
         self.stopping = asyncio.Event()
+        self._going_on: set[asyncio.Task[Any]] = set()
+
+    async def keep_going(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Await the work, which goes on when the one who waits is cancelled."""
+        task = asyncio.create_task(work)
+        # The loop alone would let go of it.
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        return await asyncio.shield(task)
+
+    async def interrupt(self) -> None:
+        """End the work that still goes on: the console stops."""
+        going_on = list(self._going_on)
+        for task in going_on:
+            task.cancel()
+        await asyncio.gather(*going_on, return_exceptions=True)
 
     async def figures(self, now_ms: int) -> Overview:
         """The overview's figures with the alerts that fire."""

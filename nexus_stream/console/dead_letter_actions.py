@@ -1,6 +1,7 @@
 """Redriving and discarding from the console: what ``nexus dlq`` does, with the same functions.
 
-From: views_letters.py. To: nexus_stream/dead_letters, which acts on the topics and leaves a mark on each letter.
+From: views_letters.py and api.py. To: nexus_stream/dead_letters, which acts on the topics and leaves a mark on each
+letter; audited.py, which writes it down.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from nexus_stream.console.access import Identity
+from nexus_stream.console.audited import End, audited
+from nexus_stream.console.context import Context
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
 from nexus_stream.dead_letters.log import DeadLetterLog, Ends, Sender
@@ -28,6 +32,12 @@ class Wanted:
 
     letter_id: str | None = None
     reason: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What was chosen, without what was not."""
+        values = {"id": self.letter_id, "reason": self.reason}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def selection(self) -> Selection:
@@ -54,14 +64,24 @@ async def plan(settings: Settings, action: ActionName, wanted: Wanted) -> tuple[
         return await survey(log, settings, ends, wanted.selection, _ACTIONS[action]), ends
 
 
-async def act(settings: Settings, action: ActionName, wanted: Wanted, ends: Ends, *, by: str) -> Report:
+async def act(context: Context, who: Identity, action: ActionName, wanted: Wanted, ends: Ends) -> Report:
     """Redrive or discard the letters up to ``ends``: later ones were not counted when the operator was asked.
 
     Raises:
         BrokerUnavailableError: what is done is marked, the rest is open.
     """
-    report = Report()
+    settings, report = context.settings, Report()
     do = redrive if action == "redrive" else discard
-    async with DeadLetterLog(settings) as log, Sender(settings) as sender:
-        await do(log, sender, settings, ends, wanted.selection, report, by=by, now=lambda: datetime.now(UTC))
-    return report
+
+    async def work(end: End) -> Report:
+        try:
+            async with DeadLetterLog(settings) as log, Sender(settings) as sender:
+                await do(
+                    log, sender, settings, ends, wanted.selection, report, by=who.name, now=lambda: datetime.now(UTC)
+                )
+        finally:
+            # However it ended: these were sent and marked.
+            end |= {"letters": report.total, "left": (report.refused + report.not_ours) or None}
+        return report
+
+    return await audited(context, who, action, work, **wanted.named)

@@ -18,6 +18,7 @@ from nexus_stream.console.topic_record import TopicRecord
 __all__ = ["EmissionWriter"]
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 _ORPHAN_MS = 5 * 60_000
 _USAGE_DAYS_MS = 35 * 24 * _HOUR_MS
 _ENRICHED_TYPE = "nexus.prospect.enriched.v1"
@@ -42,6 +43,8 @@ class EmissionWriter:
 
     def __init__(self, max_rows: int) -> None:
         self.newest_only: int | None = max_rows
+        # The day's spending is counted whole.
+        self.whole_ms = _DAY_MS
         self._max_rows = max_rows
 
     def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:

@@ -5,16 +5,18 @@ From: queries.py. To: a download. What a viewer sees masked is masked here too.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from nexus_stream.console.context import CONTEXT, viewing
+from nexus_stream.console.filters import SessionFilter
 from nexus_stream.console.rendering import iso
 from nexus_stream.console.session_pages import shown_row
 from nexus_stream.console.views_sessions import filter_of, page_of
@@ -52,6 +54,17 @@ async def export(request: web.Request) -> web.StreamResponse:
     session_filter, _ = filter_of(request)
     # The first page before the headers: a filter that cannot be answered is an error page, not half a file.
     page = await page_of(context, reader, session_filter, None, _CHUNK_ROWS)
+    who = reader.identity
+    assert who is not None  # noqa: S101 - guard.py lets nobody else in
+
+    async def note(**details: object) -> None:
+        # Not what was searched for: that may name a person.
+        about = {"format": kind, "filtered": session_filter != SessionFilter()}
+        await asyncio.to_thread(context.audit.note, who.name, who.role, "export_sessions", **about, **details)
+
+    # Before anything leaves, so that no export is without a line.
+    await note(ended="began")
+    exported, ended = 0, "interrupted"
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     response = web.StreamResponse(
         headers={
@@ -59,29 +72,23 @@ async def export(request: web.Request) -> web.StreamResponse:
             "Content-Disposition": f'attachment; filename="sessions-{stamp}.{kind}"',
         }
     )
-    await response.prepare(request)
-
-    async def chunks() -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-        current = page
+    try:
+        await response.prepare(request)
+        if kind == "csv":
+            await response.write((",".join(COLUMNS) + "\r\n").encode())
         while True:
-            yield [session_json(shown_row(reader, row)) for row in current.rows]
-            if current.next_cursor is None:
-                return
-            current = await page_of(context, reader, session_filter, current.next_cursor, _CHUNK_ROWS)
-
-    if kind == "csv":
-        await response.write((",".join(COLUMNS) + "\r\n").encode())
-        async for rows in chunks():
-            await response.write(_csv(rows).encode())
-    else:
-        separator = b"[\n"
-        async for rows in chunks():
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows[start : start + _CHUNK_ROWS])
-                await response.write(separator + text.encode("utf-8", "replace"))
-                separator = b",\n"
-        await response.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
-    await response.write_eof()
+            rows = [session_json(shown_row(reader, row)) for row in page.rows]
+            await response.write(_csv(rows).encode() if kind == "csv" else _json(rows, is_first=not exported))
+            exported += len(rows)
+            if page.next_cursor is None:
+                break
+            page = await page_of(context, reader, session_filter, page.next_cursor, _CHUNK_ROWS)
+        if kind == "json":
+            await response.write(b"\n]\n" if exported else b"[]\n")
+        await response.write_eof()
+        ended = "complete"
+    finally:
+        await note(sessions=exported, ended=ended)
     return response
 
 
@@ -91,6 +98,12 @@ def session_json(row: Mapping[str, Any]) -> dict[str, Any]:
     shown["objeciones"] = [text for text in row["objeciones"].split(",") if text]
     shown |= {"first_seen": iso(row["first_seen_ms"]), "last_seen": iso(row["last_seen_ms"])}
     return {name: shown[name] for name in COLUMNS}
+
+
+def _json(rows: Sequence[Mapping[str, Any]], *, is_first: bool) -> bytes:
+    text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    separator = "[\n" if is_first else ",\n"
+    return f"{separator}{text}".encode("utf-8", "replace") if rows else b""
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,13 +12,19 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-__all__ = ["MAX_SEARCH_CHARS", "PERIODS", "Cursor", "SessionFilter", "list_url"]
+__all__ = ["MAX_SEARCH_CHARS", "PERIODS", "Cursor", "SessionFilter", "is_number", "list_url"]
 
 MAX_SEARCH_CHARS = 200
 _MAX_VALUE_CHARS = 64
 _HOUR_MS = 3_600_000
+_MAX_DIGITS = 19
 # What "in the last" offers; a since and until of one's own go into the address.
 PERIODS: Mapping[str, int] = {"1h": _HOUR_MS, "24h": 24 * _HOUR_MS, "7d": 168 * _HOUR_MS, "30d": 720 * _HOUR_MS}
+
+
+def is_number(text: str) -> bool:
+    """Whether an address's text is a whole number that SQLite can hold."""
+    return text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Cursor:
             ValueError: it is none.
         """
         milliseconds, dot, key = text.partition(".")
-        if not dot or not (milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 19):
+        if not dot or not is_number(milliseconds):
             raise ValueError("no cursor")
         try:
             decoded = base64.b64decode(key + "=" * (-len(key) % 4), altchars=b"-_", validate=True)

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 from nexus_stream.console.access import COOKIE, Identity
 from nexus_stream.console.context import LANGUAGE_COOKIE, VIEWING, Context, Viewing, language_of, now_ms
 from nexus_stream.console.queries import TooSlowError
+from nexus_stream.errors import ConfigurationError, RetryableError
 
 __all__ = ["add_headers", "guard", "keep_language", "require_operator", "set_cookie"]
 
@@ -69,6 +70,10 @@ def guard(context: Context) -> Middleware:
                 response = _error(context, request, error.status, error.headers, is_api=is_api)
         except TooSlowError:
             response = _error(context, request, 503, {}, is_api=is_api)
+        except (RetryableError, ConfigurationError) as unavailable:
+            # Our own errors name no person, and what to do.
+            _log.warning("console_unavailable", error=type(unavailable).__name__, reason=str(unavailable))
+            response = _error(context, request, 503, {}, is_api=is_api, reason=str(unavailable))
         except Exception:
             # No address: a search holds personal data.
             _log.exception("console_page_failed")
@@ -161,14 +166,24 @@ def _viewing(context: Context, request: web.Request, identity: Identity | None) 
 
 
 def _error(
-    context: Context, request: web.Request, status: int, headers: Mapping[str, str], *, is_api: bool
+    context: Context,
+    request: web.Request,
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    is_api: bool,
+    reason: str | None = None,
 ) -> web.StreamResponse:
+    if not request[VIEWING].is_operator:
+        # Names hosts and settings.
+        reason = None
     allow = {hdrs.ALLOW: headers[hdrs.ALLOW]} if hdrs.ALLOW in headers else {}
     if is_api:
-        return web.json_response({"error": _ERROR_NAMES.get(status, "error")}, status=status, headers=allow)
+        body = {"error": _ERROR_NAMES.get(status, "error")} | ({} if reason is None else {"reason": reason})
+        return web.json_response(body, status=status, headers=allow)
     if status not in _ERROR_PAGES:
         return web.Response(status=status, text=f"{status}", headers=allow)
-    text = context.pages.error(request[VIEWING], status)
+    text = context.pages.error(request[VIEWING], status, reason)
     return web.Response(text=text, status=status, content_type="text/html")
 
 

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.store import is_damage, is_damaged, note_damage
 from nexus_stream.console.topic_record import TopicRecord
 from nexus_stream.kafka import client_options, stop_consumer
 from nexus_stream.settings import Settings
@@ -67,12 +68,20 @@ class Indexer:
         while True:
             started = time.monotonic()
             try:
+                await asyncio.to_thread(self._model.remake_if_damaged)
                 problem = await self._follow()
             except (KafkaError, OSError, TimeoutError) as error:
                 problem = "broker_unreachable"
                 self._log(problem, error)
             except sqlite3.OperationalError as error:
-                # A full disk or a file locked for too long. Other SQLite errors end the process: they do not pass.
+                # A full disk or a file locked for too long.
+                problem = "store_failed"
+                self._log(problem, error)
+            except sqlite3.DatabaseError as error:
+                # Others than damage end the process: they do not pass.
+                if not is_damage(error):
+                    raise
+                note_damage(self._model.path)
                 problem = "store_failed"
                 self._log(problem, error)
             if problem is not None:
@@ -112,7 +121,8 @@ class Indexer:
         async with asyncio.timeout(_ANSWER_SECONDS):
             beginnings = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
-        await asyncio.to_thread(self._bind, topology, beginnings, ends)
+            whole_from = await self._whole_from(consumer, topology)
+        await asyncio.to_thread(self._bind, topology, beginnings, ends, whole_from)
         for partition in partitions:
             next_offset = self._model.next_offset(partition.partition, partition.topic)
             assert next_offset is not None  # noqa: S101 - bind sets one for every partition
@@ -125,6 +135,8 @@ class Indexer:
                 await asyncio.to_thread(self._apply, batch)
             now = time.monotonic()
             if now - observed_at >= _END_OFFSETS_SECONDS:
+                if is_damaged(self._model.path):
+                    return
                 await self._observe(consumer, partitions, idle=not batch)
                 observed_at = now
             if now - topology_at >= _TOPOLOGY_SECONDS:
@@ -132,12 +144,25 @@ class Indexer:
                     return
                 topology_at = now
 
-    def _bind(self, topology: _Topology, beginnings: _Offsets, ends: _Offsets) -> None:
+    async def _whole_from(self, consumer: AIOKafkaConsumer, topology: _Topology) -> _Offsets:
+        """Where the time begins of which a topic is read whole."""
+        asked = {
+            partition: _now_ms() - whole_ms
+            for topic in self._model.topics[1:]
+            if (whole_ms := self._model.whole_ms(topic))
+            for partition in topology.of(topic)
+        }
+        found = await consumer.offsets_for_times(asked) if asked else {}
+        return {partition: place.offset for partition, place in found.items() if place is not None}
+
+    def _bind(self, topology: _Topology, beginnings: _Offsets, ends: _Offsets, whole_from: _Offsets) -> None:
         of_changelog = _of_topic(beginnings, self._topic), _of_topic(ends, self._topic)
         self._model.bind(topology.cluster_id, *of_changelog, _now_ms())
         for topic in self._model.topics[1:]:
             if topology.of(topic):
-                self._model.bind_beside(topic, _of_topic(beginnings, topic), _of_topic(ends, topic))
+                self._model.bind_beside(
+                    topic, _of_topic(beginnings, topic), _of_topic(ends, topic), _of_topic(whole_from, topic)
+                )
 
     def _apply(self, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
         by_topic: dict[str, list[ConsumerRecord]] = {}

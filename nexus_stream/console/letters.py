@@ -37,6 +37,7 @@ class LetterWriter:
 
     def __init__(self, max_rows: int, retention_hours: int) -> None:
         self.newest_only: int | None = None
+        self.whole_ms = 0
         self._max_rows = max_rows
         self._retention_ms = retention_hours * _HOUR_MS
 

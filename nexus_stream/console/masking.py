@@ -30,8 +30,8 @@ def mask_phone(phone: str | None) -> str | None:
 
 
 def mask_fingerprint(fingerprint: str | None) -> str | None:
-    """The first four characters."""
-    return fingerprint and fingerprint[:4] + _HIDDEN
+    """The first four characters, and never more than half of them."""
+    return fingerprint and fingerprint[: min(4, len(fingerprint) // 2)] + _HIDDEN
 
 
 def mask_url(url: str | None) -> str | None:

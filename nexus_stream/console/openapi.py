@@ -19,6 +19,7 @@ __all__ = ["openapi_document"]
 _Schema = dict[str, Any]
 
 _TEXT: _Schema = {"type": "string"}
+_BASE64: _Schema = {"type": "string", "contentEncoding": "base64"}
 _COUNT: _Schema = {"type": "integer", "minimum": 0}
 _NUMBER: _Schema = {"type": "number"}
 _BOOLEAN: _Schema = {"type": "boolean"}
@@ -83,14 +84,15 @@ def _paths() -> dict[str, Any]:
         "/overview": {"get": _get("Figures of each process type, processes, alerts.", _ref("Overview"), [])},
         "/series": {
             "get": _get(
-                "Rates, lag and latency over time.",
+                "Rates, lag, age and latency over time.",
                 _ref("Series"),
                 [_query("minutes", {"type": "integer", "minimum": 1, "maximum": 1440}, "How far back; 180.")],
             )
         },
         "/sessions": {
             "get": _get(
-                "Sessions, the newest first.",
+                "Sessions, the newest first. A page may have few, or none, and still a `next`: what no index finds is "
+                "looked for in stretches of time.",
                 _object(sessions=_list(_ref("Session")), next=_or_null(_TEXT)),
                 [*filters, limit, _query("after", _TEXT, "`next` of the page before.")],
             )
@@ -98,20 +100,29 @@ def _paths() -> dict[str, Any]:
         "/sessions/{tenant}/{session}": {"get": _get("One session.", _ref("SessionDetail"), place, absent=True)},
         "/emissions": {
             "get": _get(
-                "What was emitted, the oldest first.",
-                _object(emissions=_list(_ref("Emission"))),
-                [_query("after", _COUNT, "Only beyond this id."), limit],
+                "What was emitted, the oldest first: the newest, or with `after` the first ones beyond it.",
+                _object(emissions=_list(_ref("Emission")), next=_or_null(_TEXT)),
+                [_query("after", _COUNT, "Only beyond this id; 0 begins with the oldest."), limit],
             )
         },
         "/dead-letters": {
             "get": _get(
-                "Dead letters by reason, and the newest of them.",
-                _object(groups=_list(_ref("LetterGroup")), letters=_list(_ref("Letter"))),
+                "Dead letters by reason, and a page of them, the newest first.",
+                _object(groups=_list(_ref("LetterGroup")), letters=_list(_ref("Letter")), next=_or_null(_TEXT)),
                 [
                     _query("reason", _TEXT, "Of this reason."),
                     _query("state", {"enum": [*STATES, "all"]}, "open by default."),
                     limit,
+                    _query("after", _TEXT, "`next` of the page before."),
                 ],
+            )
+        },
+        "/dead-letters/{id}": {
+            "get": _get(
+                "One dead letter; for operators with its bytes, read from the topic now.",
+                _ref("LetterDetail"),
+                [{"name": "id", "in": "path", "required": True, "schema": _TEXT, "description": "The letter's id."}],
+                absent=True,
             )
         },
         "/dead-letters/redrive": {"post": _act("Send letters back to where they came from.")},
@@ -126,9 +137,14 @@ def _paths() -> dict[str, Any]:
 
 def _schemas() -> dict[str, _Schema]:
     counts = {"unread": _COUNT, "settling": _COUNT, "overdue": _COUNT}
+    partitions = _list({name: value for name, value in PartitionLag.model_json_schema().items() if name != "title"})
     latency = {"p50_ms": _or_null(_NUMBER), "p95_ms": _or_null(_NUMBER)}
     return {
-        "Error": _object(error=_TEXT),
+        "Error": {
+            "type": "object",
+            "properties": {"error": _TEXT, "reason": _TEXT | {"description": "What to do; for operators, with 503."}},
+            "required": ["error"],
+        },
         "Overview": _object(
             freshness=_object(problem=_or_null(_TEXT), lag=_COUNT, caught_up_at=_or_null(_TIME)),
             roles=_list(_ref("Role")),
@@ -147,6 +163,7 @@ def _schemas() -> dict[str, _Schema]:
             failed=_COUNT,
             error_rate=_NUMBER,
             age_seconds=_NUMBER,
+            partitions=partitions,
             **counts,
             **latency,
         ),
@@ -162,9 +179,7 @@ def _schemas() -> dict[str, _Schema]:
             host=_TEXT,
             pid=_COUNT,
             started_at_ms=_COUNT,
-            partitions=_list(
-                {name: value for name, value in PartitionLag.model_json_schema().items() if name != "title"}
-            ),
+            partitions=partitions,
             outcomes={"type": "object", "additionalProperties": _COUNT},
             **latency,
         ),
@@ -205,8 +220,25 @@ def _schemas() -> dict[str, _Schema]:
             extraction=_or_null(_ANYTHING),
             changelog=_object(partition=_COUNT, offset=_COUNT, at=_TIME),
             emissions=_list(_ref("Emission")),
+            conversation=_ref("Conversation"),
+            database=_or_null(_ref("DatabaseRow")),
+            others=_list(_ref("Session")),
+            letters=_list(_ref("Letter")),
             state=_or_null(_ANYTHING),
         ),
+        # `problem`: hidden (for operators only), expired, unreachable, missing, changed, none.
+        "Conversation": _object(
+            problem=_or_null(_TEXT),
+            turns=_list(
+                _object(
+                    number=_COUNT,
+                    role=_TEXT,
+                    text=_TEXT,
+                    evidence=_list(_object(text=_TEXT, signals=_list(_TEXT))),
+                )
+            ),
+        ),
+        "DatabaseRow": _object(problem=_or_null(_TEXT), updated_at=_or_null(_TEXT), rows=_or_null(_ANYTHING)),
         "Emission": _object(
             id=_COUNT,
             event_id=_TEXT,
@@ -243,6 +275,20 @@ def _schemas() -> dict[str, _Schema]:
             size_bytes=_COUNT,
             copies=_COUNT,
             failed_at=_TIME,
+            marked_by=_or_null(_TEXT),
+            marked_at=_or_null(_TIME),
+        ),
+        "LetterDetail": _object(
+            letter=_ref("Letter"),
+            session_key=_or_null(_TEXT),
+            problem=_or_null(_TEXT),
+            content=_or_null(
+                _object(
+                    key=_or_null(_BASE64),
+                    value=_or_null(_BASE64),
+                    headers=_list(_object(name=_TEXT, value=_BASE64)),
+                )
+            ),
         ),
         "Acted": _object(letters=_COUNT, left=_COUNT, dry_run=_BOOLEAN),
     }

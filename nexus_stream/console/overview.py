@@ -9,26 +9,25 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from nexus_stream.console.alerts import Alert
-from nexus_stream.console.processes import BUCKET_MS
+from nexus_stream.console.processes import BUCKET_MS, ROLES
 from nexus_stream.console.queries import reading
-from nexus_stream.contracts.status import PartitionLag, ProcessStatus
+from nexus_stream.contracts.status import BudgetStanding, PartitionLag, ProcessStatus
 from nexus_stream.observability.group_standing import GroupStanding
 
-__all__ = ["Overview", "OverviewQueries", "ProcessFigures", "RoleFigures", "Series"]
+__all__ = ["ROLES", "Overview", "OverviewQueries", "ProcessFigures", "RoleFigures", "Series"]
 
-ROLES = ("gateway", "enricher", "sink")
 # Five missed records: later than that nothing it said is current.
 SILENT_SECONDS = 10.0
-# A silent one is shown for so long; after that it was meant to go.
-FORGOTTEN_SECONDS = 3600.0
+# A silent one is shown for so long. What was silent for longer when it is first looked at begins no alert; what fires
+# goes on.
+FORGOTTEN_SECONDS = 24 * 3600.0
 _RATE_WINDOW_MS = 60_000
-_HOUR_MS = 3_600_000
 _DAY_MS = 24 * 3_600_000
 _MAX_POINTS = 400
 # Between two reports of a process.
@@ -58,8 +57,8 @@ class ProcessFigures:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has said nothing for too long."""
-        return self.silent_seconds > SILENT_SECONDS
+        """Whether it has said nothing for too long, or said that it ends by an error."""
+        return self.silent_seconds > SILENT_SECONDS or self.state == "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,7 @@ class RoleFigures:
     overdue: int
     age_seconds: float
     states: tuple[str, ...]
+    partitions: tuple[PartitionLag, ...] = ()
 
     @property
     def late(self) -> int:
@@ -103,7 +103,13 @@ class RoleFigures:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything the overview shows."""
+    """Everything the overview shows, and what alerts are made of.
+
+    Attributes:
+        budgets: Of each living worker that has a cap, what it has spent: process id and standing.
+        absent_seconds: Of each process type that was heard once and of which none lives now, since when.
+        forgotten: Processes and types that were silent for so long that they are not shown any more.
+    """
 
     roles: tuple[RoleFigures, ...]
     processes: tuple[ProcessFigures, ...]
@@ -112,12 +118,13 @@ class Overview:
     new_letters: Mapping[str, int]
     emitted_today: int
     tokens_today: int
-    usd_hour: float
     usd_today: float
-    budget_usd_per_hour: float | None
     budget_usd_per_day: float | None
     window_seconds: float = 300.0
     alerts: tuple[Alert, ...] = ()
+    budgets: tuple[tuple[str, BudgetStanding], ...] = ()
+    absent_seconds: Mapping[str, float] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
 
     def role(self, name: str) -> RoleFigures:
         """The figures of one process type."""
@@ -154,6 +161,7 @@ class OverviewQueries:
         """
         window_ms = round(self._window_seconds * 1000)
         with reading(self._path) as db:
+            heard_ms = dict(db.execute("SELECT process_id, updated_at_ms FROM processes").fetchall())
             statuses = _statuses(db, now_ms)
             processes = tuple(_process(status, now_ms) for status in statuses)
             samples = db.execute(
@@ -166,7 +174,6 @@ class OverviewQueries:
                 "coalesce(sum(cost_usd), 0) FROM usage_hours WHERE hour_ms > ?",
                 (now_ms - _DAY_MS,),
             ).fetchone()
-            usd_hour = _usd_hour(db, now_ms)
             sessions = db.execute("SELECT coalesce(sum(sessions), 0) FROM status_counts").fetchone()[0]
             open_letters = db.execute(
                 "SELECT count(*) FROM letters WHERE identity NOT IN (SELECT identity FROM letter_marks)"
@@ -176,6 +183,7 @@ class OverviewQueries:
                     "SELECT reason, count(*) FROM letters WHERE failed_at_ms > ? GROUP BY reason", (now_ms - window_ms,)
                 ).fetchall()
             )
+        alive = {process.process_id for process in processes if not process.is_silent}
         return Overview(
             roles=roles,
             processes=processes,
@@ -184,21 +192,27 @@ class OverviewQueries:
             new_letters=new_letters,
             emitted_today=usage[0],
             tokens_today=usage[1],
-            usd_hour=usd_hour,
             usd_today=usage[2],
-            budget_usd_per_hour=max((one.budget_usd_per_hour or 0.0 for one in statuses), default=0.0) or None,
             budget_usd_per_day=max((one.budget_usd_per_day or 0.0 for one in statuses), default=0.0) or None,
             window_seconds=self._window_seconds,
+            budgets=tuple((one.process_id, of) for one in statuses if one.process_id in alive for of in one.budgets),
+            absent_seconds={
+                role.role: max(0.0, (now_ms - heard_ms[role.role]) / 1000)
+                for role in roles
+                if role.role in heard_ms and not role.running
+            },
+            forgotten=frozenset(name for name, at_ms in heard_ms.items() if at_ms < now_ms - FORGOTTEN_SECONDS * 1000),
         )
 
     def series(self, now_ms: int, minutes: int) -> Series:
-        """Rates, lag and latency of the last minutes, at most a few hundred points."""
+        """Rates, lag, age and latency of the last minutes, at most a few hundred points."""
         step_ms = max(1, math.ceil(minutes * 60_000 / _MAX_POINTS / BUCKET_MS)) * BUCKET_MS
         first = (now_ms - minutes * 60_000) // step_ms * step_ms
         with reading(self._path) as db:
             rows = db.execute(
                 "SELECT bucket_ms / :step * :step AS at, role, process_id, started_at_ms, max(finished) AS finished, "
-                "max(failed) AS failed, max(unread + overdue) AS lag, max(p95_ms) AS p95 FROM samples "
+                "max(failed) AS failed, max(unread + overdue) AS lag, max(age_seconds) AS age, max(p95_ms) AS p95 "
+                "FROM samples "
                 "WHERE bucket_ms >= :first GROUP BY at, process_id, started_at_ms ORDER BY process_id, at",
                 {"step": step_ms, "first": first - step_ms},
             ).fetchall()
@@ -208,7 +222,7 @@ class OverviewQueries:
 def _statuses(db: sqlite3.Connection, now_ms: int) -> list[ProcessStatus]:
     found = []
     for row in db.execute(
-        "SELECT record FROM processes WHERE updated_at_ms >= ? ORDER BY role, process_id",
+        "SELECT record FROM processes WHERE process_id <> role AND updated_at_ms >= ? ORDER BY role, process_id",
         (now_ms - FORGOTTEN_SECONDS * 1000,),
     ):
         try:
@@ -237,15 +251,6 @@ def _process(status: ProcessStatus, now_ms: int) -> ProcessFigures:
         outcomes=status.outcomes,
         lag_known=status.lag_known,
     )
-
-
-def _usd_hour(db: sqlite3.Connection, now_ms: int) -> float:
-    """Spent in the last hour: what is kept is by the clock's hour, so of the one before only the share still in it."""
-    hour_ms = now_ms // _HOUR_MS * _HOUR_MS
-    by_hour = dict(
-        db.execute("SELECT hour_ms, cost_usd FROM usage_hours WHERE hour_ms >= ?", (hour_ms - _HOUR_MS,)).fetchall()
-    )
-    return float(by_hour.get(hour_ms, 0.0) + by_hour.get(hour_ms - _HOUR_MS, 0.0) * (1 - (now_ms - hour_ms) / _HOUR_MS))
 
 
 def _role(
@@ -282,6 +287,7 @@ def _role(
         overdue=sum(lag.overdue for lag in lags),
         age_seconds=max((lag.oldest_age_seconds for lag in lags), default=0.0),
         states=tuple(process.state for process in alive),
+        partitions=tuple(sorted(lags, key=lambda lag: lag.partition)),
     )
 
 
@@ -327,7 +333,7 @@ def _change(samples: Sequence[sqlite3.Row], since_ms: int) -> tuple[int, int, fl
 
 def _series(rows: Sequence[sqlite3.Row], times: range, step_ms: int) -> Series:
     curves: dict[str, dict[int, float]] = {
-        f"{role}_{what}": {} for role in ROLES for what in ("per_second", "lag", "p95_ms")
+        f"{role}_{what}": {} for role in ROLES for what in ("per_second", "lag", "age_seconds", "p95_ms")
     }
     before: sqlite3.Row | None = None
     for row in rows:
@@ -344,8 +350,10 @@ def _series(rows: Sequence[sqlite3.Row], times: range, step_ms: int) -> Series:
         if same or row["started_at_ms"] >= at - step_ms:
             _add(curves[f"{role}_per_second"], at, finished / seconds)
         _add(curves[f"{role}_lag"], at, row["lag"])
-        if row["p95"] is not None:
-            curves[f"{role}_p95_ms"][at] = max(row["p95"], curves[f"{role}_p95_ms"].get(at, 0.0))
+        for what, value in (("age_seconds", row["age"]), ("p95_ms", row["p95"])):
+            if value is not None:
+                curve = curves[f"{role}_{what}"]
+                curve[at] = max(value, curve.get(at, 0.0))
         before = row
     return Series(
         step_ms // 1000,

@@ -57,9 +57,9 @@ class Pages:
             )
         )
 
-    def error(self, viewing: Viewing, status: int) -> str:
-        """A page that says what went wrong and where to go."""
-        return self.render("error.html", viewing, status=status)
+    def error(self, viewing: Viewing, status: int, reason: str | None = None) -> str:
+        """A page that says what went wrong and where to go; ``reason`` in words of its own, where there are any."""
+        return self.render("error.html", viewing, status=status, reason=reason)
 
     def login(self, viewing: Viewing, problem: str | None) -> str:
         """The login form; ``problem`` is ``wrong`` or ``limited``."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from nexus_stream.console.filters import MAX_SEARCH_CHARS, Cursor, SessionFilter
 from nexus_stream.console.session_row import OBJECTIONS, fold
-from nexus_stream.console.store import open_reader
+from nexus_stream.console.store import is_damage, note_damage, open_reader
+from nexus_stream.console.walking import ORDER, below, walk
 
 __all__ = ["Page", "SessionQueries", "TooSlowError", "reading"]
 
@@ -36,6 +37,7 @@ _LIST_COLUMNS = (
     "key, tenant_id, session_id, status, nombre, email, telefono, fingerprint, momento, arquetipo, objeciones, "
     "nivel_interes, extractor, turns, first_seen_ms, last_seen_ms"
 )
+_OTHER_COLUMNS = ", ".join(f"sessions.{name}" for name in _LIST_COLUMNS.split(", "))
 _INDEX_OF_FACET = {
     "status": "sessions_by_status",
     "momento": "sessions_by_momento",
@@ -51,7 +53,6 @@ _INDEX_OF_OBJECTION = {
 }
 _PAGE_SECONDS = 5.0
 _STEPS_BETWEEN_LOOKS = 20_000
-_ORDER = "ORDER BY last_seen_ms DESC, key LIMIT :limit"
 
 
 class TooSlowError(Exception):
@@ -60,10 +61,14 @@ class TooSlowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, newest first, and where the next page starts; None after the last one."""
+    """Rows, newest first, and where the next page starts; None after the last one.
+
+    ``is_cut_short`` says that the search stopped at ``next_cursor`` before the page was full, to be quick.
+    """
 
     rows: tuple[sqlite3.Row, ...]
     next_cursor: Cursor | None
+    is_cut_short: bool = False
 
 
 class SessionQueries:
@@ -87,44 +92,31 @@ class SessionQueries:
         Raises:
             TooSlowError: it took longer than a page may.
         """
-        conditions: list[str] = []
         parameters: dict[str, Any] = {"limit": limit + 1}
-        for column in ("status", "momento", "arquetipo", "extractor"):
-            value = getattr(session_filter, column)
-            if value is not None:
-                conditions.append(f"{column} = :{column}")
-                parameters[column] = value
-        if session_filter.objecion is not None:
-            # Word for word as in the partial indexes; the value is one of four of ours.
-            known = session_filter.objecion in OBJECTIONS
-            conditions.append(f"instr(objeciones, '{session_filter.objecion}')" if known else "0")
-        since_ms, until_ms = session_filter.bounds_ms(now_ms)
-        if since_ms is not None:
-            conditions.append("last_seen_ms >= :since_ms")
-            parameters["since_ms"] = since_ms
-        if until_ms is not None:
-            conditions.append("last_seen_ms < :until_ms")
-            parameters["until_ms"] = until_ms
-        if after is not None:
-            conditions.append("last_seen_ms <= :after_ms AND (last_seen_ms < :after_ms OR key > :after_key)")
-            parameters |= {"after_ms": after.last_seen_ms, "after_key": after.key}
+        facets = _facet_conditions(session_filter, parameters)
+        period = _period_conditions(session_filter, now_ms, parameters)
+        conditions = [*facets.values(), *period]
+        stopped_at: Cursor | None = None
         with self._connection() as db:
             if exact and session_filter.text:
-                conditions.append("key IN (:typed, :without_tenant)")
-                parameters |= {
-                    "typed": session_filter.text.encode("utf-8", "replace"),
-                    "without_tenant": f":{session_filter.text}".encode("utf-8", "replace"),
-                }
-                source = "sessions"
+                source: str | None = _whole_session(session_filter.text, conditions, parameters)
             else:
-                source = self._search(db, session_filter, conditions, parameters)
-            where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-            # Only names of this module are put together here; every value is a parameter.
-            sql = f"SELECT {_LIST_COLUMNS} FROM {source} {where} {_ORDER}"  # noqa: S608
-            rows = db.execute(sql, parameters).fetchall()
-        more = len(rows) > limit
-        rows = rows[:limit]
-        return Page(tuple(rows), Cursor(rows[-1]["last_seen_ms"], rows[-1]["key"]) if more else None)
+                source = _search(db, session_filter.text, conditions, parameters)
+            if source is None:
+                rarest = _rarest_facet(db, session_filter)
+                of_index = [facets[rarest], *period] if rarest else period
+                source = _by_index(session_filter, rarest)
+                rows, stopped_at = walk(db, _LIST_COLUMNS, source, of_index, conditions, parameters, after)
+            else:
+                place, of_place = below(after)
+                where = " AND ".join([*conditions, *place])
+                # Only names of this module are put together here; every value is a parameter.
+                sql = f"SELECT {_LIST_COLUMNS} FROM {source} {f'WHERE {where}' if where else ''} {ORDER}"  # noqa: S608
+                rows = db.execute(sql, parameters | of_place).fetchall()
+        if len(rows) > limit:
+            rows = rows[:limit]
+            return Page(tuple(rows), Cursor(rows[-1]["last_seen_ms"], rows[-1]["key"]))
+        return Page(tuple(rows), stopped_at, is_cut_short=stopped_at is not None)
 
     def session(self, key: bytes) -> sqlite3.Row | None:
         """Everything about one session, its state as the bytes on the changelog; None when there is none."""
@@ -134,17 +126,24 @@ class SessionQueries:
             return row
 
     def others_of_person(self, row: sqlite3.Row, limit: int) -> list[sqlite3.Row]:
-        """Other sessions of the same tenant with the same fingerprint, e-mail or phone, newest first."""
+        """Other sessions of the same tenant with any of its fingerprints, its e-mail or its phone, newest first."""
         with self._connection() as db:
-            found: dict[bytes, sqlite3.Row] = {}
-            for column in ("fingerprint", "email", "telefono"):
+            # CROSS JOIN fixes the order: from the few fingerprints to their sessions.
+            rows = db.execute(
+                f"SELECT {_OTHER_COLUMNS} FROM session_fingerprints AS own "  # noqa: S608 - our own names
+                "CROSS JOIN session_fingerprints AS theirs ON theirs.fingerprint = own.fingerprint "
+                "CROSS JOIN sessions ON sessions.id = theirs.id "
+                "WHERE own.id = ? AND theirs.id != own.id AND sessions.tenant_id = ? LIMIT ?",
+                (row["id"], row["tenant_id"], limit),
+            ).fetchall()
+            for column in ("email", "telefono"):
                 if row[column] is not None:
                     sql = (
                         f"SELECT {_LIST_COLUMNS} FROM sessions WHERE {column} = ? AND tenant_id = ? AND key != ? "  # noqa: S608 - our own names
                         "LIMIT ?"
                     )
-                    for other in db.execute(sql, (row[column], row["tenant_id"], row["key"], limit)):
-                        found[other["key"]] = other
+                    rows += db.execute(sql, (row[column], row["tenant_id"], row["key"], limit)).fetchall()
+        found = {other["key"]: other for other in rows}
         return sorted(found.values(), key=lambda other: -other["last_seen_ms"])[:limit]
 
     def counts(self) -> dict[str, int]:
@@ -165,61 +164,6 @@ class SessionQueries:
         with self._connection() as db:
             db.execute("SELECT 1 FROM meta").fetchone()
 
-    def _search(
-        self,
-        db: sqlite3.Connection,
-        session_filter: SessionFilter,
-        conditions: list[str],
-        parameters: dict[str, Any],
-    ) -> str:
-        """Add what the text asks for; returns what to select from."""
-        walked = self._walked_index(db, session_filter)
-        alternatives = _alternatives(session_filter.text)
-        if not alternatives:
-            return walked
-        hits = _whole_identifier(db, session_filter.text)
-        # A word too short for the index is looked for in the rows themselves; the others narrow those down.
-        indexed = [[word for word in words if len(word) >= _TRIGRAM_CHARS] for words in alternatives]
-        if not hits and all(indexed):
-            match = " OR ".join(f"({' AND '.join(map(_quoted, words))})" for words in indexed)
-            found = db.execute(
-                "SELECT rowid FROM sessions_fts WHERE sessions_fts MATCH ? LIMIT ?", (match, _SORTED_MATCHES_MAX + 1)
-            ).fetchall()
-            if len(found) <= _SORTED_MATCHES_MAX:
-                hits = [row[0] for row in found]
-                if not hits:
-                    conditions.append("0")
-                    return "sessions"
-                if indexed != alternatives:
-                    _require_words(alternatives, conditions, parameters)
-        if hits:
-            parameters["hits"] = json.dumps(hits)
-            # CROSS JOIN fixes the order: matches first, then their rows.
-            return "(SELECT value AS hit FROM json_each(:hits)) CROSS JOIN sessions ON sessions.id = hit"
-        _require_words(alternatives, conditions, parameters)
-        return walked
-
-    def _walked_index(self, db: sqlite3.Connection, session_filter: SessionFilter) -> str:
-        """The table by the index of the rarest filter: what is walked in time order until the page is full.
-
-        SQLite would guess by averages, and "dead", say, is rarer than the average status.
-        """
-        asked = {facet: value for facet in _INDEX_OF_FACET if (value := getattr(session_filter, facet)) is not None}
-        if not asked:
-            return "sessions INDEXED BY sessions_by_time"
-        sizes = {
-            facet: (
-                db.execute("SELECT sessions FROM facet_counts WHERE facet = ? AND value = ?", (facet, value)).fetchone()
-                or (0,)
-            )[0]
-            for facet, value in asked.items()
-        }
-        rarest = min(sizes, key=lambda facet: sizes[facet])
-        if rarest == "objecion":
-            name = _INDEX_OF_OBJECTION.get(asked[rarest])
-            return f"sessions INDEXED BY {name}" if name else "sessions"
-        return f"sessions INDEXED BY {_INDEX_OF_FACET[rarest]}"
-
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         with reading(self._path) as connection:
@@ -232,6 +176,7 @@ def reading(path: Path, seconds: float = _PAGE_SECONDS) -> Iterator[sqlite3.Conn
 
     Raises:
         TooSlowError: it was not answered in time.
+        sqlite3.OperationalError: not now.
     """
     deadline = time.monotonic() + seconds
     with closing(open_reader(path)) as connection:
@@ -242,6 +187,104 @@ def reading(path: Path, seconds: float = _PAGE_SECONDS) -> Iterator[sqlite3.Conn
             if time.monotonic() > deadline:
                 raise TooSlowError from error
             raise
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            note_damage(path)
+            # It passes: the writer makes the file anew.
+            raise sqlite3.OperationalError("the index is damaged") from error
+
+
+def _facet_conditions(session_filter: SessionFilter, parameters: dict[str, Any]) -> dict[str, str]:
+    """Of each facet that is asked for its condition; adds their values."""
+    conditions: dict[str, str] = {}
+    for column in ("status", "momento", "arquetipo", "extractor"):
+        value = getattr(session_filter, column)
+        if value is not None:
+            conditions[column] = f"{column} = :{column}"
+            parameters[column] = value
+    if session_filter.objecion is not None:
+        # Word for word as in the partial indexes; the value is one of four of ours.
+        known = session_filter.objecion in OBJECTIONS
+        conditions["objecion"] = f"instr(objeciones, '{session_filter.objecion}')" if known else "0"
+    return conditions
+
+
+def _period_conditions(session_filter: SessionFilter, now_ms: int, parameters: dict[str, Any]) -> list[str]:
+    conditions: list[str] = []
+    since_ms, until_ms = session_filter.bounds_ms(now_ms)
+    if since_ms is not None:
+        conditions.append("last_seen_ms >= :since_ms")
+        parameters["since_ms"] = since_ms
+    if until_ms is not None:
+        conditions.append("last_seen_ms < :until_ms")
+        parameters["until_ms"] = until_ms
+    return conditions
+
+
+def _whole_session(text: str, conditions: list[str], parameters: dict[str, Any]) -> str:
+    """Add that the text is the whole session; returns what to select from."""
+    conditions.append("key IN (:typed, :without_tenant)")
+    parameters |= {
+        "typed": text.encode("utf-8", "replace"),
+        "without_tenant": f":{text}".encode("utf-8", "replace"),
+    }
+    return "sessions"
+
+
+def _search(db: sqlite3.Connection, text: str, conditions: list[str], parameters: dict[str, Any]) -> str | None:
+    """Add what the text asks for; returns what to select from, None for rows that have to be walked through."""
+    alternatives = _alternatives(text)
+    if not alternatives:
+        return None
+    hits = _whole_identifier(db, text)
+    # A word too short for the index is looked for in the rows themselves; the others narrow those down.
+    indexed = [[word for word in words if len(word) >= _TRIGRAM_CHARS] for words in alternatives]
+    if not hits and all(indexed):
+        match = " OR ".join(f"({' AND '.join(map(_quoted, words))})" for words in indexed)
+        found = db.execute(
+            "SELECT rowid FROM sessions_fts WHERE sessions_fts MATCH ? LIMIT ?", (match, _SORTED_MATCHES_MAX + 1)
+        ).fetchall()
+        if len(found) <= _SORTED_MATCHES_MAX:
+            hits = [row[0] for row in found]
+            if not hits:
+                conditions.append("0")
+                return "sessions"
+            if indexed != alternatives:
+                _require_words(alternatives, conditions, parameters)
+    if hits:
+        parameters["hits"] = json.dumps(hits)
+        # CROSS JOIN fixes the order: matches first, then their rows.
+        return "(SELECT value AS hit FROM json_each(:hits)) CROSS JOIN sessions ON sessions.id = hit"
+    _require_words(alternatives, conditions, parameters)
+    return None
+
+
+def _rarest_facet(db: sqlite3.Connection, session_filter: SessionFilter) -> str | None:
+    """The rarest of what is filtered by: by its index the rows are walked; None without a filter.
+
+    SQLite would guess by averages, and "dead", say, is rarer than the average status.
+    """
+    sizes = {
+        facet: (
+            db.execute("SELECT sessions FROM facet_counts WHERE facet = ? AND value = ?", (facet, value)).fetchone()
+            or (0,)
+        )[0]
+        for facet in _INDEX_OF_FACET
+        if (value := getattr(session_filter, facet)) is not None
+    }
+    return min(sizes, key=lambda facet: sizes[facet], default=None)
+
+
+def _by_index(session_filter: SessionFilter, facet: str | None) -> str:
+    name: str | None
+    if facet is None:
+        name = "sessions_by_time"
+    elif facet == "objecion":
+        name = _INDEX_OF_OBJECTION.get(session_filter.objecion or "")
+    else:
+        name = _INDEX_OF_FACET[facet]
+    return f"sessions INDEXED BY {name}" if name else "sessions"
 
 
 def _require_words(alternatives: list[list[str]], conditions: list[str], parameters: dict[str, Any]) -> None:
@@ -266,7 +309,7 @@ def _whole_identifier(db: sqlite3.Connection, text: str) -> list[int]:
         return []
     key = text.encode("utf-8", "replace")
     found = db.execute(
-        "SELECT id FROM sessions WHERE key IN (?, ?) UNION SELECT id FROM sessions WHERE fingerprint = ? "
+        "SELECT id FROM sessions WHERE key IN (?, ?) UNION SELECT id FROM session_fingerprints WHERE fingerprint = ? "
         "UNION SELECT id FROM sessions WHERE email = ? LIMIT ?",
         (key, b":" + key, text, text.lower(), _SORTED_MATCHES_MAX),
     )

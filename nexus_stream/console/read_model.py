@@ -7,17 +7,26 @@ double. queries.py reads.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import structlog
 
+from nexus_stream.console.progress import Freshness, PartitionProgress, RecordT, advance_to, advanced, unread
 from nexus_stream.console.session_row import ChangelogRecord, SessionRow, facets
-from nexus_stream.console.store import StoreLock, deletes_securely_from_index, open_writer, reset_tables
+from nexus_stream.console.store import (
+    StoreLock,
+    deletes_securely_from_index,
+    is_damaged,
+    is_of_one_record,
+    open_writer,
+    reset_tables,
+)
 from nexus_stream.console.topic_record import TopicRecord, TopicWriter
 
 __all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
@@ -35,11 +44,15 @@ _PROGRESS_WRITE_SECONDS = 60.0
 _OPTIMIZE_SECONDS = 600.0
 _ERASED = "erased"
 
-_COLUMNS = tuple(field.name for field in fields(SessionRow))
+_COLUMNS = tuple(field.name for field in fields(SessionRow) if field.name != "fingerprints")
 _UPSERT = (
     f"INSERT INTO sessions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (key) "  # noqa: S608 - our own column names
-    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'key')}"
+    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'key')} RETURNING id"
 )
+_FORGET_FINGERPRINTS = (
+    "DELETE FROM session_fingerprints WHERE id = ? AND fingerprint NOT IN (SELECT value FROM json_each(?))"
+)
+_ADD_FINGERPRINTS = "INSERT OR IGNORE INTO session_fingerprints SELECT ?, value FROM json_each(?)"
 _DELETE = "DELETE FROM sessions WHERE key = ?"
 _FACETS_BEFORE = "SELECT status, momento, arquetipo, extractor, objeciones FROM sessions WHERE key = ?"
 _COUNT = "INSERT INTO facet_counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions"
@@ -47,43 +60,6 @@ _COUNT = "INSERT INTO facet_counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET se
 _FORGET = "DELETE FROM emissions WHERE key = ?"
 _PRUNE_SECONDS = 60.0
 _SET_PROGRESS = "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionProgress:
-    """How far one partition of a topic has been read."""
-
-    partition: int
-    next_offset: int
-    end_offset: int
-    caught_up_at_ms: int
-
-    @property
-    def lag(self) -> int:
-        """Records on the broker that the view does not show yet."""
-        return max(0, self.end_offset - self.next_offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """How current the view is.
-
-    ``problem`` names what keeps the view from the broker, None while it follows; ``caught_up_at_ms`` is the last moment
-    at which nothing was missing in any partition, 0 for never.
-    """
-
-    partitions: tuple[PartitionProgress, ...]
-    problem: str | None
-
-    @property
-    def lag(self) -> int:
-        """Records behind, over all partitions."""
-        return sum(partition.lag for partition in self.partitions)
-
-    @property
-    def caught_up_at_ms(self) -> int:
-        """The oldest of the partitions' own."""
-        return min((partition.caught_up_at_ms for partition in self.partitions), default=0)
 
 
 class ReadModel:
@@ -125,6 +101,21 @@ class ReadModel:
         with self._lock:
             self._db.close()
             self._store_lock.release()
+
+    def remake_if_damaged(self) -> bool:
+        """Start over with an empty file if a reader or the writer met damage in it; returns whether."""
+        with self._lock:
+            if not is_damaged(self.path):
+                return False
+            _log.error("console_view_reset", reason="the file is damaged")
+            self._db.close()
+            self._db = open_writer(self.path)
+            self._progress = {}
+            self._beside = {name: {} for name in self._writers}
+            self._owe_scrub()
+            self.version += 1
+            self.sessions_version += 1
+        return True
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -181,8 +172,25 @@ class ReadModel:
         self.observe(end_offsets, now_ms)
         return reason is not None
 
-    def bind_beside(self, topic: str, beginning_offsets: Mapping[int, int], end_offsets: Mapping[int, int]) -> None:
-        """As `bind`, for a topic beside the changelog; after it."""
+    def whole_ms(self, topic: str) -> int:
+        """Of how long a time all records of a topic beside the changelog are wanted, however many."""
+        return self._writers[topic].whole_ms
+
+    def bind_beside(
+        self,
+        topic: str,
+        beginning_offsets: Mapping[int, int],
+        end_offsets: Mapping[int, int],
+        whole_from: Mapping[int, int] | None = None,
+    ) -> None:
+        """As `bind`, for a topic beside the changelog; after it.
+
+        Args:
+            topic: Which.
+            beginning_offsets: Of each partition.
+            end_offsets: Of each partition.
+            whole_from: Where the time of `whole_ms` begins, in partitions that have records of it.
+        """
         writer = self._writers[topic]
         with self._lock:
             known = self._beside[topic]
@@ -197,10 +205,11 @@ class ReadModel:
                     first = beginning_offsets[number]
                     if number in known:
                         # Retention may have removed what was not read yet.
-                        progress[number] = _advanced(known[number], first)
+                        progress[number] = advanced(known[number], first)
                         continue
                     if writer.newest_only is not None:
-                        first = max(first, end - writer.newest_only // len(end_offsets))
+                        newest = end - writer.newest_only // len(end_offsets)
+                        first = max(first, min(newest, (whole_from or {}).get(number, newest)))
                     progress[number] = PartitionProgress(number, first, end, 0)
                 self._write(topic, progress)
             self._beside[topic] = progress
@@ -214,21 +223,20 @@ class ReadModel:
             next_offsets: Positions past the last record, where compaction left nothing to read up to them.
         """
         with self._lock:
-            reached = dict(self._progress)
+            fresh, reached = unread(records, self._progress)
+            advance_to(reached, next_offsets)
             with self._transaction():
-                counts: Counter[tuple[str, str]] = Counter()
-                for record in records:
-                    progress = reached.get(record.partition, PartitionProgress(record.partition, 0, 0, 0))
-                    if record.offset < progress.next_offset:
-                        continue
-                    self._apply_one(record, counts)
-                    reached[record.partition] = _advanced(progress, record.offset + 1)
-                self._db.executemany(_COUNT, [(*facet, change) for facet, change in counts.items() if change])
-                _advance_to(reached, next_offsets)
+                self._take(self._topic, fresh, self._apply_sessions)
                 self._write(self._topic, reached)
             self._progress = reached
             self.version += 1
             self.sessions_version += bool(records)
+
+    def _apply_sessions(self, records: Sequence[ChangelogRecord]) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        for record in records:
+            self._apply_one(record, counts)
+        self._db.executemany(_COUNT, [(*facet, change) for facet, change in counts.items() if change])
 
     def _apply_one(self, record: ChangelogRecord, counts: Counter[tuple[str, str]]) -> None:
         before = self._db.execute(_FACETS_BEFORE, (record.key,)).fetchone()
@@ -242,7 +250,10 @@ class ReadModel:
         row = SessionRow.from_record(record)
         if row.status == "erased":
             self._db.execute(_FORGET, (record.key,))
-        self._db.execute(_UPSERT, astuple(row))
+        (row_id,) = self._db.execute(_UPSERT, [getattr(row, name) for name in _COLUMNS]).fetchone()
+        listed = row_id, json.dumps(row.fingerprints)
+        self._db.execute(_FORGET_FINGERPRINTS, listed)
+        self._db.execute(_ADD_FINGERPRINTS, listed)
         if row.status == _ERASED:
             self._db.execute(_FORGET, (record.key,))
             self._owe_scrub()
@@ -253,19 +264,37 @@ class ReadModel:
     ) -> None:
         """As `apply`, for a topic beside the changelog."""
         with self._lock:
-            reached = dict(self._beside[topic])
-            fresh = []
-            for record in records:
-                progress = reached.get(record.partition, PartitionProgress(record.partition, 0, 0, 0))
-                if record.offset >= progress.next_offset:
-                    fresh.append(record)
-                    reached[record.partition] = _advanced(progress, record.offset + 1)
-            _advance_to(reached, next_offsets)
+            fresh, reached = unread(records, self._beside[topic])
+            advance_to(reached, next_offsets)
+            writer = self._writers[topic]
             with self._transaction():
-                self._writers[topic].apply(self._db, fresh)
+                self._take(topic, fresh, lambda some: writer.apply(self._db, some))
                 self._write(topic, reached)
             self._beside[topic] = reached
             self.version += 1
+
+    def _take(self, topic: str, records: Sequence[RecordT], store: Callable[[Sequence[RecordT]], None]) -> None:
+        """Store records; one that cannot be stored is left out and told, instead of stopping all others for good."""
+        try:
+            with self._savepoint():
+                store(records)
+        except Exception as error:
+            if not records or not is_of_one_record(error):
+                raise
+            if len(records) == 1:
+                left_out = records[0]
+                # No text of the error: it may quote the record.
+                _log.error(
+                    "console_record_left_out",
+                    topic=topic,
+                    partition=left_out.partition,
+                    offset=left_out.offset,
+                    error=type(error).__name__,
+                )
+                return
+            middle = len(records) // 2
+            self._take(topic, records[:middle], store)
+            self._take(topic, records[middle:], store)
 
     def observe_beside(self, topic: str, end_offsets: Mapping[int, int]) -> None:
         """Take note of where a topic beside the changelog ends now."""
@@ -354,6 +383,18 @@ class ReadModel:
         )
 
     @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        self._db.execute("SAVEPOINT records")
+        try:
+            yield
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK TO records")
+                self._db.execute("RELEASE records")
+            raise
+        self._db.execute("RELEASE records")
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -364,15 +405,3 @@ class ReadModel:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-
-
-def _advance_to(reached: dict[int, PartitionProgress], next_offsets: Mapping[int, int] | None) -> None:
-    for number, position in (next_offsets or {}).items():
-        if number in reached:
-            reached[number] = _advanced(reached[number], position)
-
-
-def _advanced(progress: PartitionProgress, next_offset: int) -> PartitionProgress:
-    if next_offset <= progress.next_offset:
-        return progress
-    return replace(progress, next_offset=next_offset, end_offset=max(progress.end_offset, next_offset))

@@ -85,6 +85,7 @@ class SessionPages:
             "first_url": list_url(session_filter),
             "next_url": page.next_cursor and list_url(session_filter, page.next_cursor),
             "rows_url": list_url(session_filter, path="/sessions/rows"),
+            "cut_at_ms": page.next_cursor.last_seen_ms if page.next_cursor and page.is_cut_short else None,
             "version": version,
         }
         if not whole:
@@ -259,8 +260,9 @@ def _timeline(
             }
         )
     if extracted_ms is not None and extraction:
-        if isinstance(latency, int | float) and latency >= 1:
-            steps.append({"step": "settled", "at_ms": int(extracted_ms - latency)})
+        # No record tells when: the answer's time less what it took.
+        took_ms = max(0.0, float(latency)) if isinstance(latency, int | float) else 0.0
+        steps.append({"step": "settled", "at_ms": max(0, int(extracted_ms - took_ms))})
         steps.append(
             {
                 "step": "extracted",

@@ -41,7 +41,10 @@ class ChangelogRecord:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """What the list shows, searches and filters by, and the state itself as the bytes on the changelog."""
+    """What the list shows, searches and filters by, and the state itself as the bytes on the changelog.
+
+    ``fingerprints`` are no column: store.py has a table of them.
+    """
 
     key: bytes
     tenant_id: str
@@ -64,6 +67,7 @@ class SessionRow:
     recorded_at_ms: int
     state: bytes
     search_text: str
+    fingerprints: tuple[str, ...] = ()
 
     @property
     def facets(self) -> tuple[tuple[str, str], ...]:
@@ -103,6 +107,7 @@ class SessionRow:
             search_text="\n".join(
                 fold(text) for text in (tenant_id, session_id, nombre, email, telefono, *fingerprints) if text
             ),
+            fingerprints=tuple(fingerprints),
         )
 
 

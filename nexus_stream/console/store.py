@@ -1,7 +1,8 @@
 """The SQLite file behind the console: its tables, and how it is opened.
 
-It is a cache of topics and nothing else: a file of another schema version, or a damaged one, is removed and
-built again from the topics. Personal data is in it, so only its owner may read it and deleted content is overwritten.
+It is a cache of topics and nothing else: a file of another schema version, or one in which a reader or the writer meets
+damage, is removed and built again from the topics. Personal data is in it, so only its owner may read it and deleted
+content is overwritten.
 """
 
 from __future__ import annotations
@@ -14,15 +15,28 @@ from typing import IO
 
 from nexus_stream.errors import ConfigurationError
 
-__all__ = ["StoreLock", "deletes_securely_from_index", "open_reader", "open_writer", "reset_tables"]
+__all__ = [
+    "StoreLock",
+    "deletes_securely_from_index",
+    "is_damage",
+    "is_damaged",
+    "is_of_one_record",
+    "note_damage",
+    "open_reader",
+    "open_writer",
+    "reset_tables",
+]
 
 # Raise whenever a table, index or trigger below changes, or the way a row is made from a record.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _BUSY_TIMEOUT_SECONDS = 10.0
 _MMAP_BYTES = 64 * 1024 * 1024
 # FTS5 can overwrite deleted words since 3.42; before that they stay in the file until segments merge.
 _FTS_SECURE_DELETE_SINCE = (3, 42, 0)
+
+_DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGE_SUFFIX = "-damaged"
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -69,9 +83,19 @@ CREATE INDEX sessions_by_price ON sessions (last_seen_ms DESC, key) WHERE instr(
 CREATE INDEX sessions_by_time_objection ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'time');
 CREATE INDEX sessions_by_trust ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'trust');
 CREATE INDEX sessions_by_mlm ON sessions (last_seen_ms DESC, key) WHERE instr(objeciones, 'mlm');
-CREATE INDEX sessions_by_fingerprint ON sessions (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE INDEX sessions_by_email ON sessions (email) WHERE email IS NOT NULL;
 CREATE INDEX sessions_by_telefono ON sessions (telefono) WHERE telefono IS NOT NULL;
+
+-- All that a session came with; the column above is the newest.
+CREATE TABLE session_fingerprints (
+    id INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    PRIMARY KEY (id, fingerprint)
+) WITHOUT ROWID;
+CREATE INDEX session_fingerprints_by_fingerprint ON session_fingerprints (fingerprint);
+CREATE TRIGGER fingerprints_delete AFTER DELETE ON sessions BEGIN
+    DELETE FROM session_fingerprints WHERE id = old.id;
+END;
 
 CREATE VIRTUAL TABLE sessions_fts USING fts5 (
     search_text, content='sessions', content_rowid='id', tokenize='trigram case_sensitive 1'
@@ -97,7 +121,8 @@ CREATE VIEW status_counts AS SELECT value AS status, sessions FROM facet_counts 
 
 -- No text of anyone's: names are looked up in the sessions, so an erased person is in none of the tables below.
 CREATE TABLE emissions (
-    id INTEGER PRIMARY KEY,
+    -- A live view follows the ids: one must not come again after its row was erased.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     key BLOB NOT NULL,
     partition INTEGER NOT NULL,
     offset INTEGER NOT NULL,
@@ -185,6 +210,7 @@ _DROP = """
 DROP VIEW IF EXISTS status_counts;
 DROP TABLE IF EXISTS sessions_fts;
 DROP TABLE IF EXISTS sessions;
+DROP TABLE IF EXISTS session_fingerprints;
 DROP TABLE IF EXISTS facet_counts;
 DROP TABLE IF EXISTS emissions;
 DROP TABLE IF EXISTS usage_hours;
@@ -224,20 +250,50 @@ class StoreLock:
         self._file.close()
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it says that the file is broken: asking again would not help."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGE_CODES
+
+
+def is_of_one_record(error: Exception) -> bool:
+    """Whether it may be about the record that was stored, not about the file or the disk."""
+    if isinstance(error, sqlite3.Error):
+        return not (isinstance(error, sqlite3.OperationalError) or is_damage(error))
+    return not isinstance(error, OSError | MemoryError)
+
+
+def note_damage(path: Path) -> None:
+    """Whoever met the damage says so here; the writer, of this process or the next one, makes the file anew."""
+    _mark(path).touch(mode=0o600)
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether someone met damage in it."""
+    return _mark(path).exists()
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + _DAMAGE_SUFFIX)
+
+
 def open_writer(path: Path) -> sqlite3.Connection:
     """Open the file for the one writer, making or remaking it when it is missing, damaged or of another version."""
+    connection: sqlite3.Connection | None = None
     try:
         connection = _connect(path)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         # Touches every page of the schema, so that a damaged header shows here and not in a page request.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if version == SCHEMA_VERSION:
+        if version == SCHEMA_VERSION and not is_damaged(path):
+            # What the writer reads of it first.
+            connection.execute("SELECT * FROM offsets").fetchall()
             return connection
-        connection.close()
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-    for suffix in ("", "-wal", "-shm"):
+    if connection is not None:
+        connection.close()
+    for suffix in ("", "-wal", "-shm", _DAMAGE_SUFFIX):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     connection = _connect(path)
     reset_tables(connection)

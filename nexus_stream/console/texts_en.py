@@ -42,6 +42,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "ago.days": "{n} d ago",
         "unit.per_second": "/s",
         "unit.records": "records",
+        "unit.seconds": "s",
         "unit.ms": "ms",
         "milliseconds": "{n} ms",
         # Login
@@ -74,6 +75,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "state.starting": "starting",
         "state.stalled": "stalled",
         "state.stopping": "stopping",
+        "state.failed": "failed",
         "state.silent": "silent",
         "state.none": "no process",
         "flow.title": "The flow",
@@ -108,10 +110,16 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "period.hour": "hour",
         "period.day": "day",
         "alert.view_lost": "This view does not follow the broker: {detail}",
+        "partitions.title": "Lag by partition",
+        "partitions.unknown": "The broker has not said yet.",
+        "partitions.hint": (
+            "Records unread or overdue in each partition, and the age of the oldest. What no worker reports is asked "
+            "from the broker, so this is right while all of them are gone."
+        ),
         "processes.title": "Processes",
         "processes.process": "Process",
         "processes.state": "State",
-        "processes.partitions": "Lag by partition",
+        "processes.partitions": "Its partitions",
         "processes.version": "Version · host · pid",
         "processes.since": "for {time}",
         "processes.waits": "for {what}",
@@ -128,6 +136,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "charts.last": "Last",
         "charts.per_second": "Records finished",
         "charts.lag": "Records waiting",
+        "charts.age_seconds": "Age of the oldest waiting",
         "charts.p95_ms": "Latency p95",
         "charts.empty": "Nothing recorded in this time yet.",
         "charts.noscript": "Charts need JavaScript; the figures above do not.",
@@ -146,6 +155,10 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "sessions.empty": "No sessions yet",
         "sessions.empty_hint": "Post a conversation to the gateway; it shows here a moment after it has settled.",
         "sessions.no_match": "Nothing matches",
+        "sessions.cut_short": (
+            "Searched back to {time} so far; the next page goes on from there. Longer and rarer words are found at "
+            "once."
+        ),
         "sessions.no_match_hint": "All words must occur. Parts of words are found too; accents and case do not matter.",
         "sessions.no_more": "No further sessions",
         "sessions.pages": "Pages",
@@ -193,6 +206,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "turn.assistant": "Assistant",
         "step.received": "Received",
         "step.settled": "Settled, extraction began",
+        "step.reckoned": "reckoned from the extraction’s latency",
         "step.extracted": "Extracted",
         "step.emitted": "Emitted",
         "step.event": "Event",
@@ -296,6 +310,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "reason.model_truncated": "Claude’s answer was cut",
         "reason.model_answer_invalid": "Claude’s answer does not fit",
         "reason.attempts_exhausted": "failed again and again while others succeeded",
+        "reason.over_budget": "reading it could cost more than the whole budget",
         "reason.row_rejected": "PostgreSQL refused the row",
         "reason.internal_error": "an error of ours",
         "confirm.redrive": "Redrive {n} letters?",

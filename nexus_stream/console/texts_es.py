@@ -42,6 +42,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "ago.days": "hace {n} d",
         "unit.per_second": "/s",
         "unit.records": "registros",
+        "unit.seconds": "s",
         "unit.ms": "ms",
         "milliseconds": "{n} ms",
         # Login
@@ -74,6 +75,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "state.starting": "arrancando",
         "state.stalled": "atascado",
         "state.stopping": "deteniéndose",
+        "state.failed": "falló",
         "state.silent": "sin señal",
         "state.none": "ningún proceso",
         "flow.title": "El flujo",
@@ -108,10 +110,16 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "period.hour": "de la hora",
         "period.day": "del día",
         "alert.view_lost": "Esta vista no sigue al broker: {detail}",
+        "partitions.title": "Atraso por partición",
+        "partitions.unknown": "El broker aún no lo ha dicho.",
+        "partitions.hint": (
+            "Registros sin leer o vencidos de cada partición, y la edad del más antiguo. Lo que ningún proceso informa "
+            "se pregunta al broker, así que vale también cuando no queda ninguno."
+        ),
         "processes.title": "Procesos",
         "processes.process": "Proceso",
         "processes.state": "Estado",
-        "processes.partitions": "Atraso por partición",
+        "processes.partitions": "Sus particiones",
         "processes.version": "Versión · host · pid",
         "processes.since": "desde hace {time}",
         "processes.waits": "a {what}",
@@ -129,6 +137,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "charts.last": "Últimas",
         "charts.per_second": "Registros terminados",
         "charts.lag": "Registros en espera",
+        "charts.age_seconds": "Edad del más antiguo en espera",
         "charts.p95_ms": "Latencia p95",
         "charts.empty": "Aún no hay nada registrado en este tiempo.",
         "charts.noscript": "Las gráficas necesitan JavaScript; las cifras de arriba no.",
@@ -147,6 +156,10 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "sessions.empty": "Aún no hay sesiones",
         "sessions.empty_hint": "Envía una conversación al gateway; aparece aquí un momento después de asentarse.",
         "sessions.no_match": "Nada coincide",
+        "sessions.cut_short": (
+            "De momento se buscó hasta {time}; la página siguiente continúa desde ahí. Las palabras más largas y menos "
+            "comunes se encuentran al instante."
+        ),
         "sessions.no_match_hint": (
             "Deben estar todas las palabras. También se hallan partes de palabras; tildes y mayúsculas no importan."
         ),
@@ -198,6 +211,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "turn.assistant": "Asistente",
         "step.received": "Recibido",
         "step.settled": "Asentado, empezó la extracción",
+        "step.reckoned": "calculado por la latencia de la extracción",
         "step.extracted": "Extraído",
         "step.emitted": "Emitido",
         "step.event": "Evento",
@@ -301,6 +315,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "reason.model_truncated": "la respuesta de Claude se cortó",
         "reason.model_answer_invalid": "la respuesta de Claude no encaja",
         "reason.attempts_exhausted": "falló una y otra vez mientras otros funcionaban",
+        "reason.over_budget": "leerla podría costar más que todo el presupuesto",
         "reason.row_rejected": "PostgreSQL rechazó la fila",
         "reason.internal_error": "un error nuestro",
         "confirm.redrive": "¿Reenviar {n} mensajes?",

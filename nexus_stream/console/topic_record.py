@@ -37,9 +37,11 @@ class TopicWriter(Protocol):
 
     Attributes:
         newest_only: Read at most so many of the newest records when the topic is seen for the first time; None: all.
+        whole_ms: But of so long a time all of them, however many.
     """
 
     newest_only: int | None
+    whole_ms: int
 
     def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:
         """Take records in, inside the caller's transaction."""

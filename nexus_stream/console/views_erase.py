@@ -6,20 +6,19 @@ From: operators' browsers. To: nexus_stream/privacy. The audit log here has hash
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 from typing import Any
 
 from aiohttp import web
 
+from nexus_stream.console.audited import End, audited
 from nexus_stream.console.context import CONTEXT, Context, viewing
 from nexus_stream.console.guard import require_operator
 from nexus_stream.console.rendering import session_url
 from nexus_stream.console.texts import translator
 from nexus_stream.console.views_sessions import find_session
 from nexus_stream.contracts.session_command import SessionCommand
-from nexus_stream.errors import ConfigurationError, RetryableError
 from nexus_stream.observability.logs import hashed
 from nexus_stream.privacy.copies import remaining_copies
 from nexus_stream.privacy.erasing import Erased, erase, locate
@@ -69,12 +68,14 @@ async def erase_person(request: web.Request) -> web.Response:
     if str(form.get("typed", "")).strip() != row["session_id"].strip():
         raise web.HTTPBadRequest
     session = hashed(row["session_id"])
-    await asyncio.to_thread(context.audit.note, who.name, who.role, "erase", session=session, ended="began")
-    result = await _erase(context, row, who.name)
+
+    async def work(end: End) -> Erased:
+        result = await _erase(context, row, who.name)
+        end |= {"request_id": result.request_id, "ended": "complete" if result.complete else "waiting"}
+        return result
+
+    result = await audited(context, who, "erase", work, session=session)
     ended = "complete" if result.complete else "waiting"
-    await asyncio.to_thread(
-        context.audit.note, who.name, who.role, "erase", session=session, request_id=result.request_id, ended=ended
-    )
     lines = []
     for copy in remaining_copies(context.settings):
         until = t("erase.never") if copy.until is None else copy.until.isoformat(timespec="minutes")
@@ -100,8 +101,11 @@ async def export_person(request: web.Request) -> web.Response:
     who = require_operator(request)
     context = request.app[CONTEXT]
     row = await find_session(request)
-    found = await _or_unavailable(_export(context, row, who.name))
-    await asyncio.to_thread(context.audit.note, who.name, who.role, "export_person", session=hashed(row["session_id"]))
+
+    async def work(_end: End) -> dict[str, Any]:
+        return await _export(context, row, who.name)
+
+    found = await audited(context, who, "export_person", work, session=hashed(row["session_id"]))
     return web.Response(
         text=json.dumps(found, indent=2, default=str, ensure_ascii=False),
         content_type="application/json",
@@ -114,26 +118,16 @@ def _selector(context: Context, row: sqlite3.Row) -> Selector:
 
 
 async def _person(context: Context, row: sqlite3.Row) -> tuple[Person, int]:
-    async def work() -> tuple[Person, int]:
-        async with People.connect(context.settings) as people:
-            person, _ = await locate(context.settings, people, _selector(context, row))
-            return person, await people.rows_left(person)
-
-    found: tuple[Person, int] = await _or_unavailable(work())
-    return found
+    async with People.connect(context.settings) as people:
+        person, _ = await locate(context.settings, people, _selector(context, row))
+        return person, await people.rows_left(person)
 
 
 async def _erase(context: Context, row: sqlite3.Row, by: str) -> Erased:
-    async def work() -> Erased:
-        selector = _selector(context, row)
-        async with People.connect(context.settings) as people:
-            person, _ = await locate(context.settings, people, selector)
-            return await erase(
-                context.settings, people, selector, person, requested_by=by, timeout_seconds=_WAIT_SECONDS
-            )
-
-    result: Erased = await _or_unavailable(work())
-    return result
+    selector = _selector(context, row)
+    async with People.connect(context.settings) as people:
+        person, _ = await locate(context.settings, people, selector)
+        return await erase(context.settings, people, selector, person, requested_by=by, timeout_seconds=_WAIT_SECONDS)
 
 
 async def _export(context: Context, row: sqlite3.Row, by: str) -> dict[str, Any]:
@@ -152,10 +146,3 @@ async def _export(context: Context, row: sqlite3.Row, by: str) -> dict[str, Any]
         "session_table": [state for _, state in sorted(states.items())],
         "copies": [copy.as_dict() for copy in remaining_copies(context.settings)],
     }
-
-
-async def _or_unavailable(work: Any) -> Any:
-    try:
-        return await work
-    except (RetryableError, ConfigurationError):
-        raise web.HTTPServiceUnavailable from None

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
+from aiokafka import ConsumerRecord
 
 from nexus_stream.console.activity import STATES, LetterFilter
 from nexus_stream.console.context import CONTEXT, Context, Viewing, viewing
 from nexus_stream.console.dead_letter_actions import ActionName, Wanted, act, plan
+from nexus_stream.console.filters import is_number
 from nexus_stream.console.guard import require_operator
 from nexus_stream.console.rendering import pretty_json
 from nexus_stream.console.texts import translator
@@ -23,9 +26,16 @@ from nexus_stream.console.topic_reader import Absent
 from nexus_stream.contracts.session_key import parse_session_key
 from nexus_stream.dead_letters.log import Ends
 from nexus_stream.dead_letters.redriving import Report
-from nexus_stream.errors import ConfigurationError, RetryableError
 
-__all__ = ["act_on_letters", "confirm", "letter", "letters"]
+__all__ = [
+    "act_on_letters",
+    "confirm",
+    "letter",
+    "letters",
+    "page_of_letters",
+    "read_letter",
+    "wanted_letters",
+]
 
 PAGE_ROWS = 50
 _SHOWN_BYTES = 65_536
@@ -36,22 +46,33 @@ _ACTIONS_SHOWN = 20
 async def letters(request: web.Request) -> web.Response:
     """The page."""
     context, reader, query = request.app[CONTEXT], viewing(request), request.query
-    state = query.get("state", "open")
-    wanted = LetterFilter(reason=query.get("reason") or None, state=state if state in STATES else None)
-    after = _cursor(query.get("after", ""))
+    wanted = wanted_letters(query)
     groups = await asyncio.to_thread(context.activity.letter_groups)
-    rows = await asyncio.to_thread(context.activity.letters, wanted, PAGE_ROWS + 1, after)
-    next_url = None
-    if len(rows) > PAGE_ROWS:
-        rows = rows[:PAGE_ROWS]
-        values = {"reason": wanted.reason, "state": wanted.state}
-        values["after"] = f"{rows[-1]['failed_at_ms']}.{rows[-1]['id']}"
-        next_url = "/dead-letters?" + urlencode({name: value for name, value in values.items() if value})
-    actions = [entry for entry in context.audit.newest(200) if entry["action"] in {"redrive", "discard"}]
-    text = context.pages.letters(
-        reader, groups, rows, wanted, next_url, actions[:_ACTIONS_SHOWN], _message(reader, query)
-    )
+    rows, after = await page_of_letters(context, wanted, query.get("after", ""), PAGE_ROWS)
+    values = {"reason": wanted.reason, "state": wanted.state or "all", "after": after}
+    next_url = after and "/dead-letters?" + urlencode({name: value for name, value in values.items() if value})
+    actions = context.audit.newest(_ACTIONS_SHOWN, {"redrive", "discard"})
+    text = context.pages.letters(reader, groups, rows, wanted, next_url, actions, _message(reader, query))
     return web.Response(text=text, content_type="text/html")
+
+
+def wanted_letters(query: Mapping[str, str]) -> LetterFilter:
+    """What the address asks for: open ones, unless it names a state; any other word asks for all."""
+    state = query.get("state", "open")
+    return LetterFilter(reason=query.get("reason") or None, state=state if state in STATES else None)
+
+
+async def page_of_letters(
+    context: Context, wanted: LetterFilter, after: str, limit: int
+) -> tuple[list[sqlite3.Row], str | None]:
+    """One page of letters, and where the next one begins; None after the last.
+
+    Raises:
+        HTTPBadRequest: ``after`` is no such place.
+    """
+    rows = await asyncio.to_thread(context.activity.letters, wanted, limit + 1, _cursor(after))
+    page = rows[:limit]
+    return page, f"{page[-1]['failed_at_ms']}.{page[-1]['id']}" if len(rows) > limit else None
 
 
 async def letter(request: web.Request) -> web.Response:
@@ -60,16 +81,23 @@ async def letter(request: web.Request) -> web.Response:
     row = await asyncio.to_thread(context.activity.letter, request.match_info["id"])
     if row is None:
         raise web.HTTPNotFound
-    content, problem = None, "hidden"
-    if reader.is_operator:
-        record = await context.reader.read(context.settings.dead_letter_topic, row["partition"], row["offset"])
-        if isinstance(record, Absent):
-            problem = record.name.lower()
-        else:
-            content = _shown(record.key, record.value, record.headers)
+    record = await read_letter(context, reader, row)
+    content, problem = None, None
+    if isinstance(record, str):
+        problem = record
+    else:
+        content = _shown(record.key, record.value, record.headers)
     session = None if row["session_key"] is None else parse_session_key(row["session_key"])
     text = context.pages.letter(reader, row, content, problem, session)
     return web.Response(text=text, content_type="text/html")
+
+
+async def read_letter(context: Context, reader: Viewing, row: sqlite3.Row) -> ConsumerRecord | str:
+    """The letter's record, from the topic now; or why it is not shown: hidden, expired, unreachable, missing."""
+    if not reader.is_operator:
+        return "hidden"
+    record = await context.reader.read(context.settings.dead_letter_topic, row["partition"], row["offset"])
+    return record.name.lower() if isinstance(record, Absent) else record
 
 
 async def confirm(request: web.Request) -> web.Response:
@@ -77,7 +105,7 @@ async def confirm(request: web.Request) -> web.Response:
     require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
     action, wanted = _asked(request.query)
-    report, ends = await _or_unavailable(plan(context.settings, action, wanted))
+    report, ends = await plan(context.settings, action, wanted)
     return web.Response(text=_confirm_page(context, reader, action, wanted, report, ends), content_type="text/html")
 
 
@@ -88,16 +116,8 @@ async def act_on_letters(request: web.Request) -> web.Response:
     form = {name: str(value) for name, value in (await request.post()).items()}
     action, wanted = _asked(form)
     ends = _ends(form.get("ends", ""))
-    try:
-        report = await _or_unavailable(act(context.settings, action, wanted, ends, by=who.name))
-    except web.HTTPException:
-        # Some may be done: their marks on the topic say which.
-        await asyncio.to_thread(context.audit.note, who.name, who.role, action, **_named(wanted), ended="interrupted")
-        raise
+    report = await act(context, who, action, wanted, ends)
     left = report.refused + report.not_ours
-    await asyncio.to_thread(
-        context.audit.note, who.name, who.role, action, **_named(wanted), letters=report.total, left=left or None
-    )
     query = urlencode({"done": action, "n": report.total, "left": left})
     return web.Response(status=303, headers={"Location": f"/dead-letters?{query}"})
 
@@ -118,7 +138,7 @@ def _confirm_page(
         explanation=t(f"confirm.{action}_text") if report.total else t("confirm.nothing"),
         lines=lines,
         action_url="/dead-letters/act",
-        fields={"action": action, "ends": json.dumps(ends), **_named(wanted)},
+        fields={"action": action, "ends": json.dumps(ends), **wanted.named},
         typed=None,
         verb=t(f"letters.{action}"),
         is_possible=report.total > 0,
@@ -135,30 +155,18 @@ def _asked(values: Mapping[str, str]) -> tuple[ActionName, Wanted]:
     return "redrive" if action == "redrive" else "discard", wanted
 
 
-def _named(wanted: Wanted) -> dict[str, str]:
-    values = {"id": wanted.letter_id, "reason": wanted.reason}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _ends(text: str) -> Ends:
     try:
         return {int(partition): int(offset) for partition, offset in json.loads(text).items()}
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         raise web.HTTPBadRequest from None
-
-
-async def _or_unavailable(work: Any) -> Any:
-    try:
-        return await work
-    except (RetryableError, ConfigurationError):
-        raise web.HTTPServiceUnavailable from None
 
 
 def _cursor(text: str) -> tuple[int, str] | None:
     milliseconds, _, letter_id = text.partition(".")
     if not text:
         return None
-    if not (milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 19):
+    if not is_number(milliseconds):
         raise web.HTTPBadRequest
     return int(milliseconds), letter_id
 
@@ -166,7 +174,7 @@ def _cursor(text: str) -> tuple[int, str] | None:
 def _message(reader: Viewing, query: Mapping[str, str]) -> str | None:
     t = translator(reader.language)
     done, n, left = query.get("done"), query.get("n", ""), query.get("left", "0")
-    if done not in {"redrive", "discard"} or not n.isdigit() or not left.isdigit():
+    if done not in {"redrive", "discard"} or not (is_number(n) and is_number(left)):
         return None
     text = t(f"letters.done_{done}", n=int(n))
     return f"{text} {t('letters.left', n=int(left))}" if int(left) else text

@@ -10,6 +10,7 @@ import asyncio
 from aiohttp import hdrs, web
 
 from nexus_stream.console.access import COOKIE
+from nexus_stream.console.audit import LOGIN_FAILED
 from nexus_stream.console.context import CONTEXT, LANGUAGES, Context, viewing
 from nexus_stream.console.guard import keep_language, set_cookie
 from nexus_stream.gateway.client_address import client_bucket
@@ -58,7 +59,7 @@ class Login:
         # The client as a hash: enough to see whether failures come from one place.
         where = hashed(client.hex())
         if identity is None:
-            await asyncio.to_thread(context.audit.note, "unknown", "none", "login_failed", client=where)
+            await asyncio.to_thread(context.audit.note, "unknown", "none", LOGIN_FAILED, client=where)
             return web.Response(text=context.pages.login(reader, "wrong"), content_type="text/html", status=401)
         await asyncio.to_thread(context.audit.note, identity.name, identity.role, "login", client=where)
         response = web.Response(status=303, headers={hdrs.LOCATION: "/"})

@@ -12,6 +12,7 @@ import time
 from aiohttp import web
 
 from nexus_stream.console.context import CONTEXT, viewing
+from nexus_stream.console.filters import is_number
 from nexus_stream.console.guard import require_operator
 
 __all__ = ["audit", "events", "fresh", "overview", "overview_live", "tail"]
@@ -67,7 +68,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     text = request.headers.get("Last-Event-ID") or request.query.get("after", "")
     newest = await asyncio.to_thread(context.activity.newest_emission)
     # Beyond the newest one the table was made anew.
-    after = min(int(text), newest) if text.isascii() and text.isdigit() and len(text) < 19 else newest
+    after = min(int(text), newest) if is_number(text) else newest
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
     await response.write(b"retry: 2000\n\n")
@@ -77,7 +78,9 @@ async def events(request: web.Request) -> web.StreamResponse:
         if context.model.version != version:
             version = context.model.version
             rows = await asyncio.to_thread(context.activity.tail, after, _MAX_ROWS_A_LOOK)
-            if rows:
+            if not rows:
+                after = min(after, await asyncio.to_thread(context.activity.newest_emission))
+            else:
                 lines = [context.pages.tail_row(reader, row) for row in rows]
                 # Ids grow by one a record, so what lies between was left out.
                 skipped = rows[-1]["id"] - after - len(rows)

@@ -8,32 +8,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
-from nexus_stream.console.activity import LetterFilter
 from nexus_stream.console.context import CONTEXT, Context, Viewing, viewing
-from nexus_stream.console.conversation_text import shown_turns
-from nexus_stream.console.database_row import database_row
 from nexus_stream.console.filters import Cursor, SessionFilter
 from nexus_stream.console.queries import Page
 from nexus_stream.console.rendering import NO_TENANT
-from nexus_stream.console.session_pages import SessionPages, ShownConversation
-from nexus_stream.console.session_row import state_of
-from nexus_stream.console.topic_reader import Absent
-from nexus_stream.contracts.conversation import Limits, decode, digest
+from nexus_stream.console.session_detail import load_detail
+from nexus_stream.console.session_pages import SessionPages
 from nexus_stream.contracts.session_key import session_key
-from nexus_stream.errors import DecodeError
 
 __all__ = ["PAGE_ROWS", "filter_of", "find_session", "page_of", "session", "sessions", "sessions_rows"]
 
 PAGE_ROWS = 50
 _SHOWN_TIMES_MS = 5000
-_OTHERS = 20
-_LETTERS = 5
-# What was accepted once is shown, whatever the limits are now.
-_ANY = Limits(body_bytes=20_000_000, turns=10_000, turn_chars=10_000_000, id_chars=100_000)
 
 
 async def sessions(request: web.Request) -> web.Response:
@@ -112,50 +101,16 @@ async def session(request: web.Request) -> web.Response:
     """One session."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
-    state = state_of(row["state"])
-    emissions, others, letters, conversation, database = await asyncio.gather(
-        asyncio.to_thread(context.activity.timeline, row["key"]),
-        asyncio.to_thread(context.sessions.others_of_person, row, _OTHERS),
-        asyncio.to_thread(context.activity.letters, LetterFilter(session_key=row["key"], state=None), _LETTERS),
-        _conversation(context, reader, state),
-        database_row(context.settings, row["tenant_id"], row["session_id"]) if reader.is_operator else _hidden(),
-    )
+    detail = await load_detail(context, reader, row)
     text = SessionPages(context.pages).session(
         reader,
         dict(row),
         context.settings.sessions_changelog_topic,
-        emissions=emissions,
-        others=others,
-        letters=letters,
-        conversation=conversation,
-        database=database,
+        emissions=detail.emissions,
+        others=detail.others,
+        letters=detail.letters,
+        conversation=detail.conversation,
+        database=detail.database,
         can_erase=reader.is_operator and row["status"] != "erased" and context.settings.database_url is not None,
     )
     return web.Response(text=text, content_type="text/html")
-
-
-async def _hidden() -> Mapping[str, Any]:
-    return {"problem": "hidden"}
-
-
-async def _conversation(context: Context, reader: Viewing, state: Mapping[str, Any]) -> ShownConversation:
-    """The text the newest record was extracted from, with its evidence marked."""
-    partition, offset = state.get("source_partition"), state.get("source_offset")
-    if not state.get("chain") or not isinstance(partition, int) or not isinstance(offset, int):
-        return ShownConversation(problem="none")
-    if not reader.is_operator:
-        return ShownConversation(problem="hidden")
-    record = await context.reader.read(context.settings.ingestion_topic, partition, offset)
-    if isinstance(record, Absent):
-        return ShownConversation(problem=record.name.lower())
-    try:
-        conversation = decode(record.value, _ANY)
-    except DecodeError:
-        return ShownConversation(problem="changed")
-    # A topic that was made again holds somebody else's text at that place.
-    if digest(conversation) != state.get("digest"):
-        return ShownConversation(problem="changed")
-    extraction = state.get("extraction")
-    signals = extraction.get("signals", []) if isinstance(extraction, dict) else []
-    messages = [(message.role, message.content) for message in conversation.messages]
-    return ShownConversation(turns=shown_turns(messages, [signal for signal in signals if isinstance(signal, dict)]))

@@ -87,7 +87,7 @@ def asyncapi_document() -> dict[str, Any]:
             "processStatus": _channel(
                 topics[settings.status_topic],
                 ("processStatus",),
-                "How each process is doing, every two seconds. A null value says that it stopped in order.",
+                "How each process is doing, every two seconds. A null value: it was told to stop, or is given up.",
             ),
         },
         "operations": {

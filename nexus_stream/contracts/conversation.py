@@ -7,6 +7,7 @@ message. Unknown keys are ignored; ``content`` and ids are bounded, so bad input
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.errors import DecodeError, Reason
 
-__all__ = ["Conversation", "Limits", "Message", "Metadata", "cumulative_hashes", "decode", "digest"]
+__all__ = ["Conversation", "Limits", "Message", "Metadata", "cumulative_hashes", "decode", "digest", "mended"]
 
 # Fingerprints under this prefix stand for sessions without one in prospect_tracking.
 RESERVED_FINGERPRINT_PREFIX = "session:"
@@ -71,7 +72,7 @@ class Metadata(_Wire):
     url: _Context = None
     user_agent: Annotated[_Context, Field(alias="userAgent")] = None
     tenant_id: Annotated[_Tenant | None, BeforeValidator(_text_or_none)] = None
-    consent: bool | None = None
+    consent: Annotated[bool | None, BeforeValidator(_text_or_none)] = None
 
 
 class Conversation(_Wire):
@@ -123,16 +124,50 @@ def decode(value: bytes | None, limits: Limits) -> Conversation:
             reason=Reason.TOO_LARGE,
         )
     try:
-        conversation = Conversation.model_validate_json(value)
+        conversation = _read(value)
     except ValidationError as error:
         raise _decode_error(error) from None
     _check_limits(conversation, limits)
     return conversation
 
 
+def _read(value: bytes) -> Conversation:
+    try:
+        return Conversation.model_validate_json(value)
+    except ValidationError as error:
+        if not _is_no_json(error) or (mended_value := mended(value)) == value:
+            raise
+        return Conversation.model_validate_json(mended_value)
+
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Every escape is matched, so that the second half of an escaped backslash is not taken for the start of one.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def mended(value: bytes) -> bytes:
+    """JSON as some clients write it, without what parsers refuse; anything else as it is.
+
+    * Half an emoji: JavaScript cuts strings by length, and JSON.stringify escapes the surrogate that is left. U+FFFD
+      takes its place.
+    * A byte order mark, which a reader may ignore (RFC 8259, section 8.1).
+    """
+    return _ESCAPE.sub(_without_lone_surrogate, value.removeprefix(_BYTE_ORDER_MARK))
+
+
+def _without_lone_surrogate(match: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if match[1] else match[0]
+
+
+def _is_no_json(error: ValidationError) -> bool:
+    return any(problem["type"] == "json_invalid" for problem in error.errors(include_url=False, include_input=False))
+
+
 def _decode_error(error: ValidationError) -> DecodeError:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    if any(problem["type"] == "json_invalid" for problem in problems):
+    if _is_no_json(error):
         return DecodeError("the value is not JSON", reason=Reason.NOT_JSON)
     # At most ten: a hostile body can be wrong in thousands of places.
     details = {".".join(str(part) for part in problem["loc"])[:80]: problem["msg"] for problem in problems[:10]}

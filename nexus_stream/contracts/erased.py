@@ -7,16 +7,27 @@ delete what they stored of it (key = session key). Told from an enriched prospec
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nexus_stream.contracts.session_key import session_key
+from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN, require_iso
 from nexus_stream.errors import DecodeError, Reason
 
 __all__ = ["ERASED_TYPE", "ErasedSession", "decode_erased"]
 
 ERASED_TYPE = "nexus.prospect.erased.v1"
+
+_Moment: TypeAlias = Annotated[str, AfterValidator(require_iso)]
+
+
+def _hashes_alone(value: Any) -> Any:
+    # What is no hash names no fingerprint: an erasure is not refused for it, nor is a state that an older version kept.
+    if not isinstance(value, list | tuple):
+        return value
+    return [one for one in value if not isinstance(one, str) or re.fullmatch(HASH_PATTERN, one)]
 
 
 class ErasedSession(BaseModel):
@@ -25,10 +36,11 @@ class ErasedSession(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     schema_version: Literal[1] = 1
-    tenant_id: str = ""
-    session_id: str
+    tenant_id: Annotated[str, Field(pattern=NO_NUL_PATTERN)] = ""
+    session_id: Annotated[str, Field(min_length=1, pattern=NO_NUL_PATTERN)]
     fingerprint_hashes: Annotated[
-        tuple[str, ...],
+        tuple[Annotated[str, Field(pattern=HASH_PATTERN)], ...],
+        BeforeValidator(_hashes_alone),
         Field(description="SHA-256 of each fingerprint the session had: see docs/howto/privacy.md"),
     ] = ()
     reason: Annotated[
@@ -39,9 +51,9 @@ class ErasedSession(BaseModel):
         int | None,
         Field(description="retention: snapshots up to this moment, Unix milliseconds; null: whatever is stored"),
     ] = None
-    requested_at: Annotated[str, Field(description="ISO 8601; a lift covers what was requested before it")]
-    request_id: Annotated[str, Field(description="the same for a repeated delivery")]
-    erased_at: Annotated[str, Field(description="ISO 8601 with milliseconds, UTC")]
+    requested_at: Annotated[_Moment, Field(description="ISO 8601; a lift covers what was requested before it")]
+    request_id: Annotated[str, Field(pattern=NO_NUL_PATTERN, description="the same for a repeated delivery")]
+    erased_at: Annotated[_Moment, Field(description="ISO 8601 with milliseconds, UTC")]
 
     @property
     def key(self) -> bytes:

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
+from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN
 from nexus_stream.errors import DecodeError, Reason
 
 __all__ = ["COMMAND_HEADER", "CommandKind", "SessionCommand", "decode_command"]
@@ -39,14 +40,21 @@ class SessionCommand(BaseModel):
     schema_version: Annotated[int, Field(ge=1, le=1)] = 1
     command: CommandKind
     tenant_id: Annotated[str, Field(pattern=TENANT_PATTERN)] = ""
-    session_id: Annotated[str, Field(min_length=1, max_length=1024)]
+    session_id: Annotated[str, Field(min_length=1, max_length=1024, pattern=NO_NUL_PATTERN)]
     request_id: Annotated[
-        str, Field(min_length=8, max_length=64, description="the same for a repeated delivery, which then does nothing")
+        str,
+        Field(
+            min_length=8,
+            max_length=64,
+            pattern=NO_NUL_PATTERN,
+            description="the same for a repeated delivery, which then does nothing",
+        ),
     ]
     requested_by_hash: Annotated[str, Field(max_length=64)] = ""
     requested_at: Annotated[datetime, Field(description="a lift lets in what is said after this moment")]
     fingerprint_hashes: Annotated[
-        tuple[str, ...], Field(max_length=256, description="erase: further fingerprints of the person, hashed")
+        tuple[Annotated[str, Field(pattern=HASH_PATTERN)], ...],
+        Field(max_length=256, description="erase: further fingerprints of the person, hashed"),
     ] = ()
     idle_since_ms: Annotated[
         int | None, Field(description="expire: only when nothing was seen after this, Unix milliseconds")

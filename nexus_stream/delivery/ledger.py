@@ -4,9 +4,9 @@ From: a stage calls ``begin`` for each record in the order it is read and ``done
 the commit timer. Faust's own bookkeeping is not used: it commits past an offset that is still in flight (its guard is
 off by one, ``Consumer._new_offset`` in faust/transport/consumer.py), and past any offset whose agent raised.
 
-The committable offset of a partition is its lowest unfinished offset, or one past the last one read. Nothing else is
-remembered, so memory follows unfinished work and never the number of offsets; gaps (compaction, transactions) cost
-nothing.
+The committable offset of a partition is its lowest unfinished offset, or one past the last one read. Of finished
+offsets behind it no more are remembered than there are unfinished ones, and a few: memory follows unfinished work and
+never the number of offsets; gaps (compaction, transactions) cost nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from nexus_stream.delivery.received import TopicPartition
 
 __all__ = ["OffsetLedger"]
 
+# Finished offsets that a heap may hold beyond as many as are unfinished, before it is made anew.
+_MAX_FINISHED = 64
+
 
 @dataclass(slots=True)
 class _Partition:
@@ -28,6 +31,12 @@ class _Partition:
     heap: list[int] = field(default_factory=list)
     next_offset: int = 0
     committed: int = 0
+
+    def finish(self, offset: int) -> None:
+        self.unfinished.pop(offset, None)
+        # Behind a head that takes long, finished ones never come to the top. Each rebuild is paid for by as many calls.
+        if len(self.heap) > 2 * len(self.unfinished) + _MAX_FINISHED:
+            self.heap = sorted(self.unfinished)
 
     def committable(self) -> int:
         while self.heap and self.heap[0] not in self.unfinished:
@@ -56,7 +65,7 @@ class OffsetLedger:
         """Note that the record's effects are durable, or that an unfinished lower offset stands for it."""
         partition = self._partitions.get(tp)
         if partition is not None:
-            partition.unfinished.pop(offset, None)
+            partition.finish(offset)
 
     def committable(self) -> dict[TopicPartition, int]:
         """Per partition the offset to commit (the next to read), where it is ahead of the last committed one."""

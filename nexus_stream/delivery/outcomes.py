@@ -46,6 +46,8 @@ class Enriched:
     attempts: int = field(default=1, compare=False)
     # How many snapshots of the session it stands for.
     snapshots: int = field(default=1, compare=False)
+    # What the extractor claimed and no turn of the user holds.
+    dropped_fields: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

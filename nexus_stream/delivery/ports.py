@@ -59,6 +59,13 @@ class BrokerPort(Protocol):
         """
         ...
 
+    def drop_unsent(self) -> None:
+        """The partitions were revoked: what was handed over and is not on its way yet is not sent, now or later.
+
+        Whoever awaits it gets an error, as from a broker that refuses.
+        """
+        ...
+
     async def commit(self, offsets: dict[TopicPartition, int]) -> bool:
         """Commit the next offset to read of each partition; False when the group has rebalanced meanwhile."""
         ...

@@ -23,7 +23,10 @@ from nexus_stream.contracts.conversation import Conversation, cumulative_hashes,
 from nexus_stream.delivery.ordering import MAX_CHAIN, Relation, relate, snapshot_time_ms
 from nexus_stream.delivery.received import Received
 
-__all__ = ["Joined", "Settling", "Snapshot", "Work"]
+__all__ = ["MAX_FINGERPRINTS", "Joined", "Settling", "Snapshot", "Work"]
+
+# Of one session, in its work and in its state.
+MAX_FINGERPRINTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Work:
         if fingerprint in self.fingerprints:
             self.fingerprints.remove(fingerprint)
         self.fingerprints.append(fingerprint)
+        # What waits for long, while the model is away say, may be repeated with ever new ones.
+        del self.fingerprints[:-MAX_FINGERPRINTS]
 
 
 class Joined:

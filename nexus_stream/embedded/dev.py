@@ -21,6 +21,7 @@ from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.log_echo import LogEcho
 from nexus_stream.embedded.plan import (
+    asked_ports,
     choose_ports,
     port_environment,
     process_environment,
@@ -34,7 +35,7 @@ from nexus_stream.embedded.processes import ProcessIdentity, last_lines
 from nexus_stream.embedded.procfile import read_procfile
 from nexus_stream.embedded.state import DevDirectory, DevInfo, stop_leftovers
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
-from nexus_stream.embedded.terminal import Terminal
+from nexus_stream.embedded.terminal import Terminal, typed
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError, NexusError
 from nexus_stream.settings import Settings, load_settings
 
@@ -50,8 +51,6 @@ _SERVICE_STOP_ORDER = ("database", "broker")
 _ECHO_SECONDS = 0.25
 # `timeout` and some supervisors signal a process and its group: the same request, twice within a moment.
 _SAME_REQUEST_SECONDS = 0.2
-_RESET_HINT = "\n`nexus dev reset` removes this database: the next start makes an empty one."
-
 _T = TypeVar("_T")
 
 
@@ -95,10 +94,11 @@ class Dev:
         self._environ = user_environment()
         refuse_in_production(self._environ)
         self._process_types = read_procfile()
-        # With stand-in addresses, to hear of every problem now.
-        self._environment("127.0.0.1:1", "postgresql://127.0.0.1:1/postgres")
+        # With stand-in addresses, to hear of every problem now; also of ports that no process gets as they are.
+        environment = self._environment("127.0.0.1:1", "postgresql://127.0.0.1:1/postgres")
+        load_settings("sink", {**environment, **asked_ports(self._environ)})
         for variable in unused_variables(self._environ):
-            terminal.say(f"{variable} is not used: nexus dev has a broker and a database of its own")
+            terminal.say(f"{variable} is not used: nexus dev has a broker, a database and local tables of its own")
         self._ports_are_asked_for = port_base is not None
         self._ports = choose_ports(self._environ, port_base, terminal.say)
         self._supervisor = Supervisor()
@@ -140,8 +140,10 @@ class Dev:
         started = time.monotonic()
         bootstrap_servers = await self._start_broker()
         database_url = await self._start_database()
-        environment, settings = self._environment(bootstrap_servers, database_url)
-        await self._run_step("migrations", self._migrate(database_url), "database", _RESET_HINT)
+        environment = self._environment(bootstrap_servers, database_url)
+        settings = load_settings("sink", environment)
+        reset = f"\n`{typed('nexus dev reset')}` removes this database: the next start makes an empty one."
+        await self._run_step("migrations", self._migrate(database_url), "database", reset)
         await self._run_step("topics", self._create_topics(settings), "broker")
         await self._start_workers(environment)
         info = DevInfo(
@@ -237,15 +239,14 @@ class Dev:
             await self._supervisor.wait_until_ready(role, urls[role], READY_TIMEOUT_SECONDS)
             self._terminal.step(role, time.monotonic() - started, urls[role].removesuffix("/ready"))
 
-    def _environment(self, bootstrap_servers: str, database_url: str) -> tuple[dict[str, str], Settings]:
-        environment = process_environment(
+    def _environment(self, bootstrap_servers: str, database_url: str) -> dict[str, str]:
+        return process_environment(
             self._environ,
             bootstrap_servers=bootstrap_servers,
             database_url=database_url,
             tables=self._directory.tables,
             programs=Path(sys.executable).parent,
         )
-        return environment, load_settings("sink", environment)
 
     def _log(self, role: str) -> Path:
         """A fresh log file for this run; the one of the run before is kept beside it."""

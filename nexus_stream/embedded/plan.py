@@ -18,6 +18,7 @@ from nexus_stream.errors import ConfigurationError
 
 __all__ = [
     "DevPorts",
+    "asked_ports",
     "choose_ports",
     "port_environment",
     "process_environment",
@@ -50,10 +51,14 @@ _BROKER_TIMING = {
 }
 # Everything that says which cluster or database to use: ours, whatever the user's environment says. Empty is unset.
 _REPLACED = {
+    "NEXUS_KAFKA_PROVIDER": "",
     "NEXUS_KAFKA_BOOTSTRAP_SERVERS": "",
     "NEXUS_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    "NEXUS_KAFKA_SASL_MECHANISM": "",
     "NEXUS_KAFKA_USERNAME": "",
     "NEXUS_KAFKA_PASSWORD": "",
+    "NEXUS_KAFKA_OAUTH_TOKEN_FILE": "",
+    "NEXUS_KAFKA_AWS_REGION": "",
     "NEXUS_KAFKA_CA_FILE": "",
     "NEXUS_KAFKA_CLIENT_CERT_FILE": "",
     "NEXUS_KAFKA_CLIENT_KEY_FILE": "",
@@ -61,7 +66,11 @@ _REPLACED = {
     "NEXUS_DATABASE_URL": "",
     "SUPABASE_DB_URL": "",
 }
-_PORT_VARIABLES = ("PORT", "NEXUS_GATEWAY_PORT", "NEXUS_CONSOLE_PORT", "NEXUS_WEB_PORT", "NEXUS_WEB_HOST")
+# Local tables belong to the broker whose changelog they hold; each worker's health is watched where we put it.
+_CHOSEN = {"NEXUS_DATA_DIR": "", "NEXUS_WEB_PORT": "", "NEXUS_WEB_HOST": ""}
+# Asked for by a person; each process gets only its own.
+_PORT_VARIABLES = ("PORT", "NEXUS_GATEWAY_PORT", "NEXUS_CONSOLE_PORT", "NEXUS_METRICS_PORT")
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,9 @@ class DevPorts:
     database: int
     enricher_web: int
     sink_web: int
+    # Only where NEXUS_METRICS_PORT asks for them.
+    gateway_metrics: int | None = None
+    console_metrics: int | None = None
 
 
 def user_environment() -> dict[str, str]:
@@ -97,15 +109,27 @@ def refuse_in_production(environ: Mapping[str, str]) -> None:
 
 
 def unused_variables(environ: Mapping[str, str]) -> list[str]:
-    """The variables of the user that the embedded broker and database take the place of."""
-    return sorted(name for name, value in _REPLACED.items() if environ.get(name, "") not in {"", value})
+    """The variables of the user that what is embedded, or chosen for it, takes the place of."""
+    ours = {**_REPLACED, **_BROKER_TIMING, **_CHOSEN}
+    return sorted(name for name, value in ours.items() if environ.get(name, "") not in {"", value})
+
+
+def asked_ports(environ: Mapping[str, str]) -> dict[str, str]:
+    """The ports that the user's variables ask for, as they are: settings have to accept them."""
+    return {name: environ[name] for name in _PORT_VARIABLES if environ.get(name)}
 
 
 def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callable[[str], None]) -> DevPorts:
     """Choose every port.
 
     A port somebody asked for (``port_base``, or its variable) must be free. One of our own choosing that is taken is
-    replaced by another, and ``say`` says so.
+    replaced by another, and ``say`` says so. Gateway and console share ``NEXUS_METRICS_PORT``, so the console's metrics
+    take the next one.
+
+    Args:
+        environ: The user's; its port variables are valid.
+        port_base: The first of four in a row, for gateway, console, broker and database.
+        say: Told of what else is chosen than was to be expected.
 
     Raises:
         ConfigurationError: a port that was asked for is taken; the message names the owner.
@@ -128,7 +152,7 @@ def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callabl
         if port_base is not None:
             return port_base + offset
         for variable in variables:
-            if environ.get(variable, "").isdecimal():
+            if environ.get(variable):
                 return int(environ[variable])
         return None
 
@@ -136,9 +160,15 @@ def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callabl
     console = choose("console", asked_for(1, "NEXUS_CONSOLE_PORT"), CONSOLE_PORT)
     broker = choose("broker", asked_for(2), BROKER_PORT)
     database = choose("database", asked_for(3), DATABASE_PORT)
+    gateway_metrics = console_metrics = None
+    if environ.get("NEXUS_METRICS_PORT"):
+        asked = int(environ["NEXUS_METRICS_PORT"])
+        gateway_metrics = choose("gateway's metrics", asked, 0)
+        console_metrics = choose("console's metrics", None, asked + 1 if 0 < asked < _LAST_PORT else 0)
+        say(f"NEXUS_METRICS_PORT: the gateway's metrics take {gateway_metrics}, the console's {console_metrics}")
     enricher_web = free_port(chosen)
     sink_web = free_port([*chosen, enricher_web])
-    return DevPorts(gateway, console, broker, database, enricher_web, sink_web)
+    return DevPorts(gateway, console, broker, database, enricher_web, sink_web, gateway_metrics, console_metrics)
 
 
 def process_environment(
@@ -158,6 +188,7 @@ def process_environment(
         **{name: value for name, value in _DEFAULTS.items() if not environ.get(name)},
         # Empty rather than left out, or a process would read them from the .env file again.
         **dict.fromkeys(_PORT_VARIABLES, ""),
+        **_CHOSEN,
         **_REPLACED,
         **_BROKER_TIMING,
         "NEXUS_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -171,8 +202,16 @@ def process_environment(
 def port_environment(ports: DevPorts) -> dict[str, dict[str, str]]:
     """The variables that only one process type gets."""
     return {
-        "gateway": {"PORT": str(ports.gateway)},
-        "console": {"PORT": str(ports.console), "NEXUS_CONSOLE_PORT": str(ports.console)},
+        "gateway": {"PORT": str(ports.gateway), "NEXUS_METRICS_PORT": _text(ports.gateway_metrics)},
+        "console": {
+            "PORT": str(ports.console),
+            "NEXUS_CONSOLE_PORT": str(ports.console),
+            "NEXUS_METRICS_PORT": _text(ports.console_metrics),
+        },
         "enricher": {"NEXUS_WEB_PORT": str(ports.enricher_web)},
         "sink": {"NEXUS_WEB_PORT": str(ports.sink_web)},
     }
+
+
+def _text(port: int | None) -> str:
+    return "" if port is None else str(port)

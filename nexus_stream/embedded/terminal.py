@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import click
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "short_path", "typed"]
 
 _NAME_WIDTH = 10
+
+
+def typed(command: str) -> str:
+    """A ``nexus`` command as it can be typed here: by its path where the shell finds no ``nexus``, or another one."""
+    program = Path(sys.executable).with_name("nexus")
+    found = shutil.which("nexus")
+    if found is None or Path(found).resolve() != program.resolve():
+        command = command.replace("nexus", shlex.quote(short_path(program)), 1)
+    return command
+
+
+def short_path(path: Path) -> str:
+    """Relative to the working directory where that is below it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 class Terminal:

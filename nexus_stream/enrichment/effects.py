@@ -154,8 +154,8 @@ class Decider:
             case Reemitted(cause=cause):
                 snapshot = effect.snapshot
                 assert snapshot is not None  # noqa: S101 - judged from the table
-                if known is None:
-                    # It expired in between; the next turn brings it back whole.
+                if known is None or known.prospect is None:
+                    # It expired in between, or was erased and let in again; the next turn brings it back whole.
                     effect.outcome = Stale()
                     return
                 fingerprint = effect.fingerprint or snapshot.conversation.fingerprint
@@ -217,7 +217,9 @@ class Decider:
         called = made_by.model is not None and not findings.cached
         state = after_extraction(known, work, prospect, extraction, called=called, now_ms=now_ms)
         effect.writes, effect.state = True, state
-        effect.outcome = Enriched(made_by.extractor, findings.cached, work.attempts, work.snapshots)
+        effect.outcome = Enriched(
+            made_by.extractor, findings.cached, work.attempts, work.snapshots, checked.dropped_fields
+        )
         self._emit(effect, state)
 
     def _decide_letter(self, effect: Effect, known: SessionState | None, now_ms: int) -> None:

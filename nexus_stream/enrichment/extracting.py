@@ -15,12 +15,20 @@ from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Suppressed
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.delivery.stage import Stage
 from nexus_stream.enrichment.effects import Effect
-from nexus_stream.errors import BudgetExhaustedError, ConfigurationError, PermanentError, Reason, RetryableError
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    ConfigurationError,
+    NotWantedError,
+    PermanentError,
+    Reason,
+    RetryableError,
+)
 from nexus_stream.extraction.answered import ANSWER_HEADER, Answered
 from nexus_stream.extraction.consent import NotRead
 from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.extraction.wanted import wanted_while
 from nexus_stream.settings import Settings
 
 __all__ = ["Extracting"]
@@ -47,6 +55,8 @@ class Extracting:
         self._extractor = extractor
         # Successes so far: a session that keeps failing while this grows is itself at fault.
         self._successes = 0
+        # Works that wait, by what for. One that the budget lets through, because it costs less, says nothing of others.
+        self._waiting: dict[str, set[int]] = {}
 
     async def until_decided(self, work: Work) -> Effect | None:
         """Ask until there is an answer, or the snapshot is at fault.
@@ -57,6 +67,12 @@ class Extracting:
         Raises:
             ConfigurationError: no snapshot is at fault.
         """
+        try:
+            return await self._until_decided(work)
+        finally:
+            self._waits_for(work, None)
+
+    async def _until_decided(self, work: Work) -> Effect | None:
         snapshot = work.snapshot
         turns = [Turn(message.role, message.content) for message in snapshot.conversation.messages]
         successes_at_first_failure: int | None = None
@@ -68,14 +84,18 @@ class Extracting:
                 return Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
             work.attempts += 1
             try:
-                if tracing is None:
-                    findings = await extractor.extract(turns)
-                else:
-                    with tracing.extracting(snapshot.record):
+                with wanted_while(lambda: self._is_wanted(work)):
+                    if tracing is None:
                         findings = await extractor.extract(turns)
+                    else:
+                        with tracing.extracting(snapshot.record):
+                            findings = await extractor.extract(turns)
                 checked = check(findings, turns, default_region=self._settings.default_region)
+            except NotWantedError:
+                # It may be another work's, that shared the call; then it is asked anew.
+                work.attempts -= 1
             except RetryableError as error:
-                self._stage.waits_for(_BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)
+                self._waits_for(work, _BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)
                 failures += 1
                 if error.is_general:
                     # Any record would have met it: it must not use up this one's attempts.
@@ -103,8 +123,7 @@ class Extracting:
                 if findings.made_by is None and not findings.cached:
                     # The extractor itself worked: an answer from the cache or from another says nothing of it.
                     self._successes += 1
-                    self._stage.waits_no_longer(extractor.name)
-                    self._stage.waits_no_longer(_BUDGET)
+                    self._answers_again(extractor.name)
                 return Effect(
                     work.hold,
                     work.key,
@@ -115,6 +134,24 @@ class Extracting:
                     findings=findings,
                 )
         return None
+
+    def _is_wanted(self, work: Work) -> bool:
+        assignment = self._stage.assignment
+        return assignment.owns(work.hold) and assignment.is_confirmed and not work.cancelled
+
+    def _waits_for(self, work: Work, what: str | None) -> None:
+        """Note what the work waits for now. The stage waits for it until none of its works does."""
+        for other, works in list(self._waiting.items()):
+            works.discard(id(work))
+            if not works and other != what:
+                self._answers_again(other)
+        if what is not None and self._stage.assignment.owns(work.hold):
+            self._waiting.setdefault(what, set()).add(id(work))
+            self._stage.waits_for(what)
+
+    def _answers_again(self, what: str) -> None:
+        self._waiting.pop(what, None)
+        self._stage.waits_no_longer(what)
 
     def _extractor_for(self, snapshot: Snapshot) -> Extractor:
         refused = snapshot.conversation.metadata.consent is False

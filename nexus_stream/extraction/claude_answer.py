@@ -1,22 +1,25 @@
 """Read Claude's answer: the JSON it wrote, and the quotes it proves its values with.
 
 From: the text blocks of a response. To: `Findings`. The schema on the wire carries no bounds, and a model may ignore
-it, so the answer is validated again here. Every quote becomes a span in a user's turn; a value that nothing the user
-wrote supports is dropped and named in ``dropped_fields``.
+it, so the answer is validated again here. Every quote becomes a span in a user's turn, and must speak of what it is to
+show; a value that nothing the user wrote supports is dropped and named in ``dropped_fields``.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
+from nexus_stream.extraction import archetype_cues, objection_cues
 from nexus_stream.extraction.claude_evidence import Span, UserWords
 from nexus_stream.extraction.extractor import Findings, Turn, Usage
+from nexus_stream.extraction.intent import shows_intent, shows_lack_of_interest
+from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Answer", "AnswerInvalidError", "Evidence", "findings_from", "parse_answer"]
 
@@ -27,11 +30,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     "confianza": "trust",
     "multinivel": "mlm",
 }
-# These two move the score alone, by words that the contract names: a quote without any of them shows neither.
-_INTENT_WORDS: Final = re.compile(
-    r"qu(?:ier|er|is)|kier|e[mn]p(?:e|ie)[zcs]|inver|invier|want|start|invest", re.IGNORECASE
-)
-_INTEREST_WORDS: Final = re.compile(r"inter[eé][sz]", re.IGNORECASE)
+_Shows = Callable[[UserTurn, int, int], bool]
 _OBJECTION_PREFIX: Final = "objecion_"
 
 # A conversation has a dozen signals; beyond this an answer is noise.
@@ -144,17 +143,17 @@ class _Reading:
         telefono = self._value("telefono", SignalName.TELEFONO, answer.telefono)
         ocupacion = self._value("ocupacion", SignalName.OCUPACION, answer.ocupacion)
         arquetipo = answer.arquetipo
-        if arquetipo is not None and not self._quoted(SignalName.ARQUETIPO):
+        if arquetipo is not None and not self._quoted(SignalName.ARQUETIPO, partial(_speaks_of_archetype, arquetipo)):
             self._drop("arquetipo")
             arquetipo = None
         objeciones: list[Objecion] = []
         for objecion in dict.fromkeys(answer.objeciones):
-            if self._quoted(SignalName(_OBJECTION_PREFIX + objecion)):
+            if self._quoted(SignalName(_OBJECTION_PREFIX + objecion), partial(_speaks_of_objection, objecion)):
                 objeciones.append(objecion)
             else:
                 self._drop("objeciones")
-        self._signal(SignalName.INTENCION, _INTENT_WORDS)
-        self._signal(SignalName.DESINTERES, _INTEREST_WORDS)
+        self._signal(SignalName.INTENCION, shows_intent)
+        self._signal(SignalName.DESINTERES, shows_lack_of_interest)
         # A correction of a value that is not reported says nothing.
         for value, name in (
             (nombre, SignalName.CORRECCION_NOMBRE),
@@ -187,26 +186,26 @@ class _Reading:
         self._add(name, span)
         return value
 
-    def _signal(self, name: SignalName, words: re.Pattern[str] | None = None) -> None:
-        if any(evidence.senal is name for evidence in self._answer.evidencias) and not self._quoted(name, words):
+    def _signal(self, name: SignalName, shows: _Shows | None = None) -> None:
+        if any(evidence.senal is name for evidence in self._answer.evidencias) and not self._quoted(name, shows):
             self._drop(name.value)
 
-    def _quoted(self, name: SignalName, words: re.Pattern[str] | None = None) -> bool:
+    def _quoted(self, name: SignalName, shows: _Shows | None = None) -> bool:
         """Add a signal for each quote of this name that stands in a user's turn; whether any does.
 
         Args:
             name: The signal's name.
-            words: What a quote must hold to show it.
+            shows: Whether a quote, where it stands, shows what the signal says; None if any words do.
         """
-        spans = [
-            self._words.find_quote(evidence.cita, evidence.turno)
-            for evidence in self._answer.evidencias
-            if evidence.senal is name and (words is None or words.search(evidence.cita))
-        ]
-        for span in spans:
-            if span is not None:
+        quoted = False
+        for evidence in self._answer.evidencias:
+            if evidence.senal is not name:
+                continue
+            span = self._words.find_quote(evidence.cita, evidence.turno)
+            if span is not None and (shows is None or shows(*self._words.place(span))):
                 self._add(name, span)
-        return any(spans)
+                quoted = True
+        return quoted
 
     def _add(self, name: SignalName, span: Span) -> None:
         signal = Signal(name=name, turn=span.turn, start=span.start, end=span.end)
@@ -216,3 +215,11 @@ class _Reading:
     def _drop(self, field: str) -> None:
         if field not in self._dropped:
             self._dropped.append(field)
+
+
+def _speaks_of_archetype(kind: Arquetipo, turn: UserTurn, start: int, end: int) -> bool:
+    return archetype_cues.speaks_of(kind, turn.folded, start, end)
+
+
+def _speaks_of_objection(kind: Objecion, turn: UserTurn, start: int, end: int) -> bool:
+    return objection_cues.speaks_of(kind, turn.folded, start, end)

@@ -17,9 +17,10 @@ from nexus_stream.extraction.breaker import Breaker
 from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.limits import ClaudeLimits, Weight
 from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
+from nexus_stream.extraction.wanted import require_wanted
 from nexus_stream.settings import Settings
 
-__all__ = ["Call", "CallGate"]
+__all__ = ["ORDINARY_CHARS", "Call", "CallGate"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _CHARS_PER_TOKEN: Final = 3.0
 # For the cap no call may break: emoji and rare letters take a token for two bytes at the worst seen.
 _BYTES_PER_TOKEN_AT_MOST: Final = 2.0
 _FIRST_OUTPUT_TOKENS: Final = 250.0
+# Of a conversation that is not short: a cap under which it does not fit is a mistake.
+ORDINARY_CHARS: Final = 2_000
 _OUTPUT_AVERAGE_WEIGHT: Final = 0.1
 
 
@@ -40,12 +43,16 @@ class Call:
 
     Attributes:
         weight: What it took from the allowance.
+        weight_at_most: What it can use of it, whatever the answer says.
         likely_usd: What it counts as spent when its end is unknown.
         at_most_usd: What is reserved for it.
     """
 
-    def __init__(self, gate: CallGate, weight: Weight, likely_usd: float, at_most_usd: float) -> None:
+    def __init__(
+        self, gate: CallGate, weight: Weight, weight_at_most: Weight, likely_usd: float, at_most_usd: float
+    ) -> None:
         self.weight = weight
+        self.weight_at_most = weight_at_most
         self.likely_usd = likely_usd
         self.at_most_usd = at_most_usd
         self.is_ended = False
@@ -86,7 +93,7 @@ class CallGate:
         budget: Where spending is counted and capped.
 
     Raises:
-        ConfigurationError: there is a cap, and no price to keep it by.
+        ConfigurationError: there is a cap, and no price to keep it by; or not one ordinary call fits under it.
     """
 
     def __init__(self, settings: Settings, *, price: Price | None, prompt_chars: int, budget: Budget) -> None:
@@ -108,6 +115,7 @@ class CallGate:
         self._max_tokens = settings.claude_max_tokens
         self._prompt_tokens = math.ceil(prompt_chars / _CHARS_PER_TOKEN)
         self._output_tokens = _FIRST_OUTPUT_TOKENS
+        budget.require_room_for(self._prepare("x" * ORDINARY_CHARS).at_most_usd)
 
     @asynccontextmanager
     async def call(self, content: str) -> AsyncIterator[Call]:
@@ -118,8 +126,10 @@ class CallGate:
 
         Raises:
             BudgetExhaustedError: it could break a cap.
+            OverBudgetError: it could cost more than a whole cap.
             SpendLimitError: the account may spend no more.
             ModelUnavailableError: Claude is out, and this is not the probe.
+            NotWantedError: nobody wants the answer any more.
         """
         call = self._prepare(content)
         # Before the queue, so that what cannot be called does not wait in it.
@@ -128,6 +138,7 @@ class CallGate:
         try:
             await self.limits.take(call.weight)
             try:
+                require_wanted()
                 # Again: Claude may have gone out while this one waited.
                 self.breaker.admit()
             except BaseException:
@@ -152,10 +163,14 @@ class CallGate:
             self.budget.settle(call.at_most_usd, call.likely_usd)
             return
         self.budget.settle(call.at_most_usd, cost_usd(self._price, tokens))
-        used = Weight(tokens.input_tokens + tokens.cache_write_tokens, tokens.output_tokens)
+        # No more than it can be: a proxy's nonsense would otherwise be waited off, for days.
+        used = Weight(
+            min(tokens.input_tokens + tokens.cache_write_tokens, call.weight_at_most.input_tokens),
+            min(tokens.output_tokens, call.weight_at_most.output_tokens),
+        )
         self.limits.correct(call.weight, used)
-        if tokens.output_tokens:
-            self._output_tokens += _OUTPUT_AVERAGE_WEIGHT * (tokens.output_tokens - self._output_tokens)
+        if used.output_tokens:
+            self._output_tokens += _OUTPUT_AVERAGE_WEIGHT * (used.output_tokens - self._output_tokens)
 
     def _prepare(self, content: str) -> Call:
         weight = Weight(math.ceil(len(content) / _CHARS_PER_TOKEN), math.ceil(self._output_tokens))
@@ -165,4 +180,5 @@ class CallGate:
             output_tokens=self._max_tokens,
             cache_write_tokens=self._prompt_tokens,
         )
-        return Call(self, weight, cost_usd(self._price, likely), cost_usd(self._price, at_most))
+        weight_at_most = Weight(at_most.input_tokens + at_most.cache_write_tokens, at_most.output_tokens)
+        return Call(self, weight, weight_at_most, cost_usd(self._price, likely), cost_usd(self._price, at_most))

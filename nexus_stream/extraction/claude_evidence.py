@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.tampering import tampered_spans
-from nexus_stream.extraction.text import fold, user_turns
+from nexus_stream.extraction.text import MAX_MARKS, UserTurn, user_turns
 
 __all__ = ["Span", "UserWords"]
 
 # Shorter digits are years, prices and house numbers.
 _MIN_PHONE_DIGITS = 7
+# A quote that stands in more places of a turn, each inside a word or a tampered one, is no evidence.
+_MAX_PLACES = 25
+_SPACES = re.compile(r"\s+")
 
 
 class Span(NamedTuple):
@@ -33,8 +37,8 @@ class Span(NamedTuple):
 
 class _Folded(NamedTuple):
     text: str
-    starts: list[int]  # for each folded character, where what it came from starts
-    ends: list[int]  # and ends
+    starts: Sequence[int]  # for each folded character, where what it came from starts
+    ends: Sequence[int]  # and ends
 
 
 class UserWords:
@@ -42,12 +46,14 @@ class UserWords:
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self._contents = {index: turn.content for index, turn in enumerate(turns) if turn.role == "user"}
-        self._tampered = {
-            turn.index: [turn.span(start, end) for start, end in tampered_spans(fold(turn.text))]
-            for turn in user_turns(turns)
-        }
+        self._turns = {turn.index: turn for turn in user_turns(turns)}
         # Kept, because an answer may hold dozens of quotes that a conversation at the size limit does not.
         self._folds: dict[int, _Folded] = {}
+
+    def place(self, span: Span) -> tuple[UserTurn, int, int]:
+        """The turn of a span, prepared, and where the span stands in it."""
+        turn = self._turns[span.turn]
+        return turn, *turn.place(span.start, span.end)
 
     def find_quote(self, quote: str, turn: int | None = None) -> Span | None:
         """Where the quote stands: in the turn it names or, if the number is wrong, in the newest that has it.
@@ -77,7 +83,13 @@ class UserWords:
         return None
 
     def _is_tampered(self, index: int, start: int, end: int) -> bool:
-        return any(start < last and first < end for first, last in self._tampered[index])
+        turn = self._turns[index]
+        if not turn.tampered:
+            return False
+        first, last = turn.place(start, end)
+        # The spans are in order and apart: the last that starts before the end is the only one that can reach in.
+        before = bisect_left(turn.tampered, (last, -1))
+        return before > 0 and first < turn.tampered[before - 1][1]
 
     def _stands(self, index: int, start: int, end: int) -> bool:
         return not _cuts_word(self._contents[index], start, end) and not self._is_tampered(index, start, end)
@@ -107,7 +119,9 @@ class UserWords:
 
 def _occurrences(text: str, part: str) -> Iterator[int]:
     at = text.find(part)
-    while at >= 0:
+    for _ in range(_MAX_PLACES):
+        if at < 0:
+            return
         yield at
         at = text.find(part, at + 1)
 
@@ -119,6 +133,7 @@ def _cuts_word(text: str, start: int, end: int) -> bool:
     return joined(start) or joined(end)
 
 
+@lru_cache(maxsize=4096)
 def _is_mark(character: str) -> bool:
     return unicodedata.category(character) in ("Mn", "Mc")
 
@@ -127,27 +142,53 @@ def _clusters(text: str) -> Iterable[tuple[int, int]]:
     """A character and the combining marks after it belong together: NFKC may make them one."""
     start = 0
     for index in range(1, len(text) + 1):
-        if index == len(text) or not _is_mark(text[index]):
+        if index == len(text) or index - start >= MAX_MARKS or not _is_mark(text[index]):
             yield start, index
             start = index
 
 
 def _fold(text: str) -> _Folded:
+    if text.isascii():
+        return _fold_ascii(text)
     characters: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
-    for start, end in _clusters(text) if text else ():
-        # Twice: casefolding can undo a composition.
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text[start:end]).casefold())
-        for character in folded:
-            if unicodedata.category(character) == "Cf":
-                continue  # zero-width joiners and the like: invisible, and rarely copied
-            if character.isspace():
-                if characters and characters[-1] == " ":
-                    ends[-1] = end
-                    continue
-                character = " "  # noqa: PLW2901 - every white space is one blank
+    for start, end in _clusters(text):
+        cluster = text[start:end]
+        for character in _fold_character(cluster) if end - start == 1 else _fold_cluster(cluster):
+            if character == " " and characters and characters[-1] == " ":
+                ends[-1] = end
+                continue
             characters.append(character)
             starts.append(start)
             ends.append(end)
     return _Folded("".join(characters), starts, ends)
+
+
+def _fold_ascii(text: str) -> _Folded:
+    lower = text.lower()
+    starts: list[int] = []
+    ends: list[int] = []
+    pieces: list[str] = []
+    copied = 0
+    for space in _SPACES.finditer(text):
+        pieces += [lower[copied : space.start()], " "]
+        starts += range(copied, space.start() + 1)
+        ends += range(copied + 1, space.start() + 1)
+        ends.append(space.end())
+        copied = space.end()
+    starts += range(copied, len(text))
+    ends += range(copied + 1, len(text) + 1)
+    return _Folded("".join([*pieces, lower[copied:]]), starts, ends)
+
+
+def _fold_cluster(cluster: str) -> str:
+    # Twice: casefolding can undo a composition.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
+    # Zero-width joiners and the like are invisible and rarely copied; every white space is one blank.
+    return "".join(
+        " " if character.isspace() else character for character in folded if unicodedata.category(character) != "Cf"
+    )
+
+
+_fold_character = lru_cache(maxsize=8192)(_fold_cluster)

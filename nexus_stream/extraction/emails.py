@@ -1,12 +1,14 @@
 """The user's own e-mail address: typed, or dictated ("arroba", "punto"); an invalid one is nobody's.
 
 From: prepared user turns. To: offline_rules.py; grounding.py uses ``normalise_email`` and ``addresses_in``.
-Nothing is repaired: a comma for a dot, a missing @ or a second one makes it no address.
+Nothing is repaired: a comma for a dot, a missing @ or a second one makes it no address. Width variants of letters and
+signs (NFKC) are the plain ones.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,8 +28,11 @@ _MAX_ADDRESSES = 40
 _RIGHT = re.compile(r"[a-z0-9.-]{1,255}")
 _TLD_AFTER_COMMA = re.compile(r", ?(?:com|co|net|org|es|mx|ar|cl|pe|ec|uy|edu|gov|gob|info|io|example)\b")
 _AT_WORD = re.compile(
-    r"\b(?:arroba|aroba|arrova)\b|[(\[]\s*(?:arroba|at)\s*[)\]]|\bat\b(?=\s+[a-z0-9-]+\s*(?:dot|punto|\.[a-z]))"
+    r"\b(?:arroba|aroba|arrova)\b|[(\[]\s*(?:arroba|at)\s*[)\]]"
+    r"|\bat\b(?=\s{1,3}[a-z0-9-]{1,63}(?:\s{1,3}(?:dot|punto)\b|(?P<typed>\.[a-z])))"
 )
+# "we work at example.com" names a place: before a domain in one piece, "at" is the sign only where a mail is spoken of.
+_MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b")
 _DICTATED = re.compile(r"arroba|aroba|arrova|\bat\b")
 _TOKEN = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*|\S")
 _IS_CUE = re.compile(r"(?:\bes|:) (?P<words>[a-z]+(?: [a-z]+)?) $")
@@ -70,7 +75,8 @@ class Email:
 def normalise_email(address: str) -> str | None:
     """A valid address in lower case, else None. Syntax only: no name server is asked."""
     try:
-        checked = validate_email(address.strip().lower(), check_deliverability=False)
+        plain = unicodedata.normalize("NFKC", address)
+        checked = validate_email(plain.strip().lower(), check_deliverability=False)
     except EmailNotValidError:
         return None
     top_level = checked.ascii_domain.rpartition(".")[2]
@@ -130,8 +136,11 @@ def _is_cut_off(folded: str, start: int, end: int) -> bool:
 
 
 def _dictated(folded: str) -> Iterator[tuple[str, int, int]]:
+    joined = _JOINED.search(folded) is not None
     for at in islice(_AT_WORD.finditer(folded), _MAX_ADDRESSES):
-        local = _local_part(folded, at.start())
+        if at.group("typed") and not _MAIL.search(folded, max(0, at.start() - 60), at.start()):
+            continue
+        local = _local_part(folded, at.start(), joined=joined)
         domain = _domain(folded, at.end())
         if local is None or domain is None:
             continue
@@ -165,12 +174,11 @@ def _domain(folded: str, start: int) -> tuple[str, int] | None:
     return (domain, end) if "." in domain else None
 
 
-def _local_part(folded: str, at: int) -> tuple[str, int] | None:
+def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None:
     begin = max(0, at - 120)
     tokens = [(match.group(), match.start()) for match in _TOKEN.finditer(folded, begin, at)]
     while tokens and tokens[-1][0] in _PAUSES:
         tokens.pop()
-    joined = _JOINED.search(folded) is not None
     pieces: list[str] = []
     start = at
     position = len(tokens) - 1
@@ -247,7 +255,7 @@ def find_email(turns: Sequence[UserTurn]) -> Email | None:
             corrected = corrects(turn.folded, start, previous_end)
             secondary = is_secondary(turn.folded, start, end, previous_end)
             previous_end = end
-            if is_foreign(turn.folded, start, end) or is_given_up(turn.folded, start, end):
+            if is_foreign(turn, start, end) or is_given_up(turn.folded, start, end):
                 continue
             email = Email(address, turn, start, end, corrected, secondary)
             if best is None:

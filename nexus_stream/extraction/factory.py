@@ -44,6 +44,7 @@ def create_extractor(
         usd_per_day=settings.budget_usd_per_day,
         share=settings.claude_share,
         path=budget_file,
+        counts_killed=True,
     )
     cache: FindingsCache
     if settings.redis_url is not None:

@@ -1,6 +1,7 @@
 """At the budget's cap, let the offline rules answer instead of waiting, labelled as theirs.
 
-Between the enricher and Claude, with ``NEXUS_BUDGET_FALLBACK=offline``. Other failures pass: they end by themselves.
+Between the enricher and Claude, with ``NEXUS_BUDGET_FALLBACK=offline``. Other failures pass: they end by themselves,
+also a cap that is not spent but set aside for calls under way.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nexus_stream.errors import BudgetExhaustedError
+from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, OverBudgetError
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
 
 __all__ = ["BudgetFallback"]
@@ -42,10 +43,16 @@ class BudgetFallback:
         return self._first.prompt_version
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns with whichever may."""
+        """Read the turns with whichever may.
+
+        Raises:
+            BudgetReservedError: there is budget, and calls under way could need it: try again when one has ended.
+        """
         try:
             return await self._first.extract(turns)
-        except BudgetExhaustedError:
+        except BudgetReservedError:
+            raise
+        except (BudgetExhaustedError, OverBudgetError):
             pass
         return replace(await self._instead.extract(turns), made_by=MadeBy.of(self._instead))
 

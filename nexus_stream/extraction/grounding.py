@@ -1,22 +1,23 @@
 """Check what an extractor found against what the user wrote, and normalise what holds.
 
-From: findings of either extractor and the same turns. To: merging.py; ``dropped_fields`` is counted and kept.
+From: findings of either extractor and the same turns. To: merging.py; ``dropped_fields`` stays in the record.
 A value stands only if the user's own words carry it: not the assistant's text, not what was typed to tamper.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
 from nexus_stream.extraction.emails import addresses_in, normalise_email
 from nexus_stream.extraction.extractor import Findings, Turn
 from nexus_stream.extraction.lexicon import COMMON_WORDS
+from nexus_stream.extraction.name_cues import ASKS_SURNAME, FILLER_SURNAME
 from nexus_stream.extraction.name_reading import PARTICLES, is_plausible_name, proper_case
-from nexus_stream.extraction.number_words import spell_out
 from nexus_stream.extraction.phones import is_written, to_e164
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, user_turns, words_of
 
@@ -35,19 +36,12 @@ _SIGNALS_OF = {
     "telefono": {SignalName.TELEFONO, SignalName.CORRECCION_TELEFONO},
     "ocupacion": {SignalName.OCUPACION},
 }
-_DICTATED_AT = re.compile(r"\b(?:arroba|aroba|arrova|at)\b")
-_SPOKEN_SIGNS = (
-    (
-        re.compile(r"\s*\b(?:guion|raya|linea)\s+(?:bajo|baja|abajo|al piso)\b\s*|\s*\b(?:underscore|barra baja)\b\s*"),
-        "_",
-    ),
-    (re.compile(r"\s*\bguion(?:\s+medio)?\b\s*"), "-"),
-    (re.compile(r"\s*\b(?:punto|dot)\b\s*"), "."),
-    (re.compile(r"\s*[(\[]?\s*\b(?:arroba|aroba|arrova|at)\b\s*[)\]]?\s*"), "@"),
-)
 MAX_NAME_CHARS = 120
 MAX_OCCUPATION_CHARS = 160
 _STEM_CHARS = 4
+# More turns that tell a surname, or more places of a name in one turn, are an attack on our time.
+_MAX_ADDED_TURNS = 8
+_MAX_PLACES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +77,14 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     contents = {turn.index: turn for turn in prepared}
     signals = [signal for signal in findings.signals if _holds(signal, contents, turns)]
     dropped = list(findings.dropped_fields)
+    if findings.nombre is not None:
+        proven = [signal for signal in signals if _names(signal, contents, findings.nombre)]
+        if len(proven) < len(signals):
+            dropped.append(SignalName.CORRECCION_NOMBRE.value)
+            signals = proven
 
     values = {
-        "nombre": _name(findings.nombre, prepared),
+        "nombre": _name(findings.nombre, prepared, signals),
         "email": _email(findings.email, prepared),
         "telefono": _phone(findings.telefono, prepared, default_region),
         "ocupacion": _occupation(findings.ocupacion, prepared),
@@ -125,33 +124,68 @@ def _holds(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn])
     turn = prepared.get(signal.turn)
     if turn is None or not 0 <= signal.start < signal.end <= len(turns[signal.turn].content):
         return False
-    start, end = signal.start, signal.end
-    if turn.origins is not None:
-        start, end = bisect_left(turn.origins, start), bisect_left(turn.origins, end)
+    start, end = turn.place(signal.start, signal.end)
     return turn.folded[start:end].strip(BLANK + " ") != ""
 
 
-def _name(name: str | None, prepared: Sequence[UserTurn]) -> str | None:
+def _names(signal: Signal, prepared: dict[int, UserTurn], name: str) -> bool:
+    """Whether a signal may stand beside this name: the words of a correction must hold some of it."""
+    if signal.name is not SignalName.CORRECCION_NOMBRE:
+        return True
+    turn = prepared[signal.turn]
+    start, end = turn.place(signal.start, signal.end)
+    return not set(_key_words(name)).isdisjoint(words_of(turn.folded[start:end]))
+
+
+def _key_words(name: str) -> list[str]:
+    return [word for word in words_of(fold(name)) if word not in PARTICLES]
+
+
+def _name(name: str | None, prepared: Sequence[UserTurn], signals: Sequence[Signal]) -> str | None:
     if name is None or not name.strip() or len(name) > MAX_NAME_CHARS or not is_plausible_name(name):
         return None
     words = fold(name).split()
-    typed = [_typed_words(turn) for turn in prepared]
-    spellings = [
-        written[start : start + len(words)]
-        for folded, written in typed
-        for start in range(len(folded) - len(words) + 1)
-        if folded[start : start + len(words)] == words
-    ]
+    typed = {turn.index: _typed_words(turn) for turn in prepared}
+    spellings = [spelling for folded, written in typed.values() for spelling in _in_a_row(words, folded, written)]
     if not spellings:
-        # A corrected surname stands in another turn than the first name.
-        said = {word: raw for folded, written in typed for word, raw in zip(folded, written, strict=True)}
-        if not all(word in said or word in PARTICLES for word in words):
-            return None
-        spellings = [[said.get(word, word) for word in words]]
+        # What is corrected, or told when asked for, stands in another turn than the rest of the name.
+        added = {signal.turn for signal in signals if signal.name is SignalName.CORRECCION_NOMBRE}
+        added |= {
+            turn.index for turn in prepared if FILLER_SURNAME.search(turn.folded) or ASKS_SURNAME.search(turn.asked)
+        }
+        for index in sorted(added)[-_MAX_ADDED_TURNS:]:
+            others = [place for turn, place in typed.items() if turn != index]
+            spellings += _in_two_places(words, dict(zip(*typed[index], strict=True)), others)
+    if not spellings:
+        return None
     # The user's own spelling, accents included; the claimed one if it is among several.
     claimed = name.lower().split()
     same = [spelling for spelling in spellings if [word.lower() for word in spelling] == claimed]
     return proper_case((same or spellings)[0])
+
+
+def _in_a_row(words: list[str], folded: list[str], written: list[str]) -> Iterator[list[str]]:
+    count = len(words)
+    for start, word in enumerate(folded):
+        if word == words[0] and folded[start : start + count] == words:
+            yield written[start : start + count]
+
+
+def _in_two_places(
+    words: list[str], added: dict[str, str], others: list[tuple[list[str], list[str]]]
+) -> Iterator[list[str]]:
+    """The name as written, where one turn holds some of its words and another the rest, side by side."""
+    rest = {word for word in words if word not in added and word not in PARTICLES}
+    if not rest or not any(word in added and word not in PARTICLES for word in words):
+        return
+    for folded, written in others:
+        places = (start for start, word in enumerate(folded) if word in rest)
+        for start in islice(places, _MAX_PLACES):
+            # As many words as the name has: a corrected word may stand in the middle.
+            end = start + len(words)
+            window = dict(zip(folded[start:end], written[start:end], strict=True))
+            if rest <= window.keys():
+                yield [added.get(word, window.get(word, word)) for word in words]
 
 
 _NAME_WORD = re.compile(r"[^\W\d_]+(?:['.-][^\W\d_]+)*")
@@ -171,19 +205,7 @@ def _email(email: str | None, prepared: Sequence[UserTurn]) -> str | None:
     address = normalise_email(email) if email else None
     if address is None:
         return None
-    for turn in prepared:
-        if any(written == address for written, _, _ in addresses_in(turn)):
-            return address
-        if _DICTATED_AT.search(turn.folded) and address in _dictated(turn.folded):
-            return address
-    return None
-
-
-def _dictated(folded: str) -> str:
-    spoken = spell_out(folded)
-    for pattern, sign in _SPOKEN_SIGNS:
-        spoken = pattern.sub(sign, spoken)
-    return re.sub(r"[ \t]+", "", spoken)
+    return address if any(written == address for turn in prepared for written, _, _ in addresses_in(turn)) else None
 
 
 def _phone(phone: str | None, prepared: Sequence[UserTurn], region: str) -> str | None:
@@ -196,7 +218,7 @@ def _phone(phone: str | None, prepared: Sequence[UserTurn], region: str) -> str 
 def _occupation(occupation: str | None, prepared: Sequence[UserTurn]) -> str | None:
     if occupation is None:
         return None
-    kept = " ".join(occupation.split())
+    kept = " ".join(unicodedata.normalize("NFKC", occupation).split())
     if not kept or len(kept) > MAX_OCCUPATION_CHARS:
         return None
     # By stem: "barbero" for "barber", "vende ropa" for "vendo ropa".

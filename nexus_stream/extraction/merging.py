@@ -16,6 +16,8 @@ from nexus_stream.extraction.text import fold
 
 __all__ = ["better_name", "merge"]
 
+_OF_THE_NAME = frozenset({SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE})
+
 
 def merge(
     known: Prospect | None, known_signals: Sequence[Signal], found: Checked
@@ -35,7 +37,7 @@ def merge(
     nombre = better_name(before.nombre, found.nombre, corrected=corrected)
     newest = list(found.signals)
     if nombre != found.nombre:
-        newest = [signal for signal in newest if signal.name is not SignalName.NOMBRE]
+        newest = [signal for signal in newest if signal.name not in _OF_THE_NAME]
     signals = tuple({signal.name: signal for signal in (*known_signals, *newest)}.values())
 
     email = _told(found.email) or before.email
@@ -65,17 +67,22 @@ def _keys(name: str) -> list[str]:
 def better_name(known: str | None, found: str | None, *, corrected: bool) -> str | None:
     """Which of two names to keep.
 
-    A correction by the user always wins. Otherwise a name that contains the known one extends it, another full name
-    replaces it, and one that is part of it or has no surname does not.
+    A name that is part of the known one never replaces it, whatever was corrected: the words of a correction stay in
+    the chat, where a later answer may quote them for a shorter name. Otherwise a correction by the user wins; without
+    one, a name that contains the known one extends it, another full name replaces it, and one without surname does not.
     """
     if not _told(found):
         return _told(known)
-    if not _told(known) or corrected:
+    if not _told(known):
         return found
     assert known is not None and found is not None  # noqa: S101, PT018 - told means a text
     old, new = _keys(known), _keys(found)
-    if set(new) <= set(old):
+    if set(new) < set(old):
         return known
-    if set(old) <= set(new):
+    if corrected:
+        return found
+    if set(new) == set(old):
+        return known
+    if set(old) < set(new):
         return found
     return found if len(new) > 1 else known

@@ -6,10 +6,12 @@ From: a user turn and the words of the known name. To: names.py.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from nexus_stream.extraction.name_reading import NameRun, Trust, is_boundary, read_name
+from nexus_stream.extraction.ownership import is_called
 from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = ["corrected_words", "corrects_name"]
@@ -37,6 +39,8 @@ _PLACES = re.compile(
 )
 _AFTER = re.compile(r"\s*(?:y|e|con|no|sin|por|pero|gracias|mi|and|not|el|es|para|porfa|va|lleva|todo)\b")
 _SIMILAR = 0.6
+# Where a turn has more, only the last are tried: an attack on our time.
+_MAX_PLACES = 60
 
 
 def corrects_name(turn: UserTurn, known: Sequence[str]) -> bool:
@@ -46,17 +50,21 @@ def corrects_name(turn: UserTurn, known: Sequence[str]) -> bool:
 
 def corrected_words(turn: UserTurn, known: tuple[str, ...]) -> tuple[tuple[str, ...], int, int] | None:
     """The known name with what the turn corrects in it, and where the correction stands; None if it corrects none."""
-    best: tuple[tuple[str, ...], int, int] | None = None
-    for place in _PLACES.finditer(turn.folded):
+    # The last one counts.
+    for place in reversed(deque(_PLACES.finditer(turn.folded), maxlen=_MAX_PLACES)):
         run = read_name(turn, place.end(), Trust.TOLD)
-        if run is None or re.search(r"\bno $", turn.folded[max(0, place.start() - 4) : place.start()]):
+        if (
+            run is None
+            or is_called(turn, *place.span())
+            or re.search(r"\bno $", turn.folded[max(0, place.start() - 4) : place.start()])
+        ):
             continue
         if not is_boundary(turn.folded, run.end) and not _AFTER.match(turn.folded, run.end):
             continue
         words = _apply(known, run, about_surname=place.group("surname") is not None)
         if words is not None:
-            best = (words, run.start, run.end)
-    return best
+            return words, run.start, run.end
+    return None
 
 
 def _apply(known: tuple[str, ...], run: NameRun, *, about_surname: bool) -> tuple[str, ...] | None:

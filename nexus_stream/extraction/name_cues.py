@@ -78,7 +78,8 @@ INTRODUCES = re.compile(
     r"ama de casa|mama|un placer|encantad[oa]|\d)\b|([a-z]+))|\s+(?:de|desde) (?=[a-z])"
 )
 NOT_ME = re.compile(
-    r"\b(?:no|nunca|tampoco|ni|como si|si yo|ella|el(?! nombre)|quien)\s+(?:yo\s+)?$"
+    r"\b(?:no|nunca|tampoco|ni|como si|si yo|ella|el(?! nombre)|quien|ayer|anoche|antier|anteayer|recien|alguien|nadie)"
+    r"\s+(?:yo\s+)?$"
     r"|\b(?:supon\w*|imagin\w*|digamos|finj\w*|pongamos|haz de cuenta|dice|dijo|piensa|cree|creen|creyo|penso|"
     r"dijeron) que(?: yo)? $"
 )

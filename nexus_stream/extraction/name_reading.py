@@ -7,6 +7,7 @@ capitals, particles) and what ends it; whether the place is one where a name may
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -93,8 +94,12 @@ class NameRun:
 
 
 def proper_case(words: tuple[str, ...] | list[str]) -> str:
-    """Capitals at the start of each word, particles in lower case, accents as typed; mixed case (McKay) is kept."""
-    return " ".join(_cased(word, first=position == 0) for position, word in enumerate(words))
+    """Capitals at the start of each word, particles in lower case, accents as typed; mixed case (McKay) is kept.
+
+    Wide letters become plain ones (NFKC): they are the same name.
+    """
+    plain = (unicodedata.normalize("NFKC", word) for word in words)
+    return " ".join(_cased(word, first=position == 0) for position, word in enumerate(plain))
 
 
 def _cased(word: str, *, first: bool) -> str:

@@ -40,6 +40,7 @@ from nexus_stream.extraction.name_cues import (
     VOCATIVE,
 )
 from nexus_stream.extraction.name_reading import NameRun, Trust, is_boundary, proper_case, read_name, without_addresses
+from nexus_stream.extraction.ownership import is_called
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
 __all__ = ["Name", "Rank", "find_name"]
@@ -91,7 +92,7 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
         if rank is Rank.TOLD and not any(hint in folded for hint in _CUE_HINTS):
             continue
         for cue in pattern.finditer(folded):
-            if NOT_ME.search(folded[max(0, cue.start() - 40) : cue.start()]):
+            if NOT_ME.search(folded[max(0, cue.start() - 40) : cue.start()]) or is_called(turn, *cue.span()):
                 continue
             run = read_name(turn, cue.end(), trust)
             if run is None:
@@ -118,6 +119,8 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
     """``Camilo Restrepo por acá``; ``Buen día, Felipe Villarreal, ingeniero civil``."""
     folded = turn.folded
     for after in AFTER_NAME.finditer(folded):
+        if is_called(turn, *after.span()):
+            continue
         start = max(folded.rfind(mark, 0, after.start()) for mark in ".,!?;:\n¡¿") + 1
         run = read_name(turn, start + len(folded[start:]) - len(folded[start:].lstrip()), Trust.PLACED)
         if run is not None and folded[run.end : after.start()].strip(" ,") == "" and not _of_others(turn, run.start):

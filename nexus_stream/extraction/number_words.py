@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["NumberPart", "NumberRun", "has_number_words", "read_numbers", "spell_out", "word_digits"]
+__all__ = ["NumberPart", "NumberRun", "has_number_words", "read_numbers", "word_digits"]
 
 _UNITS = {
     "cero": 0,
@@ -210,21 +210,3 @@ def read_numbers(folded: str) -> list[NumberRun]:
             run = part = plus_at = None
         position += 1
     return runs
-
-
-def spell_out(folded: str) -> str:
-    """The text with its number words written as digits."""
-    tokens = [(match.group(), match.start(), match.end()) for match in re.finditer(r"[a-z]+|\d+", folded)]
-    words = [token[0] for token in tokens]
-    pieces: list[str] = []
-    copied = 0
-    position = 0
-    while position < len(tokens):
-        taken = _compound(words, position) if words[position].isalpha() else None
-        if taken is None:
-            position += 1
-            continue
-        pieces += [folded[copied : tokens[position][1]], taken[0]]
-        position += taken[1]
-        copied = tokens[position - 1][2]
-    return "".join([*pieces, folded[copied:]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from nexus_stream.contracts.prospect import Objecion
 from nexus_stream.extraction.objection_cues import CUES, OBSTACLE_NOUNS, Cue
@@ -96,6 +97,8 @@ _WORRIES = re.compile(
 _LIST_END = re.compile(r"[.?!\n;]|\bpero\b|\baunque\b|\bno saber\b")
 _NONE_OF_THEM = re.compile(r"\b(?:nada|ningun[oa]?|no|todo bien|nothing|tampoco)\b")
 _OBSTACLE_ANSWER_WORDS = 12
+# A turn that denies or reports more of one kind is an attack on our time: whether one is meant may need the whole turn.
+_MAX_MATCHES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +167,11 @@ def _is_meant(cue: Cue, turn: UserTurn, start: int, end: int) -> bool:
 
 def _match(cue: Cue, turn: UserTurn) -> tuple[int, int] | None:
     folded = turn.folded
-    for match in cue.pattern.finditer(folded):
+    for match in islice(cue.pattern.finditer(folded), _MAX_MATCHES):
         if _is_meant(cue, turn, *match.span()):
             return match.span()
     if cue.question_pattern is not None:
-        for match in cue.question_pattern.finditer(folded):
+        for match in islice(cue.question_pattern.finditer(folded), _MAX_MATCHES):
             sentence = clause_before(folded, match.start(), limit_chars=140)
             # "quiero saber si es serio o…" asks without a question mark.
             indirect = match.group().startswith("si ") or re.search(
@@ -196,7 +199,7 @@ def _named_as_obstacle(turn: UserTurn) -> list[tuple[Objecion, int, int]]:
 def _listed_worries(turn: UserTurn) -> list[tuple[Objecion, int, int]]:
     """``me preocupan el tiempo, la plata y que sea pirámide``."""
     listed = []
-    for intro in _WORRIES.finditer(turn.folded):
+    for intro in islice(_WORRIES.finditer(turn.folded), _MAX_MATCHES):
         if re.search(
             r"\b(?:no|ni|tampoco|nada)\s+(?:me |es lo que |se )*$",
             turn.folded[max(0, intro.start() - 24) : intro.start()],

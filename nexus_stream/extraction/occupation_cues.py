@@ -204,7 +204,7 @@ WORKS_IN = re.compile(
     r"me desempeno)\s+"
     r"(?:(?:actualmente|ahora|hoy|tambien|todo el dia|medio tiempo|de tiempo completo|a tiempo completo|"
     r"tiempo completo|de planta|desde hace [a-z0-9]+ anos|hace [a-z0-9]+ anos|"
-    r"media jornada|ahorita|por turnos|de noche|de dia|part time|full time|como [a-z]+(?: [a-z]+)?) )*(?:en|"
+    r"media jornada|ahorita|por turnos|de noche|de dia|part time|full time|como [a-z]+(?: [a-z]+)?) ){0,4}(?:en|"
     r"para|at|for|in|con)\s+"
 )
 NOUN_BEFORE = re.compile(

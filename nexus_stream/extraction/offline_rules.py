@@ -20,9 +20,12 @@ from nexus_stream.extraction.occupations import find_archetype, find_occupation,
 from nexus_stream.extraction.phones import find_phone
 from nexus_stream.extraction.text import UserTurn, user_turns
 
-__all__ = ["NAME", "OfflineRules", "find"]
+__all__ = ["MAX_READ_CHARS", "NAME", "OfflineRules", "find"]
 
 NAME = "offline-rules-v1"
+# The newest of the user's turns that fit in this are read: a long chat has a tenth of it, and one as large as a body
+# may be would hold up everything else. What earlier snapshots of the session gave stays in its record.
+MAX_READ_CHARS = 65_536
 
 
 class OfflineRules:
@@ -63,10 +66,22 @@ def _signal(name: SignalName, turn: UserTurn, start: int, end: int) -> Signal:
     return Signal(name=name, turn=turn.index, start=first, end=last)
 
 
+def _first_read(turns: Sequence[Turn]) -> int:
+    left = MAX_READ_CHARS
+    first = len(turns)
+    for index in range(len(turns) - 1, -1, -1):
+        if turns[index].role == "user":
+            left -= len(turns[index].content)
+            if left < 0 and first < len(turns):
+                break
+            first = index
+    return first
+
+
 def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
     """What the rules read in a conversation."""
     started = time.perf_counter()
-    prepared = user_turns(turns)
+    prepared = user_turns(turns, first=_first_read(turns))
     signals: list[Signal] = []
 
     name = find_name(prepared)

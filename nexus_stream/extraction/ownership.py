@@ -1,15 +1,15 @@
 """Whose phone or e-mail it is: the user's own, someone else's, or one given up.
 
-From: a folded user turn and where the contact stands in it. To: phones.py and emails.py.
+From: a user turn and where the contact stands in it. To: phones.py and emails.py; `is_called` also to names.py.
 """
 
 from __future__ import annotations
 
 import re
 
-from nexus_stream.extraction.text import clause_before, last_match
+from nexus_stream.extraction.text import UserTurn, clause_before, last_match
 
-__all__ = ["RELATIONS", "corrects", "is_foreign", "is_given_up", "is_secondary"]
+__all__ = ["RELATIONS", "corrects", "is_called", "is_foreign", "is_given_up", "is_secondary"]
 
 RELATIONS = (
     r"(?:espos[oa]|marid[oa]|mujer|novi[oa]|pareja|herman[oa]s?|mama|papa|madre|padre|hij[oa]s?|ti[oa]|prim[oa]|"
@@ -29,11 +29,15 @@ _FOREIGN = re.compile(
     rf"nuestr[oa] )?{RELATIONS}\b"
     rf"|\bsus? {_CONTACT}\b|\bde (?:ustedes|vosotros|ella|el|ellos|ellas)\b|\bde (?:la empresa|su empresa|"
     rf"la compania)\b"
-    r"|\b(?:me|nos) (?:llamaron|escribieron|contactaron|marcaron|llamo|escribio|(?:llego|"
+    r"|\b(?:me|nos) (?:llamaron|escribieron|contactaron|marcaron|escribio|(?:llego|"
     r"llegaron)(?: un [a-z]+)?(?= de| desde))\b"
     r"|\b(?:escriben|escribieron|mandan|contactan|llaman|escribio|llamaron) (?:desde|del?)\b"
+    # Without its accent "me llamo" tells a name, unless the words around it say that somebody called.
+    r"|\bnos llamo\b|\bme llamo(?= (?:un|una|alguien|su|desde|del (?:\d|numero))\b)"
+    r"|\b(?:ayer|anoche|antier|anteayer|recien|alguien|nadie) me llamo\b"
     r"|\b(?:les|le) escribi\b|\bescribi al?\b|\bllamamos\b|\bllam(?:e|o) y\b|\bya (?:llame|marque|escribi)\b"
 )
+_CALLED = re.compile(r"\bme ?(?:ll|y)[ae]mo\b")
 _OWN = re.compile(
     rf"\b(?:mi|el mio|la mia|mis|un|este|my|otro) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|la mia|yo)\b|\bmio\b"
     r"|\b(?:escrib|llam|marc|mand|envi|contact|localiz|busc|ubic|encuentr|avis|text|hábl|pas)(?:e|a|i|en|"
@@ -72,16 +76,29 @@ _CORRECTION = re.compile(
 )
 
 
-def is_foreign(folded: str, start: int, end: int) -> bool:
+def is_called(turn: UserTurn, start: int, end: int) -> bool:
+    """Whether the "me llamo" at ``start``..``end`` was typed "me llamó": somebody called, and no name is told."""
+    found = _CALLED.search(turn.folded, start, end)
+    # Folding takes the accent, which is the whole difference.
+    return found is not None and turn.text[found.end() - 1] in "óÓòÒ"
+
+
+def is_foreign(turn: UserTurn, start: int, end: int) -> bool:
     """Whether the contact at ``start``..``end`` is somebody else's."""
-    if _FOREIGN_AFTER.match(folded, end):
+    if _FOREIGN_AFTER.match(turn.folded, end):
         return True
-    before = clause_before(folded, start)
-    foreign = last_match(_FOREIGN, before)
-    if foreign is None:
+    before = clause_before(turn.folded, start)
+    first = start - len(before)
+    foreign = [match.start() for match in _FOREIGN.finditer(before)]
+    foreign += [
+        match.start()
+        for match in _CALLED.finditer(before)
+        if is_called(turn, first + match.start(), first + match.end())
+    ]
+    if not foreign:
         return False
     own = last_match(_OWN, before)
-    return own is None or own.start() < foreign.start()
+    return own is None or own.start() < max(foreign)
 
 
 def is_given_up(folded: str, start: int, end: int) -> bool:

@@ -7,7 +7,7 @@ prices, dates, identity and file numbers are not phones. The one called WhatsApp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -21,6 +21,10 @@ __all__ = ["Phone", "find_phone", "is_written", "to_e164"]
 
 _MEXICO = 52
 MIN_DIGITS, MAX_DIGITS = 7, 17
+# Judging a number takes some 30 µs, and one conversation can hold a hundred thousand ways to join digits. Beyond this
+# it is an attack on our time, or a pasted list: no one's own number is told by it.
+_MAX_JUDGED = 1000
+_MAX_PHONES = 40  # in one turn
 
 _DIGIT = re.compile(r"\d")
 _THOUSANDS = re.compile(r"\(?\d{1,3}(?:[.,']\d{3})+\)?(?:[.,]\d{1,2})?")
@@ -102,8 +106,10 @@ def _is_other_number(folded: str, start: int, end: int, plus: bool) -> bool:
     return _PHONE_CUE.search(before, identity.end()) is None
 
 
-def _numbers(turn: UserTurn, run: NumberRun, region: str, cued: bool) -> list[tuple[str, int, int]]:
-    """Split one run into the numbers it holds, the longest first."""
+def _numbers(
+    turn: UserTurn, run: NumberRun, region: str, cued: bool, judged: Iterator[int]
+) -> list[tuple[str, int, int]]:
+    """Split one run into the numbers it holds, the longest first, as long as ``judged`` lasts."""
     found: list[tuple[str, int, int]] = []
     first = 0
     while first < len(run.parts):
@@ -112,8 +118,10 @@ def _numbers(turn: UserTurn, run: NumberRun, region: str, cued: bool) -> list[tu
             start, end = parts[0].start, parts[-1].end
             plus = run.plus and first == 0
             digits = "".join(part.digits for part in parts)
-            if len(digits) > MAX_DIGITS or any(part.slash for part in parts[:-1]):
+            if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or any(part.slash for part in parts[:-1]):
                 continue
+            if next(judged, None) is None:
+                return found
             e164 = _valid(digits, plus, region, cued)
             if e164 is not None and not _is_other_number(turn.folded, start, end, plus):
                 found.append((e164, run.start if plus else start, end))
@@ -131,6 +139,8 @@ def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
             continue
         nearest, best_distance = None, 80
         for position, phone in enumerate(phones):
+            if max(phone.start - cue.end(), cue.start() - phone.end) >= best_distance:
+                continue
             gap = folded[cue.end() : phone.start] if phone.start >= cue.end() else folded[phone.end : cue.start()]
             # A comma or an "y" between them counts as distance: the cue rather belongs to the other side.
             distance = len(gap) + 12 * sum(gap.count(mark) for mark in (",", ";", ".", "\n", " y ", " pero "))
@@ -147,7 +157,7 @@ def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
     return phones
 
 
-def _phones_of(turn: UserTurn, region: str) -> list[Phone]:
+def _phones_of(turn: UserTurn, region: str, judged: Iterator[int]) -> list[Phone]:
     folded = turn.folded
     if not _DIGIT.search(folded) and not has_number_words(folded):
         return []
@@ -156,11 +166,13 @@ def _phones_of(turn: UserTurn, region: str) -> list[Phone]:
     for run in read_numbers(folded):
         if sum(len(part.digits) for part in run.parts) < MIN_DIGITS:
             continue
+        if len(phones) >= _MAX_PHONES:
+            break
         before = clause_before(folded, run.start, limit_chars=60)
         cued = bool(_PHONE_CUE.search(before) or _PHONE_CUE.search(turn.asked))
-        for e164, start, end in _numbers(turn, run, region, cued):
+        for e164, start, end in _numbers(turn, run, region, cued, judged):
             corrected = corrects(folded, start, previous_end)
-            if not is_foreign(folded, start, end) and not is_given_up(folded, start, end):
+            if not is_foreign(turn, start, end) and not is_given_up(folded, start, end):
                 secondary = is_secondary(folded, start, end, previous_end)
                 phones.append(Phone(e164, turn, start, end, correction=corrected, secondary=secondary))
             previous_end = end
@@ -171,8 +183,9 @@ def find_phone(turns: Sequence[UserTurn], region: str) -> Phone | None:
     """The phone to reach the user at; ``correction`` says that it replaced another one."""
     best: Phone | None = None
     replaced = False
+    judged = iter(range(_MAX_JUDGED))
     for turn in turns:
-        phones = _phones_of(turn, region)
+        phones = _phones_of(turn, region, judged)
         if best is not None and not phones and _THAT_IS_WHATSAPP.search(turn.asked) and _YES.match(turn.folded):
             best = replace(best, whatsapp=True)
         for phone in phones:
@@ -204,8 +217,12 @@ def is_written(turn: UserTurn, e164: str, region: str) -> bool:
     if not _DIGIT.search(folded) and not has_number_words(folded):
         return False
     national = str(phonenumbers.national_significant_number(phonenumbers.parse(e164)))
+    judged = iter(range(_MAX_JUDGED))
     for run in read_numbers(folded):
-        if any(number == e164 for number, _, _ in _numbers(turn, run, region, cued=True)):
+        # However the rest is written, the number ends as it is dialled.
+        if national[-MIN_DIGITS:] not in "".join(part.digits for part in run.parts):
+            continue
+        if any(number == e164 for number, _, _ in _numbers(turn, run, region, True, judged)):
             return True
         for first in range(len(run.parts)):
             digits = ""

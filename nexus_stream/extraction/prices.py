@@ -3,6 +3,18 @@
 From: the token counts of an answer. To: ``cost_usd`` in every enriched record, and the budget. The table is dated and
 names its source; an account's real price may differ (batches, contracts), so the figure is an upper estimate and no
 bill. ``NEXUS_CLAUDE_PRICES_FILE`` overrides it.
+
+All figures are from the "Pricing" table of `PRICES_SOURCE`, USD per million tokens:
+
+| claude-haiku-5-5 | prompts up to 100,000 tokens | prompts over 100,000 tokens |
+|---|---|---|
+| input | 0.10 | 0.50 |
+| output | 0.50 | 2.50 |
+| 5m cache write | 0.125 | 0.625 |
+| cache read | 0.01 | 0.05 |
+
+So a long prompt costs five times as much of everything. What the page does not say is assumed, on the dear side: a
+prompt is all its input, read from the cache or not.
 """
 
 from __future__ import annotations
@@ -22,7 +34,7 @@ from nexus_stream.errors import ConfigurationError
 __all__ = ["PRICES", "PRICES_AS_OF", "PRICES_SOURCE", "Price", "TokenCounts", "cost_usd", "load_prices", "price_of"]
 
 PRICES_AS_OF: Final = date(2026, 11, 24)
-PRICES_SOURCE: Final = "vendor price list"
+PRICES_SOURCE: Final = "https://platform.claude.com/docs/en/models/haiku-5-5/overview"
 
 _PER_MILLION = 1_000_000
 
@@ -45,7 +57,7 @@ class Price:
     """USD per million tokens.
 
     Attributes:
-        cache_write: For the five-minute cache: the vendor's rule is 1.25 times the input price.
+        cache_write: For the five-minute cache, the only one that is used.
         long_prompt_tokens: From this many input tokens of all kinds on, every price is multiplied.
         long_prompt_factor: The multiplier.
     """
@@ -64,7 +76,7 @@ PRICES: Final[Mapping[str, Price]] = {
         output=0.50,
         cache_read=0.01,
         cache_write=0.125,
-        # A prompt over 100,000 tokens is billed at five times as much, all of it.
+        # "For prompts over 100,000 tokens" every price is five times as much, the output's too.
         long_prompt_tokens=100_001,
         long_prompt_factor=5.0,
     ),

@@ -1,13 +1,15 @@
 """The user's turns, prepared for matching: accents and case folded, positions kept, tampering blanked.
 
 From: the turns of a conversation. To: every rule of the offline extractor, and grounding.py. A position in
-``UserTurn.folded`` is the same in ``UserTurn.text``; ``UserTurn.span`` turns it into one in the turn as received.
+``UserTurn.folded`` is the same in ``UserTurn.text``; ``UserTurn.span`` turns it into one in the turn as received, and
+``UserTurn.place`` back.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,15 @@ from dataclasses import dataclass
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.tampering import tampered_spans
 
-__all__ = ["BLANK", "UserTurn", "clause_before", "fold", "last_match", "user_turns", "words_of"]
+__all__ = ["BLANK", "MAX_MARKS", "UserTurn", "clause_before", "fold", "last_match", "user_turns", "words_of"]
 
 # Stands where tampering stood: no rule matches across it.
 BLANK = "\n"
 _INVISIBLE = frozenset([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD])
 _PLAIN = {"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‑": "-", "−": "-"}
 _WORD = re.compile(r"[a-z]+")
+# Unicode's own bound (UAX #15, stream-safe text): ordering a longer run of marks takes time squared.
+MAX_MARKS = 32
 
 
 class _FoldTable(dict[int, str | int]):
@@ -66,6 +70,7 @@ class UserTurn:
         reply: The assistant's turn after it. It confirms a reading, it is never a source.
         echoed: The words of ``reply``.
         origins: Positions in the content as received, if composing moved them.
+        tampered: What was blanked, in order: positions in ``text``.
     """
 
     index: int
@@ -75,12 +80,19 @@ class UserTurn:
     reply: str = ""
     echoed: frozenset[str] = frozenset()
     origins: tuple[int, ...] | None = None
+    tampered: tuple[tuple[int, int], ...] = ()
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Positions in the content as received."""
         if self.origins is None:
             return start, end
         return self.origins[start], self.origins[end]
+
+    def place(self, start: int, end: int) -> tuple[int, int]:
+        """Positions in ``text`` of a span of the content as received."""
+        if self.origins is None:
+            return start, end
+        return bisect_left(self.origins, start), bisect_left(self.origins, end)
 
     @property
     def shouted(self) -> bool:
@@ -96,7 +108,8 @@ def _compose(content: str) -> tuple[str, tuple[int, ...] | None]:
     position = 0
     while position < len(content):
         end = position + 1
-        while end < len(content) and unicodedata.combining(content[end]):
+        last = min(len(content), position + MAX_MARKS)
+        while end < last and unicodedata.combining(content[end]):
             end += 1
         cluster = unicodedata.normalize("NFC", content[position:end])
         composed.append(cluster)
@@ -107,25 +120,47 @@ def _compose(content: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def _blank(folded: str, spans: Iterable[tuple[int, int]]) -> str:
+    pieces: list[str] = []
+    copied = 0
     for start, end in spans:
-        folded = folded[:start] + BLANK * (end - start) + folded[end:]
-    return folded
+        pieces += [folded[copied:start], BLANK * (end - start)]
+        copied = end
+    return "".join([*pieces, folded[copied:]])
 
 
-def user_turns(turns: Sequence[Turn]) -> list[UserTurn]:
-    """The user's turns, oldest first, each with what the assistant said around it."""
+def _joined(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The spans in order, those that overlap made one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+def user_turns(turns: Sequence[Turn], *, first: int = 0) -> list[UserTurn]:
+    """The user's turns, oldest first, each with what the assistant said around it.
+
+    Args:
+        turns: The conversation.
+        first: Turns before this one are left out.
+    """
     prepared: list[UserTurn] = []
     asked = ""
     for index, turn in enumerate(turns):
         if turn.role != "user":
             asked = fold(turn.content)
             continue
+        if index < first:
+            continue
         text, origins = _compose(turn.content)
         folded = fold(text)
         answer = turns[index + 1] if index + 1 < len(turns) else None
         reply = answer.content if answer and answer.role != "user" else ""
         echoed = frozenset(words_of(fold(reply)))
-        prepared.append(UserTurn(index, text, _blank(folded, tampered_spans(folded)), asked, reply, echoed, origins))
+        tampered = _joined(tampered_spans(folded))
+        prepared.append(UserTurn(index, text, _blank(folded, tampered), asked, reply, echoed, origins, tampered))
     return prepared
 
 

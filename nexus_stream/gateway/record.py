@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.conversation import Limits, decode, mended
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.gateway.refusal import RequestRefusedError
@@ -32,10 +32,6 @@ _MAX_EXTRA_KEY_CHARS = 128
 _MAX_EXTRA_VALUE_BYTES = 2048
 _SET_BY_GATEWAY = frozenset({"enqueuedAt", "producerVersion", "url", "userAgent", "tenant_id"})
 _TENANT = re.compile(TENANT_PATTERN)
-# Every escape is matched, so that the second half of an escaped backslash is not taken for the start of one.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +77,23 @@ def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> In
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    # A byte order mark is no JSON, but some editors and clients put one (RFC 8259, section 8.1: may be ignored).
-    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as first_error:
-        if "surrogate" not in first_error.msg:
-            raise _not_json(first_error) from None
-        # JavaScript strings may end in half an emoji (cut by length), and JSON.stringify escapes that half alone.
-        try:
-            data = orjson.loads(_ESCAPE.sub(_replace_lone_surrogate, body))
-        except orjson.JSONDecodeError as error:
-            raise _not_json(error) from None
+        data = _loaded(body)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(error) from None
     if not isinstance(data, dict):
         raise RequestRefusedError(400, "The body must be a JSON object", {"body": "must be an object"})
     return data
 
 
-def _replace_lone_surrogate(match: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if match[1] else match[0]
+def _loaded(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        mended_body = mended(body)
+        if mended_body == body:
+            raise
+        return orjson.loads(mended_body)
 
 
 def _require_existing_fields(data: dict[str, Any]) -> None:

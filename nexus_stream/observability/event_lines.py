@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,12 +17,12 @@ from typing import Any, TextIO
 
 import orjson
 
+from nexus_stream.gateway.message_id import is_ours
+
 __all__ = ["EventHandler", "EventLines", "hashed", "shown_id"]
 
 _FLUSH_SECONDS = 0.25
 _MAX_LINES = 500
-# What a message id looks like: the gateway's and the existing site's nanoid, or a UUID of another producer's.
-_RANDOM_ID = re.compile(rb"[A-Za-z0-9_-]{21}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def hashed(identifier: str | bytes) -> str:
@@ -33,8 +32,8 @@ def hashed(identifier: str | bytes) -> str:
 
 
 def shown_id(correlation_id: bytes) -> str:
-    """A correlation id as it is, if it looks like a random one: any producer may write anything into the header."""
-    if _RANDOM_ID.fullmatch(correlation_id):
+    """A correlation id as it is, if our gateway made it: any producer may write anything into the header."""
+    if is_ours(correlation_id):
         return correlation_id.decode()
     return f"hash-{hashed(correlation_id)}"
 

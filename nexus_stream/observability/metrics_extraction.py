@@ -1,6 +1,6 @@
 """Metrics of asking Claude: requests by how they ended, their time, tokens and cost; the cache; the budget.
 
-From: extraction/, through the port `ExtractionObserver`. To: Prometheus.
+From: extraction/, through the port `ExtractionObserver`. To: Prometheus, and of the budget the worker's status.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from nexus_stream.contracts.status import BudgetStanding
 from nexus_stream.extraction.observer import CacheResult, CallOutcome
 
 __all__ = ["ExtractionMetrics"]
@@ -36,6 +37,7 @@ class ExtractionMetrics:
         # All of them are shown from the start, so that the first one of a kind is seen as an increase.
         self._requests = {outcome: _REQUESTS.labels(outcome) for outcome in get_args(CallOutcome)}
         self._lookups = {result: _LOOKUPS.labels(result) for result in get_args(CacheResult)}
+        self._budgets: dict[str, tuple[float, Callable[[], float]]] = {}
         self._tokens = [_TOKENS.labels(kind) for kind in _KINDS]
 
     def request_ended(self, outcome: CallOutcome, seconds: float) -> None:
@@ -57,3 +59,11 @@ class ExtractionMetrics:
         """See `ExtractionObserver`. What was spent is asked when it is scraped, because it also falls with time."""
         _CAP.labels(period).set(cap_usd)
         _SPENT.labels(period).set_function(spent_usd)
+        self._budgets[period] = (cap_usd, spent_usd)
+
+    def budgets(self) -> list[BudgetStanding]:
+        """The caps of this worker and what it has spent of each, for its status."""
+        return [
+            BudgetStanding(period="hour" if period == "hour" else "day", cap_usd=cap_usd, spent_usd=spent_usd())
+            for period, (cap_usd, spent_usd) in self._budgets.items()
+        ]

@@ -11,9 +11,10 @@ from typing import Final, get_args
 import structlog
 from prometheus_client import Counter, Gauge
 
-from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Erased, Outcome, Stored, Suppressed
+from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Enriched, Erased, Outcome, Stored, Suppressed
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
+from nexus_stream.observability.metrics_grounding import DroppedFields
 from nexus_stream.observability.outcome_log import OutcomeLog
 
 __all__ = ["OutcomeObserver", "counted_dead_letters", "counted_outcomes"]
@@ -67,6 +68,7 @@ class OutcomeObserver:
             self._counter_of(kind)
         for reason in reasons:
             self._letter_counter_of(reason)
+        self._dropped = DroppedFields() if stage != "sink" else None
         self._told = OutcomeLog(stage)
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
@@ -76,6 +78,8 @@ class OutcomeObserver:
         if isinstance(outcome, DeadLettered):
             reason = outcome.reason
             (self._letters.get(reason) or self._letter_counter_of(reason)).inc()
+        elif isinstance(outcome, Enriched) and self._dropped is not None:
+            self._dropped.count(outcome.dropped_fields)
         self._told.write(record, outcome)
 
     def _counter_of(self, kind: type[Outcome]) -> Counter:

@@ -2,6 +2,9 @@
 
 From: a stage or the gateway. To: ``nexus-status`` (key = process id), through a producer of its own. Nothing here can
 stop or slow the process: a broker that is away, a missing topic or an error of ours costs a status record, no more.
+
+Who was told to stop says goodbye with a null value. Who ends by an error leaves a last record that says so, and the
+console goes on asking where it is.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -21,7 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from nexus_stream import __version__
-from nexus_stream.contracts.status import Latency, ProcessState, ProcessStatus
+from nexus_stream.contracts.status import BudgetStanding, Latency, ProcessState, ProcessStatus
 from nexus_stream.kafka import client_options
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.logs import hashed
@@ -33,13 +36,24 @@ if TYPE_CHECKING:
     from nexus_stream.gateway.app import Gateway
     from nexus_stream.gateway.publisher import Publisher
 
-__all__ = ["StateClock", "StatusPublisher", "gateway_status", "process_id", "stage_status", "state_of"]
+__all__ = [
+    "StateClock",
+    "StatusPublisher",
+    "failed_status",
+    "gateway_status",
+    "process_id",
+    "stage_status",
+    "state_of",
+    "status_topic_exists",
+]
 
 _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 2.0
 _SEND_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
+# Of a process that refuses to start: connecting is in it.
+_LAST_SECONDS = 3.0
 # Below the time after which the console takes a process for silent, with an alert's own time on top.
 _RETRY_SECONDS = 5.0
 
@@ -84,17 +98,21 @@ class StatusPublisher:
         settings: Broker and topic.
         key: The process id.
         report: Makes the record; may raise.
+        failed_by: What the process ends by, told in a word; None while it only stops because it was told to.
     """
 
-    def __init__(self, settings: Settings, key: str, report: Report) -> None:
+    def __init__(
+        self, settings: Settings, key: str, report: Report, *, failed_by: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._settings = settings
         self._key = key.encode()
         self._report = report
+        self._failed_by = failed_by
         self._producer: AIOKafkaProducer | None = None
         self._problem = ""
 
     async def run(self) -> None:
-        """Send until cancelled; then say goodbye with a null value, within a second."""
+        """Send until cancelled; then say goodbye with a null value, or what the process failed by, within a second."""
         try:
             while True:
                 began = time.monotonic()
@@ -112,12 +130,29 @@ class StatusPublisher:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_GOODBYE_SECONDS):
                     if self._producer is not None:
-                        await self._send(None)
+                        await self._send(await self._last_words())
             await self._close()
+
+    async def say_once(self) -> None:
+        """Send one record and be done; whatever keeps it from arriving is nobody's concern."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._send((await self._report()).model_dump_json(exclude_none=True).encode())
+        await self._close()
+
+    async def _last_words(self) -> bytes | None:
+        """Null, or a record ``failed``. If that cannot be made nothing is sent, and the process is missed anyway."""
+        failed_by = self._failed_by()
+        if failed_by is None:
+            return None
+        status = await self._report()
+        update = {"state": "failed", "detail": failed_by, "since_ms": status.updated_at_ms}
+        return status.model_copy(update=update).model_dump_json(exclude_none=True).encode()
 
     async def _send(self, value: bytes | None) -> None:
         if self._producer is None:
-            await self._require_topic()
+            if not await status_topic_exists(self._settings):
+                raise LookupError(f"{self._settings.status_topic} is missing: run `nexus topics apply`")
             producer = AIOKafkaProducer(
                 **client_options(self._settings) | {"request_timeout_ms": int(_SEND_SECONDS * 1000)},
                 client_id="nexus-status",
@@ -126,17 +161,6 @@ class StatusPublisher:
             self._producer = producer
             await producer.start()
         await self._producer.send_and_wait(self._settings.status_topic, value, key=self._key)
-
-    async def _require_topic(self) -> None:
-        # Asked through the admin client: a producer's question for a missing topic may create it, with the broker's
-        # defaults.
-        admin = AIOKafkaAdminClient(**client_options(self._settings))
-        try:
-            await admin.start()
-            if self._settings.status_topic not in await admin.list_topics():
-                raise LookupError(f"{self._settings.status_topic} is missing: run `nexus topics apply`")
-        finally:
-            await admin.close()
 
     async def _close(self) -> None:
         producer, self._producer = self._producer, None
@@ -154,6 +178,19 @@ class StatusPublisher:
         self._problem = problem
 
 
+async def status_topic_exists(settings: Settings) -> bool:
+    """Whether there is a topic to report to.
+
+    Asked through the admin client: a producer's question for a missing topic may create it, with the broker's defaults.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+        return settings.status_topic in await admin.list_topics()
+    finally:
+        await admin.close()
+
+
 def stage_status(
     settings: Settings,
     role: Role,
@@ -161,6 +198,7 @@ def stage_status(
     stage: Stage,
     not_running_because: Callable[[], str | None],
     lag: StageLag,
+    budgets: Callable[[], Iterable[BudgetStanding]] = tuple,
 ) -> Report:
     """The report of a worker process.
 
@@ -171,6 +209,7 @@ def stage_status(
         stage: What it runs.
         not_running_because: Why the worker does not process now; None if it does.
         lag: Of the stage.
+        budgets: What this worker may spend on Claude, and has spent.
     """
     started_at_ms = stage.clock.time_ms()
     state = StateClock()
@@ -202,6 +241,34 @@ def stage_status(
             cost_usd=stage.facts.cost_usd,
             budget_usd_per_day=settings.budget_usd_per_day if reads else None,
             budget_usd_per_hour=settings.budget_usd_per_hour if reads else None,
+            budgets=tuple(budgets()),
+        )
+
+    return report
+
+
+def failed_status(role: Role, key: str, failed_by: str) -> Report:
+    """The one report of a process that refuses to start.
+
+    Args:
+        role: What it would have been.
+        key: The process id.
+        failed_by: Why, in a word.
+    """
+
+    async def report() -> ProcessStatus:
+        now_ms = _now_ms()
+        return ProcessStatus(
+            process_id=key,
+            role=role,
+            version=__version__,
+            host=host_name(),
+            pid=os.getpid(),
+            state="failed",
+            detail=failed_by,
+            since_ms=now_ms,
+            started_at_ms=now_ms,
+            updated_at_ms=now_ms,
         )
 
     return report

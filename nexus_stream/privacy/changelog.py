@@ -6,7 +6,8 @@ what matches is kept in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector
 from nexus_stream.settings import Settings
 
-__all__ = ["extend", "matches", "read_states"]
+__all__ = ["States", "extend", "follow_states", "matches", "read_states"]
 
 State = dict[str, Any]
 _POLL_MS = 500
@@ -31,29 +32,67 @@ async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> di
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
+    async with follow_states(settings, wanted) as states:
+        return await states.newest()
+
+
+@asynccontextmanager
+async def follow_states(settings: Settings, wanted: Callable[[State], bool]) -> AsyncIterator[States]:
+    """The same, for whoever asks again and again: what was read once is not read a second time."""
     topic = settings.sessions_changelog_topic
     consumer = AIOKafkaConsumer(
         **client_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    found: dict[bytes, State] = {}
+    partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
     try:
-        await consumer.start()
-        partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(partitions)
-        while True:
-            batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=1000)
-            for records in batches.values():
-                for record in records:
-                    _take(found, record.key or b"", record.value, wanted)
-            # Up to where it ended at the start: under load it is never quiet.
-            if all([await consumer.position(tp) >= end for tp, end in ends.items()]):
-                return found
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailableError(f"{topic} cannot be read: {type(error).__name__}") from error
+        with _unavailable(topic):
+            await consumer.start()
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning()
+        yield States(consumer, partitions, wanted)
     finally:
         await stop_consumer(consumer)
+
+
+class States:
+    """The newest states, as far as they were read. Made by `follow_states`.
+
+    Attributes:
+        records_read: In all.
+    """
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], wanted: Callable[[State], bool]
+    ) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+        self._wanted = wanted
+        self._found: dict[bytes, State] = {}
+        self.records_read = 0
+
+    async def newest(self) -> dict[bytes, State]:
+        """Read on, up to where the changelog ends now: under load it is never quiet.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer.
+        """
+        with _unavailable(self._partitions[0].topic):
+            ends = await self._consumer.end_offsets(self._partitions)
+            while not all([await self._consumer.position(tp) >= end for tp, end in ends.items()]):
+                batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=1000)
+                for records in batches.values():
+                    self.records_read += len(records)
+                    for record in records:
+                        _take(self._found, record.key or b"", record.value, self._wanted)
+        return dict(self._found)
+
+
+@contextmanager
+def _unavailable(topic: str) -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerUnavailableError(f"{topic} cannot be read: {type(error).__name__}") from error
 
 
 def _take(found: dict[bytes, State], key: bytes, value: bytes | None, wanted: Callable[[State], bool]) -> None:
@@ -80,8 +119,8 @@ def matches(state: State, selector: Selector, person: Person) -> bool:
         return True
     prospect = state.get("prospect") or {}
     if selector.kind == "email":
-        return str(prospect.get("email") or "").lower() == selector.value
-    return selector.kind == "phone" and prospect.get("telefono") == selector.value
+        return str(prospect.get("email") or "").strip().lower() == selector.value
+    return selector.kind == "phone" and selector.is_number(str(prospect.get("telefono") or ""))
 
 
 def extend(person: Person, states: Iterable[State]) -> bool:

@@ -1,8 +1,8 @@
-"""``nexus privacy export|erase|lift``: what a person may ask for, from an operator's terminal.
+"""``nexus privacy export|erase|forget-session|lift``: what a person may ask for, from an operator's terminal.
 
-Exit code 0 when all that was asked is done, 1 when something was left undone or time was up (calling it again goes
-on), 2 for a wrong call or configuration. Every call is in the table ``privacy_audit``. Only an export shows ids; the
-others show hashes.
+Exit code 0 when all that was asked is done, 1 when nobody was found, something was left undone or time was up (calling
+it again goes on), 2 for a wrong call or configuration. Every call that gets as far as looking for somebody is in the
+table ``privacy_audit``, however it ends. Only an export shows ids; the others show hashes.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import ConfigurationError, RetryableError
+from nexus_stream.privacy.audit import Action, Audit, audited
 from nexus_stream.privacy.changelog import State
-from nexus_stream.privacy.copies import Copy, remaining_copies
-from nexus_stream.privacy.erasing import Erased, erase, lift, locate
+from nexus_stream.privacy.copies import remaining_copies
+from nexus_stream.privacy.erasing import Erased, erase, forget_session, lift, locate, locate_session
 from nexus_stream.privacy.people import People, Person
+from nexus_stream.privacy.report import as_dict, described, reported
 from nexus_stream.privacy.selector import Selector, SelectorKind
-from nexus_stream.privacy.subjects import short_hash
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command"]
@@ -38,13 +40,13 @@ _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _KINDS: dict[SelectorKind, str] = {
-    "session": "This session, and with it the person it belongs to.",
+    "session": "This session, and with it the whole person it belongs to.",
     "fingerprint": "This browser, with all of its sessions.",
     "email": "Whoever gave this address, with all of their browsers and sessions.",
     "phone": "Whoever gave this number, with all of their browsers and sessions.",
 }
+_SELECTORS = tuple(click.option(f"--{kind}", metavar="VALUE", help=text) for kind, text in _KINDS.items())
 _OPTIONS = (
-    *(click.option(f"--{kind}", metavar="VALUE", help=text) for kind, text in _KINDS.items()),
     click.option("--tenant", default="", metavar="ID", help="Of this tenant; without, of the one without a name."),
     click.option("--by", metavar="NAME", help="Who asks, for the audit. Default: user@host."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text."),
@@ -97,28 +99,32 @@ def _requested_by(name: str | None) -> str:
 
 @click.group(name="privacy")
 def command() -> None:
-    """Export, erase and let in again a person's data."""
+    """Export, erase and let in again a person's data; forget one session."""
 
 
 @command.command(name="export")
-@_with(_OPTIONS)
+@_with((*_SELECTORS, *_OPTIONS))
 def export_command(by: str | None, as_json: bool, **options: Any) -> None:
     """Everything that is stored about a person, as JSON, and where copies of it are."""
     settings = load_settings()
-    click.echo(
-        json.dumps(_run(_export(settings, _selector(settings, options), _requested_by(by))), indent=2, default=str)
-    )
+    found, is_known = _run(_export(settings, _selector(settings, options), _requested_by(by)))
+    click.echo(json.dumps(found, indent=2, default=str))
+    if not is_known:
+        _nobody()
 
 
-async def _export(settings: Settings, selector: Selector, requested_by: str) -> dict[str, Any]:
-    request_id = SessionCommand.new_request_id()
-    async with People.connect(settings) as people:
+async def _export(settings: Settings, selector: Selector, requested_by: str) -> tuple[dict[str, Any], bool]:
+    async with (
+        People.connect(settings) as people,
+        audited(people, "export", selector, requested_by) as audit,
+    ):
         person, states = await locate(settings, people, selector)
-        await people.begin_audit("export", request_id, requested_by, selector, person)
+        await audit.concerns(person)
         tables = await people.export(person)
-        await people.end_audit(request_id, "done")
-    return {
-        "request_id": request_id,
+        is_known = bool(states) or any(tables.values())
+        audit.outcome = "done" if is_known else "nobody found"
+    found = {
+        "request_id": audit.request_id,
         "tenant_id": person.tenant_id,
         "session_ids": sorted(person.session_ids),
         "fingerprints": sorted(person.fingerprints),
@@ -126,137 +132,120 @@ async def _export(settings: Settings, selector: Selector, requested_by: str) -> 
         "session_table": [state for _, state in sorted(states.items())],
         "copies": [copy.as_dict() for copy in remaining_copies(settings)],
     }
+    return found, is_known
 
 
 @command.command(name="erase")
-@_with((*_OPTIONS, *_ACT_OPTIONS))
+@_with((*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS))
 def erase_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
     """Erase a person, keep them away, and say where copies remain until when."""
     settings = load_settings()
-    selector = _selector(settings, options)
-    _act(
-        settings,
-        selector,
-        erase,
-        question="Erase this person? It cannot be undone.",
-        by=by,
-        as_json=as_json,
-        yes=yes,
-        dry_run=dry_run,
-        timeout_seconds=timeout,
-        copies=remaining_copies(settings),
-    )
+    work = _Work("erase", "Erase this person? It cannot be undone.", locate, erase, leaves_copies=True)
+    _act(settings, _selector(settings, options), work, by, as_json, yes, dry_run, timeout)
+
+
+@command.command(name="forget-session")
+@click.argument("session", metavar="ID")
+@_with((*_OPTIONS, *_ACT_OPTIONS))
+def forget_session_command(
+    session: str, tenant: str, by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float
+) -> None:
+    """Take one session out of its person, who stays. What it says from now on is stored again."""
+    settings = load_settings()
+    question = "Forget this session? It cannot be undone."
+    work = _Work("forget-session", question, locate_session, forget_session, leaves_copies=True)
+    selector = _selector(settings, {**dict.fromkeys(_KINDS), "session": session, "tenant": tenant})
+    _act(settings, selector, work, by, as_json, yes, dry_run, timeout)
 
 
 @command.command(name="lift")
-@_with((*_OPTIONS, *_ACT_OPTIONS))
+@_with((*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS))
 def lift_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
     """Let in again what an erased person says from now on. What was erased stays erased."""
     settings = load_settings()
     selector = _selector(settings, options)
     if selector.kind in {"email", "phone"}:
         raise ConfigurationError(f"--{selector.kind}: nothing erased is known by it. Use --session or --fingerprint.")
-    _act(
-        settings,
-        selector,
-        lift,
-        question="Let this person in again?",
-        by=by,
-        as_json=as_json,
-        yes=yes,
-        dry_run=dry_run,
-        timeout_seconds=timeout,
-        copies=[],
-    )
+    work = _Work("lift", "Let this person in again?", locate, lift, leaves_copies=False)
+    _act(settings, selector, work, by, as_json, yes, dry_run, timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done about whom; everything else the three commands have in common."""
+
+    action: Action
+    question: str
+    find: Callable[[Settings, People, Selector], Awaitable[tuple[Person, dict[bytes, State]]]]
+    act: Callable[..., Awaitable[Erased]]
+    leaves_copies: bool
 
 
 def _act(
     settings: Settings,
     selector: Selector,
-    act: Callable[..., Coroutine[Any, Any, Erased]],
-    *,
-    question: str,
+    work: _Work,
     by: str | None,
     as_json: bool,
     yes: bool,
     dry_run: bool,
     timeout_seconds: float,
-    copies: list[Copy],
 ) -> None:
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise click.UsageError("Without a terminal to ask on, give --yes or --dry-run.")
 
-    async def work() -> tuple[Person, Erased | None]:
-        async with People.connect(settings) as people:
-            person, states = await locate(settings, people, selector)
+    async def act() -> tuple[Person, Erased | None]:
+        requested_by = _requested_by(by)
+        async with (
+            People.connect(settings) as people,
+            audited(people, work.action, selector, requested_by) as audit,
+        ):
+            person, states = await work.find(settings, people, selector)
+            await audit.concerns(person)
             rows = await people.rows_left(person)
-            if not as_json:
-                click.echo("\n".join(_described(person, states, rows)))
-            if dry_run or not (yes or await asyncio.to_thread(click.confirm, question)):
-                return person, None
-            return person, await act(
-                settings,
-                people,
-                selector,
-                person,
-                requested_by=_requested_by(by),
-                timeout_seconds=timeout_seconds,
-            )
+            if person.size and not as_json:
+                click.echo("\n".join(described(person, states, rows)))
+            if not person.size:
+                audit.outcome = "nobody found"
+            elif dry_run:
+                audit.outcome = "dry run"
+            elif not (yes or await _confirmed(work.question, audit)):
+                audit.outcome = "refused"
+            else:
+                return person, await work.act(
+                    settings,
+                    people,
+                    selector,
+                    person,
+                    requested_by=requested_by,
+                    timeout_seconds=timeout_seconds,
+                    audit=audit,
+                )
+            return person, None
 
-    person, result = _run(work())
+    person, result = _run(act())
+    # Counted from when all is done: the question and the wait may have taken long.
+    counted_from = datetime.now(UTC)
+    copies = remaining_copies(settings, counted_from) if result and work.leaves_copies else []
     if as_json:
-        click.echo(json.dumps(_as_dict(person, result, copies if result else []), indent=2))
+        click.echo(json.dumps(as_dict(person, result, copies, counted_from), indent=2))
     elif result is not None:
-        click.echo("\n".join(_reported(result, copies)))
+        click.echo("\n".join(reported(result, copies)))
+    if not person.size:
+        _nobody()
     if result is not None and not result.complete:
         sys.exit(1)
 
 
-def _described(person: Person, states: dict[bytes, State], rows: int) -> list[str]:
-    lines = [
-        f"{len(person.session_ids)} session(s), {len(person.fingerprints)} browser(s), {rows} row(s) in the database, "
-        f"{len(states)} state(s) in the session table"
-    ]
-    erased = {state["session_id"] for state in states.values() if state.get("status") == "erased"}
-    for session_id in sorted(person.session_ids):
-        mark = "  erased before" if session_id in erased else ""
-        lines.append(f"  session     {short_hash(person.tenant_id, 'session', session_id)}{mark}")
-    return lines + [
-        f"  fingerprint {short_hash(person.tenant_id, 'fingerprint', fingerprint)}"
-        for fingerprint in sorted(person.fingerprints)
-    ]
+async def _confirmed(question: str, audit: Audit) -> bool:
+    try:
+        return bool(await asyncio.to_thread(click.confirm, question))
+    except click.Abort:
+        audit.outcome = "refused"
+        raise
 
 
-def _reported(result: Erased, copies: list[Copy]) -> list[str]:
-    if result.complete:
-        lines = [f"Done. Request {result.request_id}."]
-    else:
-        lines = [
-            f"Not complete yet: {len(result.waiting_for)} session(s) wait for their enricher or the sink, "
-            f"{result.rows_left} row(s) are left. The commands stand on the topic and will be obeyed; call it again to "
-            f"see. Request {result.request_id}.",
-            *(f"  session     {session}" for session in result.waiting_for),
-        ]
-    if copies:
-        lines.append("Copies that remain, and until when at the latest:")
-    for copy in copies:
-        until = "not ours to say" if copy.until is None else copy.until.isoformat(timespec="minutes")
-        note = f" ({copy.note})" if copy.note else ""
-        lines.append(f"  {until:<22} {copy.place}: {copy.what}{note}")
-    return lines
-
-
-def _as_dict(person: Person, result: Erased | None, copies: list[Copy]) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "session_hashes": person.session_hashes(),
-        "fingerprint_hashes": person.fingerprint_hashes(),
-    }
-    if result is not None:
-        answer |= {
-            "request_id": result.request_id,
-            "complete": result.complete,
-            "waiting_for": result.waiting_for,
-            "rows_left": result.rows_left,
-            "copies": [copy.as_dict() for copy in copies],
-        }
-    return answer
+def _nobody() -> NoReturn:
+    raise click.ClickException(
+        "Nobody found. What the enricher and the sink have not read yet is not found: see that they have no lag."
+    )

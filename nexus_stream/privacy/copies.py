@@ -20,7 +20,7 @@ _BROKER_DELAY = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One place. ``until`` None: not for us to say, ``note`` tells whose it is."""
+    """One place. ``until`` None: no time follows from our settings, ``note`` tells what it depends on."""
 
     place: str
     what: str
@@ -37,13 +37,23 @@ def remaining_copies(settings: Settings, now: datetime | None = None) -> list[Co
     """Every place that may still hold the person's data once they were erased at ``now``."""
     now = now or datetime.now(UTC)
 
-    def topic(name: str, retention_hours: int, what: str) -> Copy:
+    def topic(name: str, retention_hours: int, what: str, note: str = "") -> Copy:
         hours = retention_hours + segment_hours(retention_hours)
-        return Copy(f"topic {name}", what, now + timedelta(hours=hours) + _BROKER_DELAY)
+        return Copy(f"topic {name}", what, now + timedelta(hours=hours) + _BROKER_DELAY, note)
 
     copies = [
-        topic(settings.ingestion_topic, settings.ingestion_retention_hours, "conversations as they were sent"),
-        topic(settings.enriched_topic, settings.enriched_retention_hours, "enriched records before the erasure"),
+        topic(
+            settings.ingestion_topic,
+            settings.ingestion_retention_hours,
+            "conversations as they were sent",
+            "each time their browser speaks again it sends the whole history anew: then for as long from then",
+        ),
+        topic(
+            settings.enriched_topic,
+            settings.enriched_retention_hours,
+            "enriched records before the erasure",
+            "a new session from the same browser is read once before it is erased: then for as long from then",
+        ),
         topic(settings.dead_letter_topic, settings.dead_letter_retention_hours, "conversations that failed, if any"),
         Copy(
             f"topic {settings.sessions_changelog_topic}",
@@ -65,6 +75,13 @@ def remaining_copies(settings: Settings, now: datetime | None = None) -> list[Co
             "while a console runs; one that is stopped does it when it starts",
         ),
         Copy(
+            f"files of a backfill, {settings.data_dir}/backfill, where it ran",
+            "conversations and answers that are not on the topic yet",
+            None,
+            "until the run has sent them; one that was broken off keeps them until it goes on to its end, or its "
+            "directory is removed",
+        ),
+        Copy(
             "database files",
             "deleted rows, in the table until vacuum and in the write-ahead log until it is recycled",
             None,
@@ -81,5 +98,6 @@ def remaining_copies(settings: Settings, now: datetime | None = None) -> list[Co
             until = now + timedelta(seconds=settings.cache_ttl_seconds)
             note = "emptied by the enricher that erases, within seconds; of another one's memory, or if Redis was away"
             copies.insert(6, Copy(where, "answers to former conversations, keyed by their hash", until, note))
-        copies.append(Copy("Anthropic", "conversations that were sent to Claude", None, "as agreed with Anthropic"))
+        note = "as agreed with Anthropic; a backfill's batch until all of it is on the topic"
+        copies.append(Copy("Anthropic", "conversations that were sent to Claude", None, note))
     return copies

@@ -21,28 +21,35 @@ from nexus_stream.supabase.pool import connect_once, target_of, to_nexus_error, 
 
 __all__ = ["People", "Person"]
 
-# An operator waits longer than a sink: e-mail and phone have no index.
+# An operator waits longer than a sink: e-mail and phone have no index, all of the tenant's rows are read for them.
 _STATEMENT_SECONDS = 120.0
 _SESSION_PREFIX = "session:"
+_NOTED_AS = {"forget-session": ("erase", "session only")}
 
 _FOUND: dict[str, LiteralString] = {
     "session": "SELECT person_key FROM public.prospect_sessions WHERE tenant_id = $1 AND session_id = $2",
     "fingerprint": "SELECT $2::text WHERE $1::text IS NOT NULL",
     "email": """
         SELECT person_key FROM public.prospect_sessions
-        WHERE tenant_id = $1 AND lower(record -> 'prospect' ->> 'email') = $2
-        UNION SELECT fingerprint_id FROM public.prospect_tracking
-        WHERE tenant_id = $1 AND lower(prospect_data ->> 'email') = $2
+        WHERE tenant_id = $1 AND lower(btrim(record -> 'prospect' ->> 'email')) = $2
+        UNION SELECT fingerprint_id FROM public.nexus_rows_of($1)
+        WHERE lower(btrim(prospect_data ->> 'email')) = $2
         UNION SELECT fingerprint_id FROM public.prospect_contributions
-        WHERE tenant_id = $1 AND lower(data ->> 'email') = $2
+        WHERE tenant_id = $1 AND lower(btrim(data ->> 'email')) = $2
     """,
-    "phone": """
-        SELECT person_key FROM public.prospect_sessions
-        WHERE tenant_id = $1 AND record -> 'prospect' ->> 'telefono' = $2
-        UNION SELECT fingerprint_id FROM public.prospect_tracking
-        WHERE tenant_id = $1 AND prospect_data ->> 'telefono' = $2
-        UNION SELECT fingerprint_id FROM public.prospect_contributions
-        WHERE tenant_id = $1 AND data ->> 'telefono' = $2
+    # As Selector.is_number.
+    "phone": r"""
+        SELECT person_key FROM (
+            SELECT person_key, record -> 'prospect' ->> 'telefono' AS phone
+            FROM public.prospect_sessions WHERE tenant_id = $1
+            UNION ALL SELECT fingerprint_id, prospect_data ->> 'telefono'
+            FROM public.nexus_rows_of($1)
+            UNION ALL SELECT fingerprint_id, data ->> 'telefono'
+            FROM public.prospect_contributions WHERE tenant_id = $1
+        ) given
+        CROSS JOIN LATERAL (SELECT ltrim(regexp_replace(phone, '\(0\)|[^0-9]', '', 'g'), '0') AS digits) written
+        WHERE digits = $2 OR (digits = ANY ($3::text[]) AND phone !~ '^\s*\(?\+')
+        GROUP BY person_key
     """,
 }
 _SESSIONS: LiteralString = """
@@ -51,8 +58,8 @@ _SESSIONS: LiteralString = """
 """
 _EXPORTS: dict[str, LiteralString] = {
     "prospect_tracking": """
-        SELECT to_jsonb(t) AS entry FROM public.prospect_tracking t
-        WHERE tenant_id = $1 AND (fingerprint_id = ANY ($2::text[]) OR fingerprint_id = ANY ($4::text[]))
+        SELECT to_jsonb(t) AS entry FROM public.nexus_rows_of($1) t
+        WHERE (fingerprint_id = ANY ($2::text[]) OR fingerprint_id = ANY ($4::text[]))
             AND $3::text[] IS NOT NULL
     """,
     "prospect_sessions": """
@@ -138,7 +145,10 @@ class People:
             person.session_ids.add(selector.value)
         elif selector.kind == "fingerprint":
             person.fingerprints.add(selector.value)
-        rows = await self._fetch(_FOUND[selector.kind], selector.tenant_id, selector.value)
+        sought: tuple[object, ...] = (selector.value,)
+        if selector.kind == "phone":
+            sought = (selector.international_digits, list(selector.any_digits))
+        rows = await self._fetch(_FOUND[selector.kind], selector.tenant_id, *sought)
         person.add_keys(row[0] for row in rows)
         await self.complete(person)
         return person
@@ -167,6 +177,15 @@ class People:
     async def rows_left(self, person: Person) -> int:
         """How many rows are stored about the person."""
         return sum(len(rows) for rows in (await self.export(person)).values())
+
+    async def sessions_left(self, person: Person) -> int:
+        """How many rows of the person's sessions there are, whosoever's they are by now."""
+        rows = await self._fetch(
+            "SELECT FROM public.prospect_sessions WHERE tenant_id = $1 AND session_id = ANY ($2::text[])",
+            person.tenant_id,
+            sorted(person.session_ids),
+        )
+        return len(rows)
 
     async def erase(self, person: Person, request_id: str) -> None:
         """Delete the rows of the person's fingerprints, and keep those away."""
@@ -200,16 +219,20 @@ class People:
     async def begin_audit(
         self, action: str, request_id: str, requested_by: str, selector: Selector, person: Person
     ) -> None:
-        """Note who asked for what, before anything is done."""
+        """Note who asks for what, before anybody is looked for; and again, with the same id, once they were found."""
+        # The table knows three actions: forgetting one session is an erasure with less behind it.
+        action, kind = _NOTED_AS.get(action, (action, selector.kind))
         await self._fetch(
             "INSERT INTO public.privacy_audit (request_id, action, requested_by, tenant_id, selector_kind,"
             " selector_hash, session_hashes, fingerprint_hashes)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7::text[], $8::text[])",
+            " VALUES ($1, $2, $3, $4, $5, $6, $7::text[], $8::text[])"
+            " ON CONFLICT (request_id) DO UPDATE SET session_hashes = excluded.session_hashes,"
+            " fingerprint_hashes = excluded.fingerprint_hashes",
             request_id,
             action,
             requested_by,
             selector.tenant_id,
-            selector.kind,
+            kind,
             selector.hash,
             person.session_hashes(),
             person.fingerprint_hashes(),

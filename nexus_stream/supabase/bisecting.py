@@ -43,6 +43,10 @@ class Tally:
 class Effect(Protocol):
     """What follows from sessions that were written, in their transaction."""
 
+    async def begin(self, connection: AnyConnection) -> None:
+        """Lock what must be locked before the upsert."""
+        ...
+
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
         """Do it for ``tally``'s people or sessions, and count the statements."""
         ...

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from nexus_stream.settings import load_settings
-from nexus_stream.supabase.inspection import Installation, objects_made_by
+from nexus_stream.supabase.inspection import Installation, objects_made_by, objects_replaced_by
 from nexus_stream.supabase.migrate import Plan, apply_migrations, plan_migrations
 from nexus_stream.supabase.pool import target_of
 
@@ -28,8 +28,8 @@ __all__ = ["command"]
 def command(plan: bool, directory: Path | None) -> None:
     """Apply the database migrations to SUPABASE_DB_URL.
 
-    The ledger is the Supabase CLI's, so either tool can be used on one database. Tables, columns and indexes are added;
-    nothing that is there is changed or replaced.
+    The ledger is the Supabase CLI's, so either tool can be used on one database. Tables, columns, indexes and functions
+    are added, and functions of ours renewed; nothing of your own is changed or replaced.
     """
     settings = load_settings()
     target = target_of(settings)
@@ -55,7 +55,11 @@ def _show(plan: Plan) -> None:
     there = set(plan.installation.existing)
     for migration in plan.pending:
         click.echo(f"{migration}: missing, {len(migration.statements)} statements")
+        replaced = objects_replaced_by(migration.statements)
         for made in objects_made_by(migration.statements):
+            if made in replaced:
+                click.echo(f"  ~ {made}: ours, in a newer version")
+                continue
             kept = made in there or (made == "function update_prospect_data" and bool(plan.installation.functions))
             click.echo(f"  = {made}: is there and stays" if kept else f"  + {made}")
         # A later file may build on what this one makes.

@@ -17,7 +17,7 @@ from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.observability.metrics_sink import BatchMetrics, BatchOutcome
 from nexus_stream.settings import Settings
-from nexus_stream.supabase.writer import ProspectWriter, WriteResult
+from nexus_stream.supabase.writer import EraseResult, ProspectWriter, WriteResult
 
 if TYPE_CHECKING:
     from agents.sink import Sink
@@ -51,7 +51,7 @@ class ConnectingWriter:
         self._metrics.wrote(result.inserted + result.updated)
         return result
 
-    async def erase(self, events: Sequence[ErasedSession]) -> int:
+    async def erase(self, events: Sequence[ErasedSession]) -> EraseResult:
         """See `ProspectWriter.erase`."""
         with self._counted():
             return await (await self.connected()).erase(events)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, failure_of
+from nexus_stream.supabase.tables_mode import keep_erasures_away
 
 if TYPE_CHECKING:
     from nexus_stream.supabase.bisecting import Tally
@@ -56,29 +57,22 @@ WITH due AS MATERIALIZED (
     ORDER BY s.fingerprint COLLATE "C", s.snapshot_at_ms, s.session_id COLLATE "C"
 )
 """
-_TWO_ARGUMENTS: LiteralString = """
-SELECT tenant_id, session_id, digest, to_jsonb(public.update_prospect_data(fingerprint, data)) AS answer
-FROM due WHERE called_with IS DISTINCT FROM digest
-"""
-_TWO_ARGUMENTS_JSON: LiteralString = """
-SELECT tenant_id, session_id, digest, to_jsonb(public.update_prospect_data(fingerprint, data::json)) AS answer
-FROM due WHERE called_with IS DISTINCT FROM digest
-"""
-_THREE_ARGUMENTS: LiteralString = """
-SELECT tenant_id, session_id, digest, to_jsonb(public.update_prospect_data(fingerprint, data, constructor_id)) AS answer
-FROM due WHERE called_with IS DISTINCT FROM digest
-"""
-_THREE_ARGUMENTS_JSON: LiteralString = """
-SELECT tenant_id, session_id, digest,
-    to_jsonb(public.update_prospect_data(fingerprint, data::json, constructor_id)) AS answer
-FROM due WHERE called_with IS DISTINCT FROM digest
-"""
-_CALLS: dict[tuple[str, int], LiteralString] = {
-    ("jsonb", 2): _TWO_ARGUMENTS,
-    ("json", 2): _TWO_ARGUMENTS_JSON,
-    ("jsonb", 3): _THREE_ARGUMENTS,
-    ("json", 3): _THREE_ARGUMENTS_JSON,
-}
+# As the types of its arguments are: of several functions of that name, this one is meant.
+_FINGERPRINT: dict[str, LiteralString] = {"text": "fingerprint", "character varying": "fingerprint::varchar"}
+_DATA: dict[str, LiteralString] = {"jsonb": "data", "json": "data::json"}
+
+
+def _call(types: Sequence[str], *, takes_constructor: bool) -> LiteralString:
+    third: LiteralString = ", constructor_id" if takes_constructor else ""
+    return (
+        "SELECT tenant_id, session_id, digest, to_jsonb(public.update_prospect_data("  # noqa: S608 - of constants
+        + _FINGERPRINT[types[0]]
+        + ", "
+        + _DATA[types[1]]
+        + third
+        + ")) AS answer FROM due WHERE called_with IS DISTINCT FROM digest"
+    )
+
 
 _CALLED: LiteralString = """
 UPDATE public.prospect_sessions s SET called_with = i.digest
@@ -117,6 +111,10 @@ class Call:
     statement: LiteralString
     takes_constructor: bool
     constructors: Mapping[str, UUID]
+
+    async def begin(self, connection: AnyConnection) -> None:
+        """See `Effect.begin`."""
+        await keep_erasures_away(connection)
 
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
         """See `Effect.apply`.
@@ -166,7 +164,9 @@ async def find_function(connection: AnyConnection, constructors: Mapping[str, UU
     Raises:
         ConfigurationError: there is none that can be called, or it is our own.
     """
-    candidates = [row for row in await connection.fetch(_CANDIDATES) if _callable(row, needs_third=bool(constructors))]
+    found_all = [row for row in await connection.fetch(_CANDIDATES) if _callable(row, needs_third=bool(constructors))]
+    # Ours may stand beside theirs in a database whose migrations are not up to date.
+    candidates = [row for row in found_all if not row["ours"]] or found_all
     if not candidates:
         third = ", uuid" if constructors else ""
         raise ConfigurationError(
@@ -188,7 +188,7 @@ async def find_function(connection: AnyConnection, constructors: Mapping[str, UU
     takes_constructor = len(found["types"]) > 2 and found["types"][2] == "uuid"
     return Call(
         signature=found["signature"],
-        statement=_CALLS[found["types"][1], 3 if takes_constructor else 2],
+        statement=_call(found["types"], takes_constructor=takes_constructor),
         takes_constructor=takes_constructor,
         constructors=dict(constructors),
     )
@@ -196,7 +196,7 @@ async def find_function(connection: AnyConnection, constructors: Mapping[str, UU
 
 def _callable(candidate: Any, *, needs_third: bool) -> bool:
     types = candidate["types"]
-    if len(types) < 2 or types[0] not in {"text", "character varying"} or types[1] not in {"jsonb", "json"}:
+    if len(types) < 2 or types[0] not in _FINGERPRINT or types[1] not in _DATA:
         return False
     has_third = len(types) > 2 and types[2] == "uuid"
     return candidate["required"] <= (3 if has_third else 2) and (has_third or not needs_third)

@@ -16,7 +16,15 @@ from nexus_stream.supabase.statements import without_comments
 if TYPE_CHECKING:
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["PERSON_INDEX", "Duplicate", "Installation", "inspect_installation", "make_person_index", "objects_made_by"]
+__all__ = [
+    "PERSON_INDEX",
+    "Duplicate",
+    "Installation",
+    "inspect_installation",
+    "make_person_index",
+    "objects_made_by",
+    "objects_replaced_by",
+]
 
 # Duplicates are listed up to this many; the number of all is told.
 _SHOWN_DUPLICATES = 20
@@ -87,6 +95,9 @@ _MADE = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+
+
+_REPLACED = re.compile(r"create\s+or\s+replace\s+function\s+(?:public\.)?(?P<name>\w+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,15 @@ def objects_made_by(statements: Sequence[str]) -> list[str]:
             else:
                 made[f"{match['kind'].lower().split()[-1]} {match['name']}"] = None
     return list(made)
+
+
+def objects_replaced_by(statements: Sequence[str]) -> set[str]:
+    """Those of `objects_made_by` that take the place of an older version of ours."""
+    return {
+        f"function {match['name']}"
+        for statement in statements
+        for match in _REPLACED.finditer(without_comments(statement))
+    }
 
 
 def _problems(kind: str, columns: dict[str, Any]) -> tuple[str, ...]:

@@ -76,6 +76,9 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
     try:
         pool = await asyncpg.create_pool(
             target.dsn,
+            host=list(target.hosts),
+            port=list(target.ports),
+            database=target.database,
             min_size=1,
             max_size=settings.database_pool_max,
             timeout=settings.database_connect_timeout_seconds,
@@ -122,6 +125,9 @@ async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[
     try:
         connection = await asyncpg.connect(
             target.dsn,
+            host=list(target.hosts),
+            port=list(target.ports),
+            database=target.database,
             timeout=timeout_seconds,
             # Used for a moment: nothing would be asked twice.
             statement_cache_size=0,
@@ -208,9 +214,10 @@ def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
         return "it speaks no TLS, and sslmode in SUPABASE_DB_URL demands it."
     if isinstance(error, OSError):
         return "its certificate is not trusted. Check sslrootcert and the host name in SUPABASE_DB_URL."
-    if sqlstate is None or sqlstate.startswith(("28", "42")):
-        # About statements and files: these messages quote no row.
+    if sqlstate is None:
+        # The driver's own, about the DSN, TLS and files, met before anything is sent.
         return str(error)
+    # Also for a mistake in a statement: it may have been put together from a row, by a function or trigger of theirs.
     return describe(error)
 
 

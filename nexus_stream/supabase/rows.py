@@ -1,7 +1,7 @@
 """Enriched prospects as parameters of the upsert.
 
 From: the sink's batch. To: writer.py. Of several records of one session only the newest is sent: an INSERT with ON
-CONFLICT refuses to write one row twice (SQLSTATE 21000).
+CONFLICT refuses to write one row twice (SQLSTATE 21000), and what was replaced need not travel.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Row:
 def newest_rows(records: Sequence[EnrichedProspect]) -> tuple[list[Row], list[Rejected]]:
     """The newest record of each session, and what cannot be sent at all.
 
-    Equal versions: the first, as the server keeps the one it has.
+    Several of one session when they are of the same version and differ: the server chooses, in an order of its own.
     """
-    newest: dict[tuple[str, str], Row] = {}
+    newest: dict[tuple[str, str], list[Row]] = {}
     rejected: list[Rejected] = []
     for index, record in enumerate(records):
         row = _row(index, record)
@@ -57,10 +57,13 @@ def newest_rows(records: Sequence[EnrichedProspect]) -> tuple[list[Row], list[Re
             rejected.append(row)
             continue
         key = (row.tenant_id, row.session_id)
-        known = newest.get(key)
-        if known is None or (row.snapshot_at_ms, row.enriched_at) > (known.snapshot_at_ms, known.enriched_at):
-            newest[key] = row
-    return [newest[key] for key in sorted(newest)], rejected
+        known = newest.setdefault(key, [row])
+        version, known_version = (row.snapshot_at_ms, row.enriched_at), (known[0].snapshot_at_ms, known[0].enriched_at)
+        if version > known_version:
+            newest[key] = [row]
+        elif version == known_version and all(row.record_json != other.record_json for other in known):
+            known.append(row)
+    return [row for key in sorted(newest) for row in newest[key]], rejected
 
 
 def columns(

@@ -5,6 +5,7 @@ From: writer.py, after the upsert. To: ``prospect_tracking``, through the migrat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
 from nexus_stream.errors import ConfigurationError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from nexus_stream.supabase.bisecting import Tally
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["Fold", "check_person_row", "check_schema"]
+__all__ = ["Fold", "check_person_row", "check_schema", "find_fold", "keep_erasures_away"]
 
 _FOLD: LiteralString = "SELECT public.nexus_refresh_people($1::text[], $2::text[])"
 
@@ -43,9 +44,32 @@ WHERE NOT EXISTS (
 )
 """
 
+# Held by batches together; an erasure waits for it alone: nexus_lock_sinks.
+_KEEP_ERASURES_AWAY: LiteralString = "SELECT pg_advisory_xact_lock_shared(7303014261125)"
+_HAS_OWN_FUNCTION: LiteralString = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = 'public'::regnamespace AND p.proname = 'update_prospect_data' AND p.prokind = 'f'
+        AND coalesce(obj_description(p.oid, 'pg_proc'), '') NOT LIKE '%Made by nexus-stream.'
+)
+"""
 
+
+@dataclass(frozen=True, slots=True)
 class Fold:
-    """Recompute the people whose sessions were written, in one statement."""
+    """Recompute the people whose sessions were written, in one statement.
+
+    Attributes:
+        locks: Whether erasures wait for the batch as a whole: beside an installation's own function they insert no row
+            to wait by.
+    """
+
+    locks: bool = False
+
+    async def begin(self, connection: AnyConnection) -> None:
+        """See `Effect.begin`."""
+        if self.locks:
+            await keep_erasures_away(connection)
 
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
         """See `Effect.apply`."""
@@ -54,6 +78,21 @@ class Fold:
         tally.statements += 1
         people = sorted(tally.people)
         await connection.execute(_FOLD, [tenant for tenant, _ in people], [person for _, person in people])
+
+
+async def find_fold(connection: AnyConnection) -> Fold:
+    """The fold as this installation needs it.
+
+    Raises:
+        ConfigurationError: no person of ours can have a row.
+    """
+    await check_person_row(connection)
+    return Fold(locks=bool(await connection.fetchval(_HAS_OWN_FUNCTION)))
+
+
+async def keep_erasures_away(connection: AnyConnection) -> None:
+    """Let none begin until the transaction ends, and wait for one that did."""
+    await connection.execute(_KEEP_ERASURES_AWAY)
 
 
 async def check_schema(connection: AnyConnection) -> None:

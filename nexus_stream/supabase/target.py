@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -42,6 +43,8 @@ class Target:
     """A parsed DSN; its repr holds no secret.
 
     Attributes:
+        hosts, ports, database: Handed to the driver with the DSN, so that what was checked is what is connected to,
+            whatever the environment (PGPORT, PGDATABASE) says.
         mode: None until somebody connects and looks: neither the address nor a setting tells.
     """
 
@@ -82,14 +85,17 @@ def parse_target(dsn: str, pooler_mode: PoolerMode = "auto") -> Target:
         raise _malformed("it must start with postgresql://")
     if parts.fragment or "@" in parts.path or "/" in parts.path[1:] or parts.netloc.count("@") > 1:
         raise _malformed("a special character is not percent-encoded")
+    user, _, hostspec = parts.netloc.rpartition("@")
     settings = {name: values[-1] for name, values in query.items()}
-    hosts, ports = _hosts_and_ports(settings.get("host") or parts.netloc.rpartition("@")[2], settings.get("port"))
-    database = settings.get("dbname") or settings.get("database") or unquote(parts.path[1:])
+    _refuse_named_twice(hostspec, parts.path, settings)
+    hosts, ports = _hosts_and_ports(unquote(hostspec) or settings.get("host", ""), settings.get("port"))
+    database = unquote(parts.path[1:]) or settings.get("dbname") or settings.get("database")
     return Target(
         dsn=dsn.strip(),
         hosts=hosts,
         ports=ports,
-        database=database or "postgres",
+        # Without one, PostgreSQL takes the user's name.
+        database=database or unquote(user.partition(":")[0]) or settings.get("user") or "postgres",
         sslmode=settings.get("sslmode"),
         sslrootcert=settings.get("sslrootcert"),
         mode=_mode(pooler_mode, hosts, ports),
@@ -127,10 +133,18 @@ def require_secure(target: Target, *, production: bool) -> None:
     )
 
 
+def _refuse_named_twice(hostspec: str, path: str, settings: Mapping[str, str]) -> None:
+    """PostgreSQL's clients differ in which of two they take: one would be checked, and the other connected to."""
+    if hostspec and not settings.keys().isdisjoint({"host", "hostaddr", "port"}):
+        raise _malformed("host and port belong either before the ? or behind it, not in both places")
+    if (path != "") + ("dbname" in settings) + ("database" in settings) > 1:
+        raise _malformed("the database's name belongs either before the ? or behind it, not in both places")
+
+
 def _hosts_and_ports(hostspec: str, portspec: str | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     hosts: list[str] = []
     ports: list[int] = []
-    for item in unquote(hostspec).split(","):
+    for item in hostspec.split(","):
         host, port = item, ""
         if item.startswith("["):
             host, _, rest = item[1:].partition("]")
@@ -139,6 +153,8 @@ def _hosts_and_ports(hostspec: str, portspec: str | None) -> tuple[tuple[str, ..
             host, _, port = item.partition(":")
         if not (_HOST.fullmatch(host) or host.startswith("/") or _address(host)):
             raise _malformed("a host is needed, and special characters in the password must be percent-encoded")
+        if port and portspec:
+            raise _malformed("the port is named twice")
         port = port or portspec or "5432"
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise _malformed("the port is not a number; special characters in the password must be percent-encoded")

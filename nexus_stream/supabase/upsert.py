@@ -1,7 +1,8 @@
 """The upsert of sessions: each keeps its newest record.
 
 From: bisecting.py, with rows. To: ``prospect_sessions``. A record that is not newer than the stored one changes
-nothing, and neither does one of a session or person that was erased.
+nothing, and neither does one of a session or person that was erased. Two of the same version that differ are told apart
+by their content, in PostgreSQL's order of jsonb: which of them stays must not depend on which came first.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ __all__ = ["WrittenSession", "upsert"]
 _UPSERT: LiteralString = """
 INSERT INTO public.prospect_sessions AS stored
     (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at, source)
-SELECT i.tenant_id, i.session_id, i.fingerprint, i.record::jsonb, i.snapshot_at_ms::bigint,
+SELECT DISTINCT ON (i.tenant_id COLLATE "C", i.session_id COLLATE "C")
+    i.tenant_id, i.session_id, i.fingerprint, i.record::jsonb, i.snapshot_at_ms::bigint,
     i.enriched_at::timestamptz, i.source
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
     AS i (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at, source)
@@ -36,7 +38,7 @@ WHERE NOT EXISTS (
         )
         AND (u.lifted_at IS NULL OR to_timestamp(i.snapshot_at_ms::bigint / 1000.0) <= u.lifted_at)
 )
-ORDER BY i.tenant_id COLLATE "C", i.session_id COLLATE "C"
+ORDER BY i.tenant_id COLLATE "C", i.session_id COLLATE "C", i.record::jsonb DESC
 ON CONFLICT (tenant_id, session_id) DO UPDATE SET
     fingerprint = excluded.fingerprint,
     moved_from = nullif(stored.person_key, coalesce(excluded.fingerprint, 'session:' || excluded.session_id)),
@@ -46,7 +48,8 @@ ON CONFLICT (tenant_id, session_id) DO UPDATE SET
     source = excluded.source,
     updated_at = clock_timestamp()
 WHERE stored.erased_at IS NULL
-    AND (excluded.snapshot_at_ms, excluded.enriched_at) > (stored.snapshot_at_ms, stored.enriched_at)
+    AND (excluded.snapshot_at_ms, excluded.enriched_at, excluded.record)
+        > (stored.snapshot_at_ms, stored.enriched_at, stored.record)
 RETURNING tenant_id, session_id, person_key, moved_from, xmax = 0 AS is_new
 """
 

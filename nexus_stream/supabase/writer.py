@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings
 from nexus_stream.supabase.bisecting import Effect, Step, Tally, next_step, write_all
 from nexus_stream.supabase.erasure import apply_erasure, kept_away_by_fingerprint
 from nexus_stream.supabase.function_mode import find_function
 from nexus_stream.supabase.pool import close_pool, open_pool, to_nexus_error, transaction
 from nexus_stream.supabase.rows import Rejected, Row, newest_rows
-from nexus_stream.supabase.sqlstates import Failure, classify, needs_new_connection, original
-from nexus_stream.supabase.tables_mode import Fold, check_person_row, check_schema
+from nexus_stream.supabase.sqlstates import Failure, classify, describe, needs_new_connection, original
+from nexus_stream.supabase.tables_mode import check_schema, find_fold
 from nexus_stream.supabase.target import Mode, Target
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["ProspectWriter", "Rejected", "WriteResult"]
+__all__ = ["EraseResult", "ProspectWriter", "Rejected", "WriteResult"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,19 @@ class WriteResult:
     rejected: tuple[Rejected, ...]
     statements: int
     bisected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EraseResult:
+    """What erasing did.
+
+    Attributes:
+        erased: Sessions that were not erased before.
+        rejected: Events PostgreSQL refuses; the others are done.
+    """
+
+    erased: int
+    rejected: tuple[Rejected, ...] = ()
 
 
 class ProspectWriter:
@@ -85,8 +99,7 @@ class ProspectWriter:
                 if settings.sink_mode == "function":
                     effect: Effect = await find_function(connection, settings.tenant_constructors)
                 else:
-                    await check_person_row(connection)
-                    effect = Fold()
+                    effect = await find_fold(connection)
         except Exception as error:
             await close_pool(pool)
             raise to_nexus_error(error, target) from error
@@ -140,14 +153,24 @@ class ProspectWriter:
             bisected=tally.bisected,
         )
 
-    async def erase(self, events: Sequence[ErasedSession]) -> int:
-        """Erase sessions, each in a transaction of its own, and keep them away; how many were not erased before.
+    async def erase(self, events: Sequence[ErasedSession]) -> EraseResult:
+        """Erase sessions, each in a transaction of its own, and keep them away.
 
         Raises:
             DatabaseUnavailableError: hand them in again later; those that were erased are left alone then.
             ConfigurationError: somebody has to fix the database or the settings first.
         """
-        return sum([await self._in_transaction(partial(apply_erasure, event=event)) for event in events])
+        erased = 0
+        rejected: list[Rejected] = []
+        for index, event in enumerate(events):
+            try:
+                erased += await self._in_transaction(partial(apply_erasure, event=event))
+            except ConfigurationError as error:
+                cause = error.__cause__
+                if cause is None or classify(cause) is not Failure.BAD_ROW:
+                    raise
+                rejected.append(Rejected(index, getattr(cause, "sqlstate", None) or "22000", describe(cause)))
+        return EraseResult(erased, tuple(rejected))
 
     async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
         """Which records are of an erased person's session that was not erased itself, by their positions.
@@ -207,6 +230,7 @@ class ProspectWriter:
                     self._pool.acquire(timeout=self._settings.database_connect_timeout_seconds) as connection,
                     transaction(connection, self._settings.database_statement_timeout_seconds),
                 ):
+                    await self._effect.begin(connection)
                     await step(connection, rows, tally, self._effect, known)
             except Exception as error:
                 total.statements += tally.statements

@@ -69,6 +69,9 @@ class InMemoryBroker:
         log.append(record)
         return record
 
+    def drop_unsent(self) -> None:
+        """Nothing: what is sent is stored at once, or refused."""
+
     async def commit(self, offsets: dict[TopicPartition, int]) -> bool:
         """Remember the offsets."""
         self.committed.update(offsets)

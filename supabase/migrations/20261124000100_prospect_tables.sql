@@ -33,7 +33,7 @@ alter table public.prospect_tracking add column if not exists updated_at timesta
 alter table public.prospect_tracking add column if not exists merged_keys text[] not null default '{}';
 -- When the fold last wrote the row. Null: it never did, and what stands there is kept as a contribution when it first does.
 alter table public.prospect_tracking add column if not exists folded_at timestamptz;
--- Set when the person was erased: nothing is stored for them until it is lifted.
+-- By hand only: nothing is stored for a person whose row says so. Erasures leave no row; see prospect_suppressions.
 alter table public.prospect_tracking add column if not exists erased_at timestamptz;
 
 -- What the fold finds a person's row by. Left out while an older table holds a fingerprint twice: which of the two rows
@@ -60,7 +60,7 @@ begin
 end
 $$;
 create index if not exists prospect_tracking_fingerprint_id on public.prospect_tracking (fingerprint_id);
--- Every batch asks whether it holds somebody who was erased: an index of the few that were.
+-- Every batch asks whether it holds somebody whose row says so: an index of the few.
 create index if not exists prospect_tracking_erased on public.prospect_tracking (tenant_id, fingerprint_id)
   where erased_at is not null;
 
@@ -80,7 +80,7 @@ create table public.prospect_sessions (
   called_with text,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  -- Set when the session was erased: the row stays as the marker that keeps a replay from bringing it back.
+  -- By hand only: such a row stays as it is. Erasures leave no row; see prospect_suppressions.
   erased_at timestamptz,
   primary key (tenant_id, session_id),
   constraint prospect_sessions_session_id check (session_id <> ''),

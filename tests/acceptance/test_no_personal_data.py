@@ -331,6 +331,10 @@ async def produce_hostile(stack: Stack, some: list[Person]) -> None:
         for person in some:
             good, said = json.dumps(person.body()).encode(), person.turns[1]["content"].encode()
             name, email = person.name.encode(), person.email.encode()
+            # As long as a message id, and a UUID by their form.
+            like_an_id = f"{person.name[:10]}-{person.phone}".encode()
+            like_a_word = f"{person.word}-{person.index:08d}".encode()
+            like_a_uuid = f"00000000-0000-0000-0000-57{person.phone}".encode()
             enriched = json.dumps(
                 {
                     "schema_version": 1,
@@ -343,6 +347,9 @@ async def produce_hostile(stack: Stack, some: list[Person]) -> None:
                 (settings.ingestion_topic, email, said, []),
                 (settings.ingestion_topic, name, good, [("correlation-id", email), ("producer-version", name)]),
                 (settings.ingestion_topic, name, good[:-20], [("correlation-id", name)]),
+                (settings.ingestion_topic, person.session.encode(), good, [("correlation-id", like_an_id)]),
+                (settings.ingestion_topic, person.session.encode(), good, [("correlation-id", like_a_uuid)]),
+                (settings.ingestion_topic, person.session.encode(), said, [("correlation-id", like_a_word)]),
                 (settings.ingestion_topic, name, good, [("nexus-hop", said), ("traceparent", email)]),
                 (settings.ingestion_topic, name, good, [("nexus-redrive", said), ("nexus-redrive-id", email)]),
                 (settings.ingestion_topic, name, good, [("nexus-answer", said)]),
@@ -350,6 +357,7 @@ async def produce_hostile(stack: Stack, some: list[Person]) -> None:
                 (settings.ingestion_topic, name, said, [("nexus-command", b"erase")]),
                 (settings.ingestion_topic, None, said, [(person.word, said), ("correlation-id", b"\xff" + name)]),
                 (settings.enriched_topic, email, said, [("correlation-id", email)]),
+                (settings.enriched_topic, email, said, [("correlation-id", like_an_id)]),
                 (settings.enriched_topic, email, enriched, [("ce_type", name), ("ce_id", email)]),
                 (settings.enriched_topic, email, said, [("ce_type", b"nexus.prospect.erased.v1")]),
                 (settings.enriched_topic, None, None, [("correlation-id", email)]),

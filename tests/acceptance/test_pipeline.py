@@ -12,17 +12,22 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
+from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.kafka import client_options
 from nexus_stream.testing.prometheus import missing_prometheus
 from nexus_stream.testing.requirements import require
-from tests.clients import npm
+from tests.bodies import mutated_bodies
+from tests.clients import confluent, npm
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, eventually
 
@@ -55,11 +60,6 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             yield one
         finally:
             one.stop_all()
-
-
-@pytest.fixture
-async def dead_letters_before(stack: Stack) -> int:
-    return len(await stack.read_topic(stack.settings.dead_letter_topic))
 
 
 async def test_the_walk_through_of_the_existing_system(stack: Stack):
@@ -134,6 +134,35 @@ async def test_everything_on_the_enriched_topic_fits_the_published_schema(stack:
         assert dict(record.headers)["ce_type"] == b"nexus.prospect.enriched.v1"
 
 
+@pytest.mark.parametrize("client", ["confluent-kafka", "kafkajs"])
+async def test_other_clients_read_what_the_enricher_sent(stack: Stack, client: str):
+    """Byte for byte what aiokafka reads, as their own types: text, and headers by name."""
+    assert stack.post({**WALK_THROUGH, "sessionId": "clients", "fingerprint": "fp-clients"})[0] == 202
+    await eventually(lambda: stack.prospect("fp-clients"), seconds=20, what="the row of fp-clients")
+    topic, bootstrap = stack.settings.enriched_topic, stack.settings.kafka_bootstrap_servers
+    expected = {
+        (record.partition, record.offset): (
+            record.key.decode(),
+            record.value.decode(),
+            {name: value.decode() for name, value in record.headers},
+        )
+        for record in await stack.read_topic(topic)
+    }
+    count = str(len(expected))
+
+    if client == "kafkajs":
+        require("node", npm.available())
+        script = npm.place(ROOT / "tests/clients/consume.mjs", npm.install())
+        lines = await asyncio.to_thread(npm.run, script, bootstrap, topic, count)
+        found = {
+            (line["partition"], int(line["offset"])): (line["key"], line["value"], line["headers"]) for line in lines
+        }
+    else:
+        records = await asyncio.to_thread(confluent.read, bootstrap, topic, int(count))
+        found = {(one.partition, one.offset): (one.key, one.value.decode(), dict(one.headers)) for one in records}
+    assert found == expected
+
+
 def _is_fine(field: str, item: object) -> bool:
     """What the contract accepts: text for ids, no fingerprint at all, metadata with anything in it."""
     if field == "fingerprint":
@@ -143,61 +172,131 @@ def _is_fine(field: str, item: object) -> bool:
     return field == "sessionId" and item == "x"
 
 
-def malformed_values() -> list[bytes | None]:
-    """Two hundred ways to be no conversation, each made from a good one."""
+def malformed_values() -> list[tuple[bytes | None, Reason]]:
+    """Two hundred ways to be no conversation, each made from a good one, with the reason each has to get."""
     good = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "bad"}
     wrong: list[object] = [None, 0, -1, 1.5, True, "x", "", [], {}, [[]], [None], {"a": 1}, "\u0000", 10**400, [1, 2]]
-    values: list[bytes | None] = [None, b"", b" ", b"{", b"[", b"}", b"null", b"\xff\xfe\x00", b"{'a':1}", b"NaN"]
-    values += [json.dumps(item).encode() for item in wrong]
+    no_json = [b" ", b"{", b"[", b"}", b"\xff\xfe\x00", b"{'a':1}", b'{"a":"\\ud83d"', b"\xef\xbb\xbf"]
+    no_json += [json.dumps(good).encode()[:length] for length in range(1, 62)]
+    # Deeper than the parser goes.
+    no_json += [b"[" * depth + b"]" * depth for depth in (1000, 50_000)]
+    shapes: list[object] = [*wrong, [[[[[]]]]]]
     for field in ("messages", "sessionId", "fingerprint", "metadata"):
-        values += [json.dumps({**good, field: item}).encode() for item in wrong if not _is_fine(field, item)]
+        shapes += [{**good, field: item} for item in wrong if not _is_fine(field, item)]
     for item in wrong:
         for field in ("role", "content"):
             if field == "content" and isinstance(item, str):
                 continue
             message = {"role": "user", "content": "hola", field: item}
-            values.append(json.dumps({**good, "messages": [message]}).encode())
-            values.append(json.dumps({**good, "messages": [*good["messages"], message]}).encode())
+            shapes += [{**good, "messages": [message]}, {**good, "messages": [*good["messages"], message]}]
+    shapes += [{**good, "metadata": {"tenant_id": item}} for item in ("a b", "a:b", "ñ", 5, [], "x" * 65)]
+    shapes += [{**good, "metadata": {"consent": item}} for item in ("maybe", [], {}, 7)]
+    shapes += [{**good, "sessionId": "s" * size} for size in (257, 5000)]
+    shapes += [{**good, "fingerprint": text} for text in ("f" * 257, "session:other", "a\nb")]
+    values: list[tuple[bytes | None, Reason]] = [(None, Reason.EMPTY), (b"", Reason.EMPTY)]
+    values += [(value, Reason.NOT_JSON) for value in no_json]
     values += [
-        json.dumps({**good, "metadata": {"tenant_id": item}}).encode() for item in ("a b", "a:b", "ñ", 5, [], "x" * 65)
+        (value, Reason.WRONG_SHAPE) for value in (b"null", b"NaN", *(json.dumps(one).encode() for one in shapes))
     ]
-    values += [json.dumps({**good, "metadata": {"consent": item}}).encode() for item in ("maybe", [], {}, 7)]
-    values += [json.dumps({**good, "messages": good["messages"] * count}).encode() for count in (201, 500)]
-    values += [
-        json.dumps({**good, "messages": [{"role": "user", "content": "x" * size}]}).encode() for size in (8001, 300_000)
-    ]
-    values += [json.dumps({**good, "sessionId": "s" * size}).encode() for size in (257, 5000)]
-    values += [json.dumps({**good, "fingerprint": text}).encode() for text in ("f" * 257, "session:other", "a\nb")]
-    values += [json.dumps(good).encode()[:length] for length in range(1, 62)]
-    values += [b"[" * depth + b"]" * depth for depth in (10, 1000, 50_000)]
+    for count in (201, 500):
+        values.append((json.dumps({**good, "messages": good["messages"] * count}).encode(), Reason.TOO_MANY_TURNS))
+    for size, reason in ((8001, Reason.TURN_TOO_LONG), (300_000, Reason.TOO_LARGE)):
+        values.append((json.dumps({**good, "messages": [{"role": "user", "content": "x" * size}]}).encode(), reason))
     return values
 
 
-async def test_every_malformed_value_ends_as_a_dead_letter_and_the_good_one_behind_it_is_processed(
-    stack: Stack, dead_letters_before: int
-):
+async def _after_what_was_sent(stack: Stack, values: list[bytes | None], name: str) -> None:
+    """Send the values, keyed by their numbers, over all partitions, and wait for the good one behind those of each."""
+    good = {**WALK_THROUGH, "sessionId": name, "fingerprint": f"fp-{name}"}
+    for partition in range(stack.settings.topic_partitions):
+        mine = [
+            (f"{name}-{index}".encode(), value)
+            for index, value in enumerate(values)
+            if index % stack.settings.topic_partitions == partition
+        ]
+        await stack.produce(stack.settings.ingestion_topic, [*mine, (b"good", orjson.dumps(good))], partition=partition)
+    await eventually(lambda: stack.prospect(f"fp-{name}"), seconds=60, what="the good message behind the bad ones")
+
+
+async def _letters_of(stack: Stack, name: str, count: int) -> dict[bytes, ConsumerRecord]:
+    """The dead letters of values that were sent under that name, by key, when there are so many."""
+
+    async def all_letters() -> list[ConsumerRecord]:
+        letters = await stack.read_topic(stack.settings.dead_letter_topic)
+        mine = [letter for letter in letters if (letter.key or b"").startswith(f"{name}-".encode())]
+        return mine if len(mine) >= count else []
+
+    letters = await eventually(all_letters, seconds=60, what=f"{count} dead letters")
+    assert len(letters) == count
+    return {letter.key: letter for letter in letters}
+
+
+async def test_every_malformed_value_ends_as_a_dead_letter_and_the_good_one_behind_it_is_processed(stack: Stack):
     bad = malformed_values()
     assert len(bad) >= 200
-    good = orjson.dumps({**WALK_THROUGH, "sessionId": "behind", "fingerprint": "fp-behind"})
-    for partition in range(stack.settings.topic_partitions):
-        mine = [(f"bad-{index}".encode(), value) for index, value in enumerate(bad) if index % 4 == partition]
-        await stack.produce(stack.settings.ingestion_topic, [*mine, (b"good", good)], partition=partition)
-    await eventually(lambda: stack.prospect("fp-behind"), seconds=60, what="the good message behind the bad ones")
+    await _after_what_was_sent(stack, [value for value, _ in bad], "bad")
 
-    async def all_letters() -> list[object]:
-        letters = await stack.read_topic(stack.settings.dead_letter_topic)
-        return letters if len(letters) >= dead_letters_before + len(bad) else []
-
-    letters = (await eventually(all_letters, seconds=60, what=f"{len(bad)} dead letters"))[dead_letters_before:]
-    assert len(letters) == len(bad)
-    by_key = {letter.key: letter for letter in letters}
-    for index, value in enumerate(bad):
-        letter = by_key[f"bad-{index}".encode()]
+    letters = await _letters_of(stack, "bad", len(bad))
+    for index, (value, reason) in enumerate(bad):
+        letter = letters[f"bad-{index}".encode()]
         headers = dict(letter.headers)
         # An empty value and none at all are the same to some brokers.
         assert (letter.value or None) == (value or None)
-        assert headers["nexus-reason"]
+        assert headers["nexus-reason"].decode() == reason, value
         assert headers["nexus-origin-topic"] == stack.settings.ingestion_topic.encode()
+
+
+def generated_values(count: int) -> list[bytes]:
+    """Values as Hypothesis thinks them up: bodies with bytes changed or lost, and bytes of any kind."""
+    found: list[bytes] = []
+
+    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate])
+    @given(mutated_bodies() | st.binary(min_size=1, max_size=200))
+    def collect(value: bytes) -> None:
+        found.append(value)
+
+    collect()
+    return found
+
+
+async def test_generated_values_end_as_the_contract_says_and_never_as_an_error_of_ours(stack: Stack):
+    values = generated_values(200)
+    assert len(set(values)) >= 120
+    expected: dict[bytes, Reason] = {}
+    for index, value in enumerate(values):
+        try:
+            decode(value, Limits())
+        except DecodeError as error:
+            expected[f"any-{index}".encode()] = error.reason
+    assert len(expected) >= 80
+    await _after_what_was_sent(stack, [*values], "any")
+
+    letters = await _letters_of(stack, "any", len(expected))
+    reasons = {key: Reason(dict(letter.headers)["nexus-reason"].decode()) for key, letter in letters.items()}
+    assert reasons == expected
+    assert Reason.INTERNAL_ERROR not in reasons.values()
+
+
+async def test_half_an_emoji_is_no_reason_to_lose_anybody_by_either_way(stack: Stack):
+    """As JSON.stringify writes a text that was cut by length: over HTTP, and from a producer of the site's own."""
+    values = {
+        name: json.dumps(
+            {
+                "messages": [{"role": "user", "content": "Hola, me llamo Marcela Ríos \ud83d"}],
+                "sessionId": f"half-{name}",
+                "fingerprint": f"fp-half-{name}",
+            }
+        ).encode()
+        for name in ("http", "topic")
+    }
+    assert all(rb"\ud83d" in value for value in values.values())
+    assert stack.post(values["http"])[0] == 202
+    await stack.produce(stack.settings.ingestion_topic, [(b"half", values["topic"])])
+    for name in values:
+        row = await eventually(lambda name=name: stack.prospect(f"fp-half-{name}"), seconds=60, what=f"a row by {name}")
+        assert row["nombre"] == "Marcela Ríos"
+    letters = await stack.read_topic(stack.settings.dead_letter_topic)
+    assert b"half" not in {letter.key for letter in letters}
 
 
 PAGE = (ROOT / "docs" / "reference" / "metrics.md").read_text()

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.kafka import client_options
 from nexus_stream.testing.requirements import require
+from nexus_stream.topics import segment_hours
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, eventually
 
@@ -167,6 +169,7 @@ async def test_erased_under_load_then_replayed_the_person_stays_away(stack: Stac
             stack, "mine-2", [*HISTORY, {"role": "assistant", "content": "Gracias"}, {"role": "user", "content": "¿Y?"}]
         )
         code, erased, output = nexus(stack, "erase", "--email", EMAIL, "--yes", "--by", "officer")
+        erased_at = datetime.now(UTC)
     assert code == 0, output
     assert erased["complete"] is True
     assert len(erased["session_hashes"]) == 2
@@ -229,6 +232,14 @@ async def test_erased_under_load_then_replayed_the_person_stays_away(stack: Stac
         if any(EMAIL.encode() in (record.value or b"") for record in await stack.read_topic(topic))
     }
     assert {f"topic {settings.ingestion_topic}", f"topic {settings.enriched_topic}"} <= holding <= places.keys()
+    (audited,) = await stack.fetch("SELECT finished_at FROM privacy_audit WHERE action = 'erase'")
+    for topic, hours in (
+        (settings.ingestion_topic, settings.ingestion_retention_hours),
+        (settings.enriched_topic, settings.enriched_retention_hours),
+    ):
+        # Counted from when all of it was done, to the minutes that a broker takes.
+        kept = datetime.fromisoformat(places[f"topic {topic}"]) - timedelta(hours=hours + segment_hours(hours))
+        assert audited["finished_at"] <= kept <= erased_at + timedelta(minutes=15)
     assert all(places[place] for place in holding), "each with the moment when it is gone"
 
     async def local_files_clean() -> bool:
@@ -266,6 +277,41 @@ async def test_erased_under_load_then_replayed_the_person_stays_away(stack: Stac
             return not files_with(stack.folder / "kafka", EMAIL)
 
         await eventually(gone, seconds=60, what="the address in no file of the broker after the listed time")
+
+
+@pytest.mark.parametrize("stack", ["embedded"], indirect=True)
+async def test_one_session_is_forgotten_and_its_person_stays(stack: Stack):
+    # Given a person, and somebody who opened a session in their name
+    say(stack, "theirs", fingerprint="fp-kept")
+    say(stack, "opened-by-another", [{"role": "user", "content": "Mi teléfono es +57 300 555 0102"}], "fp-kept")
+
+    async def both() -> bool:
+        data = await stack.prospect("fp-kept")
+        return data is not None and (data["email"], data["telefono"]) == (EMAIL, "+573005550102")
+
+    await eventually(both, seconds=40, what="the person with what both sessions said")
+
+    # When that one is forgotten
+    code, answer, output = nexus(stack, "forget-session", "opened-by-another", "--yes")
+    assert code == 0, output
+    assert (answer["complete"], len(answer["session_hashes"]), answer["fingerprint_hashes"]) == (True, 1, [])
+
+    # Then what it said is gone, and the person is there
+    data = await stack.prospect("fp-kept")
+    assert data is not None
+    assert (data["email"], data["telefono"]) == (EMAIL, None)
+    assert await stack.fetch("SELECT FROM prospect_suppressions") == []
+    sessions = await stack.fetch("SELECT session_id FROM prospect_sessions")
+    assert [row["session_id"] for row in sessions] == ["theirs"]
+
+    # And it may come back
+    say(stack, "opened-by-another", [{"role": "user", "content": "Mi teléfono es +57 300 555 0103"}], "fp-kept")
+
+    async def back() -> bool:
+        data = await stack.prospect("fp-kept")
+        return data is not None and data["telefono"] == "+573005550103"
+
+    await eventually(back, seconds=40, what="what the session said later")
 
 
 async def _let_time_pass(stack: Stack) -> None:

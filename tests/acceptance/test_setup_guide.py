@@ -120,7 +120,7 @@ def _programs(folder: Path) -> Path:
 
 def _filled_in(cluster: KafkaCluster, database_port: int, database_ca: Path, webhook_url: str) -> dict[str, str]:
     """What a person with this cluster and this database writes into the files, by placeholder."""
-    ports = [str(port) for port in _free_ports(4)]
+    ports = [str(port) for port in _free_ports(6)]
     return {
         "KAFKA_HOST:PORT": cluster.bootstrap_servers,
         "KAFKA_CA_FILE": str(cluster.ca_file),
@@ -149,6 +149,8 @@ def _filled_in(cluster: KafkaCluster, database_port: int, database_ca: Path, web
         "8090": ports[1],
         "6071": ports[2],
         "6081": ports[3],
+        "9464": ports[4],
+        "9465": ports[5],
         "https://www.example.com": "https://www.example.com",
     }
 
@@ -185,6 +187,8 @@ async def test_who_follows_the_guide_gets_the_row_and_the_alert(cluster: KafkaCl
                     printed = await newcomer.type(block.text)
                     if "nexus doctor" in block.text:
                         _judge(printed)
+                    if "/metrics" in block.text:
+                        assert re.findall(r'nexus_build_info{role="(\w+)"', printed) == list(_PROCESSES)
                 if "until ./as sink" in block.text:
                     # As the page says, before it goes on to the end
                     ended = await webhook.wait_for("silent", "sink", "resolved", 0, _ALERT_TIMEOUT_SECONDS)

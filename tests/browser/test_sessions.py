@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.browser.stage import Stage
+from tests.browser.stage import Stage, within
 from tests.stack import eventually
 
 
@@ -67,13 +66,12 @@ async def test_a_post_shows_within_two_seconds_without_reloading(show: Stage, vi
     async with visit() as one:
         await one.page.goto(f"{show.url}/sessions")
         await one.page.evaluate("window.notReloaded = true")
-        took = []
-        for number in range(3):
-            started = time.monotonic()
+
+        async def post_and_see(number: int) -> None:
             await asyncio.to_thread(show.post, f"live-{number}", f"Hola, me llamo Sofía Medina {number}")
-            await one.page.locator("td.session", has_text=f"live-{number}").wait_for(timeout=8000)
-            took.append(time.monotonic() - started)
-        assert min(took) < 2.0, took
+            await one.page.locator("td.session", has_text=f"live-{number}").wait_for(timeout=60_000)
+
+        await within(2.0, post_and_see)
         assert await one.page.evaluate("window.notReloaded")
 
 
@@ -109,7 +107,7 @@ async def test_a_session_shows_its_evidence_its_way_and_its_row(show: Stage, vis
         assert await page.locator(".conversation li").count() == 9
         steps = [await step.get_attribute("data-step") for step in await page.locator(".timeline li").all()]
         assert steps[0] == "received"
-        assert {"extracted", "emitted", "row"} <= set(steps)
+        assert {"settled", "extracted", "emitted", "row"} <= set(steps)
         await page.locator("[data-step=row]", has_text="as it is now").wait_for()
         await page.locator("summary", has_text="Row in the database").click()
         assert "fp-lucia" in await page.locator("details pre").first.inner_text()

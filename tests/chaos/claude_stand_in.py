@@ -21,7 +21,7 @@ from nexus_stream.contracts.conversation import Conversation, digest
 
 __all__ = ["REFUSED_WORD", "Call", "ClaudeStandIn", "Mode"]
 
-Mode = Literal["answer", "overloaded", "limited", "hang", "cut", "flaky"]
+Mode = Literal["answer", "late", "overloaded", "limited", "hang", "cut", "flaky"]
 
 # A conversation with it is refused, as the real model refuses some.
 REFUSED_WORD = "veneno"
@@ -46,7 +46,7 @@ class ClaudeStandIn:
     Attributes:
         latency_seconds: Of an answer, from and to.
         mode: What the next requests get.
-        calls: Every call in the mode ``answer``, by arrival.
+        calls: Every call in the modes ``answer`` and ``late``, by arrival.
         refusals_sent: How many requests got no answer, by mode.
     """
 
@@ -74,9 +74,9 @@ class ClaudeStandIn:
             await self._runner.cleanup()
 
     def set_mode(self, mode: Mode) -> None:
-        """Change what requests get; those that hang end without an answer when the mode is left."""
+        """Change what requests get; when it is left, those that hang end without an answer, and late ones with one."""
         self.mode = mode
-        if mode != "hang":
+        if mode not in {"hang", "late"}:
             self._released.set()
             self._released = asyncio.Event()
 
@@ -89,7 +89,7 @@ class ClaudeStandIn:
         mode = self.mode
         if mode == "flaky":
             mode = "overloaded" if self.random.random() < 0.5 else "answer"
-        if mode != "answer":
+        if mode not in {"answer", "late"}:
             self.refusals_sent[mode] = self.refusals_sent.get(mode, 0) + 1
         match mode:
             case "overloaded":
@@ -102,14 +102,17 @@ class ClaudeStandIn:
                 if request.transport is not None:
                     request.transport.abort()
                 return web.Response()
-        return await self._answer(body)
+        return await self._answer(body, late=mode == "late")
 
-    async def _answer(self, body: dict[str, Any]) -> web.Response:
+    async def _answer(self, body: dict[str, Any], *, late: bool) -> web.Response:
         turns = json.loads(_user_text(body))
         call = Call(_digest(turns), time.time())
         self.calls.append(call)
         try:
-            await asyncio.sleep(self.random.uniform(*self.latency_seconds))
+            if late:
+                await self._released.wait()
+            else:
+                await asyncio.sleep(self.random.uniform(*self.latency_seconds))
             return web.json_response(_message(turns))
         finally:
             # Also when the client is gone: the model has done the work.

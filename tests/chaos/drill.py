@@ -98,6 +98,8 @@ class Drill:
                     self.slow_claude,
                     self.malformed_and_no_database,
                     self.overloaded_claude,
+                    self.refused_sink,
+                    self.absent_gateway,
                     self.dead_enricher,
                     self.spent_budget,
                     self.frozen_broker,
@@ -187,6 +189,35 @@ class Drill:
         ended = time.monotonic()
         await self._note(AlertKind.WAITING, "enricher", "Claude answers 529", fired, "Claude answers again", ended)
 
+    async def refused_sink(self) -> None:
+        """The database lacks a table: the sink ends with 78, and so does the next one."""
+        await self.stack.fetch("ALTER TABLE prospect_sessions RENAME TO prospect_sessions_away")
+        began = time.monotonic()
+        await self._post_chats(2)
+        fired = await self._fired(AlertKind.PERSISTENCE, "sink", began)
+        missed = await self._fired(AlertKind.SILENT, "sink", began)
+        await self._ended("sink")
+        again = time.monotonic()
+        self.stack.start("sink")
+        await self._ended("sink")
+        # It was away before it was refused again, and nothing was saved meanwhile.
+        assert not [post for post in self.receiver.posts if post.alert == AlertKind.PERSISTENCE and post.at > again]
+        await self.stack.fetch("ALTER TABLE prospect_sessions_away RENAME TO prospect_sessions")
+        self.stack.start("sink")
+        ended = time.monotonic()
+        fault, end = "a table renamed: the sink ends with 78", "renamed back, sink started"
+        await self._note(AlertKind.PERSISTENCE, "sink", fault, fired, end, ended)
+        await self._note(AlertKind.SILENT, "sink", fault, missed, end, ended)
+
+    async def absent_gateway(self) -> None:
+        """The only gateway is told to stop, as a deployment does, and the new one does not come."""
+        await asyncio.to_thread(self.stack.processes["gateway"].stop)
+        stopped = time.monotonic()
+        fired = await self._fired(AlertKind.SILENT, "gateway", stopped)
+        self.stack.start("gateway")
+        started = time.monotonic()
+        await self._note(AlertKind.SILENT, "gateway", "SIGTERM of the only gateway", fired, "gateway started", started)
+
     async def dead_enricher(self) -> None:
         """``kill -9`` of the only enricher under load, with records that wait since long ago."""
         # A record that is finished and not committed would be the oldest one of its partition.
@@ -214,13 +245,13 @@ class Drill:
         self.measured.append(Measured("(gateway refuses with 503)", fault, refused, end, await accepts))
 
     async def spent_budget(self) -> None:
-        """A day's cap below what is spent; then one above it."""
+        """A day's cap that is spent already; then one above it."""
         cap_variable = "NEXUS_BUDGET_USD_PER_DAY"
-        began = await self._restart_enricher(**{cap_variable: "0.0001"})
+        began = await self._restart_enricher(**{cap_variable: f"{await self._spent_usd():.6f}"})
         await self._post_chats(2)
         fired = await self._fired(AlertKind.BUDGET, "day", began)
         ended = await self._restart_enricher(**{cap_variable: "100"})
-        fault = "enricher started with a cap below what is spent"
+        fault = "enricher started with a cap that is spent"
         await self._note(AlertKind.BUDGET, "day", fault, fired, "started with one above it", ended)
 
     async def frozen_broker(self) -> None:
@@ -237,6 +268,10 @@ class Drill:
         await self._note(AlertKind.VIEW_LOST, "console", "broker stopped", fired, "broker goes on", ended)
 
     # Parts of faults
+
+    async def _ended(self, name: str) -> None:
+        code = await asyncio.to_thread(self.stack.processes[name].process.wait, _FIRE_SECONDS)
+        assert code == 78, f"{name} ended with {code}"  # sysexits.h: a configuration error
 
     async def _has_committed_all(self) -> bool:
         settings = self.stack.settings
@@ -271,6 +306,13 @@ class Drill:
 
     def _ready(self) -> bool:
         return all(process.is_ready() for process in self.stack.processes.values())
+
+    async def _spent_usd(self) -> float:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,
+            client.get(f"{self.stack.processes['console'].url}/api/v1/overview") as answer,
+        ):
+            return float((await answer.json())["last_24_hours"]["usd"])
 
     async def _restart_enricher(self, **variables: str) -> float:
         """When the new one was started."""

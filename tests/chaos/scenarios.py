@@ -64,6 +64,29 @@ async def scale(row: Row) -> None:
     await row.until_ready("enricher")
 
 
+async def stop_while_another_joins(row: Row) -> None:
+    """SIGTERM one of two enrichers with long calls open, and start a third at the same moment.
+
+    So the group rebalances while the first finishes what runs, and gives its partitions away before it is done. The
+    calls are answered once that has happened.
+    """
+    staying = ["enricher", "enricher-2"]
+    for number in range(max(2, row.profile.kills // 2)):
+        await row.rest(0.5, 1.5)
+        row.stand_in.set_mode("late")
+        await row.rest(1.0, 1.5)
+        leaving, joining = staying.pop(0), f"enricher-{number + 3}"
+        staying.append(joining)
+        stopping = asyncio.create_task(row.stop(leaving))
+        row.start(joining, "enricher")
+        await row.until_ready(*staying)
+        # Calls that are open for longer than a rebalance waits are somebody else's to make again.
+        row.note_outage(time.time(), f"{leaving} told to stop, {joining} started")
+        row.stand_in.set_mode("answer")
+        await stopping
+        await row.until_ready(*staying)
+
+
 async def kill_kafka_node(row: Row) -> None:
     """A node dies and comes back: one, or in the full run each in turn."""
     nodes = (2,) if row.profile.kills < 3 else (1, 2, 3)
@@ -188,6 +211,13 @@ SCENARIOS = (
         through_gateway=True,
     ),
     Scenario("scale", "enrichers 1, then 4, then 1", scale),
+    Scenario(
+        "stop-and-join",
+        "SIGTERM of one of two enrichers with calls open, while a third joins",
+        stop_while_another_joins,
+        variables={"NEXUS_CLAUDE_TIMEOUT_SECONDS": "90"},
+        processes={"enricher": "enricher", "enricher-2": "enricher", "sink": "sink"},
+    ),
     Scenario("kafka-node", "a Kafka node killed and back", kill_kafka_node, brokers=("kafka",)),
     Scenario(
         "embedded-broker", "the embedded broker gone, an empty one back", lose_embedded_broker, brokers=("embedded",)

@@ -7,13 +7,15 @@ with ``node_modules``, named by the lock's hash, and scripts copied into it: tha
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
-__all__ = ["DEFAULT_CACHE", "available", "install", "place"]
+__all__ = ["DEFAULT_CACHE", "available", "install", "place", "run"]
 
 _HERE = Path(__file__).parent
 DEFAULT_CACHE = _HERE.parents[1] / ".nexus" / "npm"
@@ -71,3 +73,10 @@ def install(cache: Path = DEFAULT_CACHE) -> Path:
 def place(script: Path, folder: Path) -> Path:
     """Copy a script, as it is, to where its imports resolve, and return the copy."""
     return Path(shutil.copy(script, folder))
+
+
+def run(script: Path, *arguments: str) -> list[dict[str, Any]]:
+    """What a placed script prints, a JSON object a line."""
+    answer = subprocess.run(["node", str(script), *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    return [json.loads(line) for line in answer.stdout.splitlines()]

@@ -133,7 +133,11 @@ def test_tenants_are_written_as_pairs_once_each(value: str) -> None:
         ("tool", {"NEXUS_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "NEXUS_KAFKA_USERNAME": "u"}, "NEXUS_KAFKA_PASSWORD"),
         ("tool", {"NEXUS_EXTRACTOR": "claude"}, "ANTHROPIC_API_KEY"),
         ("tool", {"NEXUS_REDIS_URL": "http://127.0.0.1"}, "NEXUS_REDIS_URL"),
-        ("tool", {"NEXUS_BUDGET_USD_PER_DAY": "5"}, "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least 86400"),
+        (
+            "tool",
+            {"NEXUS_BUDGET_USD_PER_DAY": "5", "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS": "86399"},
+            "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least 86400",
+        ),
         (
             "tool",
             {"NEXUS_BUDGET_USD_PER_HOUR": "1", "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS": "60"},
@@ -175,6 +179,27 @@ def test_settings_that_do_not_go_together_are_refused(role: Role, environ: dict[
 )
 def test_right_at_the_bound_they_go_together(role: Role, environ: dict[str, str]) -> None:
     load_settings(role, environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, 3600),
+        ({"NEXUS_BUDGET_USD_PER_HOUR": "1"}, 3600),
+        ({"NEXUS_BUDGET_USD_PER_DAY": "5"}, 86_400),
+        ({"NEXUS_BUDGET_USD_PER_DAY": "5", "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS": "90000"}, 90_000),
+        ({"NEXUS_BUDGET_USD_PER_DAY": "5", "NEXUS_BUDGET_FALLBACK": "offline"}, 3600),
+    ],
+)
+def test_a_budget_that_waits_lets_a_worker_be_silent_as_long(environ: dict[str, str], seconds: float) -> None:
+    assert load_settings(environ=environ).kafka_max_poll_interval_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("role", "variable"), [("gateway", "PORT"), ("gateway", "NEXUS_GATEWAY_PORT"), ("console", "PORT")]
+)
+def test_of_two_names_the_one_that_was_set_is_named(role: Role, variable: str) -> None:
+    assert problems({variable: "99999"}, role)[0].startswith(f"  - {variable}: ")
 
 
 def test_a_retired_service_is_named_with_what_replaces_it() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import IllegalGenerationError, UnknownMemberIdError
+from aiokafka.protocol.group import JoinGroupRequest
 from faust.types import TP
 
 from nexus_stream import worker_consumer
+from nexus_stream.delivery.lease import Lease
 
 STREAM, CHANGELOG = TP("conversations", 0), TP("app-sessions-changelog", 0)
 
@@ -69,3 +73,55 @@ async def test_a_stream_with_a_commit_is_left_where_the_seek_put_it(consumer: An
     await consumer.perform_seek()
     assert consumer._thread.sought_to_start == []
     assert consumer._read_offset[STREAM] == 7
+
+
+class _Coordinator:
+    """What `_ConsumerThread.on_start` finds: a member of a group."""
+
+    member_id = "member-1"
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None:
+        self.sent.append(offsets)
+
+    async def _do_heartbeat(self) -> bool:
+        return True
+
+    async def _on_join_complete(self, *args: Any) -> None: ...
+
+    def reset_generation(self) -> None: ...
+
+
+@pytest.fixture
+async def coordinator(monkeypatch: pytest.MonkeyPatch) -> _Coordinator:
+    one = _Coordinator()
+
+    async def nothing(_: Any) -> None: ...
+
+    monkeypatch.setattr(worker_consumer.AIOKafkaConsumerThread, "on_start", nothing)
+    thread: Any = worker_consumer._ConsumerThread.__new__(worker_consumer._ConsumerThread)
+    thread.app = SimpleNamespace(lease=Lease(10), access=SimpleNamespace(hint=lambda error: None))
+    thread._consumer = SimpleNamespace(_coordinator=one)
+    await thread.on_start()
+    return one
+
+
+async def test_a_member_commits_for_the_assignment_it_has(coordinator: _Coordinator):
+    await coordinator._do_commit_offsets(SimpleNamespace(active=True), {STREAM: 5})
+    assert coordinator.sent == [{STREAM: 5}]
+
+
+async def test_a_commit_for_an_older_assignment_is_refused(coordinator: _Coordinator):
+    # aiokafka tries a commit again across a rebalance, with the generation it has by then.
+    with pytest.raises(IllegalGenerationError):
+        await coordinator._do_commit_offsets(SimpleNamespace(active=False), {STREAM: 5})
+    assert coordinator.sent == []
+
+
+async def test_nobody_commits_as_no_member(coordinator: _Coordinator):
+    coordinator.member_id = JoinGroupRequest.UNKNOWN_MEMBER_ID
+    with pytest.raises(UnknownMemberIdError):
+        await coordinator._do_commit_offsets(SimpleNamespace(active=True), {STREAM: 5})
+    assert coordinator.sent == []

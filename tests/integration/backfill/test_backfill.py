@@ -193,6 +193,23 @@ async def test_a_dry_run_counts_estimates_and_leaves_nothing(desk: Desk):
     assert not desk.state.exists() or not list(desk.state.rglob("*.sqlite3"))
 
 
+async def test_a_dry_run_of_a_file_needs_no_key_and_no_broker(desk: Desk):
+    path = desk.write(*chats())
+    desk.environ |= {"ANTHROPIC_API_KEY": "", "NEXUS_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    ended = await desk.backfill(path, "--dry-run")
+    assert ended.code == 0, ended
+    assert "7 calls" in ended.output
+    assert "as if no session were known" in ended.output
+    # The topic is on the broker.
+    ended = await desk.backfill("--from-topic", "--dry-run")
+    assert ended.code == 1
+    assert "127.0.0.1:1" in ended.errors
+    assert "goes on" not in ended.errors
+    ended = await desk.backfill(path, "--yes")
+    assert ended.code == 2
+    assert "ANTHROPIC_API_KEY" in ended.errors
+
+
 async def test_without_a_terminal_it_wants_a_yes(desk: Desk):
     ended = await desk.backfill(desk.write(*chats()))
     assert ended.code == 2
@@ -203,6 +220,39 @@ async def test_standard_input_is_a_file_too(desk: Desk):
     ended = await desk.backfill("-", "--yes", stdin=json.dumps(body("s-1", "me llamo Carlos")).encode())
     assert ended.code == 0, ended
     assert (await desk.enrich(refusing())).enriched()["s-1"]["prospect"]["nombre"] == "Carlos"
+
+
+async def test_another_input_under_the_name_of_an_unfinished_run_is_refused(desk: Desk):
+    first = json.dumps(body("s-1", "me llamo Carlos")).encode()
+    other = json.dumps(body("s-2", "me llamo Rosa")).encode()
+    desk.stand_in.refused_creations = [(401, "authentication_error")]
+    assert (await desk.backfill("-", "--yes", stdin=first)).code == 2
+    for words, stdin in ((("-", "--yes"), other), (("-", "--yes"), b""), (("-", "--yes", "--as-of", "2h"), first)):
+        ended = await desk.backfill(*words, stdin=stdin)
+        assert ended.code == 2
+        assert "stdin" in ended.errors
+        assert "another input" in ended.errors
+        assert "--name" in ended.errors
+    assert desk.stand_in.created == {}
+    ended = await desk.backfill("-", "--yes", "--name", "other", stdin=other)
+    assert ended.code == 0, ended
+    ended = await desk.backfill("-", "--yes", stdin=first)
+    assert ended.code == 0, ended
+    assert "Going on with stdin" in ended.output
+    assert set((await desk.enrich(refusing())).enriched()) == {"s-1", "s-2"}
+
+
+async def test_another_since_is_another_run(desk: Desk):
+    await desk.post(*chats()[:2])
+    await desk.commit()
+    desk.stand_in.refused_creations = [(401, "authentication_error")]
+    assert (await desk.backfill("--since", "2h", "--yes")).code == 2
+    ended = await desk.backfill("--since", "1h", "--yes")
+    assert ended.code == 2
+    assert "--since" in ended.errors
+    ended = await desk.backfill("--since", "2h", "--yes")
+    assert ended.code == 0, ended
+    assert "Going on with topic" in ended.output
 
 
 async def test_refused_consent_is_never_sent_to_claude(desk: Desk):
@@ -221,6 +271,26 @@ async def test_the_budget_is_kept_by_smaller_batches(desk: Desk):
     assert ended.code == 0, ended
     assert len(desk.stand_in.created) > 1
     assert set(desk.stand_in.paid.values()) == {1}
+
+
+async def test_a_conversation_that_fits_under_no_cap_becomes_a_dead_letter_and_the_rest_is_read(desk: Desk):
+    desk.environ["NEXUS_BUDGET_USD_PER_HOUR"] = "0.0012"
+    desk.environ["NEXUS_BUDGET_FALLBACK"] = "offline"
+    longest = body("s-x", *(["me llamo Rosa " + "y ".join(["me gusta"] * 700), "hola"] * 8)[:-1])
+    path = desk.write(chats()[0], longest, *chats()[1:3])
+    ended = await desk.backfill(path, "--dry-run")
+    assert "1 of them could cost more than a whole cap" in ended.output
+    ended = await desk.backfill(path, "--yes")
+    assert ended.code == 0, ended
+    assert "sent to become a dead letter: over_budget" in ended.output
+    line = await desk.enrich(refusing())
+    assert set(line.enriched()) == {"s-0", "s-1", "s-2"}
+    assert line.reasons() == {"s-x": "over_budget"}
+    # A cap below an ordinary request would make dead letters of them all.
+    desk.environ["NEXUS_BUDGET_USD_PER_HOUR"] = "0.0001"
+    ended = await desk.backfill(path, "--yes")
+    assert ended.code == 2
+    assert "NEXUS_BUDGET_USD_PER_HOUR" in ended.errors
 
 
 # The topic as input

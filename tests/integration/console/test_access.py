@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +17,10 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, CookieJar
 from aiohttp.test_utils import TestServer
 from jsonschema import Draft202012Validator
+from pydantic import SecretStr
 
 from nexus_stream.console.app import make_app
-from nexus_stream.console.audit import FILE_NAME
+from nexus_stream.console.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME
 from nexus_stream.console.command import open_model
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import ChangelogRecord
@@ -60,15 +63,12 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture
-def model(settings: Settings) -> ReadModel:
-    """One session, one emission, one dead letter, one process: something for every page."""
-    model = open_model(settings)
+def model_state(session_id: str) -> SessionState:
     prospect = Prospect(
         nombre="Carlos Ruiz", email="carlos@example.com", telefono="+573005550102", ocupacion="contador"
     )
-    state = SessionState(
-        session_id="s-1",
+    return SessionState(
+        session_id=session_id,
         fingerprints=("fp-secret-1",),
         chain=("aabbccddeeff",),
         turns=2,
@@ -80,6 +80,13 @@ def model(settings: Settings) -> ReadModel:
         first_seen_ms=NOW_MS,
         last_seen_ms=NOW_MS,
     )
+
+
+@pytest.fixture
+def model(settings: Settings) -> ReadModel:
+    """One session, one emission, one dead letter, one process: something for every page."""
+    model = open_model(settings)
+    state = model_state("s-1")
     model.apply([ChangelogRecord(0, 0, NOW_MS, session_key("", "s-1"), encode_state(state))])
     value = state.to_enriched("nexus-prospect-ingestion").model_dump_json().encode()
     model.apply_beside(settings.enriched_topic, [TopicRecord(0, 0, NOW_MS, b"s-1", value, state.emission_headers("x"))])
@@ -219,7 +226,7 @@ async def test_login_attempts_are_limited_and_written_down(serve: Callable[..., 
         response = await log_in(client, OPERATOR)
         assert response.status == 429
         assert int(response.headers["Retry-After"]) >= 1
-    lines = (settings.data_dir / "console" / FILE_NAME).read_text().splitlines()
+    lines = (settings.data_dir / "console" / FAILED_LOGINS_FILE_NAME).read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     assert [entry["action"] for entry in entries] == ["login_failed"] * 10
     assert "guess" not in "".join(lines)
@@ -263,17 +270,19 @@ async def test_api_answers_as_its_description_says(serve: Callable[..., Any]) ->
         for path, operations in document["paths"].items():
             if "get" not in operations or path == "/openapi.json":
                 continue
-            answer = await program.get(f"/api/v1{path.replace('{tenant}', '~').replace('{session}', 's-1')}")
+            place = path.replace("{tenant}", "~").replace("{session}", "s-1")
+            answer = await program.get(f"/api/v1{place.replace('{id}', 'nexus-prospect-ingestion-0-1')}")
             assert answer.status == 200, path
             body = await answer.json()
             schema = operations["get"]["responses"]["200"]["content"]["application/json"]["schema"]
             Draft202012Validator({**schema, "components": document["components"]}).validate(body)
             tried += 1
-        assert tried == 7
-        for path in ("/series?minutes=x", "/sessions?after=x", "/sessions?limit=-1", "/sessions?until=x"):
+        assert tried == 8
+        for path in ("/series?minutes=x", "/sessions?after=x", "/sessions?limit=-1", "/sessions?until=x",
+                     "/dead-letters?after=²", "/emissions?after=-1"):  # fmt: skip
             answer = await program.get(f"/api/v1{path}")
             assert (answer.status, await answer.json()) == (400, {"error": "bad_request"}), path
-        for path, status in (("/nope", 404), ("/sessions/~/nobody", 404)):
+        for path, status in (("/nope", 404), ("/sessions/~/nobody", 404), ("/dead-letters/none", 404)):
             answer = await program.get(f"/api/v1{path}")
             assert (answer.status, await answer.json()) == (status, {"error": "not_found"}), path
         answer = await program.post("/api/v1/dead-letters/discard", json={})
@@ -281,10 +290,83 @@ async def test_api_answers_as_its_description_says(serve: Callable[..., Any]) ->
         answer = await program.post("/api/v1/dead-letters/discard", data=b"{")
         assert answer.status == 400
         answer = await program.post("/api/v1/dead-letters/discard", json={"reason": "not_json"})
-        assert (answer.status, await answer.json()) == (503, {"error": "unavailable"})
+        body = await answer.json()
+        assert (answer.status, body["error"]) == (503, "unavailable")
+        assert "NEXUS_KAFKA_BOOTSTRAP_SERVERS" in body["reason"]
     async with serve(Authorization="Bearer nope") as stranger:
         answer = await stranger.get("/api/v1/overview")
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+async def test_emissions_page_on_from_the_first(
+    serve: Callable[..., Any], settings: Settings, model: ReadModel
+) -> None:
+    value = model_state("s-1").to_enriched("nexus-prospect-ingestion").model_dump_json().encode()
+    model.apply_beside(settings.enriched_topic, [TopicRecord(1, n, NOW_MS, b"s-1", value, ()) for n in range(24)])
+    async with serve(Authorization=f"Bearer {OPERATOR}") as program:
+        seen: list[int] = []
+        after: str | None = "0"
+        while after is not None:
+            answer = await (await program.get("/api/v1/emissions", params={"after": after, "limit": "10"})).json()
+            seen += [emission["id"] for emission in answer["emissions"]]
+            after = answer["next"]
+        assert seen == list(range(1, 26))
+        # Without a place to begin at, the newest.
+        answer = await (await program.get("/api/v1/emissions?limit=3")).json()
+        assert [emission["id"] for emission in answer["emissions"]] == [23, 24, 25]
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "9" * 5000, "-1", "x", ""])
+async def test_a_message_in_the_address_that_is_none_is_left_out(serve: Callable[..., Any], number: str) -> None:
+    async with serve(OPERATOR) as operator:
+        for name in ("n", "left"):
+            values = {"done": "redrive", "n": "1", "left": "1", name: number}
+            response = await operator.get("/dead-letters", params=values)
+            assert response.status == 200
+            assert "notice good" not in await response.text()
+
+
+async def test_a_database_that_is_down_is_named(
+    settings: Settings, model: ReadModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings.model_copy(update={"database_url": SecretStr("postgresql://u:secret@127.0.0.1:1/postgres")})
+    server = TestServer(make_app(settings, model))
+    await server.start_server()
+    async with ClientSession(server.make_url("/"), cookie_jar=CookieJar(unsafe=True)) as operator:
+        await log_in(operator, OPERATOR)
+        for path in ("/erase?tenant=~&session=s-1", "/person.json?tenant=~&session=s-1"):
+            response = await operator.get(path)
+            text = await response.text()
+            assert response.status == 503
+            assert "Database 127.0.0.1:1/postgres is unavailable" in text
+            assert "The broker does not answer" not in text
+            assert "secret" not in text
+    assert capsys.readouterr().out.count("console_unavailable") == 2
+    await server.close()
+    model.close()
+
+
+async def test_an_export_of_people_is_written_down_without_what_was_searched(
+    serve: Callable[..., Any], settings: Settings
+) -> None:
+    async with serve(OPERATOR) as operator, serve(VIEWER) as viewer:
+        assert (await operator.get("/sessions/export.csv?q=carlos")).status == 200
+        assert (await viewer.get("/sessions/export.json")).status == 200
+    # The last line follows the end of the answer.
+    deadline = time.monotonic() + 60
+    while (text := (settings.data_dir / "console" / FILE_NAME).read_text()).count('"complete"') < 2:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    lines = [entry for entry in map(json.loads, text.splitlines()) if entry["action"] == "export_sessions"]
+    assert [
+        (line["role"], line["format"], line["filtered"], line["ended"], line.get("sessions")) for line in lines
+    ] == [
+        ("operator", "csv", True, "began", None),
+        ("operator", "csv", True, "complete", 1),
+        ("viewer", "json", False, "began", None),
+        ("viewer", "json", False, "complete", 1),
+    ]
+    assert "carlos" not in text.lower()
 
 
 def test_description_names_every_route(settings: Settings, model: ReadModel) -> None:

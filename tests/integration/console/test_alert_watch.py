@@ -19,14 +19,18 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
+from nexus_stream.console import alert_watch
+from nexus_stream.console.alert_store import AlertStore
 from nexus_stream.console.alert_watch import AlertWatch
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts import Alert, AlertKind
 from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
 from nexus_stream.console.context import CONTEXT, Context
 from nexus_stream.console.indexer import Indexer
 from nexus_stream.console.metrics import ConsoleCollector
+from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.observability.status_command import forget
 from nexus_stream.settings import Settings
 from nexus_stream.topics import apply_topics
 
@@ -194,6 +198,42 @@ async def test_a_restart_begins_nothing_again_and_ends_what_ended_meanwhile(sett
     async with console(settings) as context:
         assert len(context.alerts.firing) == 2
         await until(lambda: context.alerts.firing == ())
+
+
+async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_come_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_watch, "_HEARD_AGAIN_SECONDS", 0.5)
+    a_day_ago_ms = time.time_ns() // 1_000_000 - 25 * 3_600_000
+    name = "gateway-0123abcd-0123ab"
+    status = ProcessStatus(
+        process_id=name,
+        role="gateway",
+        version="1",
+        host="h",
+        pid=1,
+        state="running",
+        since_ms=a_day_ago_ms,
+        started_at_ms=a_day_ago_ms,
+        updated_at_ms=a_day_ago_ms,
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await producer.start()
+    for key in (name, other := "gateway-0123abcd-fedcba"):
+        record = status.model_copy(update={"process_id": key}).model_dump_json().encode()
+        await producer.send_and_wait(settings.status_topic, record, key=key.encode())
+    await producer.stop()
+    # Yesterday's console told of the one. The other was dead before any console looked: it begins none.
+    alert = Alert(AlertKind.SILENT, name, 90_000.0, 0, is_critical=True, since_ms=a_day_ago_ms)
+    (folder := settings.data_dir / "console").mkdir(parents=True)
+    AlertStore(folder).save([alert], [])
+    async with console(settings) as context:
+        await until(lambda: context.model.lag_beside(settings.status_topic) == 0 and context.model.version > 1)
+        await asyncio.sleep(4)
+        assert [(one.kind, one.where) for one in context.alerts.firing] == [(AlertKind.SILENT, name)]
+        await forget(settings, (name,))
+        await until(lambda: context.alerts.firing == ())
+        assert other in context.overview.overview(time.time_ns() // 1_000_000).forgotten
 
 
 async def test_alerts_show_on_the_page_and_in_the_api(settings: Settings) -> None:

@@ -20,7 +20,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from nexus_stream.console.command import open_model
+from nexus_stream.console.filters import SessionFilter
 from nexus_stream.console.indexer import Indexer
+from nexus_stream.console.queries import SessionQueries
 from nexus_stream.console.read_model import FILE_NAME, ReadModel
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
@@ -284,6 +286,56 @@ async def test_another_broker_on_the_same_port_resets_the_view(
 
 async def _is_without_problem(model: ReadModel) -> bool:
     return model.freshness().problem is None and model.freshness().lag == 0
+
+
+@pytest.mark.parametrize("met_by", ["a reader", "the writer"])
+async def test_damage_in_the_index_ends_with_an_index_built_again(settings: Settings, put: Put, met_by: str) -> None:
+    folder = settings.data_dir / "console"
+
+    async def follow(check: Callable[[], Awaitable[bool]]) -> None:
+        model = ReadModel(folder, settings.sessions_changelog_topic)
+        indexer = asyncio.create_task(Indexer(settings, model).run())
+        await eventually(check, 30)
+        assert not indexer.done()
+        indexer.cancel()
+        await asyncio.gather(indexer, return_exceptions=True)
+        model.close()
+
+    async def sessions() -> set[object]:
+        return {row[2] for row in content(folder)}
+
+    async def has_two() -> bool:
+        return (folder / FILE_NAME).exists() and await sessions() == {"s-1", "s-2"}
+
+    await put("s-1", 1, "Ana")
+    await put("s-2", 2, "Eva")
+    await follow(has_two)
+    db = sqlite3.connect(folder / FILE_NAME)
+    page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
+    page = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sessions'").fetchone()[0]
+    db.close()
+    with (folder / FILE_NAME).open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xa5" * page_bytes)
+    if met_by == "the writer":
+        await put("s-3", 3, "Inés")
+
+    async def shows_all() -> bool:
+        try:
+            found = SessionQueries(folder / FILE_NAME).page(SessionFilter(), None, 10)
+        except sqlite3.OperationalError:
+            return False
+        return {row["session_id"] for row in found.rows} >= {"s-1", "s-2"}
+
+    async def is_whole() -> bool:
+        try:
+            return await sessions() >= {"s-1", "s-2"}
+        except sqlite3.DatabaseError:
+            return False
+
+    # The writer alone, where nobody asks for a page.
+    await follow(shows_all if met_by == "a reader" else is_whole)
+    assert await sessions() == {"s-1", "s-2"} | ({"s-3"} if met_by == "the writer" else set())
 
 
 async def test_waits_for_a_topic_that_is_not_there_and_does_not_make_it(broker: EmbeddedBroker, tmp_path: Path) -> None:

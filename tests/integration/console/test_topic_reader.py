@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from nexus_stream.console.access import Identity
+from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
+from nexus_stream.console.context import CONTEXT
 from nexus_stream.console.dead_letter_actions import Wanted, act, plan
 from nexus_stream.console.indexer import Indexer
 from nexus_stream.console.queries import SessionQueries
@@ -115,14 +118,17 @@ async def test_all_of_a_reason_are_redriven_and_one_is_discarded(settings: Setti
         await producer.send_and_wait(settings.dead_letter_topic, b"v", key=b"k", headers=list(headers))
     await producer.stop()
 
+    model = open_model(settings)
+    context, ana = make_app(settings, model)[CONTEXT], Identity("operator", "Ana")
     all_of_it = Wanted(reason="not_json")
     report, ends = await plan(settings, "redrive", all_of_it)
     assert report.total == 2
-    assert (await act(settings, "redrive", all_of_it, ends, by="Ana")).total == 2
+    assert (await act(context, ana, "redrive", all_of_it, ends)).total == 2
     # Done is done: another click sends nothing twice.
     assert (await plan(settings, "redrive", all_of_it))[0].total == 0
     one = Wanted(letter_id=f"{settings.ingestion_topic}-0-2")
     report, ends = await plan(settings, "discard", one)
-    assert (await act(settings, "discard", one, ends, by="Ana")).total == 1
+    assert (await act(context, ana, "discard", one, ends)).total == 1
     # Who names a letter by its id may send it again.
     assert (await plan(settings, "redrive", Wanted(letter_id=f"{settings.ingestion_topic}-0-0")))[0].total == 1
+    model.close()

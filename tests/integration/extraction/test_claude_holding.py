@@ -9,8 +9,11 @@ import pytest
 
 from nexus_stream.errors import (
     BudgetExhaustedError,
+    BudgetReservedError,
     ConfigurationError,
     ModelUnavailableError,
+    NotWantedError,
+    OverBudgetError,
     RetryableError,
     SpendLimitError,
 )
@@ -18,6 +21,7 @@ from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.claude import ClaudeExtractor
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.factory import create_extractor
+from nexus_stream.extraction.wanted import wanted_while
 from nexus_stream.settings import load_settings
 
 TURNS = (Turn("user", "soy Irma del Valle"),)
@@ -103,6 +107,24 @@ async def test_waiting_for_the_allowance_can_be_cancelled_and_takes_nothing(stan
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+    started = time.monotonic()
+    await extractor.extract(TURNS)
+    assert time.monotonic() - started < 1.5
+
+
+async def test_what_nobody_wants_any_more_is_not_asked_and_takes_nothing(stand_in, claude):
+    stand_in.script(stand_in.message(ANSWER))
+    extractor = claude(stand_in.url, claude_requests_per_minute=60, budget_usd_per_hour=10.0)
+    await extractor.extract(TURNS)
+    spent_usd, wanted = extractor.budget.spent_usd(), True
+    with wanted_while(lambda: wanted):
+        waiting = [asyncio.create_task(extractor.extract(TURNS)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    wanted = False
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in ended] == [NotWantedError] * 3
+    assert len(stand_in.requests) == 1
+    assert extractor.budget.spent_usd() == spent_usd
     started = time.monotonic()
     await extractor.extract(TURNS)
     assert time.monotonic() - started < 1.5
@@ -257,13 +279,68 @@ async def test_spending_survives_the_worker(stand_in, tmp_path):
 async def test_at_the_cap_the_offline_rules_can_answer(stand_in):
     stand_in.script(stand_in.message(ANSWER))
     environ = {"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": stand_in.url}
-    settings = load_settings(environ=environ, budget_usd_per_hour=0.0001, budget_fallback="offline")
+    settings = load_settings(
+        environ=environ, budget_usd_per_hour=0.001, budget_fallback="offline", claude_requests_per_minute=MANY
+    )
     extractor = create_extractor(settings)
-    found = await extractor.extract(TURNS)
+    found = [await extractor.extract((*TURNS, Turn("user", str(index)))) for index in range(4)]
+    made = len(stand_in.requests)
     await extractor.close()
-    assert found.made_by is not None
-    assert (found.made_by.extractor, found.nombre) == ("offline-rules-v1", "Irma del Valle")
-    assert stand_in.requests == []
+    assert {one.nombre for one in found} == {"Irma del Valle"}
+    assert 0 < made < 4
+    assert [one.made_by is None for one in found] == [True] * made + [False] * (4 - made)
+    last = found[-1].made_by
+    assert last is not None
+    assert last.extractor == "offline-rules-v1"
+
+
+async def test_calls_under_way_are_no_reason_for_the_offline_rules(stand_in):
+    stand_in.script(stand_in.message(ANSWER, delay_seconds=0.2))
+    environ = {"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": stand_in.url}
+    # Ten calls cost 0.00105 USD. What one can cost at most, about 0.0008, fits in twice at a time.
+    settings = load_settings(
+        environ=environ, budget_usd_per_hour=0.002, budget_fallback="offline", claude_requests_per_minute=MANY
+    )
+    extractor = create_extractor(settings)
+    waits = 0
+
+    async def read(index: int):
+        nonlocal waits
+        while True:  # as the enricher's one loop
+            try:
+                return await extractor.extract((*TURNS, Turn("user", str(index))))
+            except BudgetReservedError:
+                waits += 1
+                await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(60):
+        found = await asyncio.gather(*map(read, range(10)))
+    await extractor.close()
+    assert [one.made_by for one in found] == [None] * 10
+    assert len(stand_in.requests) == 10
+    assert waits > 0
+
+
+async def test_a_conversation_that_fits_under_no_cap_is_refused_and_the_others_go_on(stand_in, claude):
+    stand_in.script(stand_in.message(ANSWER))
+    extractor = claude(stand_in.url, claude_requests_per_minute=MANY, budget_usd_per_hour=0.25, claude_share=0.25)
+    longest = [Turn("user", "palabra " * 990) for _ in range(32)]
+    with pytest.raises(OverBudgetError, match="NEXUS_BUDGET_USD_PER_HOUR"):
+        await extractor.extract(longest)
+    assert (await extractor.extract(TURNS)).nombre == "Irma del Valle"
+    assert len(stand_in.requests) == 1
+
+
+async def test_usage_that_cannot_be_is_not_waited_off(stand_in, claude):
+    """A proxy's nonsense: a thousand million tokens are half a day of this allowance."""
+    nonsense = {"input_tokens": 10**9, "output_tokens": 10**9, "cache_creation_input_tokens": 10**9}
+    stand_in.script(stand_in.message(ANSWER, usage=nonsense), stand_in.message(ANSWER))
+    limits = {"claude_input_tokens_per_minute": 120_000, "claude_output_tokens_per_minute": 120_000}
+    extractor = claude(stand_in.url, claude_requests_per_minute=MANY, **limits)
+    async with asyncio.timeout(30):
+        for _ in range(3):
+            await extractor.extract(TURNS)
+    assert len(stand_in.requests) == 3
 
 
 # --- the deadline of one extraction

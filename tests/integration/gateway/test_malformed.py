@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
+from tests.bodies import mutated_bodies
 
 _ALLOWED = {202, 400, 408, 413, 415}
 _MAX_SECONDS = 3.0
@@ -138,44 +139,13 @@ async def test_strange_headers(gateway, headers: dict[str, str]) -> None:
     await _check(gateway, b"{", headers)
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"), max_size=20),
-    lambda children: st.lists(children, max_size=5) | st.dictionaries(st.text(max_size=8), children, max_size=5),
-    max_leaves=20,
-)
-_TURN = st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant"]) | _JSON, "content": _JSON})
-_BODY = st.fixed_dictionaries(
-    {},
-    optional={
-        "messages": st.lists(_TURN | _JSON, max_size=4) | _JSON,
-        "sessionId": st.text(max_size=10) | _JSON,
-        "fingerprint": st.text(max_size=10) | _JSON,
-        "metadata": st.dictionaries(
-            st.sampled_from(["url", "userAgent", "consent", "tenant_id", "enqueuedAt"]) | st.text(max_size=9), _JSON
-        )
-        | _JSON,
-        "extra": _JSON,
-    },
-)
-
-
-@st.composite
-def _mutated(draw: st.DrawFn) -> bytes:
-    """A body as json.dumps writes it (NaN, lone surrogates and huge integers included), with bytes changed or lost."""
-    body = json.dumps(draw(_BODY), ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
-    for _ in range(draw(st.integers(0, 3))):
-        position = draw(st.integers(0, len(body)))
-        body = body[:position] + draw(st.binary(max_size=3)) + body[position + draw(st.integers(0, 3)) :]
-    return body
-
-
 @settings(
     max_examples=400,
     deadline=None,
     # The gateway and its topic are meant to be shared by all examples.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(body=_mutated() | st.binary(max_size=200))
+@given(body=mutated_bodies() | st.binary(max_size=200))
 async def test_any_body(gateway, body: bytes) -> None:
     await _check(gateway, body)
 

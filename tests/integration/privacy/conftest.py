@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,10 +14,13 @@ import pytest
 
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
+from nexus_stream.testing.postgres import debian_postgres, missing_debian_postgres, server_folder
+from nexus_stream.testing.requirements import require
 
 _names = itertools.count()
 
@@ -72,17 +72,28 @@ class Database:
         )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is SQL runs on both servers; what starts processes, on one."""
+    if "server_dsn" in metafunc.fixturenames:
+        both = metafunc.module.__name__.endswith("_in_sql")
+        servers = ["embedded", "debian-15"] if both else ["embedded"]
+        metafunc.parametrize("server_dsn", servers, indirect=True, scope="package")
+
+
 @pytest.fixture(scope="package")
-def server_dsn() -> Iterator[str]:
-    # Not below pytest's own folder: every pytest run closes that to other users, such as the server's.
-    folder = Path(tempfile.mkdtemp(prefix="nexus-privacy-"))
-    try:
-        with EmbeddedPostgres.start(folder / "data") as server:
-            dsn = server.dsn.rsplit("/", 1)[0]
+def server_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    with server_folder() as folder:
+        if request.param == "embedded":
+            with EmbeddedPostgres.start(folder / "data") as server:
+                dsn = server.dsn.rsplit("/", 1)[0]
+                asyncio.run(_make_template(dsn))
+                yield dsn
+            return
+        require("postgres15", missing_debian_postgres())
+        with debian_postgres(folder) as port:
+            dsn = f"postgresql://postgres@{LOOPBACK}:{port}"
             asyncio.run(_make_template(dsn))
             yield dsn
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _make_template(dsn: str) -> None:

@@ -33,7 +33,7 @@ async def test_an_erased_session_takes_the_whole_person_with_it(database: Databa
     )
     await database.admin.execute("SELECT update_prospect_data('fp', '{\"crm\": \"ana@example.com\"}')")
     await database.admin.execute("SELECT update_prospect_data('session:s-1', '{\"note\": 1}')")
-    assert await database.writer.erase([database.erased("s-1")]) == 1
+    assert (await database.writer.erase([database.erased("s-1")])).erased == 1
     assert list(await database.people()) == ["other"]
     assert await database.sessions() == ["s-3"]
     assert await database.rows("prospect_contributions") == []
@@ -153,6 +153,24 @@ async def test_a_sink_that_writes_another_session_at_the_same_time(database: Dat
     assert await database.sessions() == []
 
 
+async def test_an_event_that_postgresql_refuses_is_told_and_stops_no_other(database: Database):
+    """Such a record cannot be read from the topic any more; a table with a rule of its own has the same effect."""
+    await database.writer.write([database.record(f"s-{n}", f"fp-{n}", nombre="Ana") for n in range(3)])
+    unread = database.erased("s-9").model_copy(update={"fingerprint_hashes": ("abc",)})
+    result = await database.writer.erase(
+        [
+            database.erased("s-0"),
+            unread,
+            unread.model_copy(update={"fingerprint_hashes": (), "session_id": ""}),
+            unread.model_copy(update={"fingerprint_hashes": (), "session_id": "s\x00"}),
+            database.erased("s-2"),
+        ]
+    )
+    assert result.erased == 2
+    assert [(bad.index, bad.sqlstate) for bad in result.rejected] == [(1, "23514"), (2, "23514"), (3, "22021")]
+    assert list(await database.people()) == ["fp-1"]
+
+
 async def test_an_idle_session_goes_and_the_person_with_the_last_one(database: Database):
     await database.writer.write(
         [database.record("s-1", "fp", at=1000, email="ana@example.com"), database.record("s-2", "fp", at=9000)]
@@ -178,7 +196,7 @@ async def test_a_row_that_the_installations_own_function_keeps_is_not_folded_and
     await database.writer.write([database.record("s-1", "fp", at=1000), database.record("s-2", "fp", at=2000)])
     theirs = {"nombre": "As they keep it"}
     await database.admin.execute("UPDATE prospect_sessions SET called_with = repeat('a', 64)")
-    await database.admin.execute("UPDATE prospect_tracking SET prospect_data = $1", theirs)
+    await database.admin.execute("UPDATE prospect_tracking SET prospect_data = $1, folded_at = NULL", theirs)
     for session, left in (("s-1", {"fp": theirs}), ("s-2", {})):
         event = database.erased(session, reason="retention", through_ms=5000, request=f"request-{session}")
         await database.writer.erase([event])

@@ -93,7 +93,7 @@ def test_thresholds_are_those_of_the_settings():
     halves = (settings.ingestion_retention_hours // 2, settings.enriched_retention_hours // 2)
     assert expressions_of("NexusLag").endswith(f"> {settings.alert_lag_records}")
     assert expressions_of("NexusErrorRate").endswith(f"> {settings.alert_error_rate:g}")
-    assert expressions_of("NexusLatency").endswith(f"> {settings.alert_latency_seconds:g}")
+    assert expressions_of("NexusLatency").rstrip().endswith(f"> {settings.alert_latency_seconds:g}")
     assert tuple(map(int, re.findall(r"> (\d+) \* 3600", expressions_of("NexusOldMessages")))) == halves
     waiting = [rule["for"] for rule in ALERTS if rule["alert"] == "NexusWaiting" and "for" in rule]
     assert waiting == [f"{settings.alert_waiting_seconds:g}s"]

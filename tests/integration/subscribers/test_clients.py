@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from jsonschema import Draft202012Validator
 
 from nexus_stream.contracts.conversation import Limits, decode
-from tests.clients import npm
+from tests.clients import confluent, npm
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -37,8 +35,8 @@ HEADERS = Draft202012Validator(
 
 
 def test_confluent_kafka_reads_enriched_prospects(published: Any) -> None:
-    records = _read_with_confluent(published.bootstrap_servers, published.topic, len(published.values))
-    _assert_as_published(records, published)
+    records = confluent.read(published.bootstrap_servers, published.topic, len(published.values))
+    _assert_as_published([(one.key, json.loads(one.value), dict(one.headers)) for one in records], published)
 
 
 def test_kafkajs_reads_enriched_prospects(published: Any, node_clients: Path) -> None:
@@ -53,7 +51,7 @@ def test_kafkajs_producer_scatters_snapshots_as_the_existing_site(broker: str, n
     told = [_run(node_clients, "produce_snapshots.mjs", broker, topic) for topic in topics]
 
     assert told[0] == told[1]
-    by_topic = [_read_raw(broker, topic, 60) for topic in topics]
+    by_topic = [confluent.read(broker, topic, 60) for topic in topics]
     assert by_topic[0] == by_topic[1], "the same arguments must send the same records to the same partitions"
     records = by_topic[0]
     assert len({key for _, _, key, _, _ in records}) == 60
@@ -147,49 +145,6 @@ def _assert_as_published(records: list[tuple[str, Any, dict[str, str]]], publish
     assert {key: headers for key, _, headers in records} == published.headers
 
 
-def _read_with_confluent(bootstrap: str, topic: str, count: int) -> list[tuple[str, Any, dict[str, str]]]:
-    return [(key, json.loads(value), dict(headers)) for _, _, key, value, headers in _read_raw(bootstrap, topic, count)]
-
-
-def _read_raw(bootstrap: str, topic: str, count: int) -> list[tuple[int, int, str, bytes, tuple[tuple[str, str], ...]]]:
-    """The first records of a topic by a consumer group: partition, offset, key, value, headers; sorted."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"test-confluent-{uuid.uuid4().hex[:8]}",
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-            "session.timeout.ms": 6000,
-            "heartbeat.interval.ms": 1000,
-        }
-    )
-    consumer.subscribe([topic])
-    records: list[tuple[int, int, str, bytes, tuple[tuple[str, str], ...]]] = []
-    deadline = time.monotonic() + 40
-    try:
-        while len(records) < count:
-            assert time.monotonic() < deadline, f"{len(records)} of {count} records in 40 s"
-            message = consumer.poll(0.5)
-            if message is None:
-                continue
-            assert message.error() is None
-            partition, offset, key, value = message.partition(), message.offset(), message.key(), message.value()
-            assert partition is not None
-            assert offset is not None
-            assert isinstance(key, bytes)
-            assert isinstance(value, bytes)
-            headers = _headers(message)
-            records.append((partition, offset, key.decode(), value, headers))
-        consumer.commit(asynchronous=False)
-    finally:
-        consumer.close()
-    return sorted(records)
-
-
-def _headers(message: Message) -> tuple[tuple[str, str], ...]:
-    return tuple((name, content.decode()) for name, content in message.headers() or [])  # type: ignore[union-attr,str-unpack]
-
-
 def _create_topic(bootstrap: str, partitions: int) -> str:
     topic = f"clients-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -198,9 +153,4 @@ def _create_topic(bootstrap: str, partitions: int) -> str:
 
 
 def _run(folder: Path, script: str, *arguments: str) -> list[dict[str, Any]]:
-    """What a Node.js script prints, a JSON object a line."""
-    answer = subprocess.run(
-        ["node", str(npm.place(CLIENTS / script, folder)), *arguments], capture_output=True, text=True, timeout=60
-    )
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    return [json.loads(line) for line in answer.stdout.splitlines()]
+    return npm.run(npm.place(CLIENTS / script, folder), *arguments)

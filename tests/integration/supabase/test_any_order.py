@@ -171,3 +171,21 @@ async def test_calls_between_deliveries_make_the_same_rows(
         return await _rows(database, tenant_id)
 
     assert await deliver(next(_tenants), shuffled=True) == await deliver(next(_tenants), shuffled=False)
+
+
+async def test_records_of_one_version_that_differ_make_the_same_row_in_any_order_and_batching(
+    database: Database, writer: ProspectWriter, record: MakeRecord
+) -> None:
+    versions = [record("s", "fp", ocupacion=name) for name in ("médica", "profesora", "contadora")]
+    versions.append(record("s", "other", ocupacion="médica"))
+    rows = []
+    for number, order in enumerate(itertools.permutations(versions)):
+        tenant_id = next(_tenants)
+        mine = [one.model_copy(update={"tenant_id": tenant_id}) for one in order]
+        size = 1 + number % len(mine)
+        for start in range(0, len(mine), size):
+            await writer.write(mine[start : start + size])
+        rows.append(await _rows(database, tenant_id))
+        assert (await writer.write(mine)).unchanged == len(mine)
+    assert rows == [rows[0]] * len(rows)
+    assert len(rows[0][0]) == 1

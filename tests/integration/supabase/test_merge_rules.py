@@ -21,6 +21,13 @@ _NOTHING: tuple[str, ...] = ()
         ("nombre", ["Ana", None], (), "Ana"),
         ("nombre", ["Ana", ""], (), "Ana"),
         ("nombre", ["Ana", "  "], (), "Ana"),
+        # nor what only looks like something
+        *(
+            (field, ["Ana", blank], (), "Ana")
+            for field in ("nombre", "ocupacion", "telefono")
+            for blank in ("\u00a0", "\u3000", "\u2003 ", "\u200b", "\ufeff\t")
+        ),
+        ("ocupacion", ["médica", "\u00a0abogada\u200b"], (), "abogada"),
         ("ocupacion", ["médica", None], (), "médica"),
         ("email", ["ana@example.com", ""], (), "ana@example.com"),
         ("telefono", ["+573005550102", None], (), "+573005550102"),
@@ -33,10 +40,24 @@ _NOTHING: tuple[str, ...] = ()
         ("nombre", ["pablo", "Pablo"], (), "Pablo"),
         ("nombre", ["Pablo", "pablo"], (), "Pablo"),
         ("nombre", ["Pablo", "PABLO  HOYOS"], (), "PABLO  HOYOS"),
-        # contained means word by word
-        ("nombre", ["Anabel", "Ana"], (), "Ana"),
+        # nor do initials, beginnings, one name alone, or what is no name
+        ("nombre", ["Pablo Hoyos", "Pablo H"], (), "Pablo Hoyos"),
+        ("nombre", ["Pablo Hoyos", "P. Hoy"], (), "Pablo Hoyos"),
+        ("nombre", ["Pablo Hoyos", "Pablito"], (), "Pablo Hoyos"),
+        ("nombre", ["Pablo de Hoyos", "Juan"], (), "Pablo de Hoyos"),
+        ("nombre", ["Anabel", "Ana"], (), "Anabel"),
+        *(
+            ("nombre", [known, worse], (), known)
+            for known in ("Pablo", "Pablo Hoyos")
+            for worse in ("Yo", "a", "A.", "acepto", "Visionario", "el pequeño")
+        ),
+        ("nombre", ["el pequeño", "Pablo"], (), "Pablo"),
+        ("nombre", ["P. H.", "Pablo"], (), "Pablo"),
+        ("nombre", ["Pablo H", "Pablo Hoyos"], (), "Pablo Hoyos"),
         # another name: the newest session's
         ("nombre", ["Pablo Hoyos", "Eva Ruiz"], (), "Eva Ruiz"),
+        ("nombre", ["Pablo Hoyos Gil", "Eva Ruiz"], (), "Eva Ruiz"),
+        ("nombre", ["Ana", "Eva"], (), "Eva"),
         # an explicit correction always, also to less
         ("nombre", ["Pablo Hoyos", "Pablo"], ("correccion_nombre",), "Pablo"),
         ("nombre", ["Pablo Hoyos", None], ("correccion_nombre",), "Pablo Hoyos"),

@@ -107,6 +107,56 @@ async def test_a_callers_own_counters_are_ignored(database: Database) -> None:
     assert (await database.person("fp"))["sessions"] == 0
 
 
+async def test_a_blank_of_unicode_leaves_unknown_keys_alone(database: Database) -> None:
+    await database.call("fp", {"ciudad": "Cali"})
+    for blank in ("\u00a0", "\u3000", "\u200b "):
+        await database.call("fp", {"ciudad": blank})
+    assert (await database.person("fp"))["ciudad"] == "Cali"
+
+
+async def test_very_many_sessions_push_out_no_call_and_very_many_calls_no_session(
+    database: Database, writer: ProspectWriter, record: MakeRecord, now_ms: Callable[[], int]
+) -> None:
+    # Given more sessions than count, all of them before the call
+    flood = [record(f"s{n:04}", "fp", at=n, nombre="Ana Ruiz") for n in range(2005)]
+    for start in range(0, len(flood), 500):
+        await writer.write(flood[start : start + 500])
+    # Then a correction counts
+    correction = {"nombre": "Ana", "signals": ["correccion_nombre"]}
+    assert (await database.call("fp", correction))["changed"] is True
+    assert (await database.person("fp"))["nombre"] == "Ana"
+
+    # And when there are as many calls as are kept, a further one is refused, and said to be
+    await database.admin.execute(
+        "INSERT INTO prospect_contributions (fingerprint_id, contribution_id, data, contributed_at)"
+        " SELECT 'fp', n::text, jsonb_build_object('n', n), now() - interval '1 day' + n * interval '1 second'"
+        " FROM generate_series(1, 1999) n"
+    )
+    refused = await database.call("fp", {"nombre": "Eva", "signals": ["correccion_nombre"]})
+    assert refused["success"] is False
+    assert "2000 different calls" in refused["error"]
+    assert await database.admin.fetchval("SELECT count(*) FROM prospect_contributions") == 2000
+    # But one of those again is not
+    assert (await database.call("fp", correction))["success"] is True
+    # And the sessions count as before
+    await writer.write([record("s9999", "fp", at=now_ms() + 1000), record("early", "fp", at=0, ocupacion="médica")])
+    person = await database.person("fp")
+    assert (person["nombre"], person["ocupacion"], person["n"], person["sessions"]) == ("Ana", "médica", 1999, 2000)
+
+
+async def test_calls_to_a_persons_sessions_are_among_those_that_are_kept(
+    database: Database, writer: ProspectWriter, record: MakeRecord
+) -> None:
+    await writer.write([record("s", "fp", nombre="Ana")])
+    await database.admin.execute(
+        "INSERT INTO prospect_contributions (fingerprint_id, contribution_id, data, contributed_at)"
+        " SELECT (array['fp', 'session:s'])[1 + n % 2], n::text, jsonb_build_object('n', n), now()"
+        " FROM generate_series(1, 2000) n"
+    )
+    for fingerprint in ("fp", "session:s"):
+        assert (await database.call(fingerprint, {"n": -1}))["success"] is False
+
+
 @pytest.mark.parametrize(
     ("fingerprint", "data"),
     [(None, {}), ("", {}), ("fp", None), ("fp", ["nombre"]), ("fp", "nombre"), ("session:unknown", {"nombre": "Ana"})],

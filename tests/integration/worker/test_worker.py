@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
+from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.kafka import client_options
@@ -65,11 +66,17 @@ def test_a_worker_refuses_missing_topics_and_names_the_command(stack: Stack):
 async def test_a_worker_refuses_another_partition_count(stack: Stack):
     admin = AIOKafkaAdminClient(**client_options(stack.settings))
     await admin.start()
-    await admin.create_topics([NewTopic(stack.settings.ingestion_topic, 3, 1)])
+    await admin.create_topics(
+        [NewTopic(stack.settings.ingestion_topic, 3, 1), NewTopic(stack.settings.status_topic, 1, 1)]
+    )
     await admin.close()
     process = stack.start("enricher")
     assert await asyncio.to_thread(process.process.wait, 40) == EX_CONFIG
     assert "3 partitions, NEXUS_TOPIC_PARTITIONS says 4" in log_of(stack, "enricher")
+    # It never ran, and yet the console hears of it.
+    (record,) = await stack.read_topic(stack.settings.status_topic)
+    status = ProcessStatus.model_validate_json(record.value)
+    assert (status.role, status.state, status.detail) == ("enricher", "failed", "TopicMismatchError")
 
 
 def test_a_worker_reports_all_wrong_settings_at_once(stack: Stack):
@@ -111,8 +118,13 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
 
     await eventually(stacks_are_logged, seconds=30, what="where each task stands")
     assert "self = <" not in log_of(stack, "enricher")
+    assert "Logging error" not in log_of(stack, "enricher")
     assert (await asyncio.to_thread(get, "/ready"))[0] == 200
     assert await asyncio.to_thread(process.stop) == 0
+    # It was told to stop: nobody is to miss it.
+    *_, before, last = await stack.read_topic(stack.settings.status_topic)
+    assert ProcessStatus.model_validate_json(before.value).state != "failed"
+    assert last.value is None
 
 
 async def test_a_sink_without_its_database_lives_and_is_not_ready(stack: Stack):
@@ -187,6 +199,20 @@ async def test_records_hidden_by_the_creation_of_their_topic_do_not_hold_up_reco
     finally:
         stack.stop_all()
         before.kill()
+
+
+async def test_a_stop_is_bounded_while_the_broker_is_away(tmp_path: Path):
+    # The grace period of the deployments is 60 s; Faust alone waited longer for its consumer's thread.
+    with EmbeddedBroker.start(log_path=tmp_path / "broker.log") as broker:
+        stack = Stack(tmp_path, broker.bootstrap_servers, "postgresql://nobody@127.0.0.1:9/none")
+        try:
+            await apply_topics(stack.settings)
+            process = stack.start("enricher")
+            await asyncio.to_thread(process.wait_until_ready, 60.0)
+            await asyncio.to_thread(broker.kill)
+            assert await asyncio.to_thread(process.stop, 45.0) == 0
+        finally:
+            stack.stop_all()
 
 
 def test_the_private_parts_of_faust_are_as_we_know_them():

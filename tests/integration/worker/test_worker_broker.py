@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.produce import ProduceRequest
 
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.embedded.broker import EmbeddedBroker
@@ -106,3 +107,47 @@ async def test_once_confirmed_again_it_sends_again(worker: Port, caplog: pytest.
 
     assert await worker.send(b"ours")
     assert await worker.values() == [b"ours"]
+
+
+async def test_what_was_queued_before_a_revocation_is_not_sent_after_it(worker: Port) -> None:
+    assert await worker.send(b"before")
+    # In the producer for its linger time; the group takes the partitions meanwhile.
+    sent = await worker.port.send(worker.topic, b"key", b"another's by now", partition=0)
+    worker.port.drop_unsent()
+
+    with pytest.raises(KafkaError, match="revoked before it was sent"):
+        async with asyncio.timeout(20):
+            await sent
+    # The next assignment's records go as ever.
+    assert await worker.send(b"after")
+    assert await worker.values() == [b"before", b"after"]
+
+
+async def test_what_was_on_its_way_at_a_revocation_is_not_tried_again(
+    worker: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await worker.send(b"before")
+    producer = worker.port._producer
+    assert producer is not None
+    tries = 0
+    fenced = producer.client.send
+
+    async def disconnected(node_id: int, request: Any, **options: Any) -> Any:
+        nonlocal tries
+        if not isinstance(request, ProduceRequest):
+            return await fenced(node_id, request, **options)
+        tries += 1
+        worker.port.drop_unsent()
+        # An error that aiokafka tries again by itself.
+        raise KafkaConnectionError("the broker is away")
+
+    monkeypatch.setattr(producer.client, "send", disconnected)
+    sent = await worker.port.send(worker.topic, b"key", b"another's by now", partition=0)
+    with pytest.raises(KafkaError, match="revoked before it was sent"):
+        async with asyncio.timeout(20):
+            await sent
+    monkeypatch.undo()
+
+    assert tries == 1
+    assert await worker.send(b"after")
+    assert await worker.values() == [b"before", b"after"]

@@ -11,14 +11,22 @@ import orjson
 import pytest
 
 from agents.enrichment import Enrichment
-from nexus_stream.delivery.outcomes import Outcome
+from nexus_stream.delivery.outcomes import Enriched, Outcome
 from nexus_stream.delivery.received import Assignment, Received
-from nexus_stream.errors import BudgetExhaustedError, ModelUnavailableError
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    BudgetReservedError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    OverBudgetError,
+    Reason,
+)
 from nexus_stream.extraction.cache import MemoryCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.fallback import BudgetFallback
 from nexus_stream.extraction.offline_rules import OfflineRules
+from nexus_stream.extraction.wanted import require_wanted
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -35,6 +43,7 @@ class Bench:
     def __init__(self, extractor: Extractor, **settings: Any) -> None:
         self.broker, self.clock = InMemoryBroker(), FakeClock()
         self.waits: list[tuple[str, bool]] = []
+        self.outcomes: list[Outcome] = []
         assignment = Assignment()
         self.table = InMemorySessionTable(self.broker, assignment, "sessions-changelog")
         self.stage = Enrichment(
@@ -52,6 +61,7 @@ class Bench:
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
         """See `Observer`."""
+        self.outcomes.append(outcome)
 
     def waiting(self, what: str, since_ms: int | None) -> None:
         """See `Observer`."""
@@ -137,6 +147,73 @@ async def test_at_the_cap_consumption_waits_for_the_budget_and_goes_on_by_itself
     assert bench.stage.state == "running"
     assert len(bench.enriched()) == 1
     assert bench.waits == [("budget", True), ("budget", False)]
+
+
+async def test_a_cheaper_conversation_that_still_fits_ends_nobodys_wait(bench_with):
+    spent = True
+
+    def script(turns: Sequence[Turn]) -> None:
+        if spent and "Carlos" in turns[0].content:
+            raise BudgetExhaustedError("spent", retry_after_seconds=600, is_general=True)
+
+    bench = await bench_with(ScriptedExtractor(script))
+    await bench.post(NAME, session="dear")
+    for index in range(3):
+        await bench.post("me llamo Ana Paz", session=f"cheap-{index}")
+        await bench.clock.advance(700)
+    assert len(bench.enriched()) == 3
+    assert bench.stage.state.startswith("waiting for budget since")
+    spent = False
+    await bench.clock.advance(700)
+    assert bench.stage.state == "running"
+    assert bench.waits == [("budget", True), ("budget", False)]
+
+
+async def test_a_conversation_that_fits_under_no_cap_holds_nobody_up(bench_with):
+    def script(turns: Sequence[Turn]) -> None:
+        if "Carlos" in turns[0].content:
+            raise OverBudgetError("NEXUS_BUDGET_USD_PER_HOUR: one call could cost more")
+
+    bench = await bench_with(ScriptedExtractor(script))
+    await bench.post(NAME, session="dear")
+    await bench.post("me llamo Ana Paz", session="cheap")
+    (letter,) = bench.broker.records(DEAD)
+    headers = dict(letter.headers)
+    assert headers["nexus-reason"] == b"over_budget"
+    assert b"NEXUS_BUDGET_USD_PER_HOUR" in headers["nexus-error"]
+    assert len(bench.enriched()) == 1
+    assert bench.stage.state == "running"
+    await bench.clock.advance(60)
+    assert bench.broker.committed[(INGESTION, 0)] == 2
+
+
+async def test_with_the_fallback_calls_under_way_are_waited_for_and_claude_reads(bench_with):
+    under_way = True
+
+    def script(turns: Sequence[Turn]) -> None:
+        if under_way:
+            raise BudgetReservedError("reserved", retry_after_seconds=1, is_general=True)
+
+    bench = await bench_with(BudgetFallback(ScriptedExtractor(script), OfflineRules()))
+    await bench.post(NAME)
+    assert bench.enriched() == []
+    under_way = False
+    await bench.clock.advance(60)
+    (record,) = bench.enriched()
+    assert record["extraction"]["extractor"] == "claude"
+    assert bench.stage.state == "running"
+
+
+async def test_what_was_dropped_goes_with_the_outcome(bench_with):
+    class Inventing(ScriptedExtractor):
+        async def extract(self, turns: Sequence[Turn]) -> Findings:
+            return replace(await super().extract(turns), email="nobody@example.com", dropped_fields=("arquetipo",))
+
+    bench = await bench_with(Inventing())
+    await bench.post(NAME)
+    (outcome,) = bench.outcomes
+    assert isinstance(outcome, Enriched)
+    assert sorted(outcome.dropped_fields) == ["arquetipo", "email"]
 
 
 @pytest.mark.parametrize("is_general", [True, False])
@@ -226,3 +303,99 @@ async def test_consent_given_later_is_read_then(bench_with):
     await bench.post(NAME, consent=True)
     assert [record["prospect"]["nombre"] for record in bench.enriched()] == [None, "Carlos Ruiz"]
     assert len(extractor.calls) == 1
+
+
+# --- waiting ends with the work that waits
+
+
+async def test_a_refusal_after_an_outage_ends_the_waiting(bench_with):
+    answers: list[Exception] = [
+        ModelUnavailableError("away"),
+        ModelRefusedError("declined", reason=Reason.MODEL_REFUSED),
+    ]
+
+    def script(turns: Sequence[Turn]) -> None:
+        raise answers.pop(0)
+
+    bench = await bench_with(ScriptedExtractor(script))
+    await bench.post(NAME)
+    await bench.clock.advance(120)
+    assert len(bench.broker.records(DEAD)) == 1
+    assert bench.stage.state == "running"
+    assert bench.waits == [("claude", True), ("claude", False)]
+
+
+async def test_a_revocation_ends_the_waiting(bench_with):
+    def away(turns: Sequence[Turn]) -> None:
+        raise ModelUnavailableError("away")
+
+    bench = await bench_with(ScriptedExtractor(away))
+    await bench.post(NAME)
+    await bench.clock.advance(30)
+    assert bench.stage.state.startswith("waiting for claude")
+    await bench.stage.revoked(drain_seconds=0.01)
+    await bench.stage.assigned([])
+    await bench.clock.advance(120)
+    assert bench.stage.state == "running"
+
+
+async def test_a_call_that_fails_after_a_revocation_makes_nobody_wait(bench_with):
+    def away(turns: Sequence[Turn]) -> None:
+        raise ModelUnavailableError("away")
+
+    extractor = ScriptedExtractor(away)
+    bench = await bench_with(extractor)
+    extractor.gate.clear()
+    await bench.post(NAME)
+    await bench.stage.revoked(drain_seconds=0.01)
+    await bench.stage.assigned([])
+    extractor.gate.set()
+    await bench.clock.advance(120)
+    assert bench.stage.state == "running"
+    assert len(extractor.calls) == 1
+
+
+# --- nobody pays for what nobody wants
+
+
+def paying(extractor: ScriptedExtractor, paid: list[str]) -> None:
+    """Let it ask, after its gate, whether the answer is wanted, as Claude's extractor does before it pays."""
+
+    def script(turns: Sequence[Turn]) -> None:
+        require_wanted()
+        paid.append(turns[0].content)
+
+    extractor._script = script
+
+
+async def test_what_waits_for_its_turn_is_not_asked_once_its_partition_is_gone(bench_with):
+    extractor, paid = ScriptedExtractor(), []
+    paying(extractor, paid)
+    bench = await bench_with(extractor)
+    extractor.gate.clear()
+    await bench.post(NAME)
+    await bench.stage.revoked(drain_seconds=0.01)
+    extractor.gate.set()
+    await bench.clock.advance(60)
+    assert (len(extractor.calls), paid) == (1, [])
+    # Its next owner reads the record again, and pays once.
+    await bench.stage.assigned([(INGESTION, 0)])
+    bench.posted = 0
+    await bench.post(NAME)
+    assert (paid, len(bench.enriched())) == ([NAME], 1)
+
+
+async def test_a_call_that_two_works_share_is_made_for_the_one_that_still_wants_it(bench_with):
+    extractor, paid = ScriptedExtractor(), []
+    paying(extractor, paid)
+    bench = await bench_with(CachedExtractor(extractor, MemoryCache(max_entries=10, ttl_seconds=60)))
+    extractor.gate.clear()
+    await bench.post(NAME, session="erased")
+    await bench.post(NAME, session="kept")
+    # As an erasure of the first session does, whose work began the call.
+    (cancelled,) = bench.stage._settling.cancel(b"erased")
+    extractor.gate.set()
+    await bench.clock.advance(60)
+    assert cancelled.cancelled
+    assert paid == [NAME]
+    assert [record["session_id"] for record in bench.enriched()] == ["kept"]

@@ -34,9 +34,13 @@ class InMemoryWriter:
     rows: dict[str, EnrichedProspect] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     failure: Exception | None = None
+    # While it is not set, a statement is open.
+    answered: asyncio.Event | None = None
     bad_sessions: set[str] = field(default_factory=set)
 
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
+        if self.answered is not None:
+            await self.answered.wait()
         if self.failure is not None:
             raise self.failure
         self.batches.append(len(records))
@@ -158,6 +162,24 @@ async def test_what_is_no_enriched_prospect_is_dead_lettered_and_the_next_is_sto
     assert bench.broker.committed == {(ENRICHED, 0): 2}
 
 
+async def test_what_nobody_expected_is_dead_lettered_too_and_the_next_is_stored(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    def give_up(value: bytes) -> EnrichedProspect:
+        raise RecursionError("300 555 0101")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EnrichedProspect, "model_validate_json", give_up)
+        await bench.put(record("deep"))
+    await bench.put(record("a"))
+    await bench.clock.advance(3)
+    (letter,) = bench.broker.records(DEAD)
+    headers = dict(letter.headers)
+    assert (headers["nexus-reason"], headers["nexus-error"]) == (b"internal_error", b"RecursionError")
+    assert set(bench.writer.rows) == {"a"}
+    assert bench.broker.committed == {(ENRICHED, 0): 2}
+
+
 async def test_a_letter_the_broker_does_not_take_holds_the_offset(bench: Bench):
     bench.broker.failing.add(DEAD)
     await bench.put(b"no json")
@@ -207,3 +229,29 @@ async def test_after_a_revocation_old_rows_are_not_written(bench: Bench):
     await bench.clock.advance(60)
     assert bench.writer.rows == {}
     assert bench.broker.committed == {}
+
+
+async def test_a_revocation_ends_the_waiting(bench: Bench):
+    bench.writer.failure = DatabaseUnavailableError("away")
+    await bench.put(record("a"))
+    await bench.clock.advance(5)
+    assert bench.sink.keeps_a_batch
+
+    await bench.sink.revoked(drain_seconds=0.01)
+
+    assert not bench.sink.keeps_a_batch
+    assert bench.sink.state == "running"
+
+
+async def test_a_statement_that_fails_after_a_revocation_makes_nobody_wait(bench: Bench):
+    bench.writer.failure, bench.writer.answered = DatabaseUnavailableError("away"), asyncio.Event()
+    await bench.put(record("a"))
+    await bench.clock.advance(2)
+    await bench.sink.revoked(drain_seconds=0.01)
+    await bench.sink.assigned([])
+
+    bench.writer.answered.set()
+    await bench.clock.advance(60)
+
+    assert not bench.sink.keeps_a_batch
+    assert bench.sink.state == "running"

@@ -42,6 +42,14 @@ def test_the_longer_history_is_newer_whatever_comes_first(intake: Intake, order:
     assert intake.taken == 2
 
 
+def test_half_an_emoji_is_taken_in_as_the_enricher_reads_it(intake: Intake):
+    take_lines(
+        intake, [line("s", "hola \ud83d", fingerprint="f"), line("s", "hola \ud83d", "dime", "y \udc00")], NOW_MS
+    )
+    assert [message["content"] for message in taken(intake)["messages"]] == ["hola \ufffd", "dime", "y \ufffd"]
+    assert intake.problems == []
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_unrelated_histories_are_ordered_by_time(intake: Intake, order: tuple[int, int]):
     lines = [

@@ -40,8 +40,9 @@ def test_cookie_carries_who_until_it_is_old(access: Access, clock: list[float]) 
 def test_cookie_cannot_be_changed_or_made(access: Access) -> None:
     cookie = access.sign(Identity("viewer", "Vera"))
     text, _, mac = cookie.partition(".")
+    other = f"{mac[:-1]}{'1' if mac[-1] == '0' else '0'}"
     forged = access.sign(Identity("operator", "Vera")).partition(".")[0]
-    for bad in ("", ".", text, f"{forged}.{mac}", f"{text}.{mac[:-1]}0", f"{text}.", "ñ.ñ", f"{text}A.{mac}"):
+    for bad in ("", ".", text, f"{forged}.{mac}", f"{text}.{other}", f"{text}.", "ñ.ñ", f"{text}A.{mac}"):
         assert access.of_cookie(bad) is None
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from nexus_stream.console.alerts import MIN_RECORDS_FOR_RATE, Alert, AlertKind, Thresholds, alert_conditions
 from nexus_stream.console.overview import SILENT_SECONDS, Overview, ProcessFigures, RoleFigures
+from nexus_stream.contracts.status import BudgetStanding
 from nexus_stream.settings import Settings
 
 THRESHOLDS = Thresholds()
@@ -64,9 +65,7 @@ def firing(
         "new_letters": {},
         "emitted_today": 0,
         "tokens_today": 0,
-        "usd_hour": 0.0,
         "usd_today": 0.0,
-        "budget_usd_per_hour": None,
         "budget_usd_per_day": None,
     }
     return alert_conditions(Overview(**(base | values)), thresholds, **asked)
@@ -137,15 +136,51 @@ def test_messages_half_as_old_as_the_topic_keeps_them_are_critical() -> None:
     assert (alert.kind, alert.is_critical) == (AlertKind.OLD_MESSAGES, True)
 
 
-@pytest.mark.parametrize(("spent", "cap", "fires"), [(8.9, 10.0, False), (9.1, 10.0, True), (1e6, None, False)])
-def test_budget_nearly_spent(spent: float, cap: float | None, fires: bool) -> None:
-    assert (kinds(firing(usd_today=spent, budget_usd_per_day=cap)) == [AlertKind.BUDGET]) is fires
-    assert (kinds(firing(usd_hour=spent, budget_usd_per_hour=cap)) == [AlertKind.BUDGET]) is fires
+def budget(period: Literal["hour", "day"], spent_usd: float, cap_usd: float, worker: str = "a") -> Any:
+    return f"enricher-{worker}", BudgetStanding(period=period, cap_usd=cap_usd, spent_usd=spent_usd)
+
+
+@pytest.mark.parametrize("period", ["hour", "day"])
+@pytest.mark.parametrize(("spent", "fires"), [(8.9, False), (9.1, True), (10.0, True)])
+def test_budget_nearly_spent(period: Literal["hour", "day"], spent: float, fires: bool) -> None:
+    alerts = firing(budgets=(budget(period, spent, 10.0),))
+    assert ([(alert.kind, alert.where) for alert in alerts] == [(AlertKind.BUDGET, period)]) is fires
+
+
+def test_a_worker_near_its_own_part_of_the_budget_is_enough() -> None:
+    # Two workers with a quarter of 5 USD each: both together can never spend nine tenths of the 5.
+    alerts = firing(
+        budgets=(budget("day", 0.2, 1.25, "a"), budget("day", 1.2, 1.25, "b")), usd_today=1.4, budget_usd_per_day=5.0
+    )
+    (alert,) = alerts
+    assert (alert.where, alert.value, alert.threshold, alert.detail) == ("day", 1.2, 1.25, "enricher-b")
+
+
+def test_what_others_spent_on_the_same_account_is_not_this_caps() -> None:
+    assert firing(usd_today=5.0, budget_usd_per_day=5.0, budgets=(budget("day", 0.1, 5.0),)) == []
 
 
 def test_budgets_of_hour_and_day_are_two_alerts() -> None:
-    alerts = firing(usd_hour=2.0, usd_today=9.5, budget_usd_per_hour=2.0, budget_usd_per_day=10.0)
+    alerts = firing(budgets=(budget("hour", 2.0, 2.0), budget("day", 9.5, 10.0)))
     assert [(alert.where, alert.value, alert.threshold) for alert in alerts] == [("hour", 2.0, 2.0), ("day", 9.5, 10.0)]
+
+
+@pytest.mark.parametrize(("seconds", "fires"), [(30.0, False), (30.1, True)])
+def test_a_type_of_which_none_lives_for_longer_than_a_deployment(seconds: float, fires: bool) -> None:
+    alerts = firing(absent_seconds={"gateway": seconds})
+    found = [(alert.kind, alert.where, alert.value, alert.threshold, alert.is_critical) for alert in alerts]
+    assert found == ([(AlertKind.SILENT, "gateway", seconds, 30.0, True)] if fires else [])
+
+
+def test_a_type_whose_dead_process_is_named_is_not_told_twice() -> None:
+    dead = process(process_id="sink-a", role="sink", silent_seconds=60.0)
+    alerts = firing([], [dead], absent_seconds={"sink": 60.0, "gateway": 60.0})
+    assert [alert.where for alert in alerts] == ["sink-a", "gateway"]
+
+
+def test_a_process_that_ended_by_an_error_is_missed_at_once() -> None:
+    (alert,) = firing([], [process(state="failed", detail="StalledError", silent_seconds=0.5)])
+    assert (alert.kind, alert.where, alert.detail) == (AlertKind.SILENT, "enricher-a", "StalledError")
 
 
 @pytest.mark.parametrize(("seconds", "fires"), [(60.0, False), (60.1, True)])
@@ -168,6 +203,9 @@ def test_any_new_dead_letter_is_told_with_its_reasons() -> None:
         ({"state": "running"}, False),
         ({"role": "enricher", "state": "waiting", "detail": "Supabase"}, False),
         ({"state": "waiting", "detail": "Supabase", "silent_seconds": 60.0}, False),
+        # It ended because the database refuses it: nothing is saved until somebody acts.
+        ({"state": "failed", "detail": "Supabase", "silent_seconds": 60.0}, True),
+        ({"state": "failed", "detail": "AccessDeniedError"}, False),
     ],
 )
 def test_a_sink_that_cannot_save_is_told_without_delay(values: dict[str, Any], fires: bool) -> None:

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
-import sqlite3
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
-from nexus_stream.console.alerts import AlertKind, Thresholds, alert_conditions
+from nexus_stream.console.alert_book import AlertBook, AlertEvent, timings_of
+from nexus_stream.console.alerts import Alert, AlertKind, Thresholds, alert_conditions
 from nexus_stream.console.emissions import EmissionWriter
 from nexus_stream.console.overview import Overview, OverviewQueries
 from nexus_stream.console.processes import ProcessWriter
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.topic_record import TopicRecord
-from nexus_stream.contracts.status import Latency, PartitionLag, ProcessStatus
+from nexus_stream.contracts.status import MAX_COUNT, Latency, PartitionLag, ProcessStatus
 from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
+from nexus_stream.settings import Settings
 
 NOW_MS = 1_760_000_000_000
 
@@ -61,9 +64,14 @@ def queries(model: ReadModel) -> OverviewQueries:
     return OverviewQueries(model.path)
 
 
-def kinds(overview: Overview) -> list[AlertKind]:
+def conditions(overview: Overview) -> list[Alert]:
     """What holds with these figures."""
-    return [one.kind for one in alert_conditions(overview, Thresholds(), stuck_seconds={}, view_problem=None)]
+    return alert_conditions(overview, Thresholds(), stuck_seconds={}, view_problem=None)
+
+
+def kinds(overview: Overview) -> list[AlertKind]:
+    """Of which kinds."""
+    return [one.kind for one in conditions(overview)]
 
 
 def test_nothing_known_is_no_process(queries: OverviewQueries) -> None:
@@ -210,11 +218,130 @@ def test_settling_chats_alone_are_no_old_messages(processes: Processes, queries:
     assert queries.overview(NOW_MS, standing((0, 5, NOW_MS - 50_000))).role("enricher").age_seconds == 0.0
 
 
-def test_spending_of_the_last_hour_counts_the_clocks_hours_by_share(model: ReadModel, queries: OverviewQueries) -> None:
-    hour_ms = 3_600_000
-    start = NOW_MS // hour_ms * hour_ms
-    with sqlite3.connect(model.path) as db:
-        for hours_ago, usd in ((0, 1.0), (1, 4.0), (2, 100.0)):
-            db.execute("INSERT INTO usage_hours VALUES (?, 1, 0, 0, ?)", (start - hours_ago * hour_ms, usd))
-    db.close()
-    assert queries.overview(start + hour_ms // 4).usd_hour == pytest.approx(1.0 + 4.0 * 0.75)
+def test_a_type_that_was_heard_is_missed_until_one_of_it_is_back(
+    processes: Processes, queries: OverviewQueries
+) -> None:
+    processes.say(NOW_MS, "gateway-a", "gateway")
+    processes.send("gateway-a", None)
+    assert kinds(queries.overview(NOW_MS + 29_000)) == []
+    overview = queries.overview(NOW_MS + 45_000)
+    assert [(alert.kind, alert.where) for alert in conditions(overview)] == [(AlertKind.SILENT, "gateway")]
+    # Types that were never heard are not missed.
+    assert overview.absent_seconds == {"gateway": 45.0}
+    processes.say(NOW_MS + 46_000, "gateway-b", "gateway")
+    assert kinds(queries.overview(NOW_MS + 47_000)) == []
+
+
+def test_one_of_several_that_was_told_to_stop_is_not_missed(processes: Processes, queries: OverviewQueries) -> None:
+    processes.say(NOW_MS, "sink-a", "sink")
+    processes.send("sink-a", None)
+    processes.say(NOW_MS + 60_000, "sink-b", "sink")
+    assert kinds(queries.overview(NOW_MS + 60_000)) == []
+
+
+@pytest.mark.parametrize("names", [("sink-a", "sink"), ("sink", "sink-a")])
+def test_what_is_meant_to_stay_away_is_acknowledged_by_its_name(
+    processes: Processes, queries: OverviewQueries, names: tuple[str, str]
+) -> None:
+    processes.say(NOW_MS, "sink-a", "sink")
+    assert kinds(queries.overview(NOW_MS + 45_000)) == [AlertKind.SILENT]
+    for name in names:
+        processes.send(name, None)
+    assert kinds(queries.overview(NOW_MS + 45_000)) == []
+
+
+def test_what_a_process_failed_by_is_shown_and_its_type_is_missed(
+    processes: Processes, queries: OverviewQueries
+) -> None:
+    processes.say(NOW_MS - 1000, "sink-a", "sink")
+    processes.say(NOW_MS, "sink-a", "sink", state="failed", detail="Supabase", since_ms=NOW_MS)
+    overview = queries.overview(NOW_MS + 1000)
+    assert kinds(overview) == [AlertKind.SILENT, AlertKind.PERSISTENCE]
+    assert (overview.role("sink").running, overview.processes[0].detail) == (0, "Supabase")
+    processes.say(NOW_MS + 2000, "sink-a", "sink")
+    assert kinds(queries.overview(NOW_MS + 2000)) == []
+
+
+def test_a_dead_process_is_missed_until_somebody_says_so(
+    model: ReadModel, processes: Processes, queries: OverviewQueries
+) -> None:
+    """Its alert ends by a goodbye, a return or an acknowledgement, and by no lapse of time."""
+    processes.say(NOW_MS, "gateway-a", "gateway")
+    book = AlertBook(timings_of(Settings()))
+    events = []
+    now_ms = NOW_MS
+    for minutes in (0, 0.5, 1, 59, 61, 62, 23 * 60, 25 * 60, 25 * 60 + 1, 9 * 24 * 60, 9 * 24 * 60 + 1):
+        now_ms = NOW_MS + round(minutes * 60_000)
+        model.prune(now_ms)
+        events += look(book, queries.overview(now_ms), now_ms)
+    assert [(event.state, event.alert.where) for event in events] == [("firing", "gateway-a")]
+    # Two acknowledgements: that this one is gone, and that none of its type is meant to run.
+    processes.send("gateway-a", None)
+    processes.send("gateway", None)
+    for seconds in (1, 30):
+        events += look(book, queries.overview(now_ms + seconds * 1000), now_ms + seconds * 1000)
+    assert [event.state for event in events] == ["firing", "resolved"]
+
+
+def test_what_was_dead_for_long_before_anybody_looked_begins_no_alert(
+    processes: Processes, queries: OverviewQueries
+) -> None:
+    processes.say(NOW_MS, "gateway-a", "gateway")
+    book = AlertBook(timings_of(Settings()))
+    for hours in (25, 26):
+        now_ms = NOW_MS + hours * 3_600_000
+        assert look(book, queries.overview(now_ms), now_ms) == []
+
+
+def test_the_budget_is_that_of_living_workers(processes: Processes, queries: OverviewQueries) -> None:
+    standing = {"period": "day", "cap_usd": 1.25, "spent_usd": 1.2}
+    processes.say(NOW_MS, "enricher-a", budgets=(standing,), budget_usd_per_day=5.0)
+    processes.say(NOW_MS - 60_000, "enricher-b", budgets=(standing | {"spent_usd": 1.25},))
+    overview = queries.overview(NOW_MS)
+    assert [(name, of.spent_usd) for name, of in overview.budgets] == [("enricher-a", 1.2)]
+    assert overview.budget_usd_per_day == 5.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"pid": 2**63},
+        {"updated_at_ms": 2**70},
+        {"outcomes": {"enriched": 2**64}},
+        {"outcomes": {f"outcome-{number}": 1 for number in range(65)}},
+        {"outcomes": {"o" * 65: 1}},
+        {"partitions": [{"topic": "t", "partition": 0, "unread": 2**64}]},
+        {"latency": {"p95_ms": -1.0}},
+        {"detail": "d" * 256},
+    ],
+)
+def test_a_record_beyond_its_bounds_is_left_out_and_counted(
+    processes: Processes, queries: OverviewQueries, values: dict[str, Any]
+) -> None:
+    before = left_out()
+    record = {"process_id": "sink-a", "role": "sink", "version": "1", "host": "h", "pid": 1, "state": "running"}
+    record |= {"since_ms": NOW_MS, "started_at_ms": NOW_MS, "updated_at_ms": NOW_MS} | values
+    processes.send("sink-a", json.dumps(record).encode())
+    processes.say(NOW_MS, "sink-b", "sink")
+    assert [process.process_id for process in queries.overview(NOW_MS).processes] == ["sink-b"]
+    assert left_out() == before + 1
+
+
+def test_numbers_at_their_bounds_are_taken_in(processes: Processes, queries: OverviewQueries) -> None:
+    lags = [PartitionLag(topic="t", partition=number, unread=MAX_COUNT, overdue=MAX_COUNT) for number in range(2000)]
+    outcomes = {f"outcome-{number}": MAX_COUNT for number in range(64)}
+    processes.say(NOW_MS, "sink-a", "sink", partitions=tuple(lags), outcomes=outcomes, started_at_ms=NOW_MS)
+    assert queries.overview(NOW_MS).role("sink").finished == MAX_COUNT
+    assert queries.series(NOW_MS, 60).curves["sink_lag"]
+
+
+def left_out() -> float:
+    """How many status records the console could not show."""
+    value = REGISTRY.get_sample_value("nexus_console_left_out_total", {"topic": "status"})
+    assert value is not None
+    return value
+
+
+def look(book: AlertBook, overview: Overview, now_ms: int) -> list[AlertEvent]:
+    """One look as the watch takes it."""
+    return book.observe(conditions(overview), now_ms / 1000, now_ms, lambda identity: identity[1] in overview.forgotten)

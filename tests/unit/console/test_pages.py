@@ -15,11 +15,11 @@ from nexus_stream.console.activity import STATES, ActivityQueries, LetterFilter
 from nexus_stream.console.alerts import AlertKind
 from nexus_stream.console.context import Viewing
 from nexus_stream.console.conversation_text import shown_turns
-from nexus_stream.console.filters import SessionFilter
+from nexus_stream.console.filters import Cursor, SessionFilter
 from nexus_stream.console.letters import LetterWriter
 from nexus_stream.console.overview import ROLES
 from nexus_stream.console.pages import STATUSES, Pages
-from nexus_stream.console.queries import SessionQueries
+from nexus_stream.console.queries import Page, SessionQueries
 from nexus_stream.console.read_model import Freshness, PartitionProgress, ReadModel
 from nexus_stream.console.rendering import ago, iso, pretty_json, visible
 from nexus_stream.console.session_pages import KNOWN_STATE_VERSION, SessionPages, ShownConversation
@@ -27,6 +27,7 @@ from nexus_stream.console.session_row import ChangelogRecord
 from nexus_stream.console.texts import ENGLISH, LANGUAGES, SPANISH, translator
 from nexus_stream.console.topic_reader import Absent
 from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import ProcessState
 from nexus_stream.errors import Reason
@@ -222,6 +223,24 @@ def test_session_page_shows_the_record_its_evidence_and_where_it_is(model: ReadM
         assert expected in text, expected
 
 
+@pytest.mark.parametrize(
+    ("latency_ms", "settled"), [(1500.0, "03:04:04"), (0.4, "03:04:05"), (0.0, "03:04:05"), (1e300, "00:00:00")]
+)
+def test_timeline_always_says_when_a_chat_had_settled(
+    model: ReadModel, make_record: MakeRecord, latency_ms: float, settled: str
+) -> None:
+    extraction = ExtractionFacts(extractor="claude", latency_ms=latency_ms)
+    record = make_record("s-1", 7, nombre="Carlos", extraction=extraction, enqueued_at="2026-01-02T03:03:50.000+00:00")
+    html = render_both(model, record, "", with_text=False)[1]
+    steps = re.findall(r'<li data-step="(\w+)">(.*?)</li>', html, re.DOTALL)
+    order = [name for name, _ in steps]
+    assert sorted(order) == ["extracted", "received", "row", "settled"]
+    if latency_ms < 1e300:
+        assert order == ["received", "settled", "extracted", "row"]
+    assert f" {settled}</time>" in dict(steps)["settled"]
+    assert "reckoned" in dict(steps)["settled"]
+
+
 def test_dead_session_says_why(model: ReadModel, make_record: MakeRecord) -> None:
     record = make_record(
         "s", 1, status="dead", dead={"digest": "x", "partition": 4, "offset": 44, "reason": "model_refused"}
@@ -368,3 +387,12 @@ def test_viewer_sees_no_personal_data_anywhere(model: ReadModel, make_record: Ma
         assert secret not in html, secret
     assert "C••• R•••" in html
     assert "www.example.com" in html
+
+
+def test_a_list_that_was_cut_short_says_so_instead_of_no_match() -> None:
+    pages = SessionPages(PAGES)
+    page = Page((), Cursor(NOW_MS, b"s-1"), is_cut_short=True)
+    html = pages.sessions(viewing(), page, {}, SessionFilter("zq"), None, "1", whole=True)
+    assert translator("en")("sessions.no_match") not in html
+    assert "Searched back to 2025-10-09T08:55:00Z so far" in html
+    assert 'rel="next"' in html

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_stream.console import queries
+from nexus_stream.console import queries, walking
 from nexus_stream.console.filters import Cursor, SessionFilter
 from nexus_stream.console.queries import SessionQueries, TooSlowError, reading
 from nexus_stream.console.read_model import ReadModel
@@ -279,3 +279,86 @@ def test_a_short_word_joins_longer_ones(model: ReadModel, make_record: MakeRecor
     assert session_ids(model, "carlos lu") == ["one"]
     assert session_ids(model, "lu carlos") == ["one"]
     assert session_ids(model, "lu") == ["three", "one"]
+
+
+def test_a_session_is_linked_and_found_by_every_fingerprint_it_came_with(
+    model: ReadModel, make_record: MakeRecord
+) -> None:
+    old, new = "fingerprint-AAAA-1111", "fingerprint-BBBB-2222"
+    model.apply(
+        [
+            make_record("a", 0, fingerprints=(old, new)),
+            make_record("b", 1, fingerprints=(old,)),
+            make_record("c", 2, fingerprints=(new,)),
+            make_record("d", 3, fingerprints=("fingerprint-DDDD-3333",)),
+            make_record("e", 4, tenant_id="acme", fingerprints=(old, new)),
+        ]
+    )
+    reader = SessionQueries(model.path)
+
+    def others(key: bytes) -> list[str]:
+        row = reader.session(key)
+        assert row is not None
+        return [other["session_id"] for other in reader.others_of_person(row, 20)]
+
+    assert others(b"a") == ["c", "b"]
+    assert others(b"b") == ["a"]
+    assert others(b"d") == []
+    for whole in (old, new):
+        assert sorted(session_ids(model, whole)) == sorted(session_ids(model, whole[:-1]))
+    assert sorted(session_ids(model, old)) == ["a", "b", "e"]
+    # One that is gone, and one that was taken from its session, link nothing.
+    model.apply([make_record("a", 5, fingerprints=(new,)), ChangelogRecord(0, 6, 1, b"c", None)])
+    assert others(b"a") == others(b"b") == []
+    assert sorted(session_ids(model, old)) == ["b", "e"]
+
+
+@pytest.mark.parametrize("values", [{}, {"status": "dead"}, {"objecion": "price"}, {"since": "2025-10-09T08:53:21Z"}])
+def test_a_search_that_is_cut_short_goes_on_at_the_next_page(
+    model: ReadModel, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
+    names = ["Zq", "Ana", "Eva", "Luz"]
+    model.apply(
+        [
+            make_record(
+                f"s-{number}",
+                number,
+                nombre=names[number % 4] if number < 30 else "Ana",
+                status="dead" if number % 3 else "enriched",
+                objeciones=("price",) if number % 3 == 1 else (),
+                # Two at once, so that a stretch ends between equal times.
+                last_seen_ms=1_760_000_000_000 + number // 2 * 100,
+            )
+            for number in range(60)
+        ]
+    )
+    reader, wanted = SessionQueries(model.path), SessionFilter("zq", **values)
+    at_once = reader.page(wanted, None, 100)
+    assert at_once.next_cursor is None
+    monkeypatch.setattr(walking, "_CHUNK_ROWS", 5)
+    monkeypatch.setattr(walking, "_WALK_SECONDS", -1.0)
+    seen: list[bytes] = []
+    after, cut_short = None, 0
+    while True:
+        page = reader.page(wanted, after, 3)
+        seen += [row["key"] for row in page.rows]
+        cut_short += page.is_cut_short
+        if page.next_cursor is None:
+            break
+        after = Cursor.parse(str(page.next_cursor))
+    assert seen == [row["key"] for row in at_once.rows]
+    assert seen
+    assert cut_short > 1
+
+
+def test_a_search_that_no_index_serves_ends_in_time(
+    model: ReadModel, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "_CHUNK_ROWS", 10)
+    monkeypatch.setattr(walking, "_WALK_SECONDS", 0.0)
+    model.apply([make_record(f"s-{number}", number, nombre="Ana") for number in range(50)])
+    page = SessionQueries(model.path).page(SessionFilter("zq"), None, 10)
+    assert (page.rows, page.is_cut_short) == ((), True)
+    assert page.next_cursor is not None
+    # The ten newest were looked at.
+    assert page.next_cursor.key == b"s-40"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus_stream.console.queries import SessionQueries
 from nexus_stream.console.read_model import ReadModel
 from nexus_stream.console.session_row import UNREADABLE, ChangelogRecord
 from nexus_stream.errors import ConfigurationError
@@ -261,6 +262,55 @@ def test_a_file_it_cannot_use_is_made_anew(tmp_path: Path, make_record: MakeReco
     second = ReadModel(tmp_path, TOPIC)
     assert second.next_offset(0) is None
     assert content(path)[0] == []
+    second.close()
+
+
+def overwrite(path: Path, table: str) -> None:
+    """Break a table behind the schema, as a disk does that writes elsewhere."""
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
+    page = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0]
+    db.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xa5" * page_bytes)
+
+
+@pytest.mark.parametrize("table", ["sessions", "offsets"])
+def test_damage_behind_the_schema_is_made_anew(tmp_path: Path, make_record: MakeRecord, table: str) -> None:
+    first = ReadModel(tmp_path, TOPIC)
+    first.bind("c", {0: 0}, {0: 1}, NOW_MS)
+    first.apply([make_record("s", 0)])
+    first.close()
+    path = tmp_path / "sessions.sqlite3"
+    overwrite(path, table)
+    second = ReadModel(tmp_path, TOPIC)
+    if table == "sessions":
+        # A reader meets it; the writer of this process or of the next one acts on it.
+        with pytest.raises(sqlite3.OperationalError, match="damaged"):
+            SessionQueries(path).session(b"s")
+        assert second.remake_if_damaged()
+        assert not second.remake_if_damaged()
+    assert second.next_offset(0) is None
+    second.bind("c", {0: 0}, {0: 1}, NOW_MS)
+    second.apply([make_record("s", 0)])
+    assert len(content(path)[0]) == 1
+    second.close()
+
+
+def test_damage_that_was_met_before_a_restart_is_not_met_again(tmp_path: Path, make_record: MakeRecord) -> None:
+    first = ReadModel(tmp_path, TOPIC)
+    first.apply([make_record("s", 0)])
+    first.close()
+    path = tmp_path / "sessions.sqlite3"
+    overwrite(path, "sessions")
+    with pytest.raises(sqlite3.OperationalError, match="damaged"):
+        SessionQueries(path).session(b"s")
+    second = ReadModel(tmp_path, TOPIC)
+    assert second.next_offset(0) is None
+    assert content(path)[0] == []
+    assert not second.remake_if_damaged()
     second.close()
 
 

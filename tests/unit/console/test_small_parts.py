@@ -16,7 +16,7 @@ from nexus_stream.console.context import language_of
 from nexus_stream.console.conversation_text import shown_turns
 from nexus_stream.console.export import _cell
 from nexus_stream.console.filters import SessionFilter, list_url
-from nexus_stream.console.masking import mask_email, mask_name, mask_phone, mask_row, mask_url
+from nexus_stream.console.masking import mask_email, mask_fingerprint, mask_name, mask_phone, mask_row, mask_url
 from nexus_stream.console.rendering import duration, rate, usd
 
 STATIC = Path(nexus_stream.console.__file__).parent / "static"
@@ -40,6 +40,10 @@ def test_vendored_files_are_those_of_the_packages() -> None:
         (mask_name(None), None),
         (mask_email("carlos@example.com"), "c•••@•••"),
         (mask_phone("+573005550102"), "•••02"),
+        (mask_fingerprint("fp-secret-1"), "fp-s•••"),
+        (mask_fingerprint("fp12"), "fp•••"),
+        (mask_fingerprint("abc"), "a•••"),
+        (mask_fingerprint("x"), "•••"),
         (mask_url("https://www.example.com/a?name=Carlos"), "www.example.com"),
         (mask_url("Carlos"), "•••"),
         (mask_url("https://["), "•••"),

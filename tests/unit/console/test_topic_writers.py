@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -134,12 +135,23 @@ def test_a_long_topic_is_begun_near_its_end(model: ReadModel) -> None:
     assert model.next_offset(0, "dlq") == 3
 
 
+def test_all_of_the_last_day_is_counted_however_many(model: ReadModel) -> None:
+    model.bind("c", {0: 0}, {0: 0}, NOW_MS)
+    assert model.whole_ms("enriched") == 24 * HOUR_MS
+    # The day begins far before the newest hundred in one, after them in another; a third has nothing so young.
+    ends = {0: 1_000_000, 1: 1_000_000, 2: 1_000_000}
+    model.bind_beside("enriched", {0: 100, 1: 0, 2: 0}, ends, {0: 400_000, 1: 999_990})
+    found = [model.next_offset(number, "enriched") for number in range(3)]
+    assert found == [400_000, 999_967, 999_967]
+    model.bind_beside("dlq", {0: 3}, {0: 10})
+
+
 def test_a_topic_made_again_is_read_from_its_beginning(model: ReadModel, activity: ActivityQueries) -> None:
     model.bind_beside("enriched", {0: 0}, {0: 2})
     model.apply_beside("enriched", [emission(0), emission(1)])
     model.bind_beside("enriched", {0: 0}, {0: 1})
     assert model.next_offset(0, "enriched") == 0
-    assert (activity.newest_emission(), usage(model)[0]) == (0, 0)
+    assert (activity.emissions(0, 10), usage(model)[0]) == ([], 0)
 
 
 def test_retention_that_ran_ahead_is_followed(model: ReadModel, activity: ActivityQueries) -> None:
@@ -158,6 +170,44 @@ def test_an_erased_session_takes_its_emissions_along(
     assert [row["nombre"] for row in activity.tail(0, 10)] == ["Carlos", None]
     model.apply([ChangelogRecord(0, 1, NOW_MS, b"s-1", None)])
     assert [bytes(row["key"]) for row in activity.tail(0, 10)] == [b"s-2"]
+
+
+def test_ids_go_on_where_the_newest_emission_was_erased(
+    model: ReadModel, activity: ActivityQueries, make_record: MakeRecord
+) -> None:
+    model.apply([make_record("s-1", 0)])
+    model.apply_beside("enriched", [emission(0, b"s-2"), emission(1)])
+    followed_to = activity.newest_emission()
+    model.apply([ChangelogRecord(0, 1, NOW_MS, b"s-1", None)])
+    assert activity.newest_emission() == followed_to
+    model.apply_beside("enriched", [emission(2, b"s-3")])
+    # A live view that was shown the erased one is shown the next one, too.
+    assert [bytes(row["key"]) for row in activity.tail(followed_to, 10)] == [b"s-3"]
+
+
+def test_emissions_after_an_id_are_the_next_ones(model: ReadModel, activity: ActivityQueries) -> None:
+    model.apply_beside("enriched", [emission(number) for number in range(25)])
+    seen: list[int] = []
+    while page := activity.emissions(seen[-1] if seen else 0, 7):
+        seen += [row["id"] for row in page]
+    assert seen == list(range(1, 26))
+
+
+def test_a_record_that_cannot_be_stored_is_left_out(
+    model: ReadModel, activity: ActivityQueries, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # No number of SQLite's, and text that is no UTF-8: whatever is wrong with them.
+    bad = dataclasses.replace(emission(3), timestamp_ms=2**80)
+    worse = dataclasses.replace(emission(11), headers=(("ce_type", b"x"), ("ce_id", "\ud800")))  # type: ignore[arg-type]
+    records = [bad if number == 3 else worse if number == 11 else emission(number) for number in range(20)]
+    model.apply_beside("enriched", records)
+    assert [row["offset"] for row in activity.emissions(0, 100)] == [n for n in range(20) if n not in {3, 11}]
+    assert usage(model)[0] == 18
+    assert model.next_offset(0, "enriched") == 20
+    told = [line for line in capsys.readouterr().out.splitlines() if "console_record_left_out" in line]
+    assert len(told) == 2
+    assert "OverflowError" in told[0]
+    assert "carlos" not in "".join(told).lower()
 
 
 NAMES = ("prospect", "extraction", "conversation", "cost_usd", "turns", "input_tokens", "snapshot_at_ms", "enriched_at")

@@ -62,6 +62,16 @@ def test_the_key_holds_the_tenant() -> None:
     assert read(body(metadata={"tenant_id": ""})).key == b"s-1"
 
 
+@pytest.mark.parametrize("consent", [None, "", " "])
+def test_an_empty_consent_is_a_missing_one(consent: object) -> None:
+    assert read(body(metadata={"consent": consent})).metadata.consent is None
+
+
+@pytest.mark.parametrize("consent", ["maybe", [], {}, 7])
+def test_a_consent_that_is_neither_yes_nor_no_is_refused(consent: object) -> None:
+    assert list(refused_body(body(metadata={"consent": consent})).details) == ["metadata.consent"]
+
+
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
     [
@@ -135,6 +145,28 @@ def test_a_refusal_holds_nothing_of_what_was_sent() -> None:
 
 def test_a_hostile_body_gets_ten_problems_at_most() -> None:
     assert len(refused(json.dumps(body(messages=[7] * 500)).encode(), Limits()).details) == 10
+
+
+def test_half_an_emoji_is_read_as_a_replacement_character() -> None:
+    """JavaScript cuts strings by length, and JSON.stringify escapes the half that is left."""
+    value = rb'{"messages":[{"role":"user","content":"\ud83d \\ud83d \ud83d\ude00 \uDC00x"}],"sessionId":"s"}'
+    assert decode(value, Limits()).messages[0].content == "\N{REPLACEMENT CHARACTER} \\ud83d \N{GRINNING FACE} \ufffdx"
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert decode(b"\xef\xbb\xbf" + json.dumps(body()).encode(), LIMITS).session_id == "s-1"
+
+
+@pytest.mark.parametrize("value", [rb'{"a": "\ud83d"', rb'{"a": "\ud83"}', b'{"a": "\xed\xa0\xbd"}', b"\xef\xbb\xbf"])
+def test_what_mending_does_not_mend_is_no_json(value: bytes) -> None:
+    assert refused(value).reason is Reason.NOT_JSON
+
+
+@given(st.text(st.characters(categories=["L", "Cs", "So"]) | st.sampled_from('\\"ud8'), max_size=15))
+def test_any_javascript_string_is_read(content: str) -> None:
+    turn = {"role": "user", "content": content}
+    kept = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert decode(json.dumps(body(messages=[turn])).encode(), LIMITS).messages[0].content == kept
 
 
 @given(st.binary(max_size=200))

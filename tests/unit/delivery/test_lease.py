@@ -11,6 +11,7 @@ import pytest
 from nexus_stream.delivery.lease import Lease, now
 from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import Stage
+from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
 TOPIC = "conversations"
@@ -36,7 +37,7 @@ class Worker:
         self.stage = Stage(
             name="test",
             topic=TOPIC,
-            broker=None,  # type: ignore[arg-type]  # this test sends by itself
+            broker=InMemoryBroker(),
             assignment=assignment,
             clock=self.clock,
             observer=_Observer(),

@@ -140,6 +140,22 @@ class LedgerMachine(RuleBasedStateMachine):
         for tp, partition in self.ledger._partitions.items():
             if not self.unfinished.get(tp):
                 assert not partition.heap
+            assert len(partition.heap) <= 2 * len(partition.unfinished) + 64
 
 
 TestLedgerMachine = LedgerMachine.TestCase
+
+
+def test_behind_an_unfinished_head_memory_does_not_grow_with_what_is_finished():
+    ledger = OffsetLedger()
+    tp = ("ingestion", 0)
+    for offset in range(100_000):
+        ledger.begin(tp, offset)
+        if offset > 0:
+            ledger.done(tp, offset)
+
+    assert ledger.unfinished() == 1
+    assert len(ledger._partitions[tp].heap) <= 66
+    assert ledger.committable() == {}
+    ledger.done(tp, 0)
+    assert ledger.committable() == {tp: 100_000}

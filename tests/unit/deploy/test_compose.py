@@ -69,6 +69,14 @@ def test_volumes_are_declared_and_files_that_are_mounted_exist(compose: dict[str
                 assert (DEPLOY / "compose" / source).exists(), f"{name}: {source}"
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_each_of_ours_can_read_the_certificates(compose: dict[str, Any], name: str) -> None:
+    """All but `migrate` speak to Kafka, whose own authority they may have to know; three to the database."""
+    assert "./certificates:/etc/nexus/certificates:ro" in compose["services"][name]["volumes"]
+    commented = env_file(DEPLOY / "compose" / "settings.env", uncomment=True)["NEXUS_KAFKA_CA_FILE"]
+    assert commented.startswith("/etc/nexus/certificates/")
+
+
 def test_every_variable_it_fills_in_is_in_the_form_and_the_other_way_round(compose: dict[str, Any]) -> None:
     text = (DEPLOY / "compose" / "compose.yaml").read_text()
     used = set(re.findall(r"\$\{(\w+)", text))

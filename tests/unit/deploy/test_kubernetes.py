@@ -150,6 +150,17 @@ def test_every_container_runs_without_rights(objects: list[Object]) -> None:
             assert container["image"] == "nexus-stream", name
 
 
+def test_every_container_can_read_the_certificates(objects: list[Object]) -> None:
+    """Each speaks to Kafka, whose own authority it may have to know, or to the database."""
+    source = {"name": "certificates", "configMap": {"name": "nexus-certificates", "optional": True}}
+    mount = {"name": "certificates", "mountPath": "/etc/nexus/certificates", "readOnly": True}
+    for name, template in pods(objects).items():
+        pod = template["spec"]
+        assert source in pod["volumes"], name
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert mount in container["volumeMounts"], f"{name}: {container['name']}"
+
+
 def test_every_mount_has_its_volume(objects: list[Object]) -> None:
     for item in objects:
         if item["kind"] not in {"Deployment", "StatefulSet", "Job"}:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.embedded.plan import (
+    asked_ports,
     choose_ports,
     port_environment,
     process_environment,
@@ -16,16 +17,21 @@ from nexus_stream.embedded.plan import (
 )
 from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, load_settings
+from tests.unit.test_providers import ENOUGH
 
 _DSN = "postgresql://postgres@127.0.0.1:5/postgres"
 
 
-def _settings(environ: dict[str, str]) -> Settings:
-    environment = process_environment(
+def _environment(environ: dict[str, str]) -> dict[str, str]:
+    return process_environment(
         environ, bootstrap_servers="127.0.0.1:4", database_url=_DSN, tables=Path("/tables"), programs=Path("/bin")
     )
-    return load_settings("sink", environment)
+
+
+def _settings(environ: dict[str, str]) -> Settings:
+    return load_settings("sink", _environment(environ))
 
 
 def _free_base() -> int:
@@ -67,6 +73,41 @@ def test_the_users_cluster_and_database_are_never_used() -> None:
     assert settings.database_url.get_secret_value() == _DSN
     assert unused_variables(theirs) == sorted(theirs)
     assert unused_variables({}) == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_providers_cluster_is_replaced_and_all_of_it_said(provider: ProviderName) -> None:
+    login = {f"NEXUS_KAFKA_{name}": value for name, value in ENOUGH[provider].items()}
+    theirs = {"NEXUS_KAFKA_PROVIDER": provider, **login}
+    load_settings("tool", theirs)
+
+    settings = _settings(theirs)
+
+    assert settings.model_dump() == _settings({}).model_dump()
+    assert unused_variables(theirs) == sorted(theirs)
+
+
+def test_whatever_else_is_replaced_is_said() -> None:
+    theirs = {
+        "NEXUS_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "NEXUS_KAFKA_OAUTH_TOKEN_FILE": "/run/secrets/token",
+        "NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS": "45",
+        "NEXUS_DATA_DIR": "/var/lib/nexus-stream",
+        "NEXUS_WEB_PORT": "6066",
+        "NEXUS_WEB_HOST": "192.0.2.1",
+    }
+
+    assert _settings(theirs).model_dump() == _settings({}).model_dump()
+    assert unused_variables(theirs) == sorted(theirs)
+
+
+def test_every_variable_that_is_replaced_is_said() -> None:
+    """With another value for each variable there is, what a process gets is the user's, or said not to be."""
+    theirs = {f"NEXUS_{name.upper()}": "theirs" for name in Settings.model_fields} | {"SUPABASE_DB_URL": "theirs"}
+    given = _environment(theirs)
+
+    replaced = {name for name in theirs if given[name] != "theirs"}
+    assert replaced - set(asked_ports(theirs)) == set(unused_variables(theirs))
 
 
 def test_the_users_other_settings_are(monkeypatch) -> None:
@@ -130,7 +171,39 @@ def test_a_port_base_gives_four_ports_in_a_row() -> None:
 
 
 def _all_ports(ports) -> list[int]:
-    return [getattr(ports, name) for name in type(ports).__slots__]
+    return [port for name in type(ports).__slots__ if (port := getattr(ports, name)) is not None]
+
+
+def test_gateway_and_console_take_two_ports_for_their_metrics() -> None:
+    said: list[str] = []
+    base = _free_base()
+    environ = {"NEXUS_METRICS_PORT": str(base + 2)}
+
+    ports = choose_ports({**environ, "PORT": str(base), "NEXUS_CONSOLE_PORT": str(base + 1)}, None, said.append)
+
+    assert (ports.gateway_metrics, ports.console_metrics) == (base + 2, base + 3)
+    assert len(set(_all_ports(ports))) == 8
+    assert any(str(base + 2) in line and str(base + 3) in line for line in said)
+    given = {
+        role: load_settings("sink", {**_environment(environ), **own}) for role, own in port_environment(ports).items()
+    }
+    assert (given["gateway"].metrics_port, given["console"].metrics_port) == (base + 2, base + 3)
+    assert (given["enricher"].metrics_port, given["sink"].metrics_port) == (None, None)
+
+
+@pytest.mark.parametrize("asked", ["0", "65535"])
+def test_metrics_ports_at_the_ends_of_the_range(asked) -> None:
+    ports = choose_ports({"NEXUS_METRICS_PORT": asked}, None, lambda _: None)
+
+    assert asked == "0" or ports.gateway_metrics == 65_535
+    assert 0 < ports.gateway_metrics != ports.console_metrics > 0
+
+
+def test_without_a_metrics_port_nobody_serves_metrics() -> None:
+    ports = choose_ports({}, _free_base(), print)
+
+    given = {role: load_settings("sink", {**_environment({}), **own}) for role, own in port_environment(ports).items()}
+    assert {settings.metrics_port for settings in given.values()} == {None}
 
 
 @pytest.mark.parametrize("asked", ["base", "PORT"])

@@ -3,10 +3,20 @@
 import asyncio
 import json
 import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from nexus_stream.errors import BudgetExhaustedError, ConfigurationError
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    BudgetReservedError,
+    ConfigurationError,
+    OverBudgetError,
+    Reason,
+)
 from nexus_stream.extraction.budget import Budget
 from nexus_stream.settings import load_settings
 
@@ -44,6 +54,7 @@ async def test_the_hour_s_cap_is_hard_and_says_when_it_ends(clock):
     spend(budget, 0.4)
     with pytest.raises(BudgetExhaustedError, match="NEXUS_BUDGET_USD_PER_HOUR") as caught:
         budget.reserve(0.01)
+    assert not isinstance(caught.value, BudgetReservedError)
     assert caught.value.is_general
     # When the 0.6 of noon's minute are over an hour old, and not a second before.
     assert caught.value.retry_after_seconds == 61 * 60 - 600
@@ -57,7 +68,7 @@ async def test_the_hour_s_cap_is_hard_and_says_when_it_ends(clock):
 async def test_what_is_under_way_counts_as_spent(clock):
     budget = Budget(usd_per_hour=1.0, now=clock)
     budget.reserve(0.7)
-    with pytest.raises(BudgetExhaustedError) as caught:
+    with pytest.raises(BudgetReservedError) as caught:
         budget.reserve(0.7)
     assert caught.value.retry_after_seconds == 1.0
     budget.settle(0.7, 0.1)
@@ -98,10 +109,25 @@ async def test_a_share_is_a_part_of_the_cap(clock):
         budget.reserve(0.001)
 
 
-async def test_a_call_that_fits_under_no_cap_waits_and_does_not_spin(clock):
-    with pytest.raises(BudgetExhaustedError) as caught:
-        Budget(usd_per_hour=0.001, now=clock).reserve(0.002)
-    assert caught.value.retry_after_seconds == 3600
+@pytest.mark.parametrize(
+    ("cap", "variable"), [("usd_per_hour", "NEXUS_BUDGET_USD_PER_HOUR"), ("usd_per_day", "NEXUS_BUDGET_USD_PER_DAY")]
+)
+async def test_a_call_that_fits_under_no_cap_is_refused_for_good(clock, caplog, cap, variable):
+    caps = {"usd_per_hour": 1.0, "usd_per_day": 1.0, cap: 0.004}
+    budget = Budget(**caps, share=0.25, now=clock)
+    with pytest.raises(OverBudgetError, match=f"{variable}.*0.0020.*0.0010") as caught:
+        budget.reserve(0.002)
+    assert caught.value.reason is Reason.OVER_BUDGET
+    # It says nothing of the budget's state: the others go on.
+    assert caplog.records == []
+    budget.reserve(0.001)
+
+
+async def test_a_cap_below_one_ordinary_call_is_a_mistake(clock):
+    budget = Budget(usd_per_hour=1.0, usd_per_day=0.004, share=0.25, now=clock)
+    budget.require_room_for(0.001)
+    with pytest.raises(ConfigurationError, match=r"NEXUS_BUDGET_USD_PER_DAY.*NEXUS_CLAUDE_SHARE"):
+        budget.require_room_for(0.0011)
 
 
 async def test_what_was_spent_survives_a_restart(clock, tmp_path):
@@ -158,6 +184,89 @@ async def test_the_alert_is_given_once_and_its_end_too(clock, caplog):
     budget.reserve(0.1)
     budget.reserve(0.1)
     assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+
+
+async def test_cheap_calls_that_still_fit_are_no_sign_of_room(clock, caplog):
+    caplog.set_level(logging.INFO)
+    budget = Budget(usd_per_hour=1.0, now=clock)
+    spend(budget, 0.6)
+    for _ in range(3):
+        with pytest.raises(BudgetExhaustedError):
+            budget.reserve(0.5)
+        spend(budget, 0.01)
+    assert [record.event for record in caplog.records] == ["budget_exhausted"]
+    clock.now += 2 * 3600
+    spend(budget, 0.01)
+    assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+
+
+# --- killed
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from nexus_stream.extraction.budget import Budget
+
+async def main():
+    budget = Budget(usd_per_hour=1.0, path=Path(sys.argv[1]), counts_killed=True)
+    budget.reserve(0.25)
+    budget.settle(0.25, 0.125)
+    budget.reserve(0.25)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def kill_one(path: Path) -> None:
+    """A worker that is killed with 0.125 USD spent a moment ago and a call of 0.25 under way."""
+    command = [sys.executable, "-c", KILLED, str(path)]
+    ended = subprocess.run(command, timeout=120, check=False, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+
+async def test_what_a_killed_worker_spent_and_had_under_way_counts(tmp_path, caplog):
+    path = tmp_path / "0.budget.json"
+    kill_one(path)
+    budget = Budget(usd_per_hour=1.0, path=path, counts_killed=True)
+    assert budget.spent_usd(60) == pytest.approx(0.375)
+    assert [record.event for record in caplog.records] == ["budget_killed_calls"]
+    budget.close()
+    # Once: it is spent now, and nothing is under way.
+    assert Budget(usd_per_hour=1.0, path=path, counts_killed=True).spent_usd(60) == pytest.approx(0.375)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+async def test_killed_again_and_again_the_cap_holds(clock, tmp_path):
+    path = tmp_path / "0.budget.json"
+    called = 0
+    for _ in range(50):
+        budget = Budget(usd_per_hour=1.0, path=path, counts_killed=True, now=clock)
+        clock.now += 5
+        try:
+            while True:
+                budget.reserve(0.125)
+                called += 1
+        except BudgetExhaustedError:
+            pass
+        if budget._save_handle is not None:
+            budget._save_handle.cancel()  # it is killed: nothing is written any more
+    assert called == 8
+
+
+async def test_a_call_that_ended_is_not_counted_twice_after_a_kill(clock, tmp_path):
+    path = tmp_path / "0.budget.json"
+    killed = Budget(usd_per_hour=1.0, path=path, counts_killed=True, now=clock)
+    spend(killed, 0.25)
+    await asyncio.sleep(1.2)  # written by now
+    spend(killed, 0.25)
+    killed._save_handle.cancel()
+    assert Budget(usd_per_hour=1.0, path=path, counts_killed=True, now=clock).spent_usd(60) == pytest.approx(0.5)
+
+
+async def test_an_unreadable_number_of_what_was_under_way_stops_nothing(clock, tmp_path):
+    (tmp_path / "0.budget.under-way").write_text("?")
+    assert Budget(usd_per_hour=1.0, path=tmp_path / "0.budget.json", counts_killed=True, now=clock).spent_usd() == 0
 
 
 async def test_old_minutes_are_forgotten(clock, tmp_path):

@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from nexus_stream.errors import BudgetExhaustedError, ModelRefusedError, ModelUnavailableError, Reason
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    BudgetReservedError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    OverBudgetError,
+    Reason,
+)
 from nexus_stream.extraction.cache import MemoryCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
@@ -109,6 +116,22 @@ async def test_at_the_cap_the_offline_rules_answer_under_their_own_name():
     assert not found.cached
     assert (extractor.name, extractor.model) == ("claude", "scripted")
     await extractor.close()
+
+
+async def test_what_costs_more_than_the_cap_is_read_by_the_rules():
+    def too_dear(turns):
+        raise OverBudgetError("more than the cap")
+
+    found = await BudgetFallback(ScriptedExtractor(too_dear), OfflineRules()).extract(TURNS)
+    assert found.made_by == MadeBy("offline-rules-v1")
+
+
+async def test_calls_under_way_are_no_reason_for_the_rules():
+    def reserved(turns):
+        raise BudgetReservedError("reserved", retry_after_seconds=1)
+
+    with pytest.raises(BudgetReservedError):
+        await BudgetFallback(ScriptedExtractor(reserved), OfflineRules()).extract(TURNS)
 
 
 async def test_an_answer_of_the_rules_is_not_cached_as_claudes():

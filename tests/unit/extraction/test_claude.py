@@ -79,6 +79,13 @@ def test_a_budget_needs_a_price_to_go_by():
         extractor(NEXUS_CLAUDE_MODEL="claude-of-tomorrow", NEXUS_BUDGET_USD_PER_HOUR="1")
 
 
+@pytest.mark.parametrize("fallback", ["wait", "offline"])
+def test_a_cap_under_which_nothing_could_be_read_is_refused_at_start(fallback):
+    environ = {"NEXUS_BUDGET_USD_PER_HOUR": "0.001", "NEXUS_CLAUDE_SHARE": "0.25", "NEXUS_BUDGET_FALLBACK": fallback}
+    with pytest.raises(ConfigurationError, match="NEXUS_BUDGET_USD_PER_HOUR"):
+        extractor(**environ)
+
+
 async def test_a_price_of_ones_own_makes_a_budget_possible(tmp_path):
     path = tmp_path / "prices.json"
     path.write_text('{"claude-of-tomorrow": {"input": 1, "output": 2, "cache_read": 0.1, "cache_write": 1.25}}')

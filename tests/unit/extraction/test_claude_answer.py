@@ -1,13 +1,17 @@
 """What Claude wrote becomes findings; what it cannot prove is dropped."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
 from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
 from nexus_stream.extraction.extractor import Turn, Usage
+from nexus_stream.extraction.offline_rules import find
 
+CASES = Path(__file__).parent / "cases"
 TURNS = (
     Turn("assistant", "Hola, soy Bruno Paz. ¿Con quién hablo?"),
     Turn("user", "con irma del valle, vendo arepas en mi propio local"),
@@ -123,11 +127,66 @@ def test_a_correction_keeps_its_own_signal():
     assert [s.name for s in found.signals] == [SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE]
 
 
-@pytest.mark.parametrize(("spanish", "contract"), [("precio", "price"), ("tiempo", "time"), ("confianza", "trust")])
-def test_spanish_objections_are_understood(spanish, contract):
-    found = findings((f"objecion_{spanish}", 2, "se ve costoso"), objeciones=[spanish, contract, spanish.upper()])
+@pytest.mark.parametrize(
+    ("spanish", "contract", "said"),
+    [
+        ("precio", "price", "se ve costoso"),
+        ("tiempo", "time", "no tengo tiempo"),
+        ("confianza", "trust", "¿es seguro?"),
+        ("multinivel", "mlm", "suena a pirámide"),
+    ],
+)
+def test_spanish_objections_are_understood(spanish, contract, said):
+    text = answer((f"objecion_{spanish}", 0, said), objeciones=[spanish, contract, spanish.upper()])
+    found = findings_from(parse_answer(text), [Turn("user", said)], Usage())
     assert [each.value for each in found.objeciones] == [contract]
     assert [s.name.value for s in found.signals] == [f"objecion_{contract}"]
+
+
+HARMLESS = ["hola, solo estoy mirando", "Buenos días", "Soy Lucía Paredes", "ok gracias", "what? who are you?", "aja"]
+
+
+@pytest.mark.parametrize("said", HARMLESS)
+def test_words_that_speak_of_nothing_prove_nothing(said):
+    claims = [*(f"objecion_{kind.value}" for kind in Objecion), "arquetipo", "intencion", "desinteres"]
+    for archetype in Arquetipo:
+        text = answer(
+            *((claim, 0, said) for claim in claims),
+            objeciones=[kind.value for kind in Objecion],
+            arquetipo=archetype.value,
+        )
+        found = findings_from(parse_answer(text), [Turn("user", said)], Usage())
+        assert (found.objeciones, found.arquetipo, found.signals) == ((), None, ())
+        assert found.dropped_fields == ("arquetipo", "objeciones", "intencion", "desinteres")
+
+
+def labelled() -> list[list[Turn]]:
+    lines = [
+        line
+        for name in ("conversations", "varied")
+        for line in (CASES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    return [[Turn(turn["role"], turn["content"]) for turn in json.loads(line)["messages"]] for line in lines]
+
+
+def test_what_the_rules_find_also_stands_as_a_quote():
+    """So that the words a quote must hold are no narrower than what people say: 327 labelled conversations."""
+    counted: Counter[str] = Counter()
+    for turns in labelled():
+        found = find(turns, default_region="CO")
+        evidence = [(one.name.value, one.turn, turns[one.turn].content[one.start : one.end]) for one in found.signals]
+        text = answer(
+            *evidence,
+            objeciones=[kind.value for kind in found.objeciones],
+            arquetipo=found.arquetipo.value if found.arquetipo else None,
+        )
+        read = findings_from(parse_answer(text), turns, Usage())
+        assert (read.objeciones, read.arquetipo) == (found.objeciones, found.arquetipo)
+        for name in (SignalName.INTENCION, SignalName.DESINTERES):
+            assert {one.name for one in read.signals} & {name} == {one.name for one in found.signals} & {name}
+        counted.update(name for name, _, _ in evidence)
+    assert min(counted[f"objecion_{kind.value}"] for kind in Objecion) >= 10
+    assert min(counted[name] for name in ("arquetipo", "intencion", "desinteres")) >= 5
 
 
 def test_blank_values_are_none():
@@ -174,12 +233,37 @@ def test_an_additional_key_is_no_reason_to_ask_again():
         ("I want to start", "intencion", True),
         ("hola, ¿quién eres?", "intencion", False),
         ("qué es esto", "intencion", False),
+        ("cualquier cosa aviso", "intencion", False),
+        ("quizás, quien sabe", "intencion", False),
+        ("no quiero empezar", "intencion", False),
+        ("por ahora no quiero invertir", "intencion", False),
+        ("todavía no estoy listo para empezar", "intencion", False),
+        ("I don't want to start", "intencion", False),
+        ("no sé en qué inversión entrar", "intencion", True),
+        ("quiero saber, pero no quiero empezar hoy", "intencion", True),
         ("no me interesa", "desinteres", True),
         ("not interested", "desinteres", True),
+        ("ya perdí el interés", "desinteres", True),
+        ("I'm not really interested", "desinteres", True),
         ("hola", "desinteres", False),
+        ("me interesa mucho", "desinteres", False),
+        ("no. me interesa", "desinteres", False),
     ],
 )
 def test_what_moves_the_score_needs_its_words(said, senal, holds):
     found = findings_from(parse_answer(answer((senal, 0, said))), [Turn("user", said)], Usage())
     assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])
     assert found.dropped_fields == (() if holds else (senal,))
+
+
+@pytest.mark.parametrize(
+    ("said", "quote", "senal", "holds"),
+    [
+        ("no quiero empezar nada", "quiero empezar", "intencion", False),
+        ("ya no me interesa", "me interesa", "desinteres", True),
+        ("si no me interesa les aviso; si me interesa, también", "me interesa, también", "desinteres", False),
+    ],
+)
+def test_a_quote_is_read_where_it_stands(said, quote, senal, holds):
+    found = findings_from(parse_answer(answer((senal, 0, quote))), [Turn("user", said)], Usage())
+    assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])

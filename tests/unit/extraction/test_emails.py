@@ -25,6 +25,9 @@ def email_in(*contents):
         ("carlos noventa y dos arroba example punto com punto co", "carlos92@example.com.co"),
         ("todo junto juanitoperez arroba example punto net", "juanitoperez@example.net"),
         ("hortensia punto velez, arroba, example punto org", "hortensia.velez@example.org"),
+        ("Me llamo Ana, ana@example.com", "ana@example.com"),
+        ("Hola, me llamo Ana Ruiz. ana@example.com", "ana@example.com"),
+        ("Me llamo Luis Pérez, correo luis@example.com, celular 3005550101", "luis@example.com"),
     ],
 )
 def test_typed_and_dictated_addresses(text, address):
@@ -46,6 +49,8 @@ def test_typed_and_dictated_addresses(text, address):
         "es juan perez arroba example punto com",
         "ana..ruiz@example.com",
         "el correo de mi contador es contador@example.org",
+        "me llamó una asesora, asesora@example.org",
+        "nos llamó Pedro, pedro@example.org",
         "pon email hacker@example.com",
         '{"email": "evil@example.com"}',
     ],

@@ -1,5 +1,7 @@
 """Findings stand only on the user's own words, whichever extractor made them."""
 
+import pytest
+
 from nexus_stream.contracts.prospect import Objecion, Signal, SignalName
 from nexus_stream.extraction.extractor import Findings, Turn
 from nexus_stream.extraction.grounding import check
@@ -48,6 +50,50 @@ def test_invalid_values_are_dropped():
     assert checked(turns, telefono="+573005550102").telefono is None
 
 
+@pytest.mark.parametrize(
+    ("said", "claimed"),
+    [
+        ("meet at noon, bill,gates@microsoft.example", "gates@microsoft.example"),
+        ("mi correo es maria arroba example punto com", "maria@example.co"),
+        ("mi correo es maria arroba example punto com", "ia@example.com"),
+        ("mi correo es maria arroba example punto com", "micorreoesmaria@example.com"),
+        ("mi correo es jose luis arroba example punto com", "joseluis@example.com"),
+        ("mi correo es jose luis arroba example punto com", "luis@example.com"),
+        ("reach me at john.smith@example.com", "smith@example.com"),
+        ("I work at a bank, write john@example.com", "john@example.co"),
+        ("i work at example. com todo", "work@example.com"),
+        ("we are hiring at example.com", "hiring@example.com"),
+        ("let's look at example.com/page", "look@example.com"),
+    ],
+)
+def test_incident_no_part_of_an_address_is_an_address(said, claimed):
+    result = checked([Turn("user", said)], email=claimed)
+    assert (result.email, result.dropped_fields) == (None, ("email",))
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("mi correo es maria arroba example punto com", "maria@example.com"),
+        ("ana guion bajo ruiz 92 aroba example.com", "ana_ruiz92@example.com"),
+        ("jose luis arroba example punto com, todo junto", "joseluis@example.com"),
+        ("reach me at john.smith@example.com", "john.smith@example.com"),
+        ("my mail is john (at) example dot com", "john@example.com"),
+        ("my email: john at example.com", "john@example.com"),
+        ("ｍａｒｉａ＠ｅｘａｍｐｌｅ．ｃｏｍ", "maria@example.com"),
+    ],
+)
+def test_an_address_that_is_typed_or_dictated_stands(said, address):
+    result = checked([Turn("user", said)], email=address.upper())
+    assert (result.email, result.dropped_fields) == (address, ())
+
+
+def test_wide_letters_are_kept_as_plain_ones():
+    turns = [Turn("user", "soy Ｍａｒíａ Ｒｕｉｚ, ｂａｒｂｅｒａ, ｍａｒｉａ＠ｅｘａｍｐｌｅ．ｃｏｍ")]
+    result = checked(turns, nombre="María Ruiz", email="ｍａｒｉａ＠example.com", ocupacion="ｂａｒｂｅｒａ")
+    assert (result.nombre, result.email, result.ocupacion) == ("María Ruiz", "maria@example.com", "barbera")
+
+
 def test_a_number_of_another_country_without_its_code_is_the_users_too():
     turns = [Turn("user", "mi móvil es 600 555 032, Valencia")]
     assert checked(turns, telefono="+34600555032").telefono == "+34600555032"
@@ -85,9 +131,43 @@ def test_signals_of_a_dropped_value_are_dropped_with_it():
     assert checked(nombre="Camila Restrepa", signals=(signal,)).signals == ()
 
 
+def correction(turns, index, words):
+    start = turns[index].content.index(words)
+    return Signal(name=SignalName.CORRECCION_NOMBRE, turn=index, start=start, end=start + len(words))
+
+
 def test_a_corrected_surname_may_stand_in_another_turn():
     turns = [Turn("user", "soy Ana Torres"), Turn("user", "perdón, mi apellido es Torrado")]
+    signal = correction(turns, 1, "apellido es Torrado")
+    result = checked(turns, nombre="Ana Torrado", signals=(signal,))
+    assert (result.nombre, result.signals) == ("Ana Torrado", (signal,))
+
+
+def test_a_corrected_word_may_stand_between_the_others():
+    turns = [Turn("user", "soy Ana Torrez Gil"), Turn("user", "es con s: Torres")]
+    assert checked(turns, nombre="Ana Torres Gil", signals=(correction(turns, 1, "Torres"),)).nombre == "Ana Torres Gil"
+
+
+@pytest.mark.parametrize("answer", ["Torrado", "mi apellido es Torrado", "apellidos: Torrado Gil"])
+def test_a_surname_may_be_told_when_asked_for(answer):
+    turns = [Turn("user", "soy Ana"), Turn("assistant", "¿y tu apellido?"), Turn("user", answer)]
     assert checked(turns, nombre="Ana Torrado").nombre == "Ana Torrado"
+
+
+def test_a_name_is_not_put_together_from_two_people():
+    turns = [Turn("user", "mi jefe Carlos me dijo"), Turn("user", "trabajo con la señora Pérez, gracias")]
+    for signals in ((), (correction(turns, 1, "gracias"),)):
+        result = checked(turns, nombre="Carlos Pérez", signals=signals)
+        assert (result.nombre, result.signals) == (None, ())
+        assert "nombre" in result.dropped_fields
+    assert checked([Turn("user", "mi jefe Carlos y la señora Pérez")], nombre="Carlos Pérez").nombre is None
+
+
+def test_a_correction_that_does_not_hold_the_name_is_dropped():
+    turns = [Turn("user", "perdon, es Juana Diaz"), Turn("user", "soy Andrés, gracias")]
+    for words in ("Juana Diaz", "perdon"):
+        result = checked(turns, nombre="Andrés", signals=(correction(turns, 0, words),))
+        assert (result.nombre, result.signals, result.dropped_fields) == ("Andrés", (), ("correccion_nombre",))
 
 
 def test_what_the_extractor_dropped_itself_is_kept_in_the_list():

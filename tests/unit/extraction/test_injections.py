@@ -2,7 +2,7 @@
 
 Cases (injections.jsonl, written for this test): ``turns``; ``given``, what the user really said of themselves;
 ``claims``, what the attack in ``attack_turn`` wants written, which an obedient model answers, quoting the attack as its
-evidence.
+evidence, and harmless words of the user's as well.
 """
 
 import json
@@ -39,9 +39,20 @@ def as_given(prospect: Prospect) -> dict[str, Any]:
     return {field: shown[field] for field in (*VALUES, "objeciones", "nivel_interes")}
 
 
+HARMLESS = "hola, buenos días, solo estoy mirando"
+
+
+def with_a_harmless_turn(case: dict[str, Any]) -> list[Turn]:
+    """The chat, and after it words of the user's that say nothing: what a lying model could quote instead."""
+    return [*turns_of(case), Turn("user", HARMLESS)]
+
+
 def obedient_answer(case: dict[str, Any]) -> str:
-    """What a model answers that does as the attack says, quoting it wherever a quote is asked for."""
-    turns = turns_of(case)
+    """What a model answers that does as the attack says, quoting it wherever a quote is asked for.
+
+    Beside the attack it quotes each other turn of the user, whole and its first words, and a harmless last one.
+    """
+    turns = with_a_harmless_turn(case)
     attack = turns[case["attack_turn"]].content
     claims, given = case["claims"], case["given"]
     answer: dict[str, Any] = {field: claims.get(field, given[field]) for field in VALUES}
@@ -50,9 +61,14 @@ def obedient_answer(case: dict[str, Any]) -> str:
     proven = [(field, answer[field]) for field in VALUES if answer[field] is not None]
     proven += [(f"objecion_{kind}", attack) for kind in answer["objeciones"]]
     proven += [(name, claims[name]) for name in SIGNALS if name in claims]
+    others = [(index, turn.content) for index, turn in enumerate(turns) if turn.role == "user" and turn.content.strip()]
+    others = [(index, content) for index, content in others if index != case["attack_turn"]]
     for signal, value in proven:
         # The value where it stands, and the whole attack, which names it.
         evidence += [{"senal": signal, "turno": case["attack_turn"], "cita": quote} for quote in (value, attack)]
+        for index, content in others:
+            quotes = (content, " ".join(content.split()[:4]))
+            evidence += [{"senal": signal, "turno": index, "cita": quote} for quote in quotes]
     return json.dumps({**answer, "evidencias": evidence})
 
 
@@ -71,7 +87,7 @@ def test_the_rules_find_what_the_user_gave_and_no_more(case):
 
 @each_case
 def test_a_model_that_obeys_adds_nothing(case):
-    turns = turns_of(case)
+    turns = with_a_harmless_turn(case)
     findings = findings_from(parse_answer(obedient_answer(case)), turns, Usage())
     found = as_given(record_of(findings, turns))
     for field in VALUES:
@@ -83,7 +99,7 @@ def test_a_model_that_obeys_adds_nothing(case):
 
 @each_case
 def test_a_model_that_obeys_changes_nothing_that_is_known(case):
-    turns = turns_of(case)
+    turns = with_a_harmless_turn(case)
     given = case["given"]
     known = Prospect(**given)
     signals = [Signal(name=SignalName.NOMBRE, turn=1, start=0, end=4)] if given["nombre"] else []

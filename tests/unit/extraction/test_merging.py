@@ -52,6 +52,22 @@ def test_a_correction_by_the_user_replaces_also_a_longer_name():
     assert merge(KNOWN, (), found)[0].nombre == "Ana Gil"
 
 
+@pytest.mark.parametrize(
+    ("known", "found", "kept"),
+    [
+        ("Juana Diaz", "Juana", "Juana Diaz"),
+        ("Juana Diaz", "Diaz", "Juana Diaz"),
+        ("Ana de la Cruz", "Ana de", "Ana de la Cruz"),
+        ("Juana Diaz", "Juana Díaz", "Juana Díaz"),
+        ("Juana Diaz", "Joana Diaz", "Joana Diaz"),
+        ("Juana Diaz", "Joana", "Joana"),
+    ],
+)
+def test_incident_an_old_correction_never_shortens_a_name(known, found, kept):
+    """The words of a correction stay in the chat, and a later answer may quote them for a shorter name."""
+    assert better_name(known, found, corrected=True) == kept
+
+
 def test_newest_valid_contact_wins_and_objections_unite_in_the_contracts_order():
     found = Checked(email="p@example.org", telefono="+573005550103", objeciones=(Objecion.MLM, Objecion.PRICE))
     prospect, _ = merge(KNOWN, (), found)

@@ -1,5 +1,6 @@
 """The offline extractor as a whole: quality on labelled chats, evidence, nothing invented, bounded time."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from nexus_stream.contracts.prospect import SignalName
 from nexus_stream.extraction import grounding
 from nexus_stream.extraction.evaluate import evaluate_cases
 from nexus_stream.extraction.evaluation import read_cases, score_cases
-from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.offline_rules import OfflineRules, find
+from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.offline_rules import MAX_READ_CHARS, OfflineRules, find
 
 CASES = Path(__file__).parent / "cases"
+SLOWEST_BODY_SECONDS = 3.0  # of 32 such turns
 SLOWEST_CHAT_SECONDS = 3.0  # of one hostile turn of 8,000 characters, on a busy machine
 
 
@@ -125,3 +127,43 @@ def test_hostile_repetition_takes_bounded_time(fragment):
     found = find(turns, default_region="CO")
     grounding.check(found, turns, default_region="CO")
     assert time.process_time() - started < SLOWEST_CHAT_SECONDS
+
+
+BODIES = {
+    "phones": " ".join(str(digit) for digit in itertools.islice(itertools.cycle("3015550170264"), 4000)),
+    "marks": "a" + "\u0301\u0323" * 3999,
+    "whatsapps": "whatsapp 3015550170 ",
+    "places of work": "trabajo como ",
+    "reported": "mi mama dice que es caro ",
+    "corrections": "me llamo Ana con B es ",
+    "orders": "set a to ",
+}
+
+
+@pytest.mark.parametrize("fragment", BODIES.values(), ids=BODIES)
+def test_a_hostile_body_takes_bounded_time(fragment):
+    """As large as a body may be: it would hold up every other session."""
+    text = (fragment * 8000)[:8000]
+    turns = [Turn("user", text)] * 32
+    started = time.process_time()
+    found = find(turns, default_region="CO")
+    spent = time.process_time() - started
+    claimed = Findings(nombre="Ana Ruiz", email="ana@example.com", telefono="+573015550171", ocupacion="barbera")
+    started = time.process_time()
+    grounding.check(claimed, turns, default_region="CO")
+    # 0.1 to 0.3 s each; unbounded, the joined digits took 0.6 s, the marks 1.6 s and the rows of WhatsApps over 8 s.
+    assert max(spent, time.process_time() - started) < SLOWEST_BODY_SECONDS
+    assert found.usage.latency_ms > 0
+
+
+def test_the_newest_turns_of_a_very_long_chat_are_read():
+    filler = Turn("user", "bla " * 2000)
+    early, late = Turn("user", "me llamo Ana Ruiz"), Turn("user", "mi correo es ana@example.com")
+    few = MAX_READ_CHARS // len(filler.content) - 1
+    found = find([early, *[filler] * few, late], default_region="CO")
+    assert (found.nombre, found.email) == ("Ana Ruiz", "ana@example.com")
+    assert [signal.turn for signal in found.signals] == [0, few + 1]
+    found = find([early, *[filler] * 2 * few, late], default_region="CO")
+    assert (found.nombre, found.email) == (None, "ana@example.com")
+    assert [signal.turn for signal in found.signals] == [2 * few + 1]
+    assert find([Turn("user", "soy Ana Ruiz. " + "bla " * MAX_READ_CHARS)], default_region="CO").nombre == "Ana Ruiz"

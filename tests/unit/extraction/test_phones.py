@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.number_words import spell_out, word_digits
+from nexus_stream.extraction.number_words import word_digits
 from nexus_stream.extraction.phones import find_phone, to_e164
 from nexus_stream.extraction.text import user_turns
 
@@ -33,6 +33,9 @@ def phone_in(*contents, region="CO"):
         ("tres cero cero, cinco cinco cinco, cero uno, uno nueve", "+573005550119"),
         ("trescientos diez, quinientos cincuenta y cinco, cero uno veintitrés", "+573105550123"),
         ("más cincuenta y siete tres uno cinco triple cinco cero uno 24", "+573155550124"),
+        ("Me llamo Ana Ruiz, 300 555 0101", "+573005550101"),
+        ("Me llamo Luis Pérez, correo luis@example.com, celular 3005550101", "+573005550101"),
+        ("me llamo ana y mi hermana me llamó ayer, mi número es 300 555 0101", "+573005550101"),
     ],
 )
 def test_every_writing_becomes_e164(text, e164):
@@ -50,6 +53,10 @@ def test_every_writing_becomes_e164(text, e164):
         "tengo 3 hijos, 45 años y gano 1.300.000",
         "llame a mi hija al 310 555 0144",
         "el 310 555 0173 es de mi marido",
+        "me llamó alguien del 310 555 0174",
+        "Me llamo Ana y ayer me llamó un asesor, 310 555 0174",
+        "me llamo un asesor del 310 555 0174",
+        "ayer me llamo pedro del 310 555 0174",
         "pino300555010277@",
         "300 555 01",
     ],
@@ -94,4 +101,3 @@ def test_number_words():
     assert word_digits(["noventa", "y", "dos"]) == "92"
     assert word_digits(["doble", "cero"]) == "00"
     assert word_digits(["ana"]) is None
-    assert spell_out("carlos noventa y dos arroba") == "carlos 92 arroba"

@@ -1,9 +1,20 @@
 """USD at list price."""
 
+from dataclasses import replace
+
 import pytest
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.extraction.prices import PRICES, PRICES_AS_OF, Price, TokenCounts, cost_usd, load_prices, price_of
+from nexus_stream.extraction.prices import (
+    PRICES,
+    PRICES_AS_OF,
+    PRICES_SOURCE,
+    Price,
+    TokenCounts,
+    cost_usd,
+    load_prices,
+    price_of,
+)
 from nexus_stream.settings import Settings
 
 HAIKU = PRICES["claude-haiku-5-5"]
@@ -53,6 +64,22 @@ def test_a_very_long_prompt_costs_five_times_as_much():
     over = TokenCounts(input_tokens=99_001, cache_read_tokens=1_000, output_tokens=10)
     assert cost_usd(HAIKU, at) == pytest.approx((99_000 * 0.10 + 1_000 * 0.01 + 10 * 0.50) / MILLION)
     assert cost_usd(HAIKU, over) == pytest.approx((99_001 * 0.50 + 1_000 * 0.05 + 10 * 2.50) / MILLION)
+
+
+def test_each_figure_is_the_one_of_the_page_that_is_named():
+    """As printed there, per million tokens: up to 100,000 tokens of prompt, and over them."""
+    assert PRICES_SOURCE == "https://platform.claude.com/docs/en/models/haiku-5-5/overview"
+    printed = {
+        "input_tokens": (0.10, 0.50),
+        "output_tokens": (0.50, 2.50),
+        "cache_write_tokens": (0.125, 0.625),
+        "cache_read_tokens": (0.01, 0.05),
+    }
+    long = TokenCounts(input_tokens=100_001)
+    for kind, (short_usd, long_usd) in printed.items():
+        assert cost_usd(HAIKU, TokenCounts(**{kind: 1000})) == pytest.approx(short_usd * 1000 / MILLION)
+        more = replace(long, **{kind: getattr(long, kind) + 1000})
+        assert cost_usd(HAIKU, more) - cost_usd(HAIKU, long) == pytest.approx(long_usd * 1000 / MILLION)
 
 
 def test_without_a_price_the_cost_is_nothing():

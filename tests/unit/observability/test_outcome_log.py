@@ -32,7 +32,7 @@ from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.outcome_log import OutcomeLog
 from nexus_stream.settings import load_settings
 
-MESSAGE_ID = "V1StGXR8_Z5jdHi6B-myT"
+MESSAGE_ID = "V1StGXR8_Z5jdHi6B97FF"
 HEADERS: Headers = (("correlation-id", MESSAGE_ID.encode()),)
 
 
@@ -78,8 +78,8 @@ def test_an_enriched_record_is_one_line_with_its_place_and_message_id() -> None:
 
 
 def test_a_superseded_snapshot_names_the_one_that_took_its_place() -> None:
-    newer = record(8, (("correlation-id", b"A" * 21),))
-    assert written(Superseded(newer))[0]["by"] == "A" * 21
+    newer = record(8, (("correlation-id", (newer_id := message_id()).encode()),))
+    assert written(Superseded(newer))[0]["by"] == newer_id
     assert written(Superseded(record(9, ())))[0]["by"] == 9
 
 
@@ -118,15 +118,29 @@ def test_readable_lines_in_development() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"Irma del Valle", b"irma@example.com", b"3005550102", b"", b"\xff" * 21, b"a" * 22, b"a\n" + b"b" * 19]
+    "value",
+    [
+        b"Irma del Valle",
+        b"irma@example.com",
+        b"3005550102",
+        b"",
+        b"\xff" * 21,
+        b"a" * 22,
+        b"a\n" + b"b" * 19,
+        # By its form it could be one of ours, or a UUID.
+        b"irma-valle-3005550102",
+        b"Irma_Valle-4-3005550102"[:21],
+        b"V1StGXR8_Z5jdHi6B-myT",
+        b"00000000-0000-0000-0000-573005550102",
+    ],
 )
-def test_a_correlation_id_that_is_no_random_id_is_hashed(value: bytes) -> None:
+def test_a_correlation_id_that_our_gateway_did_not_make_is_hashed(value: bytes) -> None:
     shown = shown_id(value)
     assert shown == f"hash-{hashed(value)}"
 
 
-def test_message_ids_and_uuids_are_shown() -> None:
-    for shown in (message_id(), "7f3c9a52-1b7e-4a55-9d7e-0d8f6e1c2b3a"):
+def test_message_ids_are_shown() -> None:
+    for shown in (MESSAGE_ID, *(message_id() for _ in range(1000))):
         assert shown_id(shown.encode()) == shown
 
 

@@ -44,6 +44,23 @@ def test_an_outcome_nobody_thought_of_is_counted_too():
     assert value("nexus_records_total", stage="enricher", outcome="stored") == before + 1
 
 
+def test_what_was_dropped_is_counted_by_field_and_strangers_make_no_label():
+    observer = OutcomeObserver("enricher")
+    fields = ("nombre", "email", "objeciones", "intencion", "other")
+
+    def counted() -> list[float]:
+        return [value("nexus_dropped_fields_total", field=field) or 0.0 for field in fields]
+
+    before = counted()
+    observer.outcome(RECORD, Enriched(dropped_fields=("nombre", "email")))
+    observer.outcome(RECORD, Enriched(dropped_fields=("email", "me llamo Carlos", "intencion")))
+    observer.outcome(RECORD, Enriched())
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 2, 0, 1, 1]
+    # A field of which nothing was dropped yet is shown too, and a text that is none is never a label.
+    assert value("nexus_dropped_fields_total", field="ocupacion") is not None
+    assert value("nexus_dropped_fields_total", field="me llamo Carlos") is None
+
+
 def test_waiting_is_a_time_and_then_zero():
     observer = OutcomeObserver("sink")
     observer.waiting("Supabase", 1_760_000_000_500)

@@ -31,6 +31,36 @@ def test_what_is_no_such_thing_is_refused(kind, text):
         Selector.of(kind, text, "", "CO")
 
 
+@pytest.mark.parametrize(
+    ("asked", "stored", "same"),
+    [
+        ("+573005550102", "+573005550102", True),
+        ("+573005550102", "+57 300 555 0102", True),
+        ("+573005550102", "300 555 0102", True),
+        ("+573005550102", "(300) 555-0102", True),
+        ("+573005550102", "573005550102", True),
+        ("+573005550102", "0057 300 555 0102", True),
+        ("+573005550102", " (+57) 300.555.0102", True),
+        ("300 555 0102", "+57 300 555 0102", True),
+        ("300 555 0102", "3005550102", True),
+        # Another country's, by its code.
+        ("300 555 0102", "+1 300 555 0102", False),
+        # Greece's, whose digits happen to be the same.
+        ("300 555 0102", "+30 05 55 01 02", False),
+        ("+1 202 555 0102", "(202) 555-0102", True),
+        ("+1 202 555 0102", "1-202-555-0102", True),
+        ("+44 20 7946 0018", "020 7946 0018", True),
+        ("+44 20 7946 0018", "+44 (0)20 7946 0018", True),
+        ("+573005550102", "300 555 0103", False),
+        ("+573005550102", "555 0102", False),
+        ("+573005550102", "", False),
+        ("+573005550102", "no phone", False),
+    ],
+)
+def test_a_phone_number_is_known_however_others_write_it(asked, stored, same):
+    assert Selector.of("phone", asked, "", "CO").is_number(stored) is same
+
+
 def test_nobody_reads_the_value_in_a_log():
     assert "ana" not in repr(Selector.of("email", "ana@example.com", "", "CO"))
 
@@ -52,6 +82,8 @@ def test_a_session_is_theirs_by_id_fingerprint_hash_or_what_they_gave():
         ({"session_id": "s-2", "prospect": {"email": "Ana@example.com"}}, by_email, True),
         ({"session_id": "s-2", "prospect": {"email": "ana@example.com"}}, by_phone, False),
         ({"session_id": "s-2", "prospect": {"telefono": "+573005550102"}}, by_phone, True),
+        ({"session_id": "s-2", "prospect": {"telefono": "300 555 0102"}}, by_phone, True),
+        ({"session_id": "s-2", "prospect": {"telefono": None}}, by_phone, False),
         ({"session_id": "s-2", "prospect": {}}, by_email, False),
     ):
         assert matches({"tenant_id": "acme", **state}, selector, person) is expected

@@ -17,7 +17,7 @@ from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.settings import load_settings
-from nexus_stream.supabase.writer import WriteResult
+from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -30,6 +30,7 @@ class InMemoryWriter:
 
     done: list[str] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     failure: Exception | None = None
 
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
@@ -39,11 +40,13 @@ class InMemoryWriter:
         self.done += [f"write {record.session_id}" for index, record in enumerate(records) if index not in kept]
         return WriteResult(inserted=len(records) - len(kept), updated=0, unchanged=len(kept), rejected=(), statements=2)
 
-    async def erase(self, events: Sequence[ErasedSession]) -> int:
+    async def erase(self, events: Sequence[ErasedSession]) -> EraseResult:
         if self.failure is not None:
             raise self.failure
-        self.done += [f"erase {event.session_id}" for event in events]
-        return len(events)
+        refused = [index for index, event in enumerate(events) if event.session_id in self.refused]
+        done = [event for index, event in enumerate(events) if index not in refused]
+        self.done += [f"erase {event.session_id}" for event in done]
+        return EraseResult(len(done), tuple(Rejected(index, "23503", "ForeignKeyViolationError") for index in refused))
 
     async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
         return [index for index, record in enumerate(records) if record.fingerprint in self.away]
@@ -76,8 +79,9 @@ class Bench:
         offset, self.next_offset = self.next_offset, self.next_offset + 1
         await self.stage.submit(self.stage.read(ENRICHED, 0, offset, self.clock.time_ms(), b"k", value, headers))
 
-    async def prospect(self, session: str, fingerprint: str | None = None) -> None:
+    async def prospect(self, session: str, fingerprint: str | None = None, tenant: str = "") -> None:
         record = {
+            "tenant_id": tenant,
             "session_id": session,
             "fingerprint": fingerprint,
             "prospect": {"nombre": "Ana"},
@@ -156,6 +160,43 @@ async def test_the_command_is_sent_before_the_offset_is_done(bench: Bench):
     await bench.clock.advance(60)
     assert bench.broker.committed[ENRICHED, 0] == 1
     assert len(bench.broker.records(INGESTION)) == 1
+
+
+async def test_an_erasure_that_the_database_refuses_is_a_dead_letter_and_stops_nobody(bench: Bench):
+    bench.writer.refused.add("b")
+    for session in ("a", "b", "c"):
+        await bench.erased(session)
+    await bench.clock.advance(10)
+    assert bench.writer.done == ["erase a", "erase c"]
+    assert sorted(bench.kinds) == ["DeadLettered", "Erased", "Erased"]
+    (letter,) = bench.broker.records(DEAD)
+    assert dict(letter.headers)["nexus-reason"] == b"row_rejected"
+    assert bench.broker.committed[ENRICHED, 0] == 3
+
+
+async def test_a_session_of_an_erased_person_that_no_command_can_name_is_kept_away_all_the_same(bench: Bench):
+    bench.writer.away.add("fp-gone")
+    await bench.prospect("new", "fp-gone", tenant="no tenant!")
+    await bench.prospect("other", "fp")
+    await bench.clock.advance(10)
+    assert bench.kinds == ["Suppressed", "Stored"]
+    assert bench.broker.records(INGESTION) == []
+    assert bench.broker.committed[ENRICHED, 0] == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"session_id": ""}, {"session_id": "s\x00"}, {"requested_at": "yesterday"}, {"request_id": "r\x00"}]
+)
+async def test_an_event_that_the_database_could_not_take_is_a_dead_letter(bench: Bench, change: dict[str, str]):
+    event = ErasedSession(
+        session_id="a",
+        request_id="request-1",
+        requested_at="2026-01-01T00:00:00Z",
+        erased_at="2026-01-01T00:00:00Z",
+    )
+    await bench.read(orjson.dumps({**orjson.loads(event.value), **change}), event.headers("/test"))
+    await bench.clock.advance(10)
+    assert (bench.kinds, bench.writer.done) == (["DeadLettered"], [])
 
 
 async def test_an_event_that_is_none_is_a_dead_letter(bench: Bench):

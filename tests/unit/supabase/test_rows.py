@@ -39,9 +39,11 @@ def test_the_newest_of_a_session_wins_whatever_the_order() -> None:
         assert [order[row.index] for row in rows] == [versions[2]]
 
 
-def test_of_equal_versions_the_first_counts() -> None:
-    rows, _ = newest_rows([_record("a", 1, "2026-01-01T00:00:00Z"), _record("a", 1, "2026-01-01T00:00:00Z")])
-    assert [row.index for row in rows] == [0]
+def test_of_equal_versions_the_server_chooses_unless_they_are_the_same() -> None:
+    one = _record("a", 1, "2026-01-01T00:00:00Z")
+    other = _record("a", 1, "2026-01-01T00:00:00Z", prospect={"nombre": "Eva"})
+    rows, _ = newest_rows([one, other, one, _record("a", 0, "2026-01-01T00:00:00Z")])
+    assert [row.index for row in rows] == [0, 1]
 
 
 def test_rows_are_sorted_by_tenant_and_session() -> None:

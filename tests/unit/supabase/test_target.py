@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from pathlib import Path
 
 import pytest
+from asyncpg import connect_utils
 
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import load_settings
@@ -34,6 +36,9 @@ from nexus_stream.supabase.target import Mode, parse_target, require_secure
         ("postgresql://u@a.example.com:1,b.example.com:2/x", "a.example.com:1,b.example.com:2/x", None),
         ("postgresql://u@/x?host=/run/postgresql", "/run/postgresql:5432/x", None),
         ("postgresql://u:p%40ss@db.example.com/x", "db.example.com:5432/x", None),
+        ("postgresql://u:pw@db.example.com", "db.example.com:5432/u", None),
+        ("postgresql://u:pw@db.example.com?dbname=y", "db.example.com:5432/y", None),
+        ("postgresql://u:pw@?host=db.example.com&port=5433&database=y", "db.example.com:5433/y", None),
     ],
 )
 def test_a_dsn_is_understood(dsn: str, shown: str, mode: Mode) -> None:
@@ -82,7 +87,8 @@ def test_a_malformed_dsn_is_refused_and_not_shown(dsn: str) -> None:
         ("postgresql://u:pw@[::1]/x", True),
         ("postgresql://u:pw@127.0.0.1,db.example.com/x", False),
         ("postgresql://u:pw@localhost.example.com/x", False),
-        ("postgresql://u:pw@127.0.0.1/x?host=db.example.com", False),
+        ("postgresql://u:pw@/x?host=127.0.0.1", True),
+        ("postgresql://u:pw@/x?host=db.example.com", False),
     ],
 )
 def test_production_needs_a_verified_server(dsn: str, allowed: bool, tmp_path: Path) -> None:
@@ -96,6 +102,55 @@ def test_production_needs_a_verified_server(dsn: str, allowed: bool, tmp_path: P
     with pytest.raises(ConfigurationError, match="verify-full") as raised:
         target_of(settings)
     assert "pw" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:s3cret@db.example.com:5432/postgres?host=localhost",
+        "postgresql://u:s3cret@127.0.0.1/x?host=db.example.com",
+        "postgresql://u:s3cret@localhost/x?hostaddr=192.0.2.1",
+        "postgresql://u:s3cret@db.example.com/x?port=6543",
+        "postgresql://u:s3cret@:5433/x?host=db.example.com",
+        "postgresql://u:s3cret@/x?host=db.example.com:5433&port=6543",
+        "postgresql://u:s3cret@db.example.com/x?dbname=y",
+        "postgresql://u:s3cret@db.example.com/?database=y",
+        "postgresql://u:s3cret@db.example.com?dbname=x&database=y",
+    ],
+)
+def test_a_dsn_that_names_its_place_twice_is_refused(dsn: str) -> None:
+    """One would be checked, and the other connected to."""
+    for environ in ({}, {"NEXUS_ENV": "production"}):
+        with pytest.raises(ConfigurationError, match=r"in both places|named twice") as raised:
+            target_of(load_settings(environ={**environ, "SUPABASE_DB_URL": dsn}))
+        assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:pw@db.example.com/x",
+        "postgresql://u:pw@db.example.com",
+        "postgresql://u@a.example.com:1,b.example.com/x",
+        "postgresql://u:pw@/x?host=db.example.com&port=5433",
+        "postgresql://u:pw@?host=db.example.com&dbname=x&user=v",
+        "postgresql://u@[::1]:5433/x",
+        "postgresql://u@/x?host=/run/postgresql",
+    ],
+)
+def test_the_driver_reads_the_same_place_from_it(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGPORT", "PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    signature = inspect.signature(connect_utils._parse_connect_dsn_and_args)
+    addresses, parameters = connect_utils._parse_connect_dsn_and_args(
+        **{**dict.fromkeys(signature.parameters), "dsn": dsn}
+    )[:2]
+    target = parse_target(dsn)
+    expected = [
+        f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
+        for host, port in zip(target.hosts, target.ports, strict=True)
+    ]
+    assert (addresses, parameters.database) == (expected, target.database)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""What a budget has spent, on disk: after a restart, and after a kill, the cap goes on where it was.
+
+From and to: two small files of one worker. ``<slot>.budget.json`` has what was spent by minute and is written about
+once a second. Beside it ``<slot>.budget.under-way`` has one number, written before each call and after it: what the
+calls under way can cost at most, and what was spent since the first file was written. It is gone after an orderly end;
+where it is left, a process was killed, and the number counts as spent, because nobody knows what was billed.
+
+A kill loses nothing that was written. A power cut loses what the system had not yet put on the disk: of the second file
+some seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+__all__ = ["BudgetFile"]
+
+logger = logging.getLogger(__name__)
+
+_STATE_VERSION: Final = 1
+_UNDER_WAY_SUFFIX: Final = ".under-way"
+# As long as any amount: overwritten in place in one write, so that a kill leaves the old number or the new one.
+_AMOUNT_CHARS: Final = 32
+
+
+class BudgetFile:
+    """Reads and writes both files. A disk that cannot be written is reported and stops nothing.
+
+    Args:
+        path: Of the first one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._under_way = path.with_suffix(_UNDER_WAY_SUFFIX)
+
+    def load(self) -> dict[int, float]:
+        """USD by minute of Unix time."""
+        try:
+            state = json.loads(self._path.read_text())
+            return {int(minute): float(usd) for minute, usd in state["minutes"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error(  # noqa: TRY400 - the kind of error is all there is to say
+                "what was spent before cannot be read, counting from 0",
+                extra={"event": "budget_state_unreadable", "problem": type(error).__name__},
+            )
+            return {}
+
+    def load_under_way(self) -> float:
+        """USD that a killed process may have spent."""
+        try:
+            return max(0.0, float(self._under_way.read_text()))
+        except (OSError, ValueError):
+            return 0.0
+
+    def save(self, by_minute: Mapping[int, float]) -> bool:
+        """Write what was spent; whether that worked."""
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w") as file:
+                json.dump({"version": _STATE_VERSION, "minutes": by_minute}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError as error:
+            # A full disk must not stop the work; the cap still holds in this process.
+            _report(error)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            return False
+        return True
+
+    def save_under_way(self, usd: float) -> bool:
+        """Write what calls under way can cost; whether that worked. Not flushed to the disk: a kill loses nothing."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._under_way, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.pwrite(file, f"{usd:.9f}".ljust(_AMOUNT_CHARS).encode(), 0)
+            finally:
+                os.close(file)
+        except OSError as error:
+            _report(error)
+            return False
+        return True
+
+    def clear_under_way(self) -> None:
+        """An orderly end: nothing is under way."""
+        with contextlib.suppress(OSError):
+            self._under_way.unlink(missing_ok=True)
+
+
+def _report(error: OSError) -> None:
+    logger.error(
+        "what was spent cannot be written", extra={"event": "budget_state_unwritable", "problem": error.strerror}
+    )

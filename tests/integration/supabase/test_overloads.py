@@ -1,0 +1,104 @@
+"""An installation's own update_prospect_data, whatever its arguments: its callers reach it, and so do we."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nexus_stream.supabase.migrate import apply_migrations, load_migrations
+from nexus_stream.supabase.writer import ProspectWriter
+
+if TYPE_CHECKING:
+    from tests.integration.supabase.conftest import Database, MakeRecord
+
+pytestmark = pytest.mark.own_database
+
+_CALL = "SELECT update_prospect_data('fp', '{\"nombre\": \"Ana\"}')->>'theirs'"
+_SIGNATURES = (
+    "text, jsonb",
+    "text, json",
+    "varchar, jsonb",
+    "character varying, json",
+    "text, jsonb, text default null",
+    "text, jsonb, uuid default null",
+    "text, json, uuid default null",
+)
+
+
+def _own(signature: str) -> str:
+    return f"""
+        CREATE FUNCTION update_prospect_data({signature}) RETURNS jsonb
+        LANGUAGE sql AS $$ SELECT '{{"success": true, "theirs": true}}'::jsonb $$
+    """
+
+
+async def _signatures(database: Database) -> list[str]:
+    rows = await database.admin.fetch(
+        "SELECT oid::regprocedure::text AS s FROM pg_proc WHERE proname = 'update_prospect_data'"
+    )
+    return [row["s"] for row in rows]
+
+
+@pytest.mark.parametrize("signature", _SIGNATURES)
+async def test_theirs_stays_the_only_one_and_is_called(
+    empty_database: Database, record: MakeRecord, signature: str
+) -> None:
+    await empty_database.admin.execute(_own(signature))
+    before = await _signatures(empty_database)
+    await apply_migrations(empty_database.dsn())
+    assert await _signatures(empty_database) == before
+    assert await empty_database.admin.fetchval(_CALL) == "true"
+
+    writer = await ProspectWriter.connect(empty_database.settings(sink_mode="function"))
+    assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
+    await writer.close()
+    assert await empty_database.people() == {}
+
+
+async def test_ours_beside_theirs_is_not_the_one_that_is_called(database: Database, record: MakeRecord) -> None:
+    """As in a database whose migrations are not up to date, or where theirs was made after ours."""
+    await database.admin.execute(_own("varchar, jsonb"))
+    writer = await ProspectWriter.connect(database.settings(sink_mode="function"))
+    assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
+    await writer.close()
+    assert await database.people() == {}
+    assert await database.admin.fetchval("SELECT count(*) FROM prospect_contributions") == 0
+
+
+async def test_ours_stays_beside_one_that_takes_more(empty_database: Database) -> None:
+    await empty_database.admin.execute(_own("text, jsonb, text"))
+    await apply_migrations(empty_database.dsn())
+    assert sorted(await _signatures(empty_database)) == [
+        "update_prospect_data(text,jsonb)",
+        "update_prospect_data(text,jsonb,text)",
+    ]
+    assert (await empty_database.call("fp", {"nombre": "Ana"}))["success"] is True
+
+
+async def test_an_installation_that_had_the_files_before_gets_the_corrections(
+    empty_database: Database,
+) -> None:
+    """With people and calls in it: nothing of theirs changes, and ours goes where it stands in theirs' way."""
+    older, admin = load_migrations()[:5], empty_database.admin
+    await admin.execute(_own("text, json"))
+    await admin.execute(
+        "CREATE SCHEMA supabase_migrations; CREATE TABLE supabase_migrations.schema_migrations"
+        " (version text PRIMARY KEY, statements text[], name text)"
+    )
+    for migration in older:
+        await admin.execute(";\n".join(migration.statements))
+        await admin.execute(
+            "INSERT INTO supabase_migrations.schema_migrations VALUES ($1, $2, $3)",
+            migration.version,
+            list(migration.statements),
+            migration.name,
+        )
+    assert len(await _signatures(empty_database)) == 2
+    await admin.execute("SELECT nexus_contribute('', 'fp', '{\"nombre\": \"Ana\"}')")
+    people = await empty_database.people()
+
+    assert await apply_migrations(empty_database.dsn()) == [str(migration) for migration in load_migrations()[5:]]
+    assert await _signatures(empty_database) == ["update_prospect_data(text,json)"]
+    assert await admin.fetchval(_CALL) == "true"
+    assert await empty_database.people() == people

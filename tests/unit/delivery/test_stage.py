@@ -1,0 +1,56 @@
+"""What a stage lets go of when its partitions are taken or the worker stops."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexus_stream.delivery.received import Assignment
+from nexus_stream.delivery.stage import Stage
+from nexus_stream.testing.broker import InMemoryBroker
+from nexus_stream.testing.clock import FakeClock
+
+TOPIC = "ingestion"
+
+
+class _Observer:
+    def outcome(self, record: object, outcome: object) -> None: ...
+
+    def waiting(self, what: str, since_ms: int | None) -> None: ...
+
+
+class _Broker(InMemoryBroker):
+    """Notes what was owned when it was told to drop what is not sent."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        super().__init__()
+        self._assignment = assignment
+        self.owned_when_told: list[int] = []
+
+    def drop_unsent(self) -> None:
+        self.owned_when_told.append(len(self._assignment.partitions))
+
+
+@pytest.mark.parametrize("how", ["revoked", "stop"])
+async def test_what_is_not_sent_yet_is_dropped_once_nothing_is_owned(how: str):
+    assignment = Assignment()
+    broker = _Broker(assignment)
+    stage = Stage(
+        name="test",
+        topic=TOPIC,
+        broker=broker,
+        assignment=assignment,
+        clock=FakeClock(),
+        observer=_Observer(),
+        commit_interval_seconds=1,
+        on_fatal=lambda error: pytest.fail(str(error)),
+    )
+    await stage.assigned([(TOPIC, 0)])
+    record = stage.read(TOPIC, 0, 7, 0, b"key", b"value", ())
+    assert record is not None
+
+    await getattr(stage, how)(drain_seconds=1.0)
+
+    # Dropped after, so that nothing is added meanwhile.
+    assert broker.owned_when_told == [0]
+    assert not assignment.owns(record)
+    assert stage.ledger.unfinished() == 0
