@@ -1,8 +1,8 @@
 """Check what an extractor found against what the user wrote, and normalise what holds.
 
 From: findings of either extractor and the same turns. To: merging.py; ``dropped_fields`` stays in the record and is
-counted (``nexus_dropped_fields_total``). A value stands only if the user's own words carry it: not the assistant's text,
-not what was typed to tamper.
+counted (``nexus_dropped_fields_total``). A value stands only if the words of the user carry it: not the text of the
+assistant, not what was typed to tamper.
 """
 
 from __future__ import annotations
