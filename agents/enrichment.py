@@ -11,7 +11,7 @@ session is quiet ``_dispatch`` hands it to the extractor; ``commit`` makes the r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -53,7 +53,7 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.extractor import Extractor
 from nexus_stream.privacy.retention import RetentionSweep
 from nexus_stream.settings import Settings
-from tables.session_state import Verdict
+from tables.session_state import Dead, Verdict
 from tables.sessions import SessionTablePort
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Enrichment(Stage):
         self._idle = asyncio.Event()
         self._idle.set()
         # Commands that were read and are not committed yet, by session: what arrives then is judged by the last one.
-        self._commands: dict[bytes, list[CommandKind]] = {}
+        self._commands: dict[bytes, list[SessionCommand]] = {}
         self._asking = Extracting(self, settings=settings, extractor=extractor)
         self._decider = Decider(self, settings=settings, table=table, extractor=extractor, source=source)
         self._purging = Purging(table=table, extractor=extractor, clock=self.clock)
@@ -215,6 +215,9 @@ class Enrichment(Stage):
             return
         snapshot = Snapshot.of(record, conversation)
         await self._wait_for_room(record, snapshot.size_bytes)
+        if (dead := self._given_up_before(snapshot)) is not None:
+            await self._queue_dead_again(record, dead)
+            return
         now = self.clock.monotonic()
         joined = self._settling.offer(snapshot, now)
         match joined:
@@ -248,16 +251,42 @@ class Enrichment(Stage):
             self.finish(record, Stale())
             return
         fingerprints: list[str] = []
-        if command.command is CommandKind.ERASE:
+        # A second delivery obeys nothing: what was said since a lift stays. At most its event is sent again.
+        is_obeyed = self._is_obeyed(record, command)
+        if command.command is CommandKind.ERASE and not is_obeyed:
             for work in self._settling.cancel(key):
                 fingerprints.extend(work.fingerprints)
                 if not work.in_flight:
                     # The command is unfinished and comes after it: see Settling.cancel.
                     self._release_work(work)
                     self.finish(work.hold, Suppressed(), about=work.snapshot.record)
-        self._commands.setdefault(key, []).append(command.command)
+        if not is_obeyed:
+            self._commands.setdefault(key, []).append(command)
         outcome = _COMMAND_OUTCOMES[command.command]
-        await self._queue(Effect(record, key, outcome, command=command, fingerprints=tuple(fingerprints)))
+        effect = Effect(record, key, outcome, command=command, is_noted=not is_obeyed)
+        effect.fingerprints = tuple(fingerprints)
+        await self._queue(effect)
+
+    def _is_obeyed(self, record: Received, command: SessionCommand) -> bool:
+        """Whether the same request was read before: it is in the table, or will be."""
+        if any(other.request_id == command.request_id for other in self._commands.get(command.key, ())):
+            return True
+        state = self._table.get(record, command.key)
+        return state is not None and command.request_id in state.commands
+
+    def _given_up_before(self, snapshot: Snapshot) -> Dead | None:
+        """What the table knows of this very record, if it was dead-lettered: it must not join what waits."""
+        key = snapshot.conversation.key
+        if not self._settling.has(key):
+            return None  # the table is asked anyway
+        state = self._table.get(snapshot.record, key)
+        if state is None or state.judge(snapshot, redriven=False) is not Verdict.DEAD:
+            return None
+        return state.dead
+
+    async def _queue_dead_again(self, record: Received, dead: Dead) -> None:
+        error = PermanentError("dead-lettered before a restart", reason=dead.reason)
+        await self._queue_letter(record, error, dead.attempts)
 
     async def _judge(self, snapshot: Snapshot, now: float) -> None:
         """Compare with the table: extract, emit again, or leave it."""
@@ -265,7 +294,7 @@ class Enrichment(Stage):
         state = self._table.get(record, key)
         redriven = record.header(REDRIVE_HEADER) is not None
         verdict = Verdict.NEW if state is None else state.judge(snapshot, redriven=redriven)
-        match self._commands.get(key):
+        match [command.command for command in self._commands.get(key, ())]:
             case [*_, CommandKind.ERASE]:
                 verdict = Verdict.SUPPRESSED
             case [*_, CommandKind.LIFT] if verdict is Verdict.SUPPRESSED:
@@ -281,8 +310,7 @@ class Enrichment(Stage):
                 await self._queue(Effect(record, key, Reemitted(ReemitCause.FINGERPRINT), snapshot=snapshot))
             case Verdict.DEAD:
                 assert state is not None and state.dead is not None  # noqa: S101, PT018 - the verdict came from it
-                error = PermanentError("dead-lettered before a restart", reason=state.dead.reason)
-                await self._queue_letter(record, error, state.dead.attempts)
+                await self._queue_dead_again(record, state.dead)
             case Verdict.DUPLICATE:
                 self.finish(record, Duplicate())
             case Verdict.STALE:
@@ -383,7 +411,8 @@ class Enrichment(Stage):
                 self._effects_queued.clear()
                 await self._effects_queued.wait()
                 continue
-            group, self._effects = self._effects[:_MAX_GROUP], self._effects[_MAX_GROUP:]
+            size = _group_size(self._effects)
+            group, self._effects = self._effects[:size], self._effects[size:]
             self._committing = len(group)
             self._idle.clear()
             try:
@@ -473,7 +502,7 @@ class Enrichment(Stage):
             self._bound.add(0)
             again = Reemitted(ReemitCause.FINGERPRINT)
             self._effects.append(
-                Effect(effect.record, effect.key, again, snapshot=effect.snapshot, fingerprint=late[-1])
+                Effect(effect.record, effect.key, again, snapshot=effect.snapshot, late_fingerprints=tuple(late))
             )
             self._effects_queued.set()
             self.observer.outcome(effect.about, effect.outcome)
@@ -487,12 +516,11 @@ class Enrichment(Stage):
             self._bound.release(work.replaced.size_bytes, items=0)
 
     def _finish_command(self, effect: Effect) -> None:
-        kinds = self._commands.get(effect.key, [])
-        if kinds:
+        if effect.is_noted and (commands := self._commands.get(effect.key)):
             # Obeyed in the order they were read.
-            kinds.pop(0)
-        if not kinds:
-            self._commands.pop(effect.key, None)
+            commands.pop(0)
+            if not commands:
+                del self._commands[effect.key]
         if isinstance(effect.outcome, Erased | Expired):
             # Also when it was obeyed before: a crash may have come before the files were rewritten.
             self._purging.want(effect.key, effect.record)
@@ -519,3 +547,17 @@ class Enrichment(Stage):
         self._purging.clear()
         self._bound.reset()
         self._work_offered.set()
+
+
+def _group_size(effects: Sequence[Effect]) -> int:
+    """How many effects from the first are committed together: of each session one command at most.
+
+    Once a lift is in the table nothing says any more that the erasure before it has still to be told.
+    """
+    commanded: set[bytes] = set()
+    for size, effect in enumerate(effects[:_MAX_GROUP]):
+        if effect.command is not None:
+            if effect.key in commanded:
+                return size
+            commanded.add(effect.key)
+    return min(len(effects), _MAX_GROUP)

@@ -8,6 +8,7 @@ conversation text.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Annotated, Literal
@@ -37,7 +38,7 @@ __all__ = [
     "Verdict",
     "after_dead_letter",
     "after_extraction",
-    "after_fingerprint",
+    "after_fingerprints",
     "correlation_id_of",
     "decode_state",
     "encode_state",
@@ -90,6 +91,8 @@ class Erasure(_StateModel):
     requested_at: str
     erased_at: str
     fingerprint_hashes: tuple[str, ...] = ()
+    # Partition and offset of the command: a lift before it, read again, does not undo it.
+    obeyed_at: tuple[int, int] | None = None
 
 
 class SessionState(_StateModel):
@@ -109,6 +112,8 @@ class SessionState(_StateModel):
     source_offset: int = 0
     correlation_id: str | None = None
     enqueued_at: str | None = None
+    # Partition and offset of the newest record that only brought a fingerprint.
+    linked_at: tuple[int, int] | None = None
     first_url: str | None = None
     prospect: Prospect | None = None
     extraction: ExtractionFacts | None = None
@@ -158,6 +163,8 @@ class SessionState(_StateModel):
                 return Verdict.DUPLICATE
         if not self.chain:
             return Verdict.NEW
+        if self.linked_at == (record.partition, record.offset):
+            return Verdict.REDELIVERED
         fingerprint = snapshot.conversation.fingerprint
         relation = relate(snapshot, self)
         if relation is Relation.EQUAL and snapshot.digest == self.digest:
@@ -272,13 +279,22 @@ def after_extraction(
     )
 
 
-def after_fingerprint(
-    previous: SessionState, fingerprint: str, *, now_ms: int, correlation_id: str | None = None
+def after_fingerprints(
+    previous: SessionState, seen: Sequence[str], record: Received, *, now_ms: int, correlation_id: str | None = None
 ) -> SessionState:
-    """The state once a known snapshot arrived with a fingerprint that is new."""
+    """The state once a known snapshot arrived with fingerprints that are new.
+
+    Args:
+        previous: The state before.
+        seen: The fingerprints, the current one last.
+        record: What brought them: read again, it is emitted again.
+        now_ms: Unix milliseconds.
+        correlation_id: Of what brought them.
+    """
     return previous.model_copy(
         update={
-            "fingerprints": joined_fingerprints(previous.fingerprints, [fingerprint]),
+            "fingerprints": joined_fingerprints(previous.fingerprints, seen),
+            "linked_at": (record.partition, record.offset),
             # What follows from it is followed by its own id.
             "correlation_id": correlation_id or previous.correlation_id,
             "enriched_at": _later_timestamp(previous.enriched_at, now_ms),
@@ -311,7 +327,7 @@ def correlation_id_of(record: Received) -> str | None:
     return correlation_id.decode("utf-8", "replace")[:64] if correlation_id else None
 
 
-def joined_fingerprints(known: tuple[str, ...], seen: list[str]) -> tuple[str, ...]:
+def joined_fingerprints(known: tuple[str, ...], seen: Sequence[str]) -> tuple[str, ...]:
     """The bounded set of fingerprints, the current one last."""
     joined = [fingerprint for fingerprint in known if fingerprint not in seen] + list(seen)
     return tuple(joined[-MAX_FINGERPRINTS:])

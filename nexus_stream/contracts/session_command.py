@@ -59,6 +59,9 @@ class SessionCommand(BaseModel):
     idle_since_ms: Annotated[
         int | None, Field(description="expire: only when nothing was seen after this, Unix milliseconds")
     ] = None
+    through_ms: Annotated[
+        int | None, Field(description="expire: what is stored up to this moment goes, Unix milliseconds")
+    ] = None
 
     @model_validator(mode="after")
     def _expire_says_since_when(self) -> SessionCommand:

@@ -40,7 +40,7 @@ from tables.session_state import (
     Verdict,
     after_dead_letter,
     after_extraction,
-    after_fingerprint,
+    after_fingerprints,
     correlation_id_of,
 )
 from tables.sessions import SessionTablePort
@@ -65,8 +65,10 @@ class Effect:
     command: SessionCommand | None = None
     # Of an erased session's cancelled work: known nowhere else.
     fingerprints: tuple[str, ...] = ()
-    # Of a work, one that joined it too late for its own record.
-    fingerprint: str | None = None
+    # Whether the command is among those that what arrives meanwhile is judged by.
+    is_noted: bool = False
+    # Of a work, those that joined it too late for its own record.
+    late_fingerprints: tuple[str, ...] = ()
     state: SessionState | None = None
     # Write ``state``, or delete the session if it is None.
     writes: bool = False
@@ -158,13 +160,18 @@ class Decider:
                     # It expired in between, or was erased and let in again; the next turn brings it back whole.
                     effect.outcome = Stale()
                     return
-                fingerprint = effect.fingerprint or snapshot.conversation.fingerprint
-                if cause is ReemitCause.FINGERPRINT and fingerprint is not None:
-                    if fingerprint in known.fingerprints:
+                own = snapshot.conversation.fingerprint
+                seen = effect.late_fingerprints or ((own,) if own is not None else ())
+                if cause is ReemitCause.FINGERPRINT and seen:
+                    if set(seen) <= set(known.fingerprints):
                         effect.outcome = Duplicate()
                         return
-                    known = after_fingerprint(
-                        known, fingerprint, now_ms=now_ms, correlation_id=correlation_id_of(effect.about)
+                    known = after_fingerprints(
+                        known,
+                        [one for one in seen if one not in known.fingerprints],
+                        effect.record,
+                        now_ms=now_ms,
+                        correlation_id=correlation_id_of(effect.about),
                     )
                     effect.writes, effect.state = True, known
                 self._emit(effect, known)
@@ -178,7 +185,8 @@ class Decider:
 
     def _decide_command(self, effect: Effect, known: SessionState | None, now_ms: int) -> None:
         assert effect.command is not None  # noqa: S101 - every command has one
-        obeyed = obey(effect.command, known, effect.fingerprints, now_ms=now_ms)
+        place = (effect.record.partition, effect.record.offset)
+        obeyed = obey(effect.command, known, effect.fingerprints, now_ms=now_ms, place=place)
         effect.writes, effect.state = obeyed.changes, obeyed.state
         if obeyed.event is not None:
             headers = obeyed.event.headers(self._source)

@@ -1,6 +1,7 @@
 """Session commands as the sink and the retention sweep make them; an operator's are made in erasing.py.
 
-Their request ids follow from what they are about, so that a redelivered cause makes the same request again.
+Their request ids follow from what they are about, so that a redelivered cause makes the same request again; another
+sweep's is another request, with another moment in it.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def expire(state: SessionState, idle_since_ms: int) -> SessionCommand:
         command=CommandKind.EXPIRE,
         tenant_id=state.tenant_id,
         session_id=state.session_id,
-        request_id=_derived("expire", state.tenant_id, state.session_id, state.last_seen_ms),
+        request_id=_derived("expire", state.tenant_id, state.session_id, state.last_seen_ms, idle_since_ms),
         requested_by_hash="retention",
         requested_at=datetime.now(UTC),
         idle_since_ms=idle_since_ms,
+        through_ms=max(idle_since_ms, state.snapshot_at_ms),
     )
 
 

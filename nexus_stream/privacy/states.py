@@ -40,7 +40,14 @@ class Obeyed:
     event: ErasedSession | None
 
 
-def obey(command: SessionCommand, known: SessionState | None, fingerprints: Iterable[str], *, now_ms: int) -> Obeyed:
+def obey(
+    command: SessionCommand,
+    known: SessionState | None,
+    fingerprints: Iterable[str],
+    *,
+    now_ms: int,
+    place: tuple[int, int] | None = None,
+) -> Obeyed:
     """What a command makes of a session.
 
     Args:
@@ -48,17 +55,24 @@ def obey(command: SessionCommand, known: SessionState | None, fingerprints: Iter
         known: The session's state, if it has one.
         fingerprints: Of work that waited or ran, beyond those of the state.
         now_ms: Unix milliseconds.
+        place: Partition and offset of the command's record.
     """
     match command.command:
         case CommandKind.EXPIRE:
-            return _expire(command, known, now_ms)
+            return _expire(command, known)
         case CommandKind.LIFT:
-            return _lift(command, known, now_ms)
+            return _lift(command, known, now_ms, place)
         case CommandKind.ERASE:
-            return _erase(command, known, fingerprints, now_ms)
+            return _erase(command, known, fingerprints, now_ms, place)
 
 
-def _erase(command: SessionCommand, known: SessionState | None, fingerprints: Iterable[str], now_ms: int) -> Obeyed:
+def _erase(
+    command: SessionCommand,
+    known: SessionState | None,
+    fingerprints: Iterable[str],
+    now_ms: int,
+    place: tuple[int, int] | None,
+) -> Obeyed:
     if known is not None and command.request_id in known.commands:
         is_newest = known.erasure is not None and known.commands[-1] == command.request_id
         return Obeyed(False, known, _event(known, known.erasure) if is_newest and known.erasure else None)
@@ -72,6 +86,7 @@ def _erase(command: SessionCommand, known: SessionState | None, fingerprints: It
         requested_at=_iso(command.requested_at_ms),
         erased_at=_iso(now_ms),
         fingerprint_hashes=tuple(hashes)[:_MAX_HASHES],
+        obeyed_at=place,
     )
     # Made from nothing, not copied: whatever a later version adds to the state is gone as well.
     state = SessionState(
@@ -86,8 +101,14 @@ def _erase(command: SessionCommand, known: SessionState | None, fingerprints: It
     return Obeyed(True, state, _event(state, erasure))
 
 
-def _lift(command: SessionCommand, known: SessionState | None, now_ms: int) -> Obeyed:
+def _lift(
+    command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None
+) -> Obeyed:
     if known is None or known.erasure is None or command.request_id in known.commands:
+        return Obeyed(False, known, None)
+    erased_at = known.erasure.obeyed_at
+    if place is not None and erased_at is not None and place[0] == erased_at[0] and place[1] < erased_at[1]:
+        # Read again; there was nothing to lift when it was read first.
         return Obeyed(False, known, None)
     state = SessionState(
         state_version=STATE_VERSION,
@@ -102,7 +123,7 @@ def _lift(command: SessionCommand, known: SessionState | None, now_ms: int) -> O
     return Obeyed(True, state, None)
 
 
-def _expire(command: SessionCommand, known: SessionState | None, now_ms: int) -> Obeyed:
+def _expire(command: SessionCommand, known: SessionState | None) -> Obeyed:
     idle_since_ms = command.idle_since_ms or 0
     if known is not None and (known.erasure is not None or known.last_seen_ms > idle_since_ms):
         return Obeyed(False, known, None)
@@ -111,10 +132,11 @@ def _expire(command: SessionCommand, known: SessionState | None, now_ms: int) ->
         session_id=command.session_id,
         reason="retention",
         # A snapshot's own time may be a little later than the moment it was seen.
-        through_ms=max(idle_since_ms, known.snapshot_at_ms if known is not None else 0),
+        through_ms=max(idle_since_ms, command.through_ms or 0, known.snapshot_at_ms if known is not None else 0),
         requested_at=_iso(command.requested_at_ms),
         request_id=command.request_id,
-        erased_at=_iso(now_ms),
+        # Nothing stays that could remember another moment, and the same event again has to say the same.
+        erased_at=_iso(command.requested_at_ms),
     )
     # Without a state it is this command again, after a crash between the deletion and its event.
     return Obeyed(known is not None, None, event)

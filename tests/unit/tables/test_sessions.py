@@ -21,7 +21,7 @@ from tables.session_state import (
     Verdict,
     after_dead_letter,
     after_extraction,
-    after_fingerprint,
+    after_fingerprints,
     decode_state,
     encode_state,
     joined_fingerprints,
@@ -176,7 +176,12 @@ def test_a_missing_fingerprint_inherits_and_a_new_one_becomes_the_current(known:
     assert without.fingerprint == "fp-1"
     other = extracted(without, work(snapshot("hola", "sí", "soy Ana", "bien", "!", offset=7, fingerprint="fp-2")))
     assert other.fingerprints == ("fp-1", "fp-2")
-    assert after_fingerprint(other, "fp-1", now_ms=NOW_MS).fingerprints == ("fp-2", "fp-1")
+    again = snapshot("hola", "sí", offset=8, fingerprint="fp-1")
+    linked = after_fingerprints(other, ["fp-1"], again.record, now_ms=NOW_MS)
+    assert linked.fingerprints == ("fp-2", "fp-1")
+    # Read again after a crash, what brought it is emitted again, although it says nothing new any more.
+    assert linked.judge(again, redriven=False) is Verdict.REDELIVERED
+    assert other.judge(again, redriven=False) is Verdict.STALE
 
 
 @given(st.lists(st.sampled_from([f"fp-{n}" for n in range(12)]), max_size=30))
