@@ -101,9 +101,7 @@ def _erase(
     return Obeyed(True, state, _event(state, erasure))
 
 
-def _lift(
-    command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None
-) -> Obeyed:
+def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None) -> Obeyed:
     if known is None or known.erasure is None or command.request_id in known.commands:
         return Obeyed(False, known, None)
     erased_at = known.erasure.obeyed_at
