@@ -215,8 +215,7 @@ class Enrichment(Stage):
             return
         snapshot = Snapshot.of(record, conversation)
         await self._wait_for_room(record, snapshot.size_bytes)
-        if (dead := self._given_up_before(snapshot)) is not None:
-            await self._queue_dead_again(record, dead)
+        if self._settling.has(key) and await self._is_given_up(snapshot):
             return
         now = self.clock.monotonic()
         joined = self._settling.offer(snapshot, now)
@@ -274,15 +273,23 @@ class Enrichment(Stage):
         state = self._table.get(record, command.key)
         return state is not None and command.request_id in state.commands
 
-    def _given_up_before(self, snapshot: Snapshot) -> Dead | None:
-        """What the table knows of this very record, if it was dead-lettered: it must not join what waits."""
-        key = snapshot.conversation.key
-        if not self._settling.has(key):
-            return None  # the table is asked anyway
-        state = self._table.get(snapshot.record, key)
-        if state is None or state.judge(snapshot, redriven=False) is not Verdict.DEAD:
-            return None
-        return state.dead
+    async def _is_given_up(self, snapshot: Snapshot) -> bool:
+        """Whether a dead letter holds what it says, so that it ends here.
+
+        It must not join what waits: it would take the place of what it was refused for once, and be paid again.
+        """
+        record, key = snapshot.record, snapshot.conversation.key
+        state = self._table.get(record, key)
+        if state is None or state.dead is None or state.dead.digest != snapshot.digest:
+            return False
+        match state.judge(snapshot, redriven=record.header(REDRIVE_HEADER) is not None):
+            case Verdict.DEAD:
+                await self._queue_dead_again(record, state.dead)
+            case Verdict.DUPLICATE:
+                self.finish(record, Duplicate())
+            case _:
+                return False
+        return True
 
     async def _queue_dead_again(self, record: Received, dead: Dead) -> None:
         error = PermanentError("dead-lettered before a restart", reason=dead.reason)
@@ -299,6 +306,9 @@ class Enrichment(Stage):
                 verdict = Verdict.SUPPRESSED
             case [*_, CommandKind.LIFT] if verdict is Verdict.SUPPRESSED:
                 # Judged again before it is stored, by what the lift made of the session.
+                verdict = Verdict.NEW
+            case [*_, CommandKind.EXPIRE]:
+                # What is said after it is welcome, and what it is compared with is about to go.
                 verdict = Verdict.NEW
         match verdict:
             case Verdict.NEW:

@@ -139,3 +139,40 @@ async def test_a_refusal_that_is_in_the_changelog_is_not_paid_again(bench: Bench
     await bench.restart()
     await bench.clock.advance(30)
     assert sum(len(turns) > 1 for turns in bench.extractor.calls) == 1
+
+
+async def test_what_is_said_again_while_a_session_expires_brings_it_back(bench: Bench) -> None:
+    await bench.post(NAME)
+    await bench.clock.advance(30)
+    bench.broker.failing.add(CHANGELOG)
+    await send(bench, command(bench, CommandKind.EXPIRE, "request-1"))
+    await bench.post(NAME, fingerprint="fp-late")
+    bench.broker.failing.clear()
+    await bench.clock.advance(60)
+    assert bench.table.state(b"s-1").fingerprints == ("fp-late",)
+    assert bench.enriched()[-1]["fingerprint"] == "fp-late"
+
+
+async def test_a_refused_snapshot_that_comes_again_takes_the_place_of_none_that_waits(bench: Bench) -> None:
+    is_away = True
+
+    def refuse_long(turns: Sequence[Turn]) -> None:
+        if len(turns) > 1:
+            raise ModelRefusedError("declined", reason=Reason.MODEL_REFUSED)
+        if is_away:
+            raise ModelUnavailableError("529", retry_after_seconds=5)
+
+    bench.extractor = ScriptedExtractor(refuse_long)
+    await bench.restart()
+    await bench.post(NAME)
+    await bench.post([*NAME, "hola", "algo"])
+    await bench.clock.advance(20)
+    # The page is loaded again.
+    await bench.post([*NAME, "hola", "algo"], fingerprint="fp-1")
+    await bench.clock.advance(20)
+    is_away = False
+    await bench.clock.advance(90)
+    assert [record["conversation"]["turns"] for record in bench.enriched()] == [1]
+    assert len(bench.letters()) == 1
+    assert sum(len(turns) > 1 for turns in bench.extractor.calls) == 1
+    assert bench.broker.committed[INGESTION, 0] == 3
