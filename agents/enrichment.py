@@ -11,7 +11,7 @@ session is quiet ``_dispatch`` hands it to the extractor; ``commit`` makes the r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -39,8 +39,9 @@ from nexus_stream.delivery.outcomes import (
 from nexus_stream.delivery.received import Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.delivery.stage import Stage
-from nexus_stream.enrichment.effects import Decider, Effect
+from nexus_stream.enrichment.effects import Decider, Effect, group_size
 from nexus_stream.enrichment.extracting import Extracting
+from nexus_stream.enrichment.pending_commands import PendingCommands
 from nexus_stream.enrichment.purging import Purging
 from nexus_stream.errors import (
     ConfigurationError,
@@ -134,8 +135,7 @@ class Enrichment(Stage):
         self._extracting = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        # Commands that were read and are not committed yet, by session: what arrives then is judged by the last one.
-        self._commands: dict[bytes, list[SessionCommand]] = {}
+        self._commands = PendingCommands()
         self._asking = Extracting(self, settings=settings, extractor=extractor)
         self._decider = Decider(self, settings=settings, table=table, extractor=extractor, source=source)
         self._purging = Purging(table=table, extractor=extractor, clock=self.clock)
@@ -251,27 +251,17 @@ class Enrichment(Stage):
             return
         fingerprints: list[str] = []
         # A second delivery obeys nothing: what was said since a lift stays. At most its event is sent again.
-        is_obeyed = self._is_obeyed(record, command)
-        if command.command is CommandKind.ERASE and not is_obeyed:
+        is_noted = self._commands.note(command, self._table.get(record, key))
+        if command.command is CommandKind.ERASE and is_noted:
             for work in self._settling.cancel(key):
                 fingerprints.extend(work.fingerprints)
                 if not work.in_flight:
                     # The command is unfinished and comes after it: see Settling.cancel.
                     self._release_work(work)
                     self.finish(work.hold, Suppressed(), about=work.snapshot.record)
-        if not is_obeyed:
-            self._commands.setdefault(key, []).append(command)
         outcome = _COMMAND_OUTCOMES[command.command]
-        effect = Effect(record, key, outcome, command=command, is_noted=not is_obeyed)
-        effect.fingerprints = tuple(fingerprints)
-        await self._queue(effect)
-
-    def _is_obeyed(self, record: Received, command: SessionCommand) -> bool:
-        """Whether the same request was read before: it is in the table, or will be."""
-        if any(other.request_id == command.request_id for other in self._commands.get(command.key, ())):
-            return True
-        state = self._table.get(record, command.key)
-        return state is not None and command.request_id in state.commands
+        seen = tuple(fingerprints)
+        await self._queue(Effect(record, key, outcome, command=command, is_noted=is_noted, fingerprints=seen))
 
     async def _is_given_up(self, snapshot: Snapshot) -> bool:
         """Whether a dead letter holds what it says, so that it ends here.
@@ -301,15 +291,7 @@ class Enrichment(Stage):
         state = self._table.get(record, key)
         redriven = record.header(REDRIVE_HEADER) is not None
         verdict = Verdict.NEW if state is None else state.judge(snapshot, redriven=redriven)
-        match [command.command for command in self._commands.get(key, ())]:
-            case [*_, CommandKind.ERASE]:
-                verdict = Verdict.SUPPRESSED
-            case [*_, CommandKind.LIFT] if verdict is Verdict.SUPPRESSED:
-                # Judged again before it is stored, by what the lift made of the session.
-                verdict = Verdict.NEW
-            case [*_, CommandKind.EXPIRE]:
-                # What is said after it is welcome, and what it is compared with is about to go.
-                verdict = Verdict.NEW
+        verdict = self._commands.judge(key, verdict)
         match verdict:
             case Verdict.NEW:
                 self._settling.add(snapshot, now)
@@ -421,7 +403,7 @@ class Enrichment(Stage):
                 self._effects_queued.clear()
                 await self._effects_queued.wait()
                 continue
-            size = _group_size(self._effects)
+            size = group_size(self._effects, _MAX_GROUP)
             group, self._effects = self._effects[:size], self._effects[size:]
             self._committing = len(group)
             self._idle.clear()
@@ -526,11 +508,8 @@ class Enrichment(Stage):
             self._bound.release(work.replaced.size_bytes, items=0)
 
     def _finish_command(self, effect: Effect) -> None:
-        if effect.is_noted and (commands := self._commands.get(effect.key)):
-            # Obeyed in the order they were read.
-            commands.pop(0)
-            if not commands:
-                del self._commands[effect.key]
+        if effect.is_noted and effect.command is not None:
+            self._commands.obeyed(effect.command)
         if isinstance(effect.outcome, Erased | Expired):
             # Also when it was obeyed before: a crash may have come before the files were rewritten.
             self._purging.want(effect.key, effect.record)
@@ -557,17 +536,3 @@ class Enrichment(Stage):
         self._purging.clear()
         self._bound.reset()
         self._work_offered.set()
-
-
-def _group_size(effects: Sequence[Effect]) -> int:
-    """How many effects from the first are committed together: of each session one command at most.
-
-    Once a lift is in the table nothing says any more that the erasure before it has still to be told.
-    """
-    commanded: set[bytes] = set()
-    for size, effect in enumerate(effects[:_MAX_GROUP]):
-        if effect.command is not None:
-            if effect.key in commanded:
-                return size
-            commanded.add(effect.key)
-    return min(len(effects), _MAX_GROUP)

@@ -6,6 +6,7 @@ write and the record to send, or an outcome that needs neither.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nexus_stream.contracts.prospect import ExtractionFacts
@@ -45,7 +46,7 @@ from tables.session_state import (
 )
 from tables.sessions import SessionTablePort
 
-__all__ = ["Decider", "Effect"]
+__all__ = ["Decider", "Effect", "group_size"]
 
 
 @dataclass(slots=True)
@@ -79,6 +80,20 @@ class Effect:
     def about(self) -> Received:
         """The record that ends so: the newest snapshot's, where ``record`` is the first one of its work."""
         return self.record if self.snapshot is None else self.snapshot.record
+
+
+def group_size(effects: Sequence[Effect], limit: int) -> int:
+    """How many effects from the first are committed together: of each session one command at most.
+
+    Once a lift is in the table nothing says any more that the erasure before it has still to be told.
+    """
+    commanded: set[bytes] = set()
+    for size, effect in enumerate(effects[:limit]):
+        if effect.command is not None:
+            if effect.key in commanded:
+                return size
+            commanded.add(effect.key)
+    return min(len(effects), limit)
 
 
 class Decider:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,3 +127,51 @@ async def test_nobody_commits_as_no_member(coordinator: _Coordinator):
     with pytest.raises(UnknownMemberIdError):
         await coordinator._do_commit_offsets(SimpleNamespace(active=True), {STREAM: 5})
     assert coordinator.sent == []
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+async def test_a_stage_is_told_of_a_revocation_while_the_worker_stops(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch, is_stopping: bool
+):
+    told: list[str] = []
+
+    async def revoked(*, drain_seconds: float) -> None:
+        told.append(f"stage, within {drain_seconds:.0f} s")
+
+    async def by_faust(_: Any, partitions: set[TP]) -> None:
+        told.append("Faust")
+
+    monkeypatch.setattr(worker_consumer.Consumer, "on_partitions_revoked", by_faust)
+    consumer.app = SimpleNamespace(
+        should_stop=is_stopping,
+        stage=SimpleNamespace(revoked=revoked),
+        nexus=SimpleNamespace(kafka_rebalance_timeout_seconds=9),
+    )
+    await consumer.on_partitions_revoked({STREAM})
+    # While it runs, Faust tells the stage itself.
+    assert told == (["stage, within 3 s", "Faust"] if is_stopping else ["Faust"])
+
+
+async def test_the_group_is_left_once_and_on_the_loop_that_owns_the_sockets():
+    left: list[asyncio.AbstractEventLoop] = []
+
+    class Coordinator:
+        async def close(self) -> None:
+            left.append(asyncio.get_running_loop())
+
+    loop = asyncio.new_event_loop()
+    owner = threading.Thread(target=loop.run_forever)
+    owner.start()
+    try:
+        thread: Any = worker_consumer._ConsumerThread.__new__(worker_consumer._ConsumerThread)
+        thread.thread_loop = loop
+        thread.app = SimpleNamespace(loop=asyncio.get_running_loop())
+        thread._consumer = SimpleNamespace(_coordinator=Coordinator())
+        thread.close()
+        thread.close()
+        await asyncio.wait_for(asyncio.wrap_future(thread._leaving), 10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        owner.join(10)
+        loop.close()
+    assert left == [loop]
