@@ -20,7 +20,7 @@ from aiokafka.partitioner import murmur2
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.session_command import COMMAND_HEADER, CommandKind, SessionCommand, decode_command
 from nexus_stream.delivery.bounds import PendingBound
-from nexus_stream.delivery.dead_letters import HOP_HEADER, REDRIVE_HEADER, letter_id
+from nexus_stream.delivery.dead_letters import HOP_HEADER, letter_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Dropped,
@@ -54,7 +54,7 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.extractor import Extractor
 from nexus_stream.privacy.retention import RetentionSweep
 from nexus_stream.settings import Settings
-from tables.session_state import Dead, Verdict
+from tables.session_state import Dead, SessionState, Verdict
 from tables.sessions import SessionTablePort
 
 if TYPE_CHECKING:
@@ -268,11 +268,11 @@ class Enrichment(Stage):
 
         It must not join what waits: it would take the place of what it was refused for once, and be paid again.
         """
-        record, key = snapshot.record, snapshot.conversation.key
-        state = self._table.get(record, key)
+        record = snapshot.record
+        state, verdict = self._verdict(snapshot)
         if state is None or state.dead is None or state.dead.digest != snapshot.digest:
             return False
-        match state.judge(snapshot, redriven=record.header(REDRIVE_HEADER) is not None):
+        match verdict:
             case Verdict.DEAD:
                 await self._queue_dead_again(record, state.dead)
             case Verdict.DUPLICATE:
@@ -281,6 +281,12 @@ class Enrichment(Stage):
                 return False
         return True
 
+    def _verdict(self, snapshot: Snapshot) -> tuple[SessionState | None, Verdict]:
+        """What the table knows of the session, and how the snapshot stands to it once pending commands are obeyed."""
+        state = self._table.get(snapshot.record, snapshot.conversation.key)
+        verdict = Verdict.NEW if state is None else state.judge(snapshot)
+        return state, self._commands.judge(snapshot, verdict)
+
     async def _queue_dead_again(self, record: Received, dead: Dead) -> None:
         error = PermanentError("dead-lettered before a restart", reason=dead.reason)
         await self._queue_letter(record, error, dead.attempts)
@@ -288,10 +294,7 @@ class Enrichment(Stage):
     async def _judge(self, snapshot: Snapshot, now: float) -> None:
         """Compare with the table: extract, emit again, or leave it."""
         record, key = snapshot.record, snapshot.conversation.key
-        state = self._table.get(record, key)
-        redriven = record.header(REDRIVE_HEADER) is not None
-        verdict = Verdict.NEW if state is None else state.judge(snapshot, redriven=redriven)
-        verdict = self._commands.judge(key, verdict)
+        state, verdict = self._verdict(snapshot)
         match verdict:
             case Verdict.NEW:
                 self._settling.add(snapshot, now)

@@ -259,6 +259,13 @@ class WorkerApp(faust.App):
         super().on_rebalance_end()
         self.rebalances.ended()
 
+    async def give_up_partitions(self) -> None:
+        """Let the stage finish what runs, within a third of what the group waits for, and drop the rest.
+
+        The other two thirds are Faust's and the network's.
+        """
+        await self.stage.revoked(drain_seconds=self.nexus.kafka_rebalance_timeout_seconds / 3)
+
     def _not_reading_because(self) -> str | None:
         if self.should_stop or self.failed_with is not None:
             return "stopping"
@@ -335,8 +342,7 @@ async def _cluster_id(settings: Settings) -> str:
 def _declare_rebalances(app: WorkerApp) -> None:
     @app.on_partitions_revoked.connect
     async def on_revoked(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
-        # A third of what the group waits for: the rest is Faust's and the network's.
-        await app.stage.revoked(drain_seconds=app.nexus.kafka_rebalance_timeout_seconds / 3)
+        await app.give_up_partitions()
 
     @app.on_partitions_assigned.connect
     async def on_assigned(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:

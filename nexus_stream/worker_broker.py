@@ -106,6 +106,9 @@ class FaustBroker:
         accumulator = self._producer._message_accumulator
         for tp in list(accumulator._batches):
             for batch in accumulator._batches.pop(tp):
+                if batch.retry_count:
+                    # Tried before: it takes itself out of these when it ends (MessageAccumulator._pop_batch).
+                    accumulator._pending_batches.add(batch)
                 _refuse(batch)
         self._revoked.update(accumulator._pending_batches)
 

@@ -260,7 +260,7 @@ class _Consumer(Consumer):
         self._not_sought_yet.clear()
         app: Any = self.app
         if app.should_stop:
-            await app.stage.revoked(drain_seconds=app.nexus.kafka_rebalance_timeout_seconds / 3)
+            await app.give_up_partitions()
         await super().on_partitions_revoked(revoked)
 
     def _new_consumer_thread(self) -> _ConsumerThread:

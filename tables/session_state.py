@@ -23,6 +23,7 @@ from nexus_stream.contracts.prospect import (
     Prospect,
     Source,
 )
+from nexus_stream.delivery.dead_letters import REDRIVE_HEADER
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import MAX_FINGERPRINTS, Snapshot, Work
@@ -146,27 +147,23 @@ class SessionState(_StateModel):
             return False
         return self.extraction is not None and self.extraction.extractor.startswith("offline-rules")
 
-    def judge(self, snapshot: Snapshot, *, redriven: bool) -> Verdict:
-        """How a snapshot stands to what the table knows.
-
-        Args:
-            snapshot: What arrived.
-            redriven: Whether an operator sent it back from the dead letters.
-        """
+    def judge(self, snapshot: Snapshot) -> Verdict:
+        """How a snapshot stands to what the table knows."""
         record = snapshot.record
         if self.suppresses(snapshot):
             return Verdict.SUPPRESSED
         if self.dead is not None and snapshot.digest == self.dead.digest:
             if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
                 return Verdict.DEAD
-            if not redriven:
+            # Unless an operator sent it back from the dead letters.
+            if record.header(REDRIVE_HEADER) is None:
                 return Verdict.DUPLICATE
         if not self.chain:
             return Verdict.NEW
-        if self.linked_at == (record.partition, record.offset):
-            return Verdict.REDELIVERED
         fingerprint = snapshot.conversation.fingerprint
         relation = relate(snapshot, self)
+        if self.linked_at == (record.partition, record.offset) and relation not in {Relation.EXTENDS, Relation.LATER}:
+            return Verdict.REDELIVERED
         if relation is Relation.EQUAL and snapshot.digest == self.digest:
             if (record.partition, record.offset) == (self.source_partition, self.source_offset):
                 return Verdict.REDELIVERED
@@ -287,9 +284,9 @@ def after_fingerprints(
     Args:
         previous: The state before.
         seen: The fingerprints, the current one last.
-        record: What brought them: read again, it is emitted again.
+        record: Stands for what brought them: read again, it is emitted again.
         now_ms: Unix milliseconds.
-        correlation_id: Of what brought them.
+        correlation_id: Follows them from here on.
     """
     return previous.model_copy(
         update={

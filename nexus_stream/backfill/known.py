@@ -57,7 +57,7 @@ def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> N
         state = decode_state(orjson.dumps(raw))
         # With an answer beside it, it also counts as new where only rules have read it.
         answered = snapshot_of(topic, item, limits, ((ANSWER_HEADER, b""),))
-        verdict = state.judge(answered, redriven=False)
+        verdict = state.judge(answered)
         if verdict is Verdict.FINGERPRINT:
             store.ready(item, PLAIN, None)
             return

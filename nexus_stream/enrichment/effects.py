@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_command import SessionCommand
-from nexus_stream.delivery.dead_letters import HOP_HEADER, REDRIVE_HEADER, letter_headers, letter_id
+from nexus_stream.delivery.dead_letters import HOP_HEADER, letter_headers, letter_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Dropped,
@@ -144,7 +144,7 @@ class Decider:
         for other in earlier:
             if other.key == effect.key and other.writes:
                 other.writes = False
-                if isinstance(effect.outcome, Erased | Expired) and other.command is None:
+                if isinstance(effect.outcome, Erased | Expired):
                     other.outcome, other.send, other.state = Suppressed(), None, None
 
     def _read_state(self, effect: Effect) -> SessionState | None:
@@ -213,8 +213,7 @@ class Decider:
         work, snapshot, checked, findings = effect.work, effect.snapshot, effect.checked, effect.findings
         assert work and snapshot and checked and findings  # noqa: S101, PT018 - set together in _extract
         if known is not None:
-            redriven = snapshot.record.header(REDRIVE_HEADER) is not None
-            verdict = known.judge(snapshot, redriven=redriven)
+            verdict = known.judge(snapshot)
             if verdict in {Verdict.STALE, Verdict.DUPLICATE}:
                 effect.outcome = Stale() if verdict is Verdict.STALE else Duplicate()
                 return

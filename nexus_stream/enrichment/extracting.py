@@ -17,6 +17,7 @@ from nexus_stream.delivery.stage import Stage
 from nexus_stream.enrichment.effects import Effect
 from nexus_stream.errors import (
     BudgetExhaustedError,
+    BudgetReservedError,
     ConfigurationError,
     NotWantedError,
     PermanentError,
@@ -95,7 +96,7 @@ class Extracting:
                 # It may be another work's, that shared the call; then it is asked anew.
                 work.attempts -= 1
             except RetryableError as error:
-                self._waits_for(work, _BUDGET if isinstance(error, BudgetExhaustedError) else extractor.name)
+                self._waits_for(work, _waits_for_what(error, extractor.name))
                 failures += 1
                 if error.is_general:
                     # Any record would have met it: it must not use up this one's attempts.
@@ -162,6 +163,13 @@ class Extracting:
             # Read and paid for elsewhere; what it says is checked like any other answer.
             return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
         return self._extractor
+
+
+def _waits_for_what(error: RetryableError, extractor_name: str) -> str | None:
+    if isinstance(error, BudgetReservedError):
+        # There is room as soon as a call under way ends: nothing that anybody needs to be told.
+        return None
+    return _BUDGET if isinstance(error, BudgetExhaustedError) else extractor_name
 
 
 def _failed(work: Work, snapshot: Snapshot, error: PermanentError) -> Effect:

@@ -6,6 +6,8 @@ From: agents/enrichment.py, as commands are read and obeyed. To: its judgement o
 from __future__ import annotations
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.delivery.settling import Snapshot
+from nexus_stream.privacy.states import can_expire
 from tables.session_state import SessionState, Verdict
 
 __all__ = ["PendingCommands"]
@@ -24,7 +26,7 @@ class PendingCommands:
         return len(self._by_key)
 
     def note(self, command: SessionCommand, known: SessionState | None) -> bool:
-        """Note a command, unless the same request was read before; whether it was noted.
+        """Note a command, unless the same request was read before or it will change nothing; whether it was noted.
 
         Args:
             command: Just read.
@@ -34,6 +36,9 @@ class PendingCommands:
         if any(other.request_id == command.request_id for other in pending):
             return False
         if known is not None and command.request_id in known.commands:
+            return False
+        if command.command is CommandKind.EXPIRE and not can_expire(command, known):
+            # Read again, say: what came after it must not be paid for because of it.
             return False
         self._by_key.setdefault(command.key, []).append(command)
         return True
@@ -46,18 +51,19 @@ class PendingCommands:
             if not pending:
                 del self._by_key[command.key]
 
-    def judge(self, key: bytes, verdict: Verdict) -> Verdict:
-        """The table's verdict of a snapshot, as it will be once the session's last command is obeyed."""
-        pending = self._by_key.get(key)
-        match pending[-1].command if pending else None:
-            case CommandKind.ERASE:
-                return Verdict.SUPPRESSED
-            case CommandKind.LIFT if verdict is Verdict.SUPPRESSED:
-                # Judged again before it is stored, by what the lift made of the session.
-                return Verdict.NEW
-            case CommandKind.EXPIRE if verdict in _COMPARED:
-                # What is said after it is welcome.
-                return Verdict.NEW
+    def judge(self, snapshot: Snapshot, verdict: Verdict) -> Verdict:
+        """The table's verdict of a snapshot, as it will be once the session's commands are obeyed."""
+        for command in self._by_key.get(snapshot.conversation.key, ()):
+            match command.command:
+                case CommandKind.ERASE:
+                    verdict = Verdict.SUPPRESSED
+                case CommandKind.LIFT:
+                    if verdict is Verdict.SUPPRESSED and snapshot.snapshot_at_ms > command.requested_at_ms:
+                        verdict = Verdict.NEW
+                case CommandKind.EXPIRE:
+                    if verdict in _COMPARED:
+                        # What is said after it is welcome.
+                        verdict = Verdict.NEW
         return verdict
 
     def clear(self) -> None:

@@ -26,6 +26,7 @@ _MINUTE_SECONDS: Final = 60
 _HOUR_MINUTES: Final = 60
 _DAY_MINUTES: Final = 24 * 60
 _SAVE_DELAY_SECONDS: Final = 1.0
+_DUST_USD: Final = 1e-9
 # What is reserved is settled within a call's time; then there may be room again.
 _SETTLING_SECONDS: Final = 1.0
 
@@ -144,7 +145,9 @@ class Budget:
 
     def settle(self, reserved_usd: float, spent_usd: float) -> None:
         """End a reservation with what the call cost."""
-        self._reserved_usd = max(0.0, self._reserved_usd - reserved_usd)
+        left_usd = self._reserved_usd - reserved_usd
+        # What sums of fractions leave over is no call's.
+        self._reserved_usd = left_usd if left_usd > _DUST_USD else 0.0
         if spent_usd > 0:
             self._add(spent_usd)
             self._unsaved_usd += spent_usd
@@ -209,6 +212,9 @@ class Budget:
             self._add(usd)
             self._unsaved_usd = usd
             self._save()
+            if self._file is not None and not self._notes_calls and not self._unsaved_usd:
+                # Without a cap no call is noted, and nothing else would overwrite what has been counted now.
+                self._file.clear_under_way()
 
     def _note_calls(self) -> None:
         if self._notes_calls and self._file is not None:

@@ -33,7 +33,9 @@ _NOT_INTERESTED = re.compile(
 )
 _INTEREST = re.compile(r"\b(?:interes|intere[zs]|interest)\w*")
 _LACK = re.compile(
-    r"\b(?:no|ni|nunca|nada|not|never|\w+n'?t|sin|cero|ningun|poco|perdi(?:do)?|falta de|zero|lost)\b[^.!?;\n]{0,40}$"
+    r"\b(?:no|ni|nunca|nada|not|never|\w+n'?t|sin|cero|ningun|poco|perdi(?:do)?|falta de|zero|lost)\b"
+    # In the same breath: not across "no tengo plata, pero".
+    r"(?:(?!\b(?:pero|aunque|but)\b)[^.!?;,\n]){0,40}$"
 )
 _NOT_MEANT = re.compile(r"\bno (?:es|digo|dije|significa|quiere decir)(?: que)?\s+$|\bsi\s+$")
 

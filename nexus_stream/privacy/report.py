@@ -40,8 +40,8 @@ def reported(result: Erased, copies: list[Copy]) -> list[str]:
     else:
         lines = [
             f"Not complete yet: {len(result.waiting_for)} session(s) wait for their enricher or the sink, "
-            f"{result.rows_left} row(s) are left. The commands stand on the topic and will be obeyed; call it again to "
-            f"see. Request {result.request_id}.",
+            f"{result.rows_left} row(s) are left. The commands stand on the topic and will be obeyed, but that a chat "
+            f"that goes on is not taken out by forget-session; call it again to see. Request {result.request_id}.",
             *(f"  session     {session}" for session in result.waiting_for),
         ]
     if copies and result.complete:

@@ -18,7 +18,7 @@ from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.privacy.subjects import subject_hash
 from tables.session_state import STATE_VERSION, Erasure, SessionState
 
-__all__ = ["Obeyed", "obey"]
+__all__ = ["Obeyed", "can_expire", "obey"]
 
 # More erasures and lifts than anyone asks for within the ingestion topic's retention.
 _MAX_COMMANDS = 16
@@ -121,9 +121,14 @@ def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, plac
     return Obeyed(True, state, None)
 
 
+def can_expire(command: SessionCommand, known: SessionState | None) -> bool:
+    """Whether there is a session that was idle since the command's moment. An erased one's marker stays."""
+    return known is not None and known.erasure is None and known.last_seen_ms <= (command.idle_since_ms or 0)
+
+
 def _expire(command: SessionCommand, known: SessionState | None) -> Obeyed:
     idle_since_ms = command.idle_since_ms or 0
-    if known is not None and (known.erasure is not None or known.last_seen_ms > idle_since_ms):
+    if known is not None and not can_expire(command, known):
         return Obeyed(False, known, None)
     event = ErasedSession(
         tenant_id=command.tenant_id,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nexus_stream.supabase.bisecting import Tally
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["Fold", "check_person_row", "check_schema", "find_fold", "keep_erasures_away"]
+__all__ = ["Fold", "check_person_row", "check_schema", "keep_erasures_away"]
 
 _FOLD: LiteralString = "SELECT public.nexus_refresh_people($1::text[], $2::text[])"
 
@@ -22,6 +22,7 @@ _CHECK_SCHEMA: LiteralString = """
 SELECT to_regclass('public.prospect_sessions') IS NOT NULL AND to_regclass('public.prospect_tracking') IS NOT NULL
     AND to_regprocedure('public.nexus_refresh_people(text[], text[])') IS NOT NULL
     AND to_regclass('public.prospect_suppressions') IS NOT NULL
+    AND to_regprocedure('public.nexus_keep_erasures_away()') IS NOT NULL
 """
 
 # What keeps an older prospect_tracking from taking a row of ours, whoever the person is.
@@ -44,32 +45,17 @@ WHERE NOT EXISTS (
 )
 """
 
-# Held by batches together; an erasure waits for it alone: nexus_lock_sinks.
-_KEEP_ERASURES_AWAY: LiteralString = "SELECT pg_advisory_xact_lock_shared(7303014261125)"
-_HAS_OWN_FUNCTION: LiteralString = """
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_proc p
-    WHERE p.pronamespace = 'public'::regnamespace AND p.proname = 'update_prospect_data' AND p.prokind = 'f'
-        AND coalesce(obj_description(p.oid, 'pg_proc'), '') NOT LIKE '%Made by nexus-stream.'
-)
-"""
+# Asked each time: a function of the installation's own may come while a sink runs.
+_KEEP_ERASURES_AWAY: LiteralString = "SELECT public.nexus_keep_erasures_away()"
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Recompute the people whose sessions were written, in one statement.
-
-    Attributes:
-        locks: Whether erasures wait for the batch as a whole: beside an installation's own function they insert no row
-            to wait by.
-    """
-
-    locks: bool = False
+    """Recompute the people whose sessions were written, in one statement."""
 
     async def begin(self, connection: AnyConnection) -> None:
         """See `Effect.begin`."""
-        if self.locks:
-            await keep_erasures_away(connection)
+        await keep_erasures_away(connection)
 
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
         """See `Effect.apply`."""
@@ -80,18 +66,11 @@ class Fold:
         await connection.execute(_FOLD, [tenant for tenant, _ in people], [person for _, person in people])
 
 
-async def find_fold(connection: AnyConnection) -> Fold:
-    """The fold as this installation needs it.
-
-    Raises:
-        ConfigurationError: no person of ours can have a row.
-    """
-    await check_person_row(connection)
-    return Fold(locks=bool(await connection.fetchval(_HAS_OWN_FUNCTION)))
-
-
 async def keep_erasures_away(connection: AnyConnection) -> None:
-    """Let none begin until the transaction ends, and wait for one that did."""
+    """Beside an installation's own function let none begin until the transaction ends, and wait for one that did.
+
+    An erasure inserts no row there that a batch could wait for.
+    """
     await connection.execute(_KEEP_ERASURES_AWAY)
 
 

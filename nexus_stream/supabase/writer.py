@@ -24,7 +24,7 @@ from nexus_stream.supabase.function_mode import find_function
 from nexus_stream.supabase.pool import close_pool, open_pool, to_nexus_error, transaction
 from nexus_stream.supabase.rows import Rejected, Row, newest_rows
 from nexus_stream.supabase.sqlstates import Failure, classify, describe, needs_new_connection, original
-from nexus_stream.supabase.tables_mode import check_schema, find_fold
+from nexus_stream.supabase.tables_mode import Fold, check_person_row, check_schema
 from nexus_stream.supabase.target import Mode, Target
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class ProspectWriter:
                 if settings.sink_mode == "function":
                     effect: Effect = await find_function(connection, settings.tenant_constructors)
                 else:
-                    effect = await find_fold(connection)
+                    await check_person_row(connection)
+                    effect = Fold()
         except Exception as error:
             await close_pool(pool)
             raise to_nexus_error(error, target) from error

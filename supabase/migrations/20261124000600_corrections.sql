@@ -220,8 +220,8 @@ as $$
   )
 $$;
 
--- Beside an installation's own function, one erasure at a time, and none beside a sink's batch: those hold this lock
--- together, from before their upsert (nexus_stream/supabase/tables_mode.py). Before any row is locked, by all of them.
+-- Beside an installation's own function, one erasure at a time, and none beside a sink's batch or a call: those hold this
+-- lock together (nexus_keep_erasures_away). Before any row is locked, by all of them.
 create function public.nexus_lock_sinks() returns void
 language plpgsql volatile
 set search_path = ''
@@ -230,6 +230,37 @@ begin
   if public.nexus_has_own_function() then
     perform pg_catalog.pg_advisory_xact_lock(7303014261125);
   end if;
+end
+$$;
+
+-- The other side of it: no erasure begins until this transaction ends, and one that has begun is waited for. A sink asks
+-- for it before its upsert, a call before it looks whether the person was erased.
+create function public.nexus_keep_erasures_away() returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if public.nexus_has_own_function() then
+    perform pg_catalog.pg_advisory_xact_lock_shared(7303014261125);
+  end if;
+end
+$$;
+
+-- What somebody outside says about a person, unless the person was erased. See nexus_contribute_unguarded.
+create or replace function public.nexus_contribute(p_tenant_id text, p_fingerprint_id text, p_data jsonb) returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  perform public.nexus_keep_erasures_away();
+  if exists (
+    select from public.prospect_suppressions u
+    where u.tenant_id = p_tenant_id and u.lifted_at is null
+      and u.subject_hash = public.nexus_subject_hash(p_tenant_id, 'fingerprint', p_fingerprint_id)
+  ) then
+    return jsonb_build_object('success', false, 'error', 'this person was erased');
+  end if;
+  return public.nexus_contribute_unguarded(p_tenant_id, p_fingerprint_id, p_data);
 end
 $$;
 
@@ -277,7 +308,7 @@ as $$
 $$;
 
 -- Hold a person's row until the end of the transaction, also one that is not there: a transaction that is about to insert
--- it is waited for, and one that comes later waits. Where nexus_lock_sinks keeps those away, nothing is inserted.
+-- it is waited for, and one that comes later waits. Where nexus_lock_sinks keeps those away, none is put there.
 create or replace function public.nexus_lock_person(p_tenant_id text, p_person_key text) returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -474,7 +505,7 @@ $$;
 -- Who may do what with what is new; what was replaced keeps its access.
 do $$
 declare
-  sinks constant text := 'public.nexus_no_name(text[])';
+  sinks constant text := 'public.nexus_no_name(text[]), public.nexus_keep_erasures_away()';
   officers constant text := 'public.nexus_rows_of(text)';
   inner_ones constant text := 'public.nexus_has_own_function(), public.nexus_can_fold(), public.nexus_lock_sinks(), '
     'public.nexus_is_called(text, text), public.nexus_called_tenant(text, text), '

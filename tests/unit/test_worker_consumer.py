@@ -135,8 +135,8 @@ async def test_a_stage_is_told_of_a_revocation_while_the_worker_stops(
 ):
     told: list[str] = []
 
-    async def revoked(*, drain_seconds: float) -> None:
-        told.append(f"stage, within {drain_seconds:.0f} s")
+    async def give_up_partitions() -> None:
+        told.append("stage")
 
     async def by_faust(_: Any, partitions: set[TP]) -> None:
         told.append("Faust")
@@ -144,12 +144,11 @@ async def test_a_stage_is_told_of_a_revocation_while_the_worker_stops(
     monkeypatch.setattr(worker_consumer.Consumer, "on_partitions_revoked", by_faust)
     consumer.app = SimpleNamespace(
         should_stop=is_stopping,
-        stage=SimpleNamespace(revoked=revoked),
-        nexus=SimpleNamespace(kafka_rebalance_timeout_seconds=9),
+        give_up_partitions=give_up_partitions,
     )
     await consumer.on_partitions_revoked({STREAM})
     # While it runs, Faust tells the stage itself.
-    assert told == (["stage, within 3 s", "Faust"] if is_stopping else ["Faust"])
+    assert told == (["stage", "Faust"] if is_stopping else ["Faust"])
 
 
 async def test_the_group_is_left_once_and_on_the_loop_that_owns_the_sockets():

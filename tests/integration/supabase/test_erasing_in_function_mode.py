@@ -232,6 +232,26 @@ async def test_a_batch_and_an_erasure_at_once(
     assert await _sessions(older_database) == []
 
 
+async def test_a_call_and_an_erasure_at_once(older_database: Database, writer: ProspectWriter) -> None:
+    """What somebody says of a person while they are erased does not outlive that: it is waited for."""
+    caller, officer = await asyncpg.connect(older_database.dsn()), await asyncpg.connect(older_database.dsn())
+    async with caller.transaction():
+        said = await caller.fetchval("""SELECT nexus_contribute('acme', 'fp-x', '{"nombre": "Ana"}')""")
+        assert '"success": true' in said
+        erasing = asyncio.create_task(
+            officer.execute("SELECT nexus_erase_people('acme', ARRAY['fp-x'], 'request-1')"),
+        )
+        await _waits(older_database, "advisory")
+    await asyncio.wait_for(erasing, 30)
+    refused = await caller.fetchval("""SELECT nexus_contribute('acme', 'fp-x', '{"nombre": "Ana"}')""")
+    assert "this person was erased" in refused
+    await caller.close()
+    await officer.close()
+    left = "SELECT count(*) FROM prospect_contributions WHERE fingerprint_id = 'fp-x'"
+    assert await older_database.admin.fetchval(left) == 0
+    assert "fp-x" not in await _fingerprints(older_database)
+
+
 async def _waits(database: Database, lock: str, count: int = 1) -> None:
     waiting = 0
     async with asyncio.timeout(60):

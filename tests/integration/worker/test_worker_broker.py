@@ -18,7 +18,7 @@ from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.topics import apply_topics
 from nexus_stream.worker_broker import FaustBroker
-from tests.stack import Stack
+from tests.stack import Stack, eventually
 
 LEASE_SECONDS = 15.0
 
@@ -151,3 +151,38 @@ async def test_what_was_on_its_way_at_a_revocation_is_not_tried_again(
     assert tries == 1
     assert await worker.send(b"after")
     assert await worker.values() == [b"before", b"after"]
+
+
+async def test_what_waits_to_be_tried_again_at_a_revocation_is_dropped_without_a_trace(
+    worker: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    producer = worker.port._producer
+    assert producer is not None
+    fenced, tried = producer.client.send, asyncio.Event()
+
+    async def disconnected(node_id: int, request: Any, **options: Any) -> Any:
+        if not isinstance(request, ProduceRequest):
+            return await fenced(node_id, request, **options)
+        tried.set()
+        raise KafkaConnectionError("the broker is away")
+
+    monkeypatch.setattr(producer.client, "send", disconnected)
+    sent = await worker.port.send(worker.topic, b"key", b"another's by now", partition=0)
+    await asyncio.wait_for(tried.wait(), 20)
+
+    async def is_queued_again() -> bool:
+        queues = producer._message_accumulator._batches.values()
+        return any(batch.retry_count for queue in queues for batch in queue)
+
+    await eventually(is_queued_again, seconds=20, what="the batch to wait for its next try")
+    worker.port.drop_unsent()
+    with pytest.raises(KafkaError, match="revoked before it was sent"):
+        async with asyncio.timeout(20):
+            await sent
+    await asyncio.sleep(0.05)
+    monkeypatch.undo()
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert complaints == []
+    assert await worker.values() == []

@@ -176,3 +176,18 @@ async def test_a_refused_snapshot_that_comes_again_takes_the_place_of_none_that_
     assert len(bench.letters()) == 1
     assert sum(len(turns) > 1 for turns in bench.extractor.calls) == 1
     assert bench.broker.committed[INGESTION, 0] == 3
+
+
+async def test_what_is_said_after_a_lift_is_read_although_the_erasure_before_it_still_waits(bench: Bench) -> None:
+    await bench.post(NAME)
+    await bench.clock.advance(30)
+    bench.broker.failing.add(CHANGELOG)
+    await send(bench, command(bench, CommandKind.ERASE, "request-1"))
+    await bench.clock.advance(1)
+    await send(bench, command(bench, CommandKind.LIFT, "request-2"))
+    await bench.clock.advance(1)
+    # The turns that the table still knows.
+    await bench.post(NAME)
+    bench.broker.failing.clear()
+    await bench.clock.advance(90)
+    assert bench.table.state(b"s-1").status == "enriched"

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
+from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.delivery.received import Received
+from nexus_stream.delivery.settling import Snapshot
 from nexus_stream.enrichment.pending_commands import PendingCommands
-from tables.session_state import SessionState, Verdict
+from tables.session_state import Erasure, SessionState, Verdict
 
-KEY = b"s-1"
+# Of what is said, before and after the commands.
+COMMANDED_AT_MS, EARLIER, LATER = 1_767_225_600_000, -1000, 1000
+
+
+def snapshot(moment: int = LATER, session: str = "s-1") -> Snapshot:
+    value = orjson.dumps({"messages": [{"role": "user", "content": "hola"}], "sessionId": session})
+    record = Received("ingestion", 0, 7, COMMANDED_AT_MS + moment, session.encode(), value, (), epoch=1)
+    return Snapshot.of(record, decode(value, Limits()))
 
 
 def command(kind: CommandKind, request_id: str = "request-1") -> SessionCommand:
@@ -21,37 +32,50 @@ def command(kind: CommandKind, request_id: str = "request-1") -> SessionCommand:
     )
 
 
-def pending(*kinds: CommandKind) -> PendingCommands:
+IDLE = SessionState(session_id="s-1", last_seen_ms=0)
+
+
+def pending(*kinds: CommandKind, known: SessionState = IDLE) -> PendingCommands:
     commands = PendingCommands()
     for number, kind in enumerate(kinds):
-        assert commands.note(command(kind, f"request-{number}"), None)
+        assert commands.note(command(kind, f"request-{number}"), known)
     return commands
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_after_an_erasure_everything_stays_away(verdict: Verdict):
-    assert pending(CommandKind.ERASE).judge(KEY, verdict) is Verdict.SUPPRESSED
-    assert pending(CommandKind.LIFT, CommandKind.ERASE).judge(KEY, verdict) is Verdict.SUPPRESSED
+    assert pending(CommandKind.ERASE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    assert pending(CommandKind.LIFT, CommandKind.ERASE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    # Nothing is left to expire, and nothing is read for it.
+    assert pending(CommandKind.ERASE, CommandKind.EXPIRE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
 
 
 @pytest.mark.parametrize("verdict", Verdict)
-def test_after_a_lift_what_was_kept_away_is_read(verdict: Verdict):
-    expected = Verdict.NEW if verdict is Verdict.SUPPRESSED else verdict
-    assert pending(CommandKind.ERASE, CommandKind.LIFT).judge(KEY, verdict) is expected
+def test_after_a_lift_what_is_said_later_is_read_whatever_was_known_before_the_erasure(verdict: Verdict):
+    commands = pending(CommandKind.ERASE, CommandKind.LIFT)
+    assert commands.judge(snapshot(LATER), verdict) is Verdict.NEW
+    assert commands.judge(snapshot(EARLIER), verdict) is Verdict.SUPPRESSED
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_lift_alone_lets_in_only_what_the_table_kept_away(verdict: Verdict):
+    commands = pending(CommandKind.LIFT)
+    assert commands.judge(snapshot(LATER), verdict) is (Verdict.NEW if verdict is Verdict.SUPPRESSED else verdict)
+    assert commands.judge(snapshot(EARLIER), verdict) is verdict
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_an_expiry_brings_back_what_is_only_known_but_nothing_erased_or_refused(verdict: Verdict):
     is_compared = verdict in {Verdict.FINGERPRINT, Verdict.DUPLICATE, Verdict.STALE}
-    assert pending(CommandKind.EXPIRE).judge(KEY, verdict) is (Verdict.NEW if is_compared else verdict)
+    assert pending(CommandKind.EXPIRE).judge(snapshot(), verdict) is (Verdict.NEW if is_compared else verdict)
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_without_a_command_the_table_has_the_word(verdict: Verdict):
     commands = pending(CommandKind.ERASE)
-    assert commands.judge(b"s-2", verdict) is verdict
+    assert commands.judge(snapshot(session="s-2"), verdict) is verdict
     commands.obeyed(command(CommandKind.ERASE, "request-0"))
-    assert commands.judge(KEY, verdict) is verdict
+    assert commands.judge(snapshot(), verdict) is verdict
     assert len(commands) == 0
 
 
@@ -61,3 +85,16 @@ def test_the_same_request_is_noted_once_whether_it_waits_or_was_obeyed():
     known = SessionState(session_id="s-1", commands=("request-9",))
     assert not commands.note(command(CommandKind.LIFT, "request-9"), known)
     assert commands.note(command(CommandKind.LIFT, "request-8"), known)
+
+
+def test_an_expiry_that_will_change_nothing_is_not_noted():
+    commands = PendingCommands()
+    expire = command(CommandKind.EXPIRE)
+    for known in (None, SessionState(session_id="s-1", last_seen_ms=1), erased()):
+        assert not commands.note(expire, known)
+    assert commands.note(expire, IDLE)
+
+
+def erased() -> SessionState:
+    erasure = Erasure(request_id="request-1", requested_at="", erased_at="")
+    return SessionState(session_id="s-1", status="erased", erasure=erasure)

@@ -237,6 +237,24 @@ async def test_what_a_killed_worker_spent_and_had_under_way_counts(tmp_path, cap
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+async def test_what_a_killed_worker_spent_counts_once_also_while_there_is_no_cap(tmp_path):
+    path = tmp_path / "slot.budget.json"
+    kill_one(path)
+    for _ in range(3):
+        Budget(path=path, counts_killed=True).close()
+    assert Budget(usd_per_hour=1.0, path=path, counts_killed=True).spent_usd(60) == pytest.approx(0.375)
+
+
+async def test_after_an_orderly_end_nothing_is_under_way_whatever_fractions_were(clock, tmp_path):
+    budget = Budget(usd_per_hour=1.0, path=tmp_path / "slot.budget.json", counts_killed=True, now=clock)
+    for usd in (0.1, 0.2):
+        budget.reserve(usd)
+    for usd in (0.1, 0.2):
+        budget.settle(usd, 0.0)
+    budget.close()
+    assert list(tmp_path.glob("*.under-way")) == []
+
+
 async def test_killed_again_and_again_the_cap_holds(clock, tmp_path):
     path = tmp_path / "0.budget.json"
     called = 0

@@ -248,6 +248,8 @@ def test_an_additional_key_is_no_reason_to_ask_again():
         ("hola", "desinteres", False),
         ("me interesa mucho", "desinteres", False),
         ("no. me interesa", "desinteres", False),
+        ("No tengo plata pero me interesa mucho", "desinteres", False),
+        ("no hay duda, me interesa", "desinteres", False),
     ],
 )
 def test_what_moves_the_score_needs_its_words(said, senal, holds):

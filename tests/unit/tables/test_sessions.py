@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect
+from nexus_stream.delivery.dead_letters import REDRIVE_HEADER
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
@@ -101,36 +103,36 @@ def known() -> SessionState:
     ],
 )
 def test_content_decides_before_clocks(known: SessionState, newest: Snapshot, verdict: Verdict) -> None:
-    assert known.judge(newest, redriven=False) is verdict
+    assert known.judge(newest) is verdict
 
 
 def test_a_late_snapshot_may_be_the_first_to_say_who_the_browser_is() -> None:
     known = extracted(None, work(snapshot("hola", "sí", "soy Ana")))
-    assert known.judge(snapshot("hola", offset=1, fingerprint="fp-1"), redriven=False) is Verdict.FINGERPRINT
+    assert known.judge(snapshot("hola", offset=1, fingerprint="fp-1")) is Verdict.FINGERPRINT
 
 
 def test_a_dead_letter_is_sent_again_for_its_own_record_only(known: SessionState) -> None:
     failed = snapshot("hola", "sí", "soy Ana", "¿?", offset=9)
     dead = after_dead_letter(known, failed, Reason.MODEL_REFUSED, 1, now_ms=NOW_MS)
-    assert dead.judge(failed, redriven=False) is Verdict.DEAD
+    assert dead.judge(failed) is Verdict.DEAD
     again = snapshot("hola", "sí", "soy Ana", "¿?", offset=10)
-    assert dead.judge(again, redriven=False) is Verdict.DUPLICATE
-    assert dead.judge(again, redriven=True) is Verdict.NEW
+    assert dead.judge(again) is Verdict.DUPLICATE
+    assert dead.judge(replace(again, record=replace(again.record, headers=((REDRIVE_HEADER, b"1"),)))) is Verdict.NEW
 
 
 def test_a_session_of_which_everything_failed_takes_the_next_snapshot() -> None:
     dead = after_dead_letter(None, snapshot("¿?"), Reason.MODEL_REFUSED, 1, now_ms=NOW_MS)
-    assert dead.judge(snapshot("¿?", "sí", "soy Ana", offset=1), redriven=False) is Verdict.NEW
+    assert dead.judge(snapshot("¿?", "sí", "soy Ana", offset=1)) is Verdict.NEW
 
 
 def test_an_erased_session_takes_nothing_until_it_is_let_in_again() -> None:
     moment = "2026-01-15T12:00:00.000+00:00"
     erasure = Erasure(request_id="r-1", requested_at=moment, erased_at=moment)
     erased = SessionState(session_id="s-1", status="erased", erasure=erasure)
-    assert erased.judge(snapshot("hola", at_ms=NOW_MS + 1), redriven=True) is Verdict.SUPPRESSED
+    assert erased.judge(snapshot("hola", at_ms=NOW_MS + 1, headers=((REDRIVE_HEADER, b"1"),))) is Verdict.SUPPRESSED
     lifted = SessionState(session_id="s-1", status="waiting", lifted_at_ms=NOW_MS)
-    assert lifted.judge(snapshot("hola", at_ms=NOW_MS), redriven=False) is Verdict.SUPPRESSED
-    assert lifted.judge(snapshot("hola", at_ms=NOW_MS + 1), redriven=False) is Verdict.NEW
+    assert lifted.judge(snapshot("hola", at_ms=NOW_MS)) is Verdict.SUPPRESSED
+    assert lifted.judge(snapshot("hola", at_ms=NOW_MS + 1)) is Verdict.NEW
 
 
 # Moving on
@@ -180,8 +182,8 @@ def test_a_missing_fingerprint_inherits_and_a_new_one_becomes_the_current(known:
     linked = after_fingerprints(other, ["fp-1"], again.record, now_ms=NOW_MS)
     assert linked.fingerprints == ("fp-2", "fp-1")
     # Read again after a crash, what brought it is emitted again, although it says nothing new any more.
-    assert linked.judge(again, redriven=False) is Verdict.REDELIVERED
-    assert other.judge(again, redriven=False) is Verdict.STALE
+    assert linked.judge(again) is Verdict.REDELIVERED
+    assert other.judge(again) is Verdict.STALE
 
 
 @given(st.lists(st.sampled_from([f"fp-{n}" for n in range(12)]), max_size=30))
