@@ -66,6 +66,12 @@ class ActivityQueries:
         with reading(self._path) as db:
             return db.execute("SELECT * FROM emissions WHERE id > ? ORDER BY id LIMIT ?", (after, limit)).fetchall()
 
+    def count_emissions(self, after: int, before: int) -> int:
+        """How many emissions there are between two ids."""
+        with reading(self._path) as db:
+            found = db.execute("SELECT count(*) FROM emissions WHERE id > ? AND id < ?", (after, before))
+            return int(found.fetchone()[0])
+
     def newest_emission(self) -> int:
         """The highest id there was, also if its emission was erased; 0 without any."""
         with reading(self._path) as db:

@@ -17,7 +17,7 @@ import structlog
 from nexus_stream.console.alert_book import AlertBook, AlertEvent, timings_of
 from nexus_stream.console.alert_progress import ProgressWatch
 from nexus_stream.console.alert_store import AlertStore
-from nexus_stream.console.alerts import Alert, AlertKind, Thresholds, alert_conditions
+from nexus_stream.console.alerts import Alert, AlertKind, Thresholds, alert_conditions, unable_to_save
 from nexus_stream.console.lag_monitor import LagMonitor
 from nexus_stream.console.overview import Overview, OverviewQueries
 from nexus_stream.console.read_model import ReadModel
@@ -163,6 +163,9 @@ class AlertWatch:
         if kind is AlertKind.SILENT and where in figures.forgotten:
             # Nobody said that it was meant to go: what fires goes on. And what was gone long before begins nothing.
             return True
+        if kind is AlertKind.PERSISTENCE and not figures.role("sink").running and not unable_to_save(figures):
+            # Who could not save is not shown any more, and nobody else saves.
+            return any(name.startswith("sink-") for name in figures.forgotten)
         if kind in _OF_STANDINGS and where in standings and standings[where] is None:
             # Workers that live report their lag themselves.
             return kind is AlertKind.NO_PROGRESS or not figures.role(where).running

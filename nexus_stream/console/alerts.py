@@ -16,7 +16,7 @@ from nexus_stream.settings import Settings
 if TYPE_CHECKING:
     from nexus_stream.console.overview import Overview, ProcessFigures, RoleFigures
 
-__all__ = ["Alert", "AlertKind", "Thresholds", "alert_conditions"]
+__all__ = ["Alert", "AlertKind", "Thresholds", "alert_conditions", "unable_to_save"]
 
 # Below it a share says nothing: one failed record of two is no rate of 50 %.
 MIN_RECORDS_FOR_RATE = 10
@@ -125,12 +125,11 @@ def alert_conditions(
         alerts += _of_process(process, thresholds)
     for role_name, seconds in overview.absent_seconds.items():
         # Longer than a deployment takes. While one of them is missed by name, that says it.
-        missed = any(process.role == role_name and process.is_silent for process in overview.processes)
+        missed = any(process.role == role_name and process.is_missed for process in overview.processes)
         if seconds > thresholds.waiting_seconds and not missed:
             alerts.append(Alert(AlertKind.SILENT, role_name, seconds, thresholds.waiting_seconds, is_critical=True))
     # One for all sinks: one database is behind them.
-    failing = [one for one in overview.processes if _cannot_save(one)]
-    if failing:
+    if failing := unable_to_save(overview):
         longest = max(process.state_seconds + process.silent_seconds for process in failing)
         alerts.append(Alert(AlertKind.PERSISTENCE, "sink", longest, 0, DATABASE, is_critical=True))
     if overview.new_letters:
@@ -139,6 +138,18 @@ def alert_conditions(
         )
     alerts += _of_budgets(overview)
     return sorted(alerts, key=lambda alert: not alert.is_critical)
+
+
+def unable_to_save(overview: Overview) -> list[ProcessFigures]:
+    """Sinks that wait for the database, and while none runs those that ended because it refuses them."""
+    sinks = [process for process in overview.processes if process.role == "sink"]
+    is_running = any(not sink.is_missed for sink in sinks)
+    return [
+        sink
+        for sink in sinks
+        if sink.detail == DATABASE
+        and ((sink.state == "waiting" and not sink.is_silent) or (sink.state == "failed" and not is_running))
+    ]
 
 
 def _of_budgets(overview: Overview) -> list[Alert]:
@@ -172,8 +183,8 @@ def _of_role(role: RoleFigures, thresholds: Thresholds) -> list[Alert]:
 
 
 def _of_process(process: ProcessFigures, thresholds: Thresholds) -> list[Alert]:
-    if process.is_silent:
-        detail = (process.detail or "") if process.state == "failed" else ""
+    if process.is_missed:
+        detail = process.detail or "error" if process.state == "failed" else ""
         return [Alert(AlertKind.SILENT, process.process_id, process.silent_seconds, 0, detail, is_critical=True)]
     waits = process.state in _WAITING_STATES and process.state_seconds > thresholds.waiting_seconds
     if waits or process.state == "stalled":
@@ -186,13 +197,6 @@ def _of_process(process: ProcessFigures, thresholds: Thresholds) -> list[Alert]:
         )
         return [replace(alert, is_critical=process.state == "stalled")]
     return []
-
-
-def _cannot_save(process: ProcessFigures) -> bool:
-    """Whether it waits for the database, or ended because it refuses us: tables, login or privileges."""
-    if process.role != "sink" or process.detail != DATABASE:
-        return False
-    return process.state == "failed" or (process.state == "waiting" and not process.is_silent)
 
 
 def _reasons(letters: Mapping[str, int]) -> str:

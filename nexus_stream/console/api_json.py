@@ -136,8 +136,10 @@ def conversation_json(conversation: ShownConversation) -> dict[str, Any]:
 
 def database_json(database: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The session's row, or why it is not shown; None where the console has no database."""
-    if database is None or "json" not in database:
-        return None if database is None else {"problem": database["problem"], "updated_at": None, "rows": None}
+    if database is None:
+        return None
+    if "json" not in database:
+        return {"problem": database["problem"], "updated_at": None, "rows": None}
     return {"problem": None, "updated_at": database["updated_at"], "rows": orjson.loads(database["json"])}
 
 

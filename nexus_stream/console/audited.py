@@ -41,14 +41,13 @@ async def audited(
         await asyncio.to_thread(context.audit.note, who.name, who.role, action, **about, **details)
 
     async def to_the_end() -> _T:
-        end: End = {"ended": "interrupted"}
+        end: End = {}
+        await note(ended="began")
         try:
-            await note(ended="began")
             result = await work(end)
-            if end["ended"] == "interrupted":
-                end["ended"] = "complete"
+            end.setdefault("ended", "complete")
             return result
         finally:
-            await note(**end)
+            await note(**{"ended": "interrupted", **end})
 
     return await context.keep_going(to_the_end())

@@ -62,7 +62,7 @@ def open_model(settings: Settings) -> ReadModel:
             settings.dead_letter_topic: LetterWriter(
                 settings.console_max_letters, settings.dead_letter_retention_hours
             ),
-            settings.status_topic: ProcessWriter(),
+            settings.status_topic: ProcessWriter(settings.status_topic),
         },
     )
 

@@ -57,8 +57,13 @@ class ProcessFigures:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has said nothing for too long, or said that it ends by an error."""
-        return self.silent_seconds > SILENT_SECONDS or self.state == "failed"
+        """Whether it has said nothing for too long."""
+        return self.silent_seconds > SILENT_SECONDS
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether it is silent, or said that it ends by an error: none of its figures hold any more."""
+        return self.is_silent or self.state == "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ class OverviewQueries:
                     "SELECT reason, count(*) FROM letters WHERE failed_at_ms > ? GROUP BY reason", (now_ms - window_ms,)
                 ).fetchall()
             )
-        alive = {process.process_id for process in processes if not process.is_silent}
+        alive = {process.process_id for process in processes if not process.is_missed}
         return Overview(
             roles=roles,
             processes=processes,
@@ -261,7 +266,7 @@ def _role(
     window_ms: int,
     standing: GroupStanding | None,
 ) -> RoleFigures:
-    alive = [process for process in processes if process.role == name and not process.is_silent]
+    alive = [process for process in processes if process.role == name and not process.is_missed]
     by_process: dict[str, list[sqlite3.Row]] = {}
     for sample in samples:
         if sample["role"] == name:

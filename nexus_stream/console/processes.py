@@ -13,10 +13,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import Counter
 from pydantic import ValidationError
 
-from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.console.topic_record import LEFT_OUT, TopicRecord
 from nexus_stream.contracts.status import MAX_COUNT, ProcessStatus
 
 __all__ = ["BUCKET_MS", "ROLES", "ProcessWriter"]
@@ -30,15 +29,17 @@ _MAX_PROCESSES = 500
 _FAILURES = ("deadlettered", "failed")
 # Ends that say nothing about work: the next owner does it again.
 _NO_WORK = ("dropped",)
-_LEFT_OUT = Counter(
-    "nexus_console_left_out_total", "Records of a topic that are not as published, so not shown", ["topic"]
-).labels("status")
 
 
 class ProcessWriter:
-    """`TopicWriter` of the status topic."""
+    """`TopicWriter` of the status topic.
 
-    def __init__(self) -> None:
+    Args:
+        topic: Its name.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._left_out = LEFT_OUT.labels(topic)
         self.newest_only: int | None = 50_000
         self.whole_ms = 0
 
@@ -53,12 +54,12 @@ class ProcessWriter:
                 status = ProcessStatus.model_validate_json(record.value)
             except ValidationError:
                 # Of a newer version, beyond a bound, or not ours.
-                _LEFT_OUT.inc()
+                self._left_out.inc()
                 continue
             if status.process_id == process_id and process_id not in ROLES:
                 self._take(db, status, record.value)
             else:
-                _LEFT_OUT.inc()
+                self._left_out.inc()
 
     def _take(self, db: sqlite3.Connection, status: ProcessStatus, raw: bytes) -> None:
         db.execute(

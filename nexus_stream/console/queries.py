@@ -37,7 +37,6 @@ _LIST_COLUMNS = (
     "key, tenant_id, session_id, status, nombre, email, telefono, fingerprint, momento, arquetipo, objeciones, "
     "nivel_interes, extractor, turns, first_seen_ms, last_seen_ms"
 )
-_OTHER_COLUMNS = ", ".join(f"sessions.{name}" for name in _LIST_COLUMNS.split(", "))
 _INDEX_OF_FACET = {
     "status": "sessions_by_status",
     "momento": "sessions_by_momento",
@@ -111,7 +110,7 @@ class SessionQueries:
                 place, of_place = below(after)
                 where = " AND ".join([*conditions, *place])
                 # Only names of this module are put together here; every value is a parameter.
-                sql = f"SELECT {_LIST_COLUMNS} FROM {source} {f'WHERE {where}' if where else ''} {ORDER}"  # noqa: S608
+                sql = f"SELECT {_LIST_COLUMNS} FROM {source} {f'WHERE {where}' if where else ''} {ORDER} LIMIT :limit"  # noqa: S608
                 rows = db.execute(sql, parameters | of_place).fetchall()
         if len(rows) > limit:
             rows = rows[:limit]
@@ -128,23 +127,13 @@ class SessionQueries:
     def others_of_person(self, row: sqlite3.Row, limit: int) -> list[sqlite3.Row]:
         """Other sessions of the same tenant with any of its fingerprints, its e-mail or its phone, newest first."""
         with self._connection() as db:
-            # CROSS JOIN fixes the order: from the few fingerprints to their sessions.
-            rows = db.execute(
-                f"SELECT {_OTHER_COLUMNS} FROM session_fingerprints AS own "  # noqa: S608 - our own names
-                "CROSS JOIN session_fingerprints AS theirs ON theirs.fingerprint = own.fingerprint "
-                "CROSS JOIN sessions ON sessions.id = theirs.id "
-                "WHERE own.id = ? AND theirs.id != own.id AND sessions.tenant_id = ? LIMIT ?",
-                (row["id"], row["tenant_id"], limit),
+            return db.execute(
+                f"SELECT {_LIST_COLUMNS} FROM sessions WHERE tenant_id = :tenant_id AND key != :key "  # noqa: S608 - our own names
+                "AND (email = :email OR telefono = :telefono OR id IN (SELECT theirs.id FROM session_fingerprints own "
+                "JOIN session_fingerprints theirs USING (fingerprint) WHERE own.id = :id)) "
+                "ORDER BY last_seen_ms DESC LIMIT :limit",
+                {name: row[name] for name in ("tenant_id", "key", "email", "telefono", "id")} | {"limit": limit},
             ).fetchall()
-            for column in ("email", "telefono"):
-                if row[column] is not None:
-                    sql = (
-                        f"SELECT {_LIST_COLUMNS} FROM sessions WHERE {column} = ? AND tenant_id = ? AND key != ? "  # noqa: S608 - our own names
-                        "LIMIT ?"
-                    )
-                    rows += db.execute(sql, (row[column], row["tenant_id"], row["key"], limit)).fetchall()
-        found = {other["key"]: other for other in rows}
-        return sorted(found.values(), key=lambda other: -other["last_seen_ms"])[:limit]
 
     def counts(self) -> dict[str, int]:
         """Sessions by status."""

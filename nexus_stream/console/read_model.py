@@ -27,7 +27,7 @@ from nexus_stream.console.store import (
     open_writer,
     reset_tables,
 )
-from nexus_stream.console.topic_record import TopicRecord, TopicWriter
+from nexus_stream.console.topic_record import LEFT_OUT, TopicRecord, TopicWriter
 
 __all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
 
@@ -95,6 +95,9 @@ class ReadModel:
         self.sessions_version = 0
         self._progress: dict[int, PartitionProgress] = self._read_progress(topic)
         self._beside = {name: self._read_progress(name) for name in self._writers}
+        for name in self.topics:
+            # Shown as 0 before there is one.
+            LEFT_OUT.labels(name)
 
     def close(self) -> None:
         """Close the file and let another console have the folder."""
@@ -248,8 +251,6 @@ class ReadModel:
             self._owe_scrub()
             return
         row = SessionRow.from_record(record)
-        if row.status == "erased":
-            self._db.execute(_FORGET, (record.key,))
         (row_id,) = self._db.execute(_UPSERT, [getattr(row, name) for name in _COLUMNS]).fetchone()
         listed = row_id, json.dumps(row.fingerprints)
         self._db.execute(_FORGET_FINGERPRINTS, listed)
@@ -291,6 +292,7 @@ class ReadModel:
                     offset=left_out.offset,
                     error=type(error).__name__,
                 )
+                LEFT_OUT.labels(topic).inc()
                 return
             middle = len(records) // 2
             self._take(topic, records[:middle], store)

@@ -100,6 +100,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "alert.latency": "{where}: p95 latency is {value}, more than {threshold}",
         "alert.waiting": "{where}: waits for {detail} since {value}",
         "alert.silent": "{where}: no sign of life for {value}",
+        "alert.failed": "{where}: ended by an error {value} ago: {detail}",
         "alert.old_messages": (
             "{where}: the oldest unprocessed message is {value} old; half the retention is {threshold}"
         ),
@@ -123,6 +124,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "processes.version": "Version · host · pid",
         "processes.since": "for {time}",
         "processes.waits": "for {what}",
+        "processes.failed": "by {what}",
         "processes.silent": "last heard {time} ago",
         "processes.lag": "{topic} {partition}: {unread} unread, {settling} settling, {overdue} overdue",
         "processes.hint": (

@@ -100,6 +100,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "alert.latency": "{where}: la latencia p95 es {value}, más de {threshold}",
         "alert.waiting": "{where}: espera a {detail} desde hace {value}",
         "alert.silent": "{where}: sin señal de vida desde hace {value}",
+        "alert.failed": "{where}: terminó por un error hace {value}: {detail}",
         "alert.old_messages": (
             "{where}: el mensaje sin procesar más viejo tiene {value}; la mitad de la retención son {threshold}"
         ),
@@ -123,6 +124,7 @@ SPANISH: Mapping[str, str] = MappingProxyType(
         "processes.version": "Versión · host · pid",
         "processes.since": "desde hace {time}",
         "processes.waits": "a {what}",
+        "processes.failed": "por {what}",
         "processes.silent": "última señal hace {time}",
         "processes.lag": "{topic} {partition}: {unread} sin leer, {settling} asentándose, {overdue} vencidos",
         "processes.hint": (

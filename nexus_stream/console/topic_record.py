@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["TopicRecord", "TopicWriter"]
+from prometheus_client import Counter
+
+__all__ = ["LEFT_OUT", "TopicRecord", "TopicWriter"]
+
+LEFT_OUT = Counter(
+    "nexus_console_left_out_total", "Records that are not as published or cannot be stored, so not shown", ["topic"]
+)
 
 
 @dataclass(frozen=True, slots=True)

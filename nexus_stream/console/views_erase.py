@@ -18,10 +18,11 @@ from nexus_stream.console.guard import require_operator
 from nexus_stream.console.rendering import session_url
 from nexus_stream.console.texts import translator
 from nexus_stream.console.views_sessions import find_session
-from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.observability.logs import hashed
+from nexus_stream.privacy.audit import audited as requested
 from nexus_stream.privacy.copies import remaining_copies
 from nexus_stream.privacy.erasing import Erased, erase, locate
+from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
 
@@ -33,11 +34,11 @@ _WAIT_SECONDS = 20.0
 
 async def confirm(request: web.Request) -> web.Response:
     """Whom an erasure would concern, and the form that does it."""
-    require_operator(request)
+    who = require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
     t = translator(reader.language)
-    person, rows = await _person(context, row)
+    person, rows = await _person(context, row, who.name)
     text = context.pages.confirm(
         reader,
         title=t("erase.title"),
@@ -117,32 +118,37 @@ def _selector(context: Context, row: sqlite3.Row) -> Selector:
     return Selector.of("session", row["session_id"], row["tenant_id"], context.settings.default_region)
 
 
-async def _person(context: Context, row: sqlite3.Row) -> tuple[Person, int]:
-    async with People.connect(context.settings) as people:
-        person, _ = await locate(context.settings, people, _selector(context, row))
+async def _person(context: Context, row: sqlite3.Row, by: str) -> tuple[Person, int]:
+    selector = _selector(context, row)
+    async with (
+        People.connect(context.settings) as people,
+        requested(people, "erase", selector, by) as request,
+    ):
+        person, _ = await locate(context.settings, people, selector)
+        await request.concerns(person)
+        request.outcome = "dry run"
         return person, await people.rows_left(person)
 
 
 async def _erase(context: Context, row: sqlite3.Row, by: str) -> Erased:
     selector = _selector(context, row)
-    async with People.connect(context.settings) as people:
+    async with (
+        People.connect(context.settings) as people,
+        requested(people, "erase", selector, by) as request,
+    ):
         person, _ = await locate(context.settings, people, selector)
-        return await erase(context.settings, people, selector, person, requested_by=by, timeout_seconds=_WAIT_SECONDS)
+        return await erase(
+            context.settings,
+            people,
+            selector,
+            person,
+            requested_by=by,
+            timeout_seconds=_WAIT_SECONDS,
+            audit=request,
+        )
 
 
 async def _export(context: Context, row: sqlite3.Row, by: str) -> dict[str, Any]:
-    selector, request_id = _selector(context, row), SessionCommand.new_request_id()
     async with People.connect(context.settings) as people:
-        person, states = await locate(context.settings, people, selector)
-        await people.begin_audit("export", request_id, by, selector, person)
-        tables = await people.export(person)
-        await people.end_audit(request_id, "done")
-    return {
-        "request_id": request_id,
-        "tenant_id": person.tenant_id,
-        "session_ids": sorted(person.session_ids),
-        "fingerprints": sorted(person.fingerprints),
-        **tables,
-        "session_table": [state for _, state in sorted(states.items())],
-        "copies": [copy.as_dict() for copy in remaining_copies(context.settings)],
-    }
+        found, _ = await export(context.settings, people, _selector(context, row), by)
+        return found

@@ -15,7 +15,7 @@ from nexus_stream.console.filters import Cursor
 
 __all__ = ["ORDER", "below", "walk"]
 
-ORDER = "ORDER BY last_seen_ms DESC, key LIMIT :limit"
+ORDER = "ORDER BY last_seen_ms DESC, key"
 
 # Beside it a page has its template, and must answer within 100 ms.
 _WALK_SECONDS = 0.04
@@ -63,14 +63,15 @@ def walk(
         bound = db.execute(
             # Only names of the callers are put together here; every value is a parameter.
             f"SELECT last_seen_ms, key FROM {source} {_where([*of_index, *place])} "  # noqa: S608
-            f"ORDER BY last_seen_ms DESC, key LIMIT 1 OFFSET {_CHUNK_ROWS - 1}",
+            f"{ORDER} LIMIT 1 OFFSET {_CHUNK_ROWS - 1}",
             known,
         ).fetchone()
         if bound is not None:
             place.append("last_seen_ms >= :bound_ms AND (last_seen_ms > :bound_ms OR key <= :bound_key)")
             known |= {"bound_ms": bound["last_seen_ms"], "bound_key": bound["key"]}
         known["limit"] = parameters["limit"] - len(rows)
-        rows += db.execute(f"SELECT {columns} FROM {source} {_where([*conditions, *place])} {ORDER}", known).fetchall()  # noqa: S608
+        where = _where([*conditions, *place])
+        rows += db.execute(f"SELECT {columns} FROM {source} {where} {ORDER} LIMIT :limit", known).fetchall()  # noqa: S608
         if bound is None or len(rows) >= parameters["limit"]:
             return rows, None
         after = Cursor(bound["last_seen_ms"], bound["key"])

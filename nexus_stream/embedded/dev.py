@@ -98,7 +98,9 @@ class Dev:
         environment = self._environment("127.0.0.1:1", "postgresql://127.0.0.1:1/postgres")
         load_settings("sink", {**environment, **asked_ports(self._environ)})
         for variable in unused_variables(self._environ):
-            terminal.say(f"{variable} is not used: nexus dev has a broker, a database and local tables of its own")
+            terminal.say(
+                f"{variable} is not used: nexus dev has a broker, a database, local tables and web ports of its own"
+            )
         self._ports_are_asked_for = port_base is not None
         self._ports = choose_ports(self._environ, port_base, terminal.say)
         self._supervisor = Supervisor()

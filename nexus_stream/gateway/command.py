@@ -25,7 +25,7 @@ from nexus_stream.gateway.retention import RetentionWatch
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
-from nexus_stream.observability.status import StatusPublisher, gateway_status, process_id
+from nexus_stream.observability.status import StatusPublisher, failed_status, gateway_status, process_id
 from nexus_stream.observability.tracing import start_tracing
 from nexus_stream.settings import Settings, load_settings
 
@@ -65,6 +65,18 @@ async def serve(settings: Settings) -> None:
         ConfigurationError: the address is taken or not ours, or the broker refuses our login or permissions.
     """
     stop = _stop_signal()
+    key = process_id("gateway", f"{settings.gateway_host}:{settings.port}")
+    try:
+        await _serve(settings, stop, key)
+    except ConfigurationError as error:
+        # It refused to start, so mostly before it had said anything.
+        report = failed_status("gateway", key, type(error).__name__)
+        await StatusPublisher(settings, key, report).say_once()
+        raise
+
+
+async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
+    failed_by: str | None = None
     await _require_access(settings)
     publisher = Publisher(settings)
     tracing = start_tracing("gateway")
@@ -73,9 +85,9 @@ async def serve(settings: Settings) -> None:
     gateway = app[GATEWAY]
     await publisher.start()
     runner = web.AppRunner(app, shutdown_timeout=settings.gateway_stop_seconds * _FLUSH_SHARE / 3)
-    key = process_id("gateway", f"{settings.gateway_host}:{settings.port}")
     report = gateway_status(settings, gateway, publisher, key)
-    status = asyncio.create_task(StatusPublisher(settings, key, report).run(), name="gateway-status")
+    telling = StatusPublisher(settings, key, report, failed_by=lambda: failed_by)
+    status = asyncio.create_task(telling.run(), name="gateway-status")
     watching = asyncio.create_task(retention.run(), name="gateway-retention")
     try:
         await runner.setup()
@@ -97,6 +109,9 @@ async def serve(settings: Settings) -> None:
                 await runner.cleanup()
                 await publisher.stop(max(0.1, deadline - time.monotonic()))
         _log.info("gateway stopped", extra={"event": "gateway_stopped", "drained": drained})
+    except Exception as error:
+        failed_by = type(error).__name__
+        raise
     finally:
         if not status.cancelling():
             # Once only: a second time would cut its goodbye short and leave its producer open.

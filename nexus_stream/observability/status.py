@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 
 from nexus_stream import __version__
 from nexus_stream.contracts.status import BudgetStanding, Latency, ProcessState, ProcessStatus
+from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka import client_options
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.logs import hashed
@@ -173,7 +174,8 @@ class StatusPublisher:
         # Once per outage. The type alone: nothing here is worth a traceback every few seconds.
         problem = str(error) if isinstance(error, LookupError) else type(error).__name__
         if problem != self._problem:
-            level = logging.INFO if isinstance(error, KafkaError | TimeoutError | OSError) else logging.WARNING
+            passes = isinstance(error, BrokerUnavailableError | KafkaError | TimeoutError | OSError)
+            level = logging.INFO if passes else logging.WARNING
             _log.log(level, "status not published", extra={"event": "status_not_published", "problem": problem})
         self._problem = problem
 
@@ -182,11 +184,16 @@ async def status_topic_exists(settings: Settings) -> bool:
     """Whether there is a topic to report to.
 
     Asked through the admin client: a producer's question for a missing topic may create it, with the broker's defaults.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
     """
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
         await admin.start()
         return settings.status_topic in await admin.list_topics()
+    except KafkaError as error:
+        raise BrokerUnavailableError(f"{settings.status_topic}: {type(error).__name__}") from error
     finally:
         await admin.close()
 
@@ -240,7 +247,6 @@ def stage_status(
             output_tokens=stage.facts.output_tokens,
             cost_usd=stage.facts.cost_usd,
             budget_usd_per_day=settings.budget_usd_per_day if reads else None,
-            budget_usd_per_hour=settings.budget_usd_per_hour if reads else None,
             budgets=tuple(budgets()),
         )
 

@@ -10,12 +10,10 @@ import asyncio
 import re
 
 import click
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from nexus_stream.access import require_login
-from nexus_stream.errors import BrokerUnavailableError, TopicMismatchError
-from nexus_stream.kafka import client_options
+from nexus_stream.dead_letters.log import Sender
+from nexus_stream.errors import TopicMismatchError
 from nexus_stream.observability.status import status_topic_exists
 from nexus_stream.settings import Settings, load_settings
 
@@ -55,14 +53,8 @@ async def forget(settings: Settings, names: tuple[str, ...]) -> None:
         TopicMismatchError: there is no such topic.
     """
     await require_login(settings)
-    producer = AIOKafkaProducer(**client_options(settings), client_id="nexus-status", acks="all")
-    try:
-        if not await status_topic_exists(settings):
-            raise TopicMismatchError(f"There is no topic {settings.status_topic}. Run `nexus topics apply`.")
-        await producer.start()
+    if not await status_topic_exists(settings):
+        raise TopicMismatchError(f"There is no topic {settings.status_topic}. Run `nexus topics apply`.")
+    async with Sender(settings) as sender:
         for name in names:
-            await producer.send_and_wait(settings.status_topic, None, key=name.encode())
-    except KafkaError as error:
-        raise BrokerUnavailableError(f"{settings.status_topic}: {type(error).__name__}") from error
-    finally:
-        await producer.stop()
+            await sender.send(settings.status_topic, name.encode(), None)

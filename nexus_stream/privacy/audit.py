@@ -1,6 +1,6 @@
 """The line in ``privacy_audit`` of one request: written before anybody is looked for, ended however it ends.
 
-From: command.py and erasing.py. To: the table, through people.py.
+From: command.py, erasing.py, exporting.py and the console. To: the table, through people.py.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from nexus_stream.privacy.audit import Action, Audit, audited
 from nexus_stream.privacy.changelog import State
 from nexus_stream.privacy.copies import remaining_copies
 from nexus_stream.privacy.erasing import Erased, erase, forget_session, lift, locate, locate_session
+from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.report import as_dict, described, reported
 from nexus_stream.privacy.selector import Selector, SelectorKind
@@ -114,25 +115,8 @@ def export_command(by: str | None, as_json: bool, **options: Any) -> None:
 
 
 async def _export(settings: Settings, selector: Selector, requested_by: str) -> tuple[dict[str, Any], bool]:
-    async with (
-        People.connect(settings) as people,
-        audited(people, "export", selector, requested_by) as audit,
-    ):
-        person, states = await locate(settings, people, selector)
-        await audit.concerns(person)
-        tables = await people.export(person)
-        is_known = bool(states) or any(tables.values())
-        audit.outcome = "done" if is_known else "nobody found"
-    found = {
-        "request_id": audit.request_id,
-        "tenant_id": person.tenant_id,
-        "session_ids": sorted(person.session_ids),
-        "fingerprints": sorted(person.fingerprints),
-        **tables,
-        "session_table": [state for _, state in sorted(states.items())],
-        "copies": [copy.as_dict() for copy in remaining_copies(settings)],
-    }
-    return found, is_known
+    async with People.connect(settings) as people:
+        return await export(settings, people, selector, requested_by)
 
 
 @command.command(name="erase")

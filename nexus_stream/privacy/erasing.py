@@ -1,7 +1,7 @@
 """Erase a person, or one session, and wait until it is done; let them in again.
 
-From: command.py. To: one command a session on ``nexus-prospect-ingestion``, so that the enricher that owns it obeys in
-order with what was said; and the database, for what belongs to no session.
+From: command.py and the console. To: one command a session on ``nexus-prospect-ingestion``, so that the enricher that
+owns it obeys in order with what was said; and the database, for what belongs to no session.
 
 Commands first: should this stop half-way, the person is still found in the database, and calling it again finishes it.
 """

@@ -219,19 +219,29 @@ async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_com
     )
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
     await producer.start()
-    for key in (name, other := "gateway-0123abcd-fedcba"):
-        record = status.model_copy(update={"process_id": key}).model_dump_json().encode()
+    sink, refused = "sink-0123abcd-0123ab", {"role": "sink", "state": "failed", "detail": "Supabase"}
+    said: dict[str, dict[str, str]] = {name: {}, (other := "gateway-0123abcd-fedcba"): {}, sink: refused}
+    for key, values in said.items():
+        record = status.model_copy(update={"process_id": key, **values}).model_dump_json().encode()
         await producer.send_and_wait(settings.status_topic, record, key=key.encode())
-    await producer.stop()
-    # Yesterday's console told of the one. The other was dead before any console looked: it begins none.
-    alert = Alert(AlertKind.SILENT, name, 90_000.0, 0, is_critical=True, since_ms=a_day_ago_ms)
+    # Yesterday's console told of the one, and that nothing is saved. The other was dead before any console looked: it
+    # begins none.
+    told = [(AlertKind.SILENT, name), (AlertKind.PERSISTENCE, "sink")]
+    alerts = [Alert(*identity, 90_000.0, 0, is_critical=True, since_ms=a_day_ago_ms) for identity in told]
     (folder := settings.data_dir / "console").mkdir(parents=True)
-    AlertStore(folder).save([alert], [])
+    AlertStore(folder).save(alerts, [])
     async with console(settings) as context:
         await until(lambda: context.model.lag_beside(settings.status_topic) == 0 and context.model.version > 1)
         await asyncio.sleep(4)
-        assert [(one.kind, one.where) for one in context.alerts.firing] == [(AlertKind.SILENT, name)]
+        assert [one.identity for one in context.alerts.firing] == told
         await forget(settings, (name,))
+        await until(lambda: kinds(context.alerts) == {AlertKind.PERSISTENCE})
+        # Another sink that runs saves, whatever became of the first.
+        now_ms = time.time_ns() // 1_000_000
+        runs = {"process_id": "sink-0123abcd-fedcba", "role": "sink", "since_ms": now_ms, "updated_at_ms": now_ms}
+        record = status.model_copy(update=runs).model_dump_json().encode()
+        await producer.send_and_wait(settings.status_topic, record, key=str(runs["process_id"]).encode())
+        await producer.stop()
         await until(lambda: context.alerts.firing == ())
         assert other in context.overview.overview(time.time_ns() // 1_000_000).forgotten
 

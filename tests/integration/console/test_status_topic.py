@@ -84,7 +84,7 @@ async def test_who_ends_by_an_error_says_so_and_is_missed(settings: Settings, mo
     await _shown(model, 1, state="failed")
     queries = OverviewQueries(model.path)
     (process,) = queries.overview(time.time_ns() // 1_000_000).processes
-    assert (process.detail, process.is_silent) == ("Supabase", True)
+    assert (process.detail, process.is_missed) == ("Supabase", True)
     # Until somebody says that it will not come back.
     await forget(settings, ("sink-0123abcd-0123ab", "sink"))
     await _shown(model, 0)

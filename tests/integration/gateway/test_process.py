@@ -7,11 +7,18 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from typing import Any, Literal
 
 import aiohttp
 import orjson
 import psutil
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from nexus_stream.gateway import command
+from nexus_stream.settings import Settings
+from tests.integration.gateway.conftest import make_settings
 
 _PATH = "/api/nexus/producer"
 
@@ -112,13 +119,71 @@ async def test_a_request_that_never_ends_does_not_hold_the_stop(start_process, t
     writer.close()
 
 
-def test_a_taken_port_is_named_with_exit_code_2(start_process, topic) -> None:
+async def test_a_taken_port_is_named_with_exit_code_2_and_told_to_the_console(start_process, topic) -> None:
+    settings = await _settings(topic)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(AssertionError, match=f"127.0.0.1:{port} is taken"):
-            start_process(topic, [("PORT", str(port))])
+            await asyncio.to_thread(start_process, topic, [("PORT", str(port))])
+    said = await _last_words(settings)
+    assert (said["role"], said["state"], said["detail"]) == ("gateway", "failed", "ConfigurationError")
+
+
+async def test_only_a_gateway_that_was_told_to_stop_takes_its_leave(topic, monkeypatch) -> None:
+    settings = await _settings(topic)
+
+    class Failing(asyncio.Event):
+        async def wait(self) -> Literal[True]:
+            await super().wait()
+            raise OSError("an error of its own")
+
+    async def end_after_its_first_report(end: asyncio.Event) -> None:
+        monkeypatch.setattr(command, "_stop_signal", lambda: end)
+        serving = asyncio.create_task(command.serve(settings))
+        async with asyncio.timeout(60):
+            while (await _last_words(settings) or {}).get("state") != "running":  # noqa: ASYNC110 - a broker
+                await asyncio.sleep(0.2)
+        end.set()
+        await serving
+
+    await end_after_its_first_report(asyncio.Event())
+    assert await _last_words(settings) is None
+    with pytest.raises(OSError, match="of its own"):
+        await end_after_its_first_report(Failing())
+    said = await _last_words(settings)
+    assert (said["state"], said["detail"]) == ("failed", "OSError")
+
+
+async def _settings(topic: Any) -> Settings:
+    """Of a gateway on any port, with a topic to report to."""
+    settings = make_settings(topic, port=0)
+    admin = AIOKafkaAdminClient(bootstrap_servers=topic.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(settings.status_topic, 1, 1)])
+    finally:
+        await admin.close()
+    return settings
+
+
+async def _last_words(settings: Settings) -> Any:
+    """What the newest status record says; None is a goodbye."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partition = TopicPartition(settings.status_topic, 0)
+        consumer.assign([partition])
+        end = (await consumer.end_offsets([partition]))[partition]
+        if not end:
+            return None
+        consumer.seek(partition, end - 1)
+        async with asyncio.timeout(30):
+            newest = await consumer.getone(partition)
+        return None if newest.value is None else orjson.loads(newest.value)
+    finally:
+        await consumer.stop()
 
 
 async def test_logs_hold_no_personal_data_even_at_debug(start_process, topic) -> None:

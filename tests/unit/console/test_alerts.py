@@ -215,6 +215,25 @@ def test_a_sink_that_cannot_save_is_told_without_delay(values: dict[str, Any], f
     assert [alert.where for alert in found] == (["sink"] if fires else [])
 
 
+@pytest.mark.parametrize(
+    ("other", "fires"),
+    [
+        ({"state": "running"}, False),
+        ({"state": "waiting", "detail": "Supabase"}, True),
+        # None of these saves.
+        ({"state": "running", "silent_seconds": 60.0}, True),
+        ({"state": "failed", "detail": "StalledError"}, True),
+        ({"role": "enricher", "state": "running"}, True),
+    ],
+)
+def test_a_refused_sink_is_no_lost_persistence_while_another_saves(other: dict[str, Any], fires: bool) -> None:
+    refused = process(role="sink", process_id="sink-a", state="failed", detail="Supabase")
+    alerts = firing([], [refused, process(**({"role": "sink", "process_id": "sink-b"} | other))])
+    assert (AlertKind.PERSISTENCE in kinds(alerts)) is fires
+    # It is missed anyway.
+    assert (AlertKind.SILENT, "sink-a") in [alert.identity for alert in alerts]
+
+
 def test_the_sinks_topic_has_a_retention_of_its_own() -> None:
     thresholds = Thresholds.of(Settings(ingestion_retention_hours=2, enriched_retention_hours=10))
     alerts = firing([role(age_seconds=4000.0), role(role="sink", age_seconds=4000.0)], thresholds=thresholds)

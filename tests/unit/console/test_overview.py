@@ -49,7 +49,7 @@ class Processes:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Iterator[ReadModel]:
-    model = ReadModel(tmp_path, "topic", {"status": ProcessWriter(), "enriched": EmissionWriter(1000)})
+    model = ReadModel(tmp_path, "topic", {"status": ProcessWriter("status"), "enriched": EmissionWriter(1000)})
     yield model
     model.close()
 

@@ -23,7 +23,7 @@ NOW_MS = 1_760_000_000_000
 
 @pytest.fixture
 def model(tmp_path: Path) -> Iterator[ReadModel]:
-    model = ReadModel(tmp_path, "topic", {"status": ProcessWriter()})
+    model = ReadModel(tmp_path, "topic", {"status": ProcessWriter("status")})
     yield model
     model.close()
 

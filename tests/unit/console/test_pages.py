@@ -319,7 +319,7 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
     [
         ("reason", list(Reason)),
         ("alert", list(AlertKind)),
-        ("state", [*get_args(ProcessState), "none", "silent"]),
+        ("state", [*get_args(ProcessState), "none", "silent", "failed"]),
         ("letter", STATES),
         ("role", ROLES),
         ("status", STATUSES),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -311,6 +312,22 @@ def test_a_session_is_linked_and_found_by_every_fingerprint_it_came_with(
     model.apply([make_record("a", 5, fingerprints=(new,)), ChangelogRecord(0, 6, 1, b"c", None)])
     assert others(b"a") == others(b"b") == []
     assert sorted(session_ids(model, old)) == ["b", "e"]
+
+
+def test_of_many_sessions_of_a_person_the_newest_are_shown(model: ReadModel, make_record: MakeRecord) -> None:
+    ways: list[dict[str, Any]] = [
+        {"email": "ana@example.com"},
+        {"telefono": "+573005550102"},
+        {"fingerprints": ("fingerprint-AAAA-1111",)},
+    ]
+    model.apply([make_record(f"s-{at}", at, last_seen_ms=1000 + at, **ways[at % 3]) for at in range(120)])
+    model.apply([make_record("me", 120, last_seen_ms=1, **ways[0], **ways[1], **ways[2])])
+    reader = SessionQueries(model.path)
+    row = reader.session(b"me")
+    assert row is not None
+    assert [other["session_id"] for other in reader.others_of_person(row, 20)] == [
+        f"s-{at}" for at in range(119, 99, -1)
+    ]
 
 
 @pytest.mark.parametrize("values", [{}, {"status": "dead"}, {"objecion": "price"}, {"since": "2025-10-09T08:53:21Z"}])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from nexus_stream.console.activity import ActivityQueries, LetterFilter
 from nexus_stream.console.emissions import EmissionWriter
@@ -185,6 +186,19 @@ def test_ids_go_on_where_the_newest_emission_was_erased(
     assert [bytes(row["key"]) for row in activity.tail(followed_to, 10)] == [b"s-3"]
 
 
+def test_what_was_erased_is_not_counted_among_what_a_live_view_left_out(
+    model: ReadModel, activity: ActivityQueries, make_record: MakeRecord
+) -> None:
+    model.apply([make_record("s-1", 0)])
+    model.apply_beside("enriched", [emission(number, b"s-1" if number % 2 else b"s-2") for number in range(10)])
+    model.apply([ChangelogRecord(0, 1, NOW_MS, b"s-1", None)])
+    shown = activity.tail(0, 2)
+    assert [row["id"] for row in shown] == [7, 9]
+    assert activity.count_emissions(0, shown[0]["id"]) == 3
+    assert activity.count_emissions(1, shown[0]["id"]) == 2
+    assert activity.count_emissions(7, 9) == 0
+
+
 def test_emissions_after_an_id_are_the_next_ones(model: ReadModel, activity: ActivityQueries) -> None:
     model.apply_beside("enriched", [emission(number) for number in range(25)])
     seen: list[int] = []
@@ -199,6 +213,7 @@ def test_a_record_that_cannot_be_stored_is_left_out(
     # No number of SQLite's, and text that is no UTF-8: whatever is wrong with them.
     bad = dataclasses.replace(emission(3), timestamp_ms=2**80)
     worse = dataclasses.replace(emission(11), headers=(("ce_type", b"x"), ("ce_id", "\ud800")))  # type: ignore[arg-type]
+    before = left_out()
     records = [bad if number == 3 else worse if number == 11 else emission(number) for number in range(20)]
     model.apply_beside("enriched", records)
     assert [row["offset"] for row in activity.emissions(0, 100)] == [n for n in range(20) if n not in {3, 11}]
@@ -206,8 +221,15 @@ def test_a_record_that_cannot_be_stored_is_left_out(
     assert model.next_offset(0, "enriched") == 20
     told = [line for line in capsys.readouterr().out.splitlines() if "console_record_left_out" in line]
     assert len(told) == 2
+    assert left_out() == before + 2
     assert "OverflowError" in told[0]
     assert "carlos" not in "".join(told).lower()
+
+
+def left_out() -> float:
+    value = REGISTRY.get_sample_value("nexus_console_left_out_total", {"topic": "enriched"})
+    assert value is not None
+    return value
 
 
 NAMES = ("prospect", "extraction", "conversation", "cost_usd", "turns", "input_tokens", "snapshot_at_ms", "enriched_at")
