@@ -7,12 +7,14 @@ acted, what on (reasons, letter ids, hashed sessions), how many.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,12 @@ class AuditLog:
                 _append(self.path, line)
             self._remember(entry)
         _log.info("console_action", **{f"audit_{name}": value for name, value in entry.items()})
+
+    async def write_down(self, who: str, role: str, action: str, **details: object) -> None:
+        """`note` from a thread. Once called it is written, also when the request that waits for it is cancelled."""
+        written = asyncio.get_running_loop().run_in_executor(None, partial(self.note, who, role, action, **details))
+        # Cancelled itself, it would take its job out of the threads' queue.
+        await asyncio.shield(written)
 
     def newest(self, limit: int = 100, actions: Collection[str] | None = None) -> list[dict[str, Any]]:
         """The newest entries, the newest first; of those actions alone, if any are named."""

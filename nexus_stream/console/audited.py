@@ -5,7 +5,6 @@ From: views_letters.py, views_erase.py, export.py and api.py. To: audit.py.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -38,7 +37,7 @@ async def audited(
     """
 
     async def note(**details: object) -> None:
-        await asyncio.to_thread(context.audit.note, who.name, who.role, action, **about, **details)
+        await context.audit.write_down(who.name, who.role, action, **about, **details)
 
     async def to_the_end() -> _T:
         end: End = {}

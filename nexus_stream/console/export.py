@@ -5,7 +5,6 @@ From: queries.py. To: a download. What a viewer sees masked is masked here too.
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -60,10 +59,8 @@ async def export(request: web.Request) -> web.StreamResponse:
     async def note(**details: object) -> None:
         # Not what was searched for: that may name a person.
         about = {"format": kind, "filtered": session_filter != SessionFilter()}
-        await asyncio.to_thread(context.audit.note, who.name, who.role, "export_sessions", **about, **details)
+        await context.audit.write_down(who.name, who.role, "export_sessions", **about, **details)
 
-    # Before anything leaves, so that no export is without a line.
-    await note(ended="began")
     exported, ended = 0, "interrupted"
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     response = web.StreamResponse(
@@ -73,6 +70,8 @@ async def export(request: web.Request) -> web.StreamResponse:
         }
     )
     try:
+        # Before anything leaves, so that no export is without a line.
+        await note(ended="began")
         await response.prepare(request)
         if kind == "csv":
             await response.write((",".join(COLUMNS) + "\r\n").encode())

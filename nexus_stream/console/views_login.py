@@ -5,8 +5,6 @@ From: browsers. To: access.py. Attempts are limited per client and in all, and e
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import hdrs, web
 
 from nexus_stream.console.access import COOKIE
@@ -59,9 +57,9 @@ class Login:
         # The client as a hash: enough to see whether failures come from one place.
         where = hashed(client.hex())
         if identity is None:
-            await asyncio.to_thread(context.audit.note, "unknown", "none", LOGIN_FAILED, client=where)
+            await context.audit.write_down("unknown", "none", LOGIN_FAILED, client=where)
             return web.Response(text=context.pages.login(reader, "wrong"), content_type="text/html", status=401)
-        await asyncio.to_thread(context.audit.note, identity.name, identity.role, "login", client=where)
+        await context.audit.write_down(identity.name, identity.role, "login", client=where)
         response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
         set_cookie(context, response, context.access.sign(identity))
         return response

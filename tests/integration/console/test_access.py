@@ -350,8 +350,11 @@ async def test_an_export_of_people_is_written_down_without_what_was_searched(
     serve: Callable[..., Any], settings: Settings
 ) -> None:
     async with serve(OPERATOR) as operator, serve(VIEWER) as viewer:
-        assert (await operator.get("/sessions/export.csv?q=carlos")).status == 200
-        assert (await viewer.get("/sessions/export.json")).status == 200
+        # To the end of the body: a reader who leaves before it has interrupted the export.
+        for reader, path in ((operator, "/sessions/export.csv?q=carlos"), (viewer, "/sessions/export.json")):
+            response = await reader.get(path)
+            assert response.status == 200
+            await response.read()
     # The last line follows the end of the answer.
     deadline = time.monotonic() + 60
     while (text := (settings.data_dir / "console" / FILE_NAME).read_text()).count('"complete"') < 2:
@@ -367,6 +370,21 @@ async def test_an_export_of_people_is_written_down_without_what_was_searched(
         ("viewer", "json", False, "complete", 1),
     ]
     assert "carlos" not in text.lower()
+
+
+async def test_an_export_whose_reader_leaves_is_ended_in_the_audit_log_too(
+    serve: Callable[..., Any], settings: Settings
+) -> None:
+    async with serve(OPERATOR) as operator:
+        address = (await operator.get("/")).url / "sessions" / "export.json"
+        for _ in range(50):
+            # A connection that closes before the body.
+            async with ClientSession(cookie_jar=operator.cookie_jar) as leaving:
+                assert (await leaving.get(address)).status == 200
+    deadline = time.monotonic() + 60
+    while (text := (settings.data_dir / "console" / FILE_NAME).read_text()).count('"sessions"') < 50:
+        assert time.monotonic() < deadline, text
+        await asyncio.sleep(0.05)
 
 
 def test_description_names_every_route(settings: Settings, model: ReadModel) -> None:

@@ -16,6 +16,7 @@ import faust
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import UnknownError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from nexus_stream.contracts.status import ProcessStatus
@@ -189,7 +190,7 @@ async def test_records_hidden_by_the_creation_of_their_topic_do_not_hold_up_reco
         await asyncio.to_thread(before.kill)
         with EmbeddedBroker.start(log_path=tmp_path / "after.log", port=before.port):
             for number in range(5):
-                await producer.send_and_wait(changelog, b"{}", key=b"hidden-%d" % number, partition=0)
+                await _send_at_last(producer, changelog, b"hidden-%d" % number)
             await producer.stop()
             await apply_topics(stack.settings)
             assert await stack.read_topic(changelog) == []
@@ -197,8 +198,21 @@ async def test_records_hidden_by_the_creation_of_their_topic_do_not_hold_up_reco
             await asyncio.to_thread(process.wait_until_ready, 45.0)
             stack.stop_all()
     finally:
+        await producer.stop()
         stack.stop_all()
         before.kill()
+
+
+async def _send_at_last(producer: AIOKafkaProducer, topic: str, key: bytes) -> None:
+    # While the embedded broker creates a topic it answers a few sends with "unknown error".
+    for attempt in range(20):
+        try:
+            await producer.send_and_wait(topic, b"{}", key=key, partition=0)
+        except UnknownError:
+            await asyncio.sleep(0.05 * attempt)
+        else:
+            return
+    raise AssertionError(f"{topic} could not be sent to")
 
 
 async def test_a_stop_is_bounded_while_the_broker_is_away(tmp_path: Path):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,18 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write('{"at": "2026-01-02T03:04:05.678+00:00", "who"')
     assert [entry["who"] for entry in AuditLog(tmp_path).newest()] == ["Ana"]
+
+
+async def test_a_line_is_written_whoever_waits_for_it_leaves(tmp_path: Path):
+    log = AuditLog(tmp_path)
+    only_thread, may_go_on = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(only_thread)
+    busy = only_thread.submit(may_go_on.wait)
+    writing = asyncio.create_task(log.write_down("Ana", "viewer", "export_sessions", ended="interrupted"))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    may_go_on.set()
+    await asyncio.to_thread(busy.result)
+    assert [entry["ended"] for entry in log.newest()] == ["interrupted"]
