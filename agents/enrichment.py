@@ -178,7 +178,7 @@ class Enrichment(Stage):
 
     def tried_again(self) -> frozenset[TopicPartition]:
         """See `Stage.tried_again`."""
-        return frozenset(work.hold.tp for work in self._settling.works() if work.attempts > 1)
+        return frozenset(work.hold.tp for work in self._settling.works() if work.is_tried_again)
 
     # Reading: decode, home, compare
 
@@ -251,7 +251,7 @@ class Enrichment(Stage):
             return
         fingerprints: list[str] = []
         # A second delivery obeys nothing: what was said since a lift stays. At most its event is sent again.
-        is_noted = self._commands.note(command, self._table.get(record, key))
+        is_noted = self._commands.note(command, self._table.get(record, key), (record.partition, record.offset))
         if command.command is CommandKind.ERASE and is_noted:
             for work in self._settling.cancel(key):
                 fingerprints.extend(work.fingerprints)

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from nexus_stream.dead_letters.letter import Letter, Mark, read_record
 from nexus_stream.delivery.received import Headers
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason, TopicMismatchError
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["DeadLetterLog", "Ends", "Sender", "SenderPort"]
@@ -101,7 +101,7 @@ class DeadLetterLog:
     async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _find_partitions(self) -> list[int]:
         admin = AIOKafkaAdminClient(**client_options(self._settings))

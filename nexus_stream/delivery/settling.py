@@ -85,6 +85,8 @@ class Work:
     # Its session was erased: whatever it yields is thrown away.
     cancelled: bool = False
     attempts: int = 0
+    # It failed since it left, at no fault of its own perhaps: `attempts` alone would not tell.
+    is_tried_again: bool = False
 
     def note_fingerprint(self, fingerprint: str | None) -> None:
         """Remember a fingerprint; the last one noted is the current one."""
@@ -270,6 +272,7 @@ class Settling:
             return None
         work.snapshot, work.replaced = work.replaced, None
         work.attempts = 0
+        work.is_tried_again = False
         work.in_flight = False
         self._ready.append(work)
         return work.snapshot

@@ -98,6 +98,7 @@ class Extracting:
             except RetryableError as error:
                 self._waits_for(work, _waits_for_what(error, extractor.name))
                 failures += 1
+                work.is_tried_again = True
                 if error.is_general:
                     # Any record would have met it: it must not use up this one's attempts.
                     work.attempts -= 1
@@ -167,7 +168,7 @@ class Extracting:
 
 def _waits_for_what(error: RetryableError, extractor_name: str) -> str | None:
     if isinstance(error, BudgetReservedError):
-        # There is room as soon as a call under way ends: nothing that anybody needs to be told.
+        # There is room as the calls under way end: nothing that anybody needs to be told.
         return None
     return _BUDGET if isinstance(error, BudgetExhaustedError) else extractor_name
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.settling import Snapshot
-from nexus_stream.privacy.states import can_expire
+from nexus_stream.privacy.states import can_expire, can_lift
 from tables.session_state import SessionState, Verdict
 
 __all__ = ["PendingCommands"]
@@ -25,12 +25,13 @@ class PendingCommands:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def note(self, command: SessionCommand, known: SessionState | None) -> bool:
+    def note(self, command: SessionCommand, known: SessionState | None, place: tuple[int, int] | None = None) -> bool:
         """Note a command, unless the same request was read before or it will change nothing; whether it was noted.
 
         Args:
             command: Just read.
             known: The session's state in the table.
+            place: Partition and offset of the command's record.
         """
         pending = self._by_key.get(command.key, [])
         if any(other.request_id == command.request_id for other in pending):
@@ -39,6 +40,9 @@ class PendingCommands:
             return False
         if command.command is CommandKind.EXPIRE and not can_expire(command, known):
             # Read again, say: what came after it must not be paid for because of it.
+            return False
+        if command.command is CommandKind.LIFT and not pending and not can_lift(known, place):
+            # Nor let in. Behind another command that waits, only that one's end can tell.
             return False
         self._by_key.setdefault(command.key, []).append(command)
         return True

@@ -18,7 +18,7 @@ from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.privacy.subjects import subject_hash
 from tables.session_state import STATE_VERSION, Erasure, SessionState
 
-__all__ = ["Obeyed", "can_expire", "obey"]
+__all__ = ["Obeyed", "can_expire", "can_lift", "obey"]
 
 # More erasures and lifts than anyone asks for within the ingestion topic's retention.
 _MAX_COMMANDS = 16
@@ -102,11 +102,7 @@ def _erase(
 
 
 def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None) -> Obeyed:
-    if known is None or known.erasure is None or command.request_id in known.commands:
-        return Obeyed(False, known, None)
-    erased_at = known.erasure.obeyed_at
-    if place is not None and erased_at is not None and place[0] == erased_at[0] and place[1] < erased_at[1]:
-        # Read again; there was nothing to lift when it was read first.
+    if not can_lift(known, place) or (known is not None and command.request_id in known.commands):
         return Obeyed(False, known, None)
     state = SessionState(
         state_version=STATE_VERSION,
@@ -119,6 +115,14 @@ def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, plac
         last_seen_ms=now_ms,
     )
     return Obeyed(True, state, None)
+
+
+def can_lift(known: SessionState | None, place: tuple[int, int] | None) -> bool:
+    """Whether the session is erased, and was when the lift at that partition and offset was read first."""
+    if known is None or known.erasure is None:
+        return False
+    erased_at = known.erasure.obeyed_at
+    return place is None or erased_at is None or place[0] != erased_at[0] or place[1] > erased_at[1]
 
 
 def can_expire(command: SessionCommand, known: SessionState | None) -> bool:

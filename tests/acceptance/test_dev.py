@@ -25,7 +25,7 @@ from nexus_stream.embedded.plan import GATEWAY_PORT
 from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.embedded.terminal import typed
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 NEXUS = Path(sys.executable).with_name("nexus")
 _PROJECT = Path(nexus_stream.__file__).parents[1]

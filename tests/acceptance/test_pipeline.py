@@ -445,9 +445,9 @@ async def _rewind(stack: Stack, group: str, topic: str) -> None:
         session_timeout_ms=6000,
         heartbeat_interval_ms=1000,
     )
-    await consumer.start()
     try:
-        await eventually(_assigned(consumer), seconds=20, what=f"partitions of {topic} for a member of {group}")
+        await consumer.start()
+        await eventually(_assigned(consumer), seconds=60, what=f"partitions of {topic} for a member of {group}")
         await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
     finally:
         await consumer.stop()

@@ -138,11 +138,14 @@ def on_console(stack: Stack, text: str) -> int:
 
 
 def files_with(folder: Path, text: str) -> list[str]:
-    return sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and text.encode() in path.read_bytes()
-    )
+    def holds(path: Path) -> bool:
+        try:
+            return path.is_file() and text.encode() in path.read_bytes()
+        except FileNotFoundError:
+            # Deleted since it was listed, by the broker or RocksDB.
+            return False
+
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if holds(path))
 
 
 @pytest.mark.timeout(420)
@@ -384,13 +387,13 @@ async def _rewind(stack: Stack, group: str, topic: str) -> None:
         session_timeout_ms=6000,
         heartbeat_interval_ms=1000,
     )
-    await consumer.start()
+
+    async def assigned() -> bool:
+        return bool(consumer.assignment())
+
     try:
-
-        async def assigned() -> bool:
-            return bool(consumer.assignment())
-
-        await eventually(assigned, seconds=20, what=f"partitions of {topic} for a member of {group}")
+        await consumer.start()
+        await eventually(assigned, seconds=60, what=f"partitions of {topic} for a member of {group}")
         await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
     finally:
         await consumer.stop()

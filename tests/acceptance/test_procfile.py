@@ -24,7 +24,7 @@ from nexus_stream.settings import load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.topics import apply_topics
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 _SESSIONS = 40
 _READY_TIMEOUT_SECONDS = 60

@@ -47,7 +47,7 @@ def stack(parts: tuple[Collector, ClaudeStandIn], tmp_path_factory: pytest.TempP
             database.dsn,
             ANTHROPIC_API_KEY="sk-test-0000000000000000",
             ANTHROPIC_BASE_URL=claude.url,
-            NEXUS_SETTLE_SECONDS="1",
+            NEXUS_SETTLE_SECONDS="3",
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_BSP_SCHEDULE_DELAY="200",
         )

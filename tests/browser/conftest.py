@@ -43,7 +43,7 @@ async def chromium(show: Stage, tmp_path_factory: pytest.TempPathFactory) -> Asy
         (row,) = await show.stack.fetch("SELECT count(*) AS rows FROM prospect_sessions")
         return bool(row["rows"] >= 67)
 
-    await eventually(stored, seconds=30, what="all sessions in the database")
+    await eventually(stored, seconds=120, what="all sessions in the database")
     async with browser(tmp_path_factory.mktemp("home")) as one:
         yield one
 

@@ -105,17 +105,17 @@ async def test_overview_shows_what_flows(show: Stage, visit: Callable[..., Any])
         await one.page.goto(show.url)
         for role in ("Gateway", "Enricher", "Sink"):
             node = one.page.locator(".flow .node", has_text=role)
-            await node.locator(".dot.running").wait_for(timeout=10_000)
+            await node.locator(".dot.running").wait_for(timeout=60_000)
         await one.page.wait_for_function("document.querySelectorAll('.chart canvas').length === 4")
         # Of both groups every partition, in a section of its own.
-        await one.page.locator(".partitions div:has-text('Sink') .part").first.wait_for(timeout=10_000)
+        await one.page.locator(".partitions div:has-text('Sink') .part").first.wait_for(timeout=60_000)
         assert await one.page.locator(".partitions div:has-text('Enricher') .part").count() >= 1
         table = one.page.locator("table.plain", has_text="Its partitions")
         assert await table.locator("tbody tr").count() == 3
         before = await one.page.locator(".figures dd").first.inner_text()
         show.post("overview-live", "Hola, soy Camila Torres", fingerprint="fp-overview")
         await one.page.wait_for_function(
-            "before => document.querySelector('.figures dd').innerText !== before", arg=before, timeout=8000
+            "before => document.querySelector('.figures dd').innerText !== before", arg=before, timeout=60_000
         )
 
 

@@ -55,7 +55,11 @@ class TopicSender:
                     if self._producer is None:
                         # One record a batch: the embedded broker's end offset misses the rest of a larger one.
                         fresh = AIOKafkaProducer(**client_options(self._settings), acks="all", max_batch_size=1)
-                        await fresh.start()
+                        try:
+                            await fresh.start()
+                        except BaseException:
+                            await fresh.stop()
+                            raise
                         self._producer = fresh
                     producer = self._producer
                 await producer.send_and_wait(self._settings.ingestion_topic, value, key=key)

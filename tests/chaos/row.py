@@ -167,7 +167,7 @@ class Row:
                 "NEXUS_SETTLE_SECONDS": "0.3",
                 "NEXUS_MAX_WAIT_SECONDS": "2",
                 "NEXUS_EXTRACTOR": "claude",
-                "NEXUS_CLAUDE_TIMEOUT_SECONDS": "2",
+                "NEXUS_CLAUDE_TIMEOUT_SECONDS": "10",
                 # Ask soon whether Claude is back: a short row's troubles last a few seconds each.
                 "NEXUS_CLAUDE_BREAKER_SECONDS": "1",
                 "NEXUS_DATABASE_CONNECT_TIMEOUT_SECONDS": "3",

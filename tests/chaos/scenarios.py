@@ -223,7 +223,12 @@ SCENARIOS = (
         "embedded-broker", "the embedded broker gone, an empty one back", lose_embedded_broker, brokers=("embedded",)
     ),
     Scenario("database", "PostgreSQL stopped, then started", stop_database),
-    Scenario("claude", "Claude: 529, 429, hanging, cut off, every second failing", claude_trouble),
+    Scenario(
+        "claude",
+        "Claude: 529, 429, hanging, cut off, every second failing",
+        claude_trouble,
+        variables={"NEXUS_CLAUDE_TIMEOUT_SECONDS": "3"},
+    ),
     Scenario("poison", "a poisoned record in each 100 (short: 20), and a kill", poison, poisoned=True),
     Scenario(
         "poll-interval",

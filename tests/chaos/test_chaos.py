@@ -16,7 +16,7 @@ from tests.chaos.scenarios import SCENARIOS, Scenario
 ROWS = [(broker, scenario) for broker in BROKERS for scenario in SCENARIOS if broker in scenario.brokers]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize(("broker", "scenario"), ROWS, ids=lambda part: getattr(part, "name", part))
 async def test_row(
     broker: BrokerKind, scenario: Scenario, environment_of: Callable[[BrokerKind], Environment], tmp_path: Path

@@ -24,7 +24,7 @@ from tests.stack import Stack, eventually
 CHATS = [SentSession(number, f"person-{number}") for number in range(60)]
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(480),
     pytest.mark.parametrize("pair", BROKERS, indirect=True),
 ]
 

@@ -93,8 +93,8 @@ async def lag(stack: Stack) -> dict[str, int]:
         (settings.sink_app_id, settings.enriched_topic),
     ):
         consumer = AIOKafkaConsumer(**client_options(settings), group_id=group, enable_auto_commit=False)
-        await consumer.start()
         try:
+            await consumer.start()
             partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
             ends = await consumer.end_offsets(partitions)
             behind[group] = sum([max(0, ends[tp] - (await consumer.committed(tp) or 0)) for tp in partitions])
@@ -110,8 +110,8 @@ async def passed_by(stack: Stack, group: str, topic: str, *, seconds: float) -> 
         AssertionError: it has not within the time.
     """
     consumer = AIOKafkaConsumer(**client_options(stack.settings), group_id=group, enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         ends = await consumer.end_offsets([TopicPartition(topic, n) for n in range(stack.settings.topic_partitions)])
     finally:
         await consumer.stop()

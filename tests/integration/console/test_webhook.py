@@ -19,6 +19,7 @@ from nexus_stream.console.alert_book import AlertEvent
 from nexus_stream.console.alerts import Alert, AlertKind
 from nexus_stream.console.webhook import Message, Webhook, message_of
 from nexus_stream.settings import Settings
+from tests.stack import eventually
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -160,11 +161,14 @@ async def test_a_receiver_that_is_away_costs_a_bounded_queue(start: Any) -> None
     sending = start("http://127.0.0.1:1/hook")
     for number in range(500):
         sending.webhook.offer(message(number))
-    await asyncio.sleep(0.2)
     assert len(sending.webhook.pending) == 200
     # The oldest are gone.
     assert sending.webhook.pending[-1].id == message(499).id
-    assert sending.webhook.failures > 300
+
+    async def failed() -> bool:
+        return bool(sending.webhook.failures > 300)
+
+    await eventually(failed, seconds=60, what="more than 300 failures")
 
 
 async def test_old_news_is_given_up(receiver: Receiver, start: Any) -> None:

@@ -29,9 +29,9 @@ def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def make(url: str, **overrides: Any) -> Any:
+def make(url: str, timeout: float = 30.0, **overrides: Any) -> Any:
     environ = {"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": url}
-    settings = load_settings(environ=environ, claude_timeout_seconds=0.5, **overrides)
+    settings = load_settings(environ=environ, claude_timeout_seconds=timeout, **overrides)
     return create_extractor(settings, observer=ExtractionMetrics())
 
 
@@ -54,7 +54,7 @@ def make(url: str, **overrides: Any) -> Any:
 )
 async def test_each_end_of_a_request_has_its_word(stand_in: StandIn, outcome: str, play: Callable[[StandIn], Any]):
     stand_in.script(play(stand_in))
-    extractor = make(stand_in.url)
+    extractor = make(stand_in.url, 0.5 if outcome == "timeout" else 30.0)
     before, timed = value(REQUESTS, outcome=outcome), value("nexus_claude_request_seconds_count")
     try:
         await extractor.extract(TURNS)

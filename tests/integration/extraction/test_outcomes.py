@@ -7,7 +7,7 @@ The real SDK and the enricher's own loop, against llmock where it can play the p
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -34,12 +34,14 @@ FAST: dict[str, Any] = {
     "batch_max_wait_seconds": 0.0,
     "topic_partitions": 1,
     "claude_requests_per_minute": 600_000,
-    "claude_timeout_seconds": 0.5,
+    "claude_timeout_seconds": 30.0,
     "claude_retry_after_max_seconds": 1.0,
     "claude_breaker_failures": 3,
     "claude_breaker_seconds": 0.5,
     "claude_spend_limit_pause_seconds": 0.5,
 }
+
+IMPATIENT = {"claude_timeout_seconds": 0.5}
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Case:
     became: str  # Enriched, a dead letter's reason, or what stops the worker
     calls: int
     at_least_seconds: float = 0.0
-    at_most_seconds: float = 3.0
+    at_most_seconds: float = 20.0
     ours: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def llmock_case(name: str, *play: Any, **facts: Any) -> Case:
@@ -95,10 +98,20 @@ CASES = [
         at_most_seconds=20,
     ),
     llmock_case("500 once", lambda s: s.fail(500), reply, became="Enriched", calls=2),
-    llmock_case("hangs once", lambda s: s.delay(1.5), reply, became="Enriched", calls=2, at_least_seconds=0.5),
+    llmock_case(
+        "hangs once",
+        lambda s: s.delay(1.5),
+        reply,
+        became="Enriched",
+        calls=2,
+        at_least_seconds=0.5,
+        settings=IMPATIENT,
+    ),
     our_case("cut connection", "cut", "answer", became="Enriched", calls=2),
     our_case("truncated body", "truncated", "answer", became="Enriched", calls=2),
-    our_case("trickles for ever", "trickling", "answer", became="Enriched", calls=2, at_least_seconds=0.5),
+    our_case(
+        "trickles for ever", "trickling", "answer", became="Enriched", calls=2, at_least_seconds=0.5, settings=IMPATIENT
+    ),
     our_case("a proxy's page, HTTP 200", "page", "answer", became="Enriched", calls=2),
     llmock_case("invalid JSON once", answers("Claro, aquí está:"), reply, became="Enriched", calls=2),
     llmock_case("invalid JSON twice", answers(ANSWER[:-9], None), became="model_answer_invalid", calls=2),
@@ -137,7 +150,9 @@ async def played(llmock, stand_in, line):
             for step in case.play:
                 step(llmock)
             url = llmock.base_url("anthropic")
-        settings = load_settings(environ={"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": url}, **FAST)
+        settings = load_settings(
+            environ={"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": url}, **(FAST | case.settings)
+        )
         random.seed(11)  # the jitter between attempts
         extractors.append(ClaudeExtractor(settings))
         await line.start(extractors[0], settings)

@@ -73,7 +73,7 @@ def _wait_for(port: int) -> None:
 async def cache_at():
     made: list[RedisCache] = []
 
-    def make(url: str, *, timeout_seconds: float = 0.25, now: Callable[[], float] = time.monotonic) -> RedisCache:
+    def make(url: str, *, timeout_seconds: float = 5.0, now: Callable[[], float] = time.monotonic) -> RedisCache:
         cache = RedisCache(url, ttl_seconds=100, timeout_seconds=timeout_seconds, now=now)
         made.append(cache)
         return cache
@@ -139,17 +139,17 @@ async def test_a_redis_that_is_down_costs_a_call_and_is_left_alone_for_a_while(c
 
 async def test_a_redis_that_hangs_slows_one_call_and_not_every_one(server, cache_at):
     now = 100.0
-    cache = cache_at(server.url, now=lambda: now)
+    cache = cache_at(server.url, timeout_seconds=1.0, now=lambda: now)
     extractor = CachedExtractor(ScriptedExtractor(), cache)
     await extractor.extract(TURNS)
     server.process.send_signal(signal.SIGSTOP)
     started = time.monotonic()
     assert not (await extractor.extract(TURNS)).cached
-    assert 0.2 < time.monotonic() - started < 1
+    assert 0.9 < time.monotonic() - started < 5
     started = time.monotonic()
     # Many at once, each with turns of its own.
     await asyncio.gather(*(extractor.extract((Turn("user", f"me llamo Ana {index}"),)) for index in range(50)))
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 0.9
     server.process.send_signal(signal.SIGCONT)
     now += 60
     assert (await extractor.extract(TURNS)).cached
@@ -158,7 +158,7 @@ async def test_a_redis_that_hangs_slows_one_call_and_not_every_one(server, cache
 async def test_it_recovers_and_says_so(server, cache_at, caplog):
     caplog.set_level(logging.INFO)
     now = 100.0
-    cache = cache_at(server.url, now=lambda: now)
+    cache = cache_at(server.url, timeout_seconds=1.0, now=lambda: now)
     await cache.put("a", b"{}")
     server.process.send_signal(signal.SIGSTOP)
     await asyncio.gather(*(cache.get("a") for _ in range(10)))

@@ -202,9 +202,9 @@ def start_process(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
                 start_new_session=True,
             )
         processes.append(process)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "listening on " not in (text := log.read_text()):
-            assert process.poll() is None, text
+            assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, text
             time.sleep(0.05)
         return GatewayProcess(process, text.partition("listening on ")[2].split()[0], log)

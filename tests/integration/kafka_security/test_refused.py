@@ -21,7 +21,7 @@ from tests.stack import eventually
 if TYPE_CHECKING:
     from tests.integration.kafka_security.conftest import SecuredStack
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 EX_CONFIG = 78
 

@@ -6,6 +6,7 @@ Gateway, enricher (Claude played by a stand-in), sink and console as processes; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
@@ -62,10 +63,14 @@ class Traffic(threading.Thread):
                 # Refused: no messages. And a health check.
                 self._post({"messages": [], "sessionId": "s-none"})
                 url = f"{self._stack.processes['gateway'].url}/api/nexus/producer"
-                urllib.request.urlopen(url, timeout=10).close()  # noqa: S310 - a loopback address of ours
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(url, timeout=10).close()  # noqa: S310 - a loopback address of ours
 
     def _post(self, body: object) -> bool:
-        return self._stack.post(body)[0] == 202
+        try:
+            return self._stack.post(body)[0] == 202
+        except OSError:
+            return False
 
     def end(self) -> None:
         """Stop and wait."""

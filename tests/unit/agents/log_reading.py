@@ -129,6 +129,11 @@ class LogReader:
                 commands |= {said.request_id} - {""}
                 yield record
 
+    def was_expired(self, session: str) -> bool:
+        """Whether an expiry was read: no state says so until it is obeyed, nor if its group wrote something later."""
+        records = self.of_session(session, self.furthest[home(session)])
+        return any(self.said[record.value].kind == "expire" for record in records)
+
     def reading_at(self, session: str, offset: int) -> Reading:
         """Whether a session was erased and let in again when that offset was read."""
         reading = Reading()

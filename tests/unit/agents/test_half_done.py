@@ -84,6 +84,21 @@ async def test_a_lift_that_came_before_an_erasure_does_not_undo_it_when_read_aga
     assert bench.table.state(b"s-1").status == "erased"
 
 
+async def test_what_a_lift_without_effect_came_before_is_not_read_for_it_after_an_erasure(bench: Bench) -> None:
+    await send(bench, command(bench, CommandKind.LIFT, "request-1"))
+    await bench.clock.advance(1)
+    await bench.post(NAME)
+    await bench.clock.advance(1)
+    await send(bench, command(bench, CommandKind.ERASE, "request-2"))
+    await bench.clock.advance(1)
+    bench.broker.committed.clear()
+    await bench.restart()
+    await bench.clock.advance(60)
+    assert bench.table.state(b"s-1").status == "erased"
+    assert bench.extractor.calls == []
+    assert bench.broker.committed[INGESTION, 0] == 3
+
+
 async def test_an_erasure_delivered_twice_does_nothing_the_second_time(bench: Bench) -> None:
     erase = command(bench, CommandKind.ERASE, "request-1")
     await send(bench, erase)

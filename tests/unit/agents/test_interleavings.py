@@ -401,7 +401,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
                 answered.clear()
             # Of refusals only the newest is remembered: test_half_done.py.
             answered.add(state.get("digest", ""))
-        if said.digest in answered:
+        if said.digest in answered and not self.was_expired(said.session):
             self.paid_again.append(said)
 
     # What always holds
@@ -436,8 +436,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
             body = read(record.value)
             # Of more fingerprints than are kept, the first are new when they are read again; so is a whole session
             # that had expired.
-            session = (record.key or b"").decode()
-            has_expired = any(one["status"] == "expired" for one in self.states(session)[1:])
+            has_expired = self.was_expired((record.key or b"").decode())
             if len(self.fingerprints(record.key)) <= MAX_FINGERPRINTS and not has_expired:
                 assert bodies.setdefault(dict(record.headers)["ce_id"], body) == body
 

@@ -45,7 +45,7 @@ def pending(*kinds: CommandKind, known: SessionState = IDLE) -> PendingCommands:
 @pytest.mark.parametrize("verdict", Verdict)
 def test_after_an_erasure_everything_stays_away(verdict: Verdict):
     assert pending(CommandKind.ERASE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
-    assert pending(CommandKind.LIFT, CommandKind.ERASE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    assert pending(CommandKind.LIFT, CommandKind.ERASE, known=erased()).judge(snapshot(), verdict) is Verdict.SUPPRESSED
     # Nothing is left to expire, and nothing is read for it.
     assert pending(CommandKind.ERASE, CommandKind.EXPIRE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
 
@@ -59,7 +59,7 @@ def test_after_a_lift_what_is_said_later_is_read_whatever_was_known_before_the_e
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_a_lift_alone_lets_in_only_what_the_table_kept_away(verdict: Verdict):
-    commands = pending(CommandKind.LIFT)
+    commands = pending(CommandKind.LIFT, known=erased())
     assert commands.judge(snapshot(LATER), verdict) is (Verdict.NEW if verdict is Verdict.SUPPRESSED else verdict)
     assert commands.judge(snapshot(EARLIER), verdict) is verdict
 
@@ -82,7 +82,7 @@ def test_without_a_command_the_table_has_the_word(verdict: Verdict):
 def test_the_same_request_is_noted_once_whether_it_waits_or_was_obeyed():
     commands = pending(CommandKind.ERASE)
     assert not commands.note(command(CommandKind.ERASE, "request-0"), None)
-    known = SessionState(session_id="s-1", commands=("request-9",))
+    known = erased().model_copy(update={"commands": ("request-9",)})
     assert not commands.note(command(CommandKind.LIFT, "request-9"), known)
     assert commands.note(command(CommandKind.LIFT, "request-8"), known)
 
@@ -95,6 +95,19 @@ def test_an_expiry_that_will_change_nothing_is_not_noted():
     assert commands.note(expire, IDLE)
 
 
-def erased() -> SessionState:
-    erasure = Erasure(request_id="request-1", requested_at="", erased_at="")
+def test_a_lift_that_will_change_nothing_is_not_noted():
+    commands = PendingCommands()
+    lift = command(CommandKind.LIFT)
+    assert not commands.note(lift, None)
+    assert not commands.note(lift, IDLE, (0, 5))
+    # Read again: at its offset nothing was erased yet.
+    assert not commands.note(lift, erased(obeyed_at=(0, 6)), (0, 5))
+    assert commands.note(lift, erased(obeyed_at=(0, 4)), (0, 5))
+    # What the erasure before it leaves is not in the table yet.
+    behind = pending(CommandKind.ERASE)
+    assert behind.note(command(CommandKind.LIFT, "request-9"), IDLE, (0, 5))
+
+
+def erased(obeyed_at: tuple[int, int] | None = None) -> SessionState:
+    erasure = Erasure(request_id="request-1", requested_at="", erased_at="", obeyed_at=obeyed_at)
     return SessionState(session_id="s-1", status="erased", erasure=erasure)

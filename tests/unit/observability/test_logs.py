@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -98,6 +99,8 @@ def test_an_exception_as_a_field_or_as_the_message_itself(configure: Configure) 
 
 
 def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> None:
+    # What earlier tests left is not ours.
+    gc.collect()
     stream = configure()
 
     async def fail() -> None:
@@ -107,8 +110,6 @@ def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> No
         asyncio.get_running_loop().create_task(fail(), name=SECRET)
         await asyncio.sleep(0.01)
         # asyncio tells when the task is let go of.
-        import gc
-
         gc.collect()
 
     asyncio.run(run())
@@ -119,6 +120,7 @@ def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> No
 
 
 def test_warnings_and_uncaught_exceptions_are_logged_without_their_texts(configure: Configure) -> None:
+    gc.collect()
     stream = configure()
     warnings.showwarning(UserWarning(SECRET), UserWarning, "somewhere.py", 7)
     monkeyed = sys.excepthook
