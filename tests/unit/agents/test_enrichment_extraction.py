@@ -197,6 +197,9 @@ async def test_with_the_fallback_calls_under_way_are_waited_for_and_claude_reads
     bench = await bench_with(BudgetFallback(ScriptedExtractor(script), OfflineRules()))
     await bench.post(NAME)
     assert bench.enriched() == []
+    # Nobody is told, and the watchdog sees why the partition does not move.
+    assert bench.stage.state == "running"
+    assert bench.stage.tried_again() == {(INGESTION, 0)}
     under_way = False
     await bench.clock.advance(60)
     (record,) = bench.enriched()
