@@ -22,6 +22,7 @@ from nexus_stream.settings import load_settings
 from nexus_stream.testing.requirements import require
 from nexus_stream.topics import apply_topics, compare_topics, declared_topics
 from tests.kafka.launcher import KafkaCluster, available
+from tests.stack import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -76,7 +77,12 @@ async def test_topics_get_the_declared_options(cluster: KafkaCluster) -> None:
     specs = {spec.name: spec for spec in declared_topics(settings)}
 
     assert await apply_topics(settings) == sorted(specs)
-    assert await compare_topics(settings) == []
+
+    # A broker applies what the controller has answered for a little later.
+    async def as_declared() -> bool:
+        return await compare_topics(settings) == []
+
+    await eventually(as_declared, seconds=60, what="the topics as declared")
     assert await apply_topics(settings) == []
 
     found = await _describe(cluster, list(specs))
@@ -108,7 +114,11 @@ async def test_three_nodes_go_on_without_one(tmp_path: Path) -> None:
 
         await asyncio.to_thread(cluster.node(leader).kill)
         await _produce(cluster, tp.topic, range(5, 10))
-        assert await _leader(cluster, tp.topic) != leader
+
+        async def another_leads() -> bool:
+            return await _leader(cluster, tp.topic) not in {leader, -1}
+
+        await eventually(another_leads, seconds=60, what="another leader")
 
         cluster.node(leader).start()
         await asyncio.to_thread(cluster.wait_until_ready)

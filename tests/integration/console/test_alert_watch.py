@@ -217,13 +217,12 @@ async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_com
         started_at_ms=a_day_ago_ms,
         updated_at_ms=a_day_ago_ms,
     )
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
     sink, refused = "sink-0123abcd-0123ab", {"role": "sink", "state": "failed", "detail": "Supabase"}
     said: dict[str, dict[str, str]] = {name: {}, (other := "gateway-0123abcd-fedcba"): {}, sink: refused}
-    for key, values in said.items():
-        record = status.model_copy(update={"process_id": key, **values}).model_dump_json().encode()
-        await producer.send_and_wait(settings.status_topic, record, key=key.encode())
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        for key, values in said.items():
+            record = status.model_copy(update={"process_id": key, **values}).model_dump_json().encode()
+            await producer.send_and_wait(settings.status_topic, record, key=key.encode())
     # Yesterday's console told of the one, and that nothing is saved. The other was dead before any console looked: it
     # begins none.
     told = [(AlertKind.SILENT, name), (AlertKind.PERSISTENCE, "sink")]
@@ -240,8 +239,8 @@ async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_com
         now_ms = time.time_ns() // 1_000_000
         runs = {"process_id": "sink-0123abcd-fedcba", "role": "sink", "since_ms": now_ms, "updated_at_ms": now_ms}
         record = status.model_copy(update=runs).model_dump_json().encode()
-        await producer.send_and_wait(settings.status_topic, record, key=str(runs["process_id"]).encode())
-        await producer.stop()
+        async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+            await producer.send_and_wait(settings.status_topic, record, key=str(runs["process_id"]).encode())
         await until(lambda: context.alerts.firing == ())
         assert other in context.overview.overview(time.time_ns() // 1_000_000).forgotten
 

@@ -37,10 +37,8 @@ LETTER_KEY, LETTER_BYTES = b"\xff\x00 no text", b'{"sessionId": "s-1", "messages
 
 
 async def send(settings: Settings, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
-    await producer.send_and_wait(topic, value, key=key, partition=0, headers=headers)
-    await producer.stop()
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        await producer.send_and_wait(topic, value, key=key, partition=0, headers=headers)
 
 
 @pytest.fixture

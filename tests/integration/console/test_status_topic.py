@@ -121,6 +121,8 @@ async def test_a_missing_topic_is_left_missing(broker: EmbeddedBroker, tmp_path:
     with contextlib.suppress(asyncio.CancelledError):
         await publishing
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-    await admin.start()
-    assert settings.status_topic not in await admin.list_topics()
-    await admin.close()
+    try:
+        await admin.start()
+        assert settings.status_topic not in await admin.list_topics()
+    finally:
+        await admin.close()

@@ -55,15 +55,13 @@ async def settings(bootstrap_servers: str, tmp_path: Path) -> Settings:
 
 
 async def test_everything_on_the_topics_is_indexed(settings: Settings, encode: Callable[..., bytes]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
-    for number in range(20):
-        key = f"s-{number}".encode()
-        value = encode(f"s-{number}", number, "Ana")
-        await producer.send_and_wait(settings.sessions_changelog_topic, value, key=key, partition=number % 3)
-        await producer.send_and_wait(settings.enriched_topic, b"{}", key=key)
-    await producer.send_and_wait(settings.sessions_changelog_topic, None, key=b"s-0", partition=0)
-    await producer.stop()
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        for number in range(20):
+            key = f"s-{number}".encode()
+            value = encode(f"s-{number}", number, "Ana")
+            await producer.send_and_wait(settings.sessions_changelog_topic, value, key=key, partition=number % 3)
+            await producer.send_and_wait(settings.enriched_topic, b"{}", key=key)
+        await producer.send_and_wait(settings.sessions_changelog_topic, None, key=b"s-0", partition=0)
     model = open_model(settings)
     indexer = asyncio.create_task(Indexer(settings, model).run())
     queries = SessionQueries(model.path)
@@ -79,11 +77,9 @@ async def test_everything_on_the_topics_is_indexed(settings: Settings, encode: C
 
 @pytest.fixture
 async def reader(settings: Settings) -> TopicReader:
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
-    for number in range(3):
-        await producer.send_and_wait(settings.ingestion_topic, b"value-%d" % number, key=b"k", partition=1)
-    await producer.stop()
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        for number in range(3):
+            await producer.send_and_wait(settings.ingestion_topic, b"value-%d" % number, key=b"k", partition=1)
     return TopicReader(settings)
 
 
@@ -110,13 +106,11 @@ async def test_a_broker_that_is_away_is_said(settings: Settings) -> None:
 
 
 async def test_all_of_a_reason_are_redriven_and_one_is_discarded(settings: Settings) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
-    for number, reason in enumerate((Reason.NOT_JSON, Reason.NOT_JSON, Reason.EMPTY)):
-        record = Received(settings.ingestion_topic, 0, number, 1_760_000_000_000, b"k", b"v", (), epoch=1)
-        headers = letter_headers(record, reason, attempts=1, failed_at="2026-01-02T03:04:05.678+00:00")
-        await producer.send_and_wait(settings.dead_letter_topic, b"v", key=b"k", headers=list(headers))
-    await producer.stop()
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        for number, reason in enumerate((Reason.NOT_JSON, Reason.NOT_JSON, Reason.EMPTY)):
+            record = Received(settings.ingestion_topic, 0, number, 1_760_000_000_000, b"k", b"v", (), epoch=1)
+            headers = letter_headers(record, reason, attempts=1, failed_at="2026-01-02T03:04:05.678+00:00")
+            await producer.send_and_wait(settings.dead_letter_topic, b"v", key=b"k", headers=list(headers))
 
     model = open_model(settings)
     context, ana = make_app(settings, model)[CONTEXT], Identity("operator", "Ana")

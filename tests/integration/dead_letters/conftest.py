@@ -153,9 +153,11 @@ async def desk(broker: str) -> AsyncIterator[Desk]:
     )
     # More partitions than are declared, as an operator may have given it; the rest is made as declared.
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await admin.start()
-    await admin.create_topics([NewTopic(settings.dead_letter_topic, DEAD_LETTER_PARTITIONS, 1)])
-    await admin.close()
+    try:
+        await admin.start()
+        await admin.create_topics([NewTopic(settings.dead_letter_topic, DEAD_LETTER_PARTITIONS, 1)])
+    finally:
+        await admin.close()
     await apply_topics(settings)
     async with Sender(settings) as sender:
         yield Desk(settings, sender)

@@ -170,10 +170,12 @@ def test_options_that_lose_data(no_topics: Doctor, finding: Any) -> None:
 
     async def make() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-        await admin.start()
-        options = {"cleanup.policy": "compact", "retention.ms": "3600000", "max.message.bytes": "100000"}
-        await admin.create_topics([NewTopic(topic, 2, 1, topic_configs=options)])
-        await admin.close()
+        try:
+            await admin.start()
+            options = {"cleanup.policy": "compact", "retention.ms": "3600000", "max.message.bytes": "100000"}
+            await admin.create_topics([NewTopic(topic, 2, 1, topic_configs=options)])
+        finally:
+            await admin.close()
 
     asyncio.run(make())
 
@@ -193,20 +195,18 @@ def test_another_program_in_our_group(without_database: Doctor, finding: Any) ->
     stop, joined = threading.Event(), threading.Event()
 
     async def consume() -> None:
-        consumer = AIOKafkaConsumer(
+        async with AIOKafkaConsumer(
             settings.dead_letter_topic,
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group_id=settings.enricher_app_id,
             client_id="somebody-elses",
             session_timeout_ms=6000,
             heartbeat_interval_ms=1000,
-        )
-        await consumer.start()
-        while not consumer.assignment():  # noqa: ASYNC110 - aiokafka tells nobody
-            await asyncio.sleep(0.05)
-        joined.set()
-        await asyncio.to_thread(stop.wait)
-        await consumer.stop()
+        ) as consumer:
+            while not consumer.assignment():  # noqa: ASYNC110 - aiokafka tells nobody
+                await asyncio.sleep(0.05)
+            joined.set()
+            await asyncio.to_thread(stop.wait)
 
     thread = threading.Thread(target=lambda: asyncio.run(consume()))
     thread.start()
@@ -230,13 +230,11 @@ def test_a_backlog_that_nears_the_end_of_the_retention(
     settings = without_database.settings()
 
     async def produce() -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-        await producer.start()
-        then_ms = int((time.time() - hours * 3600) * 1000)
-        # Three partitions' worth of batches would hide a mistake in one.
-        for partition in (0, 1):
-            await producer.send_and_wait(settings.ingestion_topic, b"{}", timestamp_ms=then_ms, partition=partition)
-        await producer.stop()
+        async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+            then_ms = int((time.time() - hours * 3600) * 1000)
+            # Three partitions' worth of batches would hide a mistake in one.
+            for partition in (0, 1):
+                await producer.send_and_wait(settings.ingestion_topic, b"{}", timestamp_ms=then_ms, partition=partition)
 
     asyncio.run(produce())
 

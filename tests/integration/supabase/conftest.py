@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -235,14 +235,16 @@ async def database(
 async def emptied(server: Server, name: str) -> AsyncIterator[Database]:
     """A database that other tests used, without their rows."""
     admin = await asyncpg.connect(server.dsn(name))
-    await _set_json_codec(admin)
-    tables = await admin.fetchval(
-        "SELECT string_agg(format('public.%I', relname), ', ') FROM pg_class"
-        " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
-    )
-    await admin.execute(f"TRUNCATE {tables}")
-    yield Database(server, name, admin)
-    await admin.close()
+    try:
+        await _set_json_codec(admin)
+        tables = await admin.fetchval(
+            "SELECT string_agg(format('public.%I', relname), ', ') FROM pg_class"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        )
+        await admin.execute(f"TRUNCATE {tables}")
+        yield Database(server, name, admin)
+    finally:
+        await admin.close()
 
 
 @pytest.fixture
@@ -260,9 +262,18 @@ async def empty_database(server: Server) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[ProspectWriter]:
-    writer = await ProspectWriter.connect(database.settings())
-    yield writer
-    await writer.close()
+    async with connected(database.settings()) as writer:
+        yield writer
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[ProspectWriter]:
+    """A writer that is closed also where the test fails: left open, its warning would fail a later test too."""
+    writer = await ProspectWriter.connect(settings)
+    try:
+        yield writer
+    finally:
+        await writer.close()
 
 
 @pytest.fixture

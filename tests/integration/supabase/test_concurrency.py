@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -11,6 +12,7 @@ import pytest
 
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.supabase.writer import ProspectWriter
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -24,23 +26,25 @@ async def test_two_transactions_on_one_person_fold_both(
         await writer.write([record("s0", "fp", at=0, ocupacion="médica")])
     # Given one sink in the middle of its transaction: session s1 and its fold are written, not committed
     first = await asyncpg.connect(database.dsn())
-    transaction = first.transaction()
-    await transaction.start()
-    await first.execute(
-        "INSERT INTO prospect_sessions (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at)"
-        " VALUES ('', 's1', 'fp', $1, 1, now())",
-        record("s1", "fp", at=1, nombre="Ana").model_dump_json(),
-    )
-    await first.execute("SELECT nexus_refresh_people('{\"\"}', '{fp}')")
+    try:
+        transaction = first.transaction()
+        await transaction.start()
+        await first.execute(
+            "INSERT INTO prospect_sessions (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at)"
+            " VALUES ('', 's1', 'fp', $1, 1, now())",
+            record("s1", "fp", at=1, nombre="Ana").model_dump_json(),
+        )
+        await first.execute("SELECT nexus_refresh_people('{\"\"}', '{fp}')")
 
-    # When another writes another session of that person, then it waits
-    second = asyncio.create_task(writer.write([record("s2", "fp", at=2, telefono="+573005550102")]))
-    await asyncio.sleep(0.3)
-    assert not second.done()
+        # When another writes another session of that person, then it waits
+        second = asyncio.create_task(writer.write([record("s2", "fp", at=2, telefono="+573005550102")]))
+        await asyncio.sleep(0.3)
+        assert not second.done()
 
-    # And folds both once the first is through
-    await transaction.commit()
-    await first.close()
+        # And folds both once the first is through
+        await transaction.commit()
+    finally:
+        await first.close()
     await asyncio.wait_for(second, 10)
     person = await database.person("fp")
     assert (person["nombre"], person["telefono"], person["sessions"]) == ("Ana", "+573005550102", 2 + known)
@@ -52,15 +56,17 @@ async def test_a_call_to_a_session_that_is_just_being_linked_reaches_its_person(
     await writer.write([record("s", None, at=1, nombre="Ana")])
     # Given a sink in the middle of linking the session to a fingerprint
     first = await asyncpg.connect(database.dsn())
-    transaction = first.transaction()
-    await transaction.start()
-    await first.execute("UPDATE prospect_sessions SET fingerprint = 'fp'")
-    await first.execute("SELECT nexus_refresh_people('{\"\",\"\"}', '{fp,session:s}')")
+    try:
+        transaction = first.transaction()
+        await transaction.start()
+        await first.execute("UPDATE prospect_sessions SET fingerprint = 'fp'")
+        await first.execute("SELECT nexus_refresh_people('{\"\",\"\"}', '{fp,session:s}')")
 
-    call = asyncio.create_task(database.call("session:s", {"telefono": "+573005550102"}))
-    await asyncio.sleep(0.2)
-    await transaction.commit()
-    await first.close()
+        call = asyncio.create_task(database.call("session:s", {"telefono": "+573005550102"}))
+        await asyncio.sleep(0.2)
+        await transaction.commit()
+    finally:
+        await first.close()
 
     assert (await asyncio.wait_for(call, 10))["fingerprint_id"] == "fp"
     assert list(await database.people()) == ["fp"]
@@ -71,13 +77,15 @@ async def test_a_first_transaction_that_fails_leaves_nothing_behind(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
     first = await asyncpg.connect(database.dsn())
-    transaction = first.transaction()
-    await transaction.start()
-    await first.execute("SELECT update_prospect_data('fp', '{\"nombre\": \"Eva\"}')")
-    second = asyncio.create_task(writer.write([record("s2", "fp", at=2, nombre="Ana")]))
-    await asyncio.sleep(0.2)
-    await transaction.rollback()
-    await first.close()
+    try:
+        transaction = first.transaction()
+        await transaction.start()
+        await first.execute("SELECT update_prospect_data('fp', '{\"nombre\": \"Eva\"}')")
+        second = asyncio.create_task(writer.write([record("s2", "fp", at=2, nombre="Ana")]))
+        await asyncio.sleep(0.2)
+        await transaction.rollback()
+    finally:
+        await first.close()
     await asyncio.wait_for(second, 10)
     assert (await database.person("fp"))["nombre"] == "Ana"
 
@@ -92,25 +100,26 @@ async def test_many_sinks_on_few_people_lose_no_session(database: Database, reco
             record(f"{sessions}{n % 60}", people[(n * 7 + n // 60) % 6], at=n, ocupacion=f"o{n}") for n in range(240)
         ]
 
-    writers = [await ProspectWriter.connect(database.settings()) for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        writers = [await stack.enter_async_context(connected(database.settings())) for _ in range(4)]
 
-    async def deliver(number: int) -> None:
-        # Sessions that everybody writes, and sessions of this sink alone: only the latter run at the same time.
-        for batch_rows, mine in ((40, records("shared")), (5, records(f"own{number}-"))):
-            shuffle.shuffle(mine)
-            for start in range(0, len(mine), batch_rows):
-                await writers[number].write(mine[start : start + batch_rows])
+        async def deliver(number: int) -> None:
+            # Sessions that everybody writes, and sessions of this sink alone: only the latter run at the same time.
+            for batch_rows, mine in ((40, records("shared")), (5, records(f"own{number}-"))):
+                shuffle.shuffle(mine)
+                for start in range(0, len(mine), batch_rows):
+                    await writers[number].write(mine[start : start + batch_rows])
 
-    async def call() -> None:
-        connection = await asyncpg.connect(database.dsn())
-        for n in range(40):
-            await connection.execute("SELECT update_prospect_data($1, $2)", f"fp{n % 5}", f'{{"call{n}": {n}}}')
-        await connection.close()
+        async def call() -> None:
+            connection = await asyncpg.connect(database.dsn())
+            try:
+                for n in range(40):
+                    await connection.execute("SELECT update_prospect_data($1, $2)", f"fp{n % 5}", f'{{"call{n}": {n}}}')
+            finally:
+                await connection.close()
 
-    # When four sinks and a caller write at once. A deadlock would surface as an error here.
-    await asyncio.wait_for(asyncio.gather(*(deliver(number) for number in range(4)), call()), 60)
-    for writer in writers:
-        await writer.close()
+        # When four sinks and a caller write at once. A deadlock would surface as an error here.
+        await asyncio.wait_for(asyncio.gather(*(deliver(number) for number in range(4)), call()), 60)
 
     # Then every row is what a fold from scratch makes of the final set
     rows = await database.admin.fetch(

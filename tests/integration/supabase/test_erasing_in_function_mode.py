@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from nexus_stream.privacy.selector import Selector
 from nexus_stream.privacy.subjects import subject_hash
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import EraseResult, ProspectWriter
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -69,8 +71,8 @@ def _expired(session_id: str, tenant_id: str = "") -> ErasedSession:
     return _event(session_id, tenant_id, reason="retention", through_ms=5000, request=f"expires-{session_id}")
 
 
-async def _writer(database: Database, mode: str = "function") -> ProspectWriter:
-    return await ProspectWriter.connect(database.settings(sink_mode=mode, database_statement_timeout_seconds=5))
+def _writer(database: Database, mode: str = "function") -> AbstractAsyncContextManager[ProspectWriter]:
+    return connected(database.settings(sink_mode=mode, database_statement_timeout_seconds=5))
 
 
 async def _fingerprints(database: Database) -> list[str]:
@@ -85,9 +87,8 @@ async def _sessions(database: Database) -> list[str]:
 
 @pytest.fixture
 async def writer(older_database: Database) -> AsyncIterator[ProspectWriter]:
-    writer = await _writer(older_database)
-    yield writer
-    await writer.close()
+    async with _writer(older_database) as writer:
+        yield writer
 
 
 async def _in_time(work: Any) -> EraseResult:
@@ -195,13 +196,12 @@ async def test_a_table_that_the_fold_cannot_write_to(
     else:  # b
         await empty_database.admin.execute(_WRITES_REGION + _NOT_NULL)
     await apply_migrations(empty_database.dsn())
-    writer = await _writer(empty_database)
-    sessions = [record("s-1", "fp-a", nombre="Ana"), record("s-2", None, nombre="Leo"), record("s-3", "fp-b")]
-    assert (await writer.write(sessions)).inserted == 3
-    events = [_event("s-1"), _event("s-2"), _event("unknown"), _expired("s-3"), _expired("unknown-too")]
-    assert await _in_time(writer.erase(events)) == EraseResult(4)
-    await _in_time(writer.erase(events))
-    await writer.close()
+    async with _writer(empty_database) as writer:
+        sessions = [record("s-1", "fp-a", nombre="Ana"), record("s-2", None, nombre="Leo"), record("s-3", "fp-b")]
+        assert (await writer.write(sessions)).inserted == 3
+        events = [_event("s-1"), _event("s-2"), _event("unknown"), _expired("s-3"), _expired("unknown-too")]
+        assert await _in_time(writer.erase(events)) == EraseResult(4)
+        await _in_time(writer.erase(events))
     assert await _sessions(empty_database) == []
     assert {"fp-a", "fp-b"}.isdisjoint(await _fingerprints(empty_database))
     async with People.connect(empty_database.settings()) as people:
@@ -216,18 +216,20 @@ async def test_a_batch_and_an_erasure_at_once(
     """Whichever is first, the person is gone when both are done: no row of ours makes one wait for the other."""
     await writer.write([record("s-1", "fp-a", nombre="Ana")])
     blocker = await asyncpg.connect(older_database.dsn())
-    async with blocker.transaction():
-        # The batch is held up in their function
-        await blocker.execute("LOCK TABLE their_calls IN ACCESS EXCLUSIVE MODE")
-        writing = asyncio.create_task(writer.write([record("s-2", "fp-a", at=2000, nombre="Ana")]))
-        await _waits(older_database, "relation")
-        erasing = asyncio.create_task(writer.erase([_event("s-1")]))
-        await _waits(older_database, "advisory")
-        # A batch that comes later waits for the erasure
-        later = asyncio.create_task(writer.write([record("s-3", "fp-a", at=3000, nombre="Ana")]))
-        await _waits(older_database, "advisory", 2)
-    await asyncio.wait_for(asyncio.gather(writing, erasing, later), 30)
-    await blocker.close()
+    try:
+        async with blocker.transaction():
+            # The batch is held up in their function
+            await blocker.execute("LOCK TABLE their_calls IN ACCESS EXCLUSIVE MODE")
+            writing = asyncio.create_task(writer.write([record("s-2", "fp-a", at=2000, nombre="Ana")]))
+            await _waits(older_database, "relation")
+            erasing = asyncio.create_task(writer.erase([_event("s-1")]))
+            await _waits(older_database, "advisory")
+            # A batch that comes later waits for the erasure
+            later = asyncio.create_task(writer.write([record("s-3", "fp-a", at=3000, nombre="Ana")]))
+            await _waits(older_database, "advisory", 2)
+        await asyncio.wait_for(asyncio.gather(writing, erasing, later), 30)
+    finally:
+        await blocker.close()
     assert await _fingerprints(older_database) == ["fp", "null", "quiet"]
     assert await _sessions(older_database) == []
 
@@ -235,18 +237,20 @@ async def test_a_batch_and_an_erasure_at_once(
 async def test_a_call_and_an_erasure_at_once(older_database: Database, writer: ProspectWriter) -> None:
     """What somebody says of a person while they are erased does not outlive that: it is waited for."""
     caller, officer = await asyncpg.connect(older_database.dsn()), await asyncpg.connect(older_database.dsn())
-    async with caller.transaction():
-        said = await caller.fetchval("""SELECT nexus_contribute('acme', 'fp-x', '{"nombre": "Ana"}')""")
-        assert '"success": true' in said
-        erasing = asyncio.create_task(
-            officer.execute("SELECT nexus_erase_people('acme', ARRAY['fp-x'], 'request-1')"),
-        )
-        await _waits(older_database, "advisory")
-    await asyncio.wait_for(erasing, 30)
-    refused = await caller.fetchval("""SELECT nexus_contribute('acme', 'fp-x', '{"nombre": "Ana"}')""")
-    assert "this person was erased" in refused
-    await caller.close()
-    await officer.close()
+    try:
+        async with caller.transaction():
+            said = await caller.fetchval("""SELECT nexus_contribute('acme', 'fp-x', '{"nombre": "Ana"}')""")
+            assert '"success": true' in said
+            erasing = asyncio.create_task(
+                officer.execute("SELECT nexus_erase_people('acme', ARRAY['fp-x'], 'request-1')"),
+            )
+            await _waits(older_database, "advisory")
+        await asyncio.wait_for(erasing, 30)
+        refused = await caller.fetchval("""SELECT nexus_contribute('acme', 'fp-x', '{"nombre": "Ana"}')""")
+        assert "this person was erased" in refused
+    finally:
+        await caller.close()
+        await officer.close()
     left = "SELECT count(*) FROM prospect_contributions WHERE fingerprint_id = 'fp-x'"
     assert await older_database.admin.fetchval(left) == 0
     assert "fp-x" not in await _fingerprints(older_database)
@@ -267,20 +271,19 @@ async def _waits(database: Database, lock: str, count: int = 1) -> None:
 async def test_in_tables_mode_a_fingerprint_that_another_tenant_has_is_no_endless_loop(
     older_database: Database, record: MakeRecord
 ) -> None:
-    writer = await _writer(older_database, "tables")
-    await writer.write([record("s-1", "fp-a", tenant_id="acme", nombre="Ana")])
-    async with People.connect(older_database.settings()) as people:
-        for tenant_id in ("other", ""):
-            person = await people.find(Selector("fingerprint", "fp-a", tenant_id))
-            await asyncio.wait_for(people.erase(person, f"request-{tenant_id}"), 30)
-    assert "fp-a" in await _fingerprints(older_database)
-    # Nor is an erasure's own row needed: nothing of theirs fires
-    await older_database.admin.execute(
-        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no row of yours'; END $$;"
-        " CREATE TRIGGER no BEFORE INSERT ON prospect_tracking FOR EACH ROW EXECUTE FUNCTION no()"
-    )
-    assert await _in_time(writer.erase([_event("s-1", "acme"), _event("unknown")])) == EraseResult(2)
-    await writer.close()
+    async with _writer(older_database, "tables") as writer:
+        await writer.write([record("s-1", "fp-a", tenant_id="acme", nombre="Ana")])
+        async with People.connect(older_database.settings()) as people:
+            for tenant_id in ("other", ""):
+                person = await people.find(Selector("fingerprint", "fp-a", tenant_id))
+                await asyncio.wait_for(people.erase(person, f"request-{tenant_id}"), 30)
+        assert "fp-a" in await _fingerprints(older_database)
+        # Nor is an erasure's own row needed: nothing of theirs fires
+        await older_database.admin.execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no row of yours'; END $$;"
+            " CREATE TRIGGER no BEFORE INSERT ON prospect_tracking FOR EACH ROW EXECUTE FUNCTION no()"
+        )
+        assert await _in_time(writer.erase([_event("s-1", "acme"), _event("unknown")])) == EraseResult(2)
     assert await _fingerprints(older_database) == ["fp", "null", "quiet"]
 
 
@@ -288,9 +291,7 @@ async def test_without_a_function_of_theirs_either(empty_database: Database) -> 
     """An older table that allows a fingerprint once, and update_prospect_data is ours."""
     await empty_database.admin.execute(_OLDER.split("-- Every call")[0])
     await apply_migrations(empty_database.dsn())
-    writer = await _writer(empty_database, "tables")
-    async with People.connect(empty_database.settings()) as people:
+    async with _writer(empty_database, "tables"), People.connect(empty_database.settings()) as people:
         person = await people.find(Selector("fingerprint", "fp", "acme"))
         await asyncio.wait_for(people.erase(person, "request-1"), 30)
-    await writer.close()
     assert await _fingerprints(empty_database) == ["fp", "null", "quiet"]

@@ -13,6 +13,7 @@ import pytest
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.writer import ProspectWriter
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -46,22 +47,21 @@ async def _calls(database: Database) -> list[tuple[Any, ...]]:
 
 
 async def test_each_change_of_a_session_is_called_once_with_what_is_known(older: Database, record: MakeRecord) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    first = record("s", "fp", at=1, nombre="Ana", nivel_interes=7.5, ocupacion="")
-    result = await writer.write([first])
-    assert (result.inserted, result.statements) == (1, 3)
-    # Nothing that could erase: no nulls, no empty strings. Decimals as they are.
-    known = {"nombre": "Ana", "nivel_interes": 7.5, "objeciones": [], "momento_optimo": "frio"}
-    assert await _calls(older) == [("fp", known)]
+    async with connected(_settings(older)) as writer:
+        first = record("s", "fp", at=1, nombre="Ana", nivel_interes=7.5, ocupacion="")
+        result = await writer.write([first])
+        assert (result.inserted, result.statements) == (1, 3)
+        # Nothing that could erase: no nulls, no empty strings. Decimals as they are.
+        known = {"nombre": "Ana", "nivel_interes": 7.5, "objeciones": [], "momento_optimo": "frio"}
+        assert await _calls(older) == [("fp", known)]
 
-    # The same again, and a newer record that says the same: nothing to tell
-    assert (await writer.write([first])).unchanged == 1
-    assert (await writer.write([record("s", "fp", at=2, nombre="Ana", nivel_interes=7.5)])).updated == 1
-    assert len(await _calls(older)) == 1
+        # The same again, and a newer record that says the same: nothing to tell
+        assert (await writer.write([first])).unchanged == 1
+        assert (await writer.write([record("s", "fp", at=2, nombre="Ana", nivel_interes=7.5)])).updated == 1
+        assert len(await _calls(older)) == 1
 
-    await writer.write([record("s", "fp", at=3, nombre="Ana Ruiz", nivel_interes=7.5)])
-    assert await _calls(older) == [("fp", known), ("fp", {**known, "nombre": "Ana Ruiz"})]
-    await writer.close()
+        await writer.write([record("s", "fp", at=3, nombre="Ana Ruiz", nivel_interes=7.5)])
+        assert await _calls(older) == [("fp", known), ("fp", {**known, "nombre": "Ana Ruiz"})]
     # The person's row is what their function made of it
     assert (await older.person("fp"))["crm"] == 7
 
@@ -69,58 +69,53 @@ async def test_each_change_of_a_session_is_called_once_with_what_is_known(older:
 async def test_a_session_without_fingerprint_is_kept_and_told_when_one_appears(
     older: Database, record: MakeRecord
 ) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    await writer.write([record("s", None, at=1, nombre="Ana")])
-    assert await _calls(older) == []
-    assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 1
+    async with connected(_settings(older)) as writer:
+        await writer.write([record("s", None, at=1, nombre="Ana")])
+        assert await _calls(older) == []
+        assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 1
 
-    await writer.write([record("s", "late", at=2, nombre="Ana")])
-    assert [fingerprint for fingerprint, _ in await _calls(older)] == ["late"]
-    await writer.close()
+        await writer.write([record("s", "late", at=2, nombre="Ana")])
+        assert [fingerprint for fingerprint, _ in await _calls(older)] == ["late"]
 
 
 async def test_a_replay_in_any_order_calls_nothing_again(older: Database, record: MakeRecord) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    records = [
-        record(f"s{n % 20}", [None, "fp", "a", "b"][n % 4], at=n, nombre="Ana", ocupacion=f"o{n % 3}")
-        for n in range(100)
-    ]
-    for start in range(0, 100, 30):
-        await writer.write(records[start : start + 30])
-    calls, rows = await _calls(older), await older.people()
-    assert calls
+    async with connected(_settings(older)) as writer:
+        records = [
+            record(f"s{n % 20}", [None, "fp", "a", "b"][n % 4], at=n, nombre="Ana", ocupacion=f"o{n % 3}")
+            for n in range(100)
+        ]
+        for start in range(0, 100, 30):
+            await writer.write(records[start : start + 30])
+        calls, rows = await _calls(older), await older.people()
+        assert calls
 
-    random.Random(5).shuffle(records)  # noqa: S311 - reproducible on purpose
-    for start in range(0, 100, 7):
-        await writer.write(records[start : start + 7])
-    assert (await _calls(older), await older.people()) == (calls, rows)
-    await writer.close()
+        random.Random(5).shuffle(records)  # noqa: S311 - reproducible on purpose
+        for start in range(0, 100, 7):
+            await writer.write(records[start : start + 7])
+        assert (await _calls(older), await older.people()) == (calls, rows)
 
 
 async def test_of_one_person_the_older_session_is_told_first(older: Database, record: MakeRecord) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    await writer.write([record("a", "fp", at=9, ocupacion="newer"), record("z", "fp", at=8, ocupacion="older")])
-    assert [data["ocupacion"] for _, data in await _calls(older)] == ["older", "newer"]
-    await writer.close()
+    async with connected(_settings(older)) as writer:
+        await writer.write([record("a", "fp", at=9, ocupacion="newer"), record("z", "fp", at=8, ocupacion="older")])
+        assert [data["ocupacion"] for _, data in await _calls(older)] == ["older", "newer"]
 
 
 async def test_success_false_is_a_bad_row_and_leaves_nothing_behind(older: Database, record: MakeRecord) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    batch = [record(f"s{n:03}", f"p{n}", nombre="Mallory" if n == 77 else "Ana") for n in range(200)]
-    result = await writer.write(batch)
+    async with connected(_settings(older)) as writer:
+        batch = [record(f"s{n:03}", f"p{n}", nombre="Mallory" if n == 77 else "Ana") for n in range(200)]
+        result = await writer.write(batch)
 
-    assert (result.inserted, [(bad.index, bad.sqlstate) for bad in result.rejected]) == (199, [(77, "P0001")])
-    assert result.rejected[0].message == "update_prospect_data answered success: false"
-    # Each piece of the search is an upsert, a call, and a note of the call
-    assert result.statements <= 3 * (math.ceil(math.log2(200)) + 4)
-    assert len(await _calls(older)) == 199
-    # Not in the ledger either: redriven, it is told again
-    assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 199
-    await older.admin.execute(_TWO_ARGUMENTS)
-    again = await ProspectWriter.connect(_settings(older))
-    assert (await again.write([batch[77]])).inserted == 1
-    await again.close()
-    await writer.close()
+        assert (result.inserted, [(bad.index, bad.sqlstate) for bad in result.rejected]) == (199, [(77, "P0001")])
+        assert result.rejected[0].message == "update_prospect_data answered success: false"
+        # Each piece of the search is an upsert, a call, and a note of the call
+        assert result.statements <= 3 * (math.ceil(math.log2(200)) + 4)
+        assert len(await _calls(older)) == 199
+        # Not in the ledger either: redriven, it is told again
+        assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 199
+        await older.admin.execute(_TWO_ARGUMENTS)
+        async with connected(_settings(older)) as again:
+            assert (await again.write([batch[77]])).inserted == 1
 
 
 @pytest.mark.parametrize(
@@ -134,54 +129,56 @@ async def test_success_false_is_a_bad_row_and_leaves_nothing_behind(older: Datab
 async def test_an_error_that_the_function_swallowed_is_what_it_was(
     older: Database, record: MakeRecord, break_it: str, error: type[Exception], sqlstate: str
 ) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    await older.admin.execute(break_it)
-    with pytest.raises(error, match=sqlstate):
-        await writer.write([record("s", "fp", nombre="Ana")])
-    assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 0
-    await writer.close()
+    async with connected(_settings(older)) as writer:
+        await older.admin.execute(break_it)
+        with pytest.raises(error, match=sqlstate):
+            await writer.write([record("s", "fp", nombre="Ana")])
+        assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 0
 
 
 async def test_a_lock_timeout_that_the_function_swallowed_is_tried_again(older: Database, record: MakeRecord) -> None:
-    writer = await ProspectWriter.connect(_settings(older, database_statement_timeout_seconds=0.6))
-    # Given somebody who holds the person's row for longer than we wait
-    other = await asyncpg.connect(older.dsn())
-    transaction = other.transaction()
-    await transaction.start()
-    await other.execute("UPDATE prospect_tracking SET updated_at = now() WHERE fingerprint_id = 'fp'")
-    with pytest.raises(DatabaseUnavailableError, match=r"40001|55P03"):
-        await asyncio.wait_for(writer.write([record("s", "fp", nombre="Ana")]), 20)
-    await transaction.rollback()
-    await other.close()
-    assert (await writer.write([record("s", "fp", nombre="Ana")])).inserted == 1
-    await writer.close()
+    async with connected(_settings(older, database_statement_timeout_seconds=3.0)) as writer:
+        # Given somebody who holds the person's row for longer than we wait
+        other = await asyncpg.connect(older.dsn())
+        try:
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("UPDATE prospect_tracking SET updated_at = now() WHERE fingerprint_id = 'fp'")
+            with pytest.raises(DatabaseUnavailableError, match=r"40001|55P03"):
+                await asyncio.wait_for(writer.write([record("s", "fp", nombre="Ana")]), 20)
+            await transaction.rollback()
+        finally:
+            await other.close()
+        assert (await writer.write([record("s", "fp", nombre="Ana")])).inserted == 1
 
 
 async def test_the_tenant_becomes_the_third_argument(older: Database, record: MakeRecord) -> None:
-    writer = await ProspectWriter.connect(_settings(older, f"acme={_ACME},other={_OTHER}"))
-    result = await writer.write(
-        [
-            record("a", "fp-a", tenant_id="acme", nombre="Ana"),
-            record("b", "fp-b", tenant_id="other", nombre="Eva"),
-            record("c", "fp-c", nombre="Leo"),
-            record("d", "fp-d", tenant_id="unknown", nombre="Isa"),
+    async with connected(_settings(older, f"acme={_ACME},other={_OTHER}")) as writer:
+        result = await writer.write(
+            [
+                record("a", "fp-a", tenant_id="acme", nombre="Ana"),
+                record("b", "fp-b", tenant_id="other", nombre="Eva"),
+                record("c", "fp-c", nombre="Leo"),
+                record("d", "fp-d", tenant_id="unknown", nombre="Isa"),
+            ]
+        )
+        # A tenant nobody mapped would become another's: a dead letter, not a row
+        assert [(bad.index, bad.sqlstate) for bad in result.rejected] == [(3, "22023")]
+        assert "NEXUS_TENANT_CONSTRUCTORS" in result.rejected[0].message
+        rows = await older.admin.fetch("SELECT fingerprint_id, constructor_id::text AS c FROM their_calls ORDER BY 1")
+        assert [(row["fingerprint_id"], row["c"]) for row in rows] == [
+            ("fp-a", _ACME),
+            ("fp-b", _OTHER),
+            ("fp-c", None),
         ]
-    )
-    # A tenant nobody mapped would become another's: a dead letter, not a row
-    assert [(bad.index, bad.sqlstate) for bad in result.rejected] == [(3, "22023")]
-    assert "NEXUS_TENANT_CONSTRUCTORS" in result.rejected[0].message
-    rows = await older.admin.fetch("SELECT fingerprint_id, constructor_id::text AS c FROM their_calls ORDER BY 1")
-    assert [(row["fingerprint_id"], row["c"]) for row in rows] == [("fp-a", _ACME), ("fp-b", _OTHER), ("fp-c", None)]
-    await writer.close()
 
 
 async def test_without_a_mapping_tenants_are_told_as_before(older: Database, record: MakeRecord) -> None:
     for function in ("SELECT 1", _TWO_ARGUMENTS):
         await older.admin.execute(function)
-        writer = await ProspectWriter.connect(_settings(older))
-        result = await writer.write([record(f"s{len(function)}", "fp", tenant_id="acme", nombre="Ana")])
-        assert (result.inserted, result.rejected) == (1, ())
-        await writer.close()
+        async with connected(_settings(older)) as writer:
+            result = await writer.write([record(f"s{len(function)}", "fp", tenant_id="acme", nombre="Ana")])
+            assert (result.inserted, result.rejected) == (1, ())
     assert len(await _calls(older)) == 2
 
 
@@ -219,22 +216,21 @@ async def test_a_login_that_may_not_execute_it_is_told_how(older: Database) -> N
 async def test_a_killed_backend_between_upsert_and_call_loses_nothing_and_tells_once(
     older: Database, record: MakeRecord
 ) -> None:
-    writer = await ProspectWriter.connect(_settings(older))
-    async with older.admin.transaction():
-        await older.admin.execute("LOCK TABLE their_calls IN ACCESS EXCLUSIVE MODE")
-        batch = [record(f"s{n}", f"p{n}", nombre="Ana") for n in range(10)]
-        write = asyncio.create_task(writer.write(batch))
-        killed = 0
-        async with asyncio.timeout(10):
-            while not killed:
-                await asyncio.sleep(0.02)
-                killed = await older.admin.fetchval(
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                    " WHERE application_name = 'nexus-stream' AND wait_event_type = 'Lock'"
-                    " AND datname = current_database()"
-                )
-        with pytest.raises(DatabaseUnavailableError):
-            await write
-    assert (await writer.write(batch)).inserted == 10
-    assert len(await _calls(older)) == 10
-    await writer.close()
+    async with connected(_settings(older)) as writer:
+        async with older.admin.transaction():
+            await older.admin.execute("LOCK TABLE their_calls IN ACCESS EXCLUSIVE MODE")
+            batch = [record(f"s{n}", f"p{n}", nombre="Ana") for n in range(10)]
+            write = asyncio.create_task(writer.write(batch))
+            killed = 0
+            async with asyncio.timeout(10):
+                while not killed:
+                    await asyncio.sleep(0.02)
+                    killed = await older.admin.fetchval(
+                        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                        " WHERE application_name = 'nexus-stream' AND wait_event_type = 'Lock'"
+                        " AND datname = current_database()"
+                    )
+            with pytest.raises(DatabaseUnavailableError):
+                await write
+        assert (await writer.write(batch)).inserted == 10
+        assert len(await _calls(older)) == 10

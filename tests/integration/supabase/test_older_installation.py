@@ -14,6 +14,7 @@ from nexus_stream.supabase.command import command
 from nexus_stream.supabase.inspection import objects_made_by
 from nexus_stream.supabase.migrate import apply_migrations, load_migrations, plan_migrations
 from nexus_stream.supabase.writer import ProspectWriter
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -144,11 +145,10 @@ async def test_what_was_known_counts_and_nobody_elses_row_changes(older: Databas
     )
 
     # When the sink writes to one of its people, in the mode that folds
-    writer = await ProspectWriter.connect(older.settings())
-    await writer.write(
-        [record("s", "fp", at=1, nombre="Ana", email="ana@example.com"), record("t", "new", nombre="Leo")]
-    )
-    await writer.close()
+    async with connected(older.settings()) as writer:
+        await writer.write(
+            [record("s", "fp", at=1, nombre="Ana", email="ana@example.com"), record("t", "new", nombre="Leo")]
+        )
 
     person = await older.person("fp")
     assert (person["nombre"], person["email"], person["crm"]) == ("Ana Ruiz", "ana@example.com", 7)
@@ -188,9 +188,8 @@ async def test_a_fingerprint_that_stands_twice_is_told_by_its_hash_and_stops_onl
         " WHERE t.fingerprint_id = o.fingerprint_id AND t.id > o.id"
     )
     assert await apply_migrations(older.dsn()) == []
-    writer = await ProspectWriter.connect(older.settings())
-    assert (await writer.write([record("s", "secret-fp", nombre="Ana")])).inserted == 1
-    await writer.close()
+    async with connected(older.settings()) as writer:
+        assert (await writer.write([record("s", "secret-fp", nombre="Ana")])).inserted == 1
 
 
 async def test_the_command_reports_duplicates_without_them(older: Database, monkeypatch: pytest.MonkeyPatch) -> None:

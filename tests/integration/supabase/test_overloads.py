@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nexus_stream.supabase.migrate import apply_migrations, load_migrations
-from nexus_stream.supabase.writer import ProspectWriter
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -50,18 +50,16 @@ async def test_theirs_stays_the_only_one_and_is_called(
     assert await _signatures(empty_database) == before
     assert await empty_database.admin.fetchval(_CALL) == "true"
 
-    writer = await ProspectWriter.connect(empty_database.settings(sink_mode="function"))
-    assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
-    await writer.close()
+    async with connected(empty_database.settings(sink_mode="function")) as writer:
+        assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
     assert await empty_database.people() == {}
 
 
 async def test_ours_beside_theirs_is_not_the_one_that_is_called(database: Database, record: MakeRecord) -> None:
     """As in a database whose migrations are not up to date, or where theirs was made after ours."""
     await database.admin.execute(_own("varchar, jsonb"))
-    writer = await ProspectWriter.connect(database.settings(sink_mode="function"))
-    assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
-    await writer.close()
+    async with connected(database.settings(sink_mode="function")) as writer:
+        assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
     assert await database.people() == {}
     assert await database.admin.fetchval("SELECT count(*) FROM prospect_contributions") == 0
 

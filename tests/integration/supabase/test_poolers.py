@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
@@ -16,6 +17,7 @@ from nexus_stream.supabase.migrate import apply_migrations, plan_migrations
 from nexus_stream.supabase.target import Mode
 from nexus_stream.supabase.writer import ProspectWriter
 from nexus_stream.testing.pgbouncer import PgBouncer
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -52,19 +54,18 @@ async def test_rows_are_the_same_through_whatever_stands_between(
     mode: Mode,
 ) -> None:
     caplog.set_level(logging.INFO, logger="nexus_stream.supabase.pool")
-    writer = await ProspectWriter.connect(_settings(database, poolers, way, database_pooler_mode=setting))
-    assert writer.mode is mode
-    assert [getattr(logged, "mode", None) for logged in caplog.records] == [str(mode)]
+    async with connected(_settings(database, poolers, way, database_pooler_mode=setting)) as writer:
+        assert writer.mode is mode
+        assert [getattr(logged, "mode", None) for logged in caplog.records] == [str(mode)]
 
-    # A link, a bad row under a savepoint, a replay: every statement of the writer
-    batch = [record("s1", None, at=1, nombre="Ana"), record("s2", "fp", at=2, email="ana@example.com")]
-    assert (await writer.write(batch)).inserted == 2
-    linked = await writer.write([record("s1", "fp", at=3, nombre="Ana Ruiz"), record("bad", "fp", nombre="\x00")])
-    assert (linked.updated, [refused.sqlstate for refused in linked.rejected]) == (1, ["22P05"])
-    checksum = await database.checksum()
-    assert (await writer.write(batch)).unchanged == 2
-    await writer.ping()
-    await writer.close()
+        # A link, a bad row under a savepoint, a replay: every statement of the writer
+        batch = [record("s1", None, at=1, nombre="Ana"), record("s2", "fp", at=2, email="ana@example.com")]
+        assert (await writer.write(batch)).inserted == 2
+        linked = await writer.write([record("s1", "fp", at=3, nombre="Ana Ruiz"), record("bad", "fp", nombre="\x00")])
+        assert (linked.updated, [refused.sqlstate for refused in linked.rejected]) == (1, ["22P05"])
+        checksum = await database.checksum()
+        assert (await writer.write(batch)).unchanged == 2
+        await writer.ping()
 
     assert await database.checksum() == checksum
     assert {key: data["nombre"] for key, data in (await database.people()).items()} == {"fp": "Ana Ruiz"}
@@ -77,15 +78,14 @@ async def test_more_writers_than_connections_disturb_nobody(
     # In session mode each client keeps a server connection: no more clients than the pooler has of them.
     sinks, pool_max = (3, 1) if way == "session" else (6, 2)
     settings = _settings(database, poolers, way, database_pool_max=pool_max)
-    writers = [await ProspectWriter.connect(settings) for _ in range(sinks)]
+    async with AsyncExitStack() as stack:
+        writers = [await stack.enter_async_context(connected(settings)) for _ in range(sinks)]
 
-    async def deliver(number: int) -> None:
-        for n in range(10):
-            await writers[number].write([record(f"s{number}-{n}", f"fp{n % 4}", at=n, nombre="Ana")])
+        async def deliver(number: int) -> None:
+            for n in range(10):
+                await writers[number].write([record(f"s{number}-{n}", f"fp{n % 4}", at=n, nombre="Ana")])
 
-    await asyncio.wait_for(asyncio.gather(*(deliver(number) for number in range(sinks))), 60)
-    for writer in writers:
-        await writer.close()
+        await asyncio.wait_for(asyncio.gather(*(deliver(number) for number in range(sinks))), 60)
 
     assert {key: data["sessions"] for key, data in (await database.people()).items()} == {
         f"fp{n}": (3 if n < 2 else 2) * sinks for n in range(4)
@@ -95,21 +95,21 @@ async def test_more_writers_than_connections_disturb_nobody(
 async def test_nothing_of_a_transaction_is_left_on_the_servers_connection(
     database: Database, poolers: dict[str, PgBouncer], record: MakeRecord
 ) -> None:
-    writer = await ProspectWriter.connect(
-        _settings(database, poolers, "transaction", database_statement_timeout_seconds=7)
-    )
-    await writer.write([record("s", "fp", nombre="Ana")])
-    await writer.close()
+    async with connected(_settings(database, poolers, "transaction", database_statement_timeout_seconds=7)) as writer:
+        await writer.write([record("s", "fp", nombre="Ana")])
 
     others = [
         await asyncpg.connect(_settings_dsn(database, poolers), statement_cache_size=0)
         for _ in range(3)  # as many as the pooler has connections
     ]
-    for names in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_read_only"):
-        found = await asyncio.gather(*(_in_transaction(other, f"SHOW {names}") for other in others))
-        assert set(found) <= {"0", "off"}, names
-    for other in others:
-        await other.close()
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_read_only")
+    try:
+        for name in names:
+            found = await asyncio.gather(*(_in_transaction(other, f"SHOW {name}") for other in others))
+            assert set(found) <= {"0", "off"}, name
+    finally:
+        for other in others:
+            await other.close()
 
 
 def _settings_dsn(database: Database, poolers: dict[str, PgBouncer]) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,7 @@ from nexus_stream.supabase.writer import ProspectWriter
 from nexus_stream.testing.pgbouncer import PgBouncer, missing_pgbouncer
 from nexus_stream.testing.postgres import server_folder
 from nexus_stream.testing.requirements import require
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database
@@ -116,9 +118,9 @@ def _say(what: str, delivery: Delivery) -> None:
     print(f"{what}: {len(delivery.failures)} attempts failed, recovered in {delivery.longest_wait_seconds:.2f} s")
 
 
-async def _writer(port: int, pooler_mode: str = "auto") -> ProspectWriter:
+def _writer(port: int, pooler_mode: str = "auto") -> AbstractAsyncContextManager[ProspectWriter]:
     dsn = f"postgresql://postgres@{LOOPBACK}:{port}/postgres"
-    return await ProspectWriter.connect(
+    return connected(
         load_settings(
             environ={},
             database_url=dsn,
@@ -136,29 +138,30 @@ async def test_a_server_killed_in_the_middle_of_a_transaction(
     server = EmbeddedPostgres.start(folder / "data")
     try:
         await apply_migrations(server.dsn)
-        writer = await _writer(server.port)
-        delivery = Delivery(writer)
+        async with _writer(server.port) as writer:
+            delivery = Delivery(writer)
 
-        async def kill_and_restart() -> None:
-            nonlocal server
-            # Given the batch's sessions are written, and its fold waits for a lock
-            blocker = await asyncpg.connect(server.dsn)
-            await blocker.execute("BEGIN; LOCK TABLE prospect_tracking IN ACCESS EXCLUSIVE MODE")
-            waiting = 0
-            async with asyncio.timeout(10):
-                while not waiting:
-                    await asyncio.sleep(0.01)
-                    waiting = await blocker.fetchval(
-                        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'nexus-stream'"
-                        " AND wait_event_type = 'Lock'"
-                    )
-            # When the server is killed, as a machine that fails, and comes back
-            await asyncio.to_thread(server.kill)
-            blocker.terminate()
-            server = await asyncio.to_thread(EmbeddedPostgres.start, folder / "data", server.port)
+            async def kill_and_restart() -> None:
+                nonlocal server
+                # Given the batch's sessions are written, and its fold waits for a lock
+                blocker = await asyncpg.connect(server.dsn)
+                try:
+                    await blocker.execute("BEGIN; LOCK TABLE prospect_tracking IN ACCESS EXCLUSIVE MODE")
+                    waiting = 0
+                    async with asyncio.timeout(10):
+                        while not waiting:
+                            await asyncio.sleep(0.01)
+                            waiting = await blocker.fetchval(
+                                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'nexus-stream'"
+                                " AND wait_event_type = 'Lock'"
+                            )
+                    # When the server is killed, as a machine that fails, and comes back
+                    await asyncio.to_thread(server.kill)
+                finally:
+                    blocker.terminate()
+                server = await asyncio.to_thread(EmbeddedPostgres.start, folder / "data", server.port)
 
-        await delivery.run(records, {3: kill_and_restart, 9: kill_and_restart})
-        await writer.close()
+            await delivery.run(records, {3: kill_and_restart, 9: kill_and_restart})
         assert delivery.failures
         assert await _rows(server.dsn) == expected
         _say("server killed twice", delivery)
@@ -174,18 +177,17 @@ async def test_a_failover_to_another_server_on_the_same_port(
     second: EmbeddedPostgres | None = None
     try:
         await apply_migrations(first.dsn)
-        writer = await _writer(first.port)
-        delivery = Delivery(writer)
+        async with _writer(first.port) as writer:
+            delivery = Delivery(writer)
 
-        async def replace() -> None:
-            nonlocal second
-            # A server of other files, which hold what the first had committed, as a synchronous standby's do
-            await asyncio.to_thread(first.kill)
-            await asyncio.to_thread(shutil.copytree, folder / "first", folder / "second")
-            second = await asyncio.to_thread(EmbeddedPostgres.start, folder / "second", first.port)
+            async def replace() -> None:
+                nonlocal second
+                # A server of other files, which hold what the first had committed, as a synchronous standby's do
+                await asyncio.to_thread(first.kill)
+                await asyncio.to_thread(shutil.copytree, folder / "first", folder / "second")
+                second = await asyncio.to_thread(EmbeddedPostgres.start, folder / "second", first.port)
 
-        await delivery.run(records, {5: replace})
-        await writer.close()
+            await delivery.run(records, {5: replace})
         assert delivery.failures
         assert await _rows(first.dsn) == expected
         _say("server replaced", delivery)
@@ -198,23 +200,22 @@ async def test_a_standby_that_only_reads_for_a_while(
     database: Database, records: list[EnrichedProspect], expected: Rows
 ) -> None:
     await database.admin.execute("TRUNCATE prospect_sessions, prospect_tracking, prospect_contributions")
-    writer = await ProspectWriter.connect(database.settings())
-    delivery = Delivery(writer)
+    async with connected(database.settings()) as writer:
+        delivery = Delivery(writer)
 
-    async def read_only_for_a_while() -> None:
-        alter = f"ALTER DATABASE {database.name}"
-        await database.admin.execute(f"{alter} SET default_transaction_read_only = on")
-        # Connections from before do not notice; a failover would end them.
-        await database.admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'nexus-stream' AND datname = current_database()"
-        )
-        await asyncio.sleep(0.5)
-        await database.admin.execute("SET default_transaction_read_only = off")
-        await database.admin.execute(f"{alter} RESET default_transaction_read_only")
+        async def read_only_for_a_while() -> None:
+            alter = f"ALTER DATABASE {database.name}"
+            await database.admin.execute(f"{alter} SET default_transaction_read_only = on")
+            # Connections from before do not notice; a failover would end them.
+            await database.admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'nexus-stream' AND datname = current_database()"
+            )
+            await asyncio.sleep(0.5)
+            await database.admin.execute("SET default_transaction_read_only = off")
+            await database.admin.execute(f"{alter} RESET default_transaction_read_only")
 
-    await delivery.run(records, {2: read_only_for_a_while, 7: read_only_for_a_while})
-    await writer.close()
+        await delivery.run(records, {2: read_only_for_a_while, 7: read_only_for_a_while})
     assert any("read-only" in failure for failure in delivery.failures)
     assert await _rows(database.dsn()) == expected
     _say("read-only twice for 0.5 s", delivery)
@@ -235,16 +236,15 @@ async def test_a_pooler_that_is_restarted(
         folder / "pgbouncer", database.server.port, "session" if mode == "session" else "transaction"
     ) as pooler:
         dsn = f"postgresql://postgres@{LOOPBACK}:{pooler.port}/{database.name}"
-        writer = await ProspectWriter.connect(load_settings(environ={}, database_url=dsn))
-        delivery = Delivery(writer)
+        async with connected(load_settings(environ={}, database_url=dsn)) as writer:
+            delivery = Delivery(writer)
 
-        async def restart() -> None:
-            await asyncio.to_thread(pooler.kill)
-            await asyncio.sleep(0.3)
-            await asyncio.to_thread(pooler.start)
+            async def restart() -> None:
+                await asyncio.to_thread(pooler.kill)
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(pooler.start)
 
-        await delivery.run(records, {2: restart, 6: restart, 11: restart})
-        await writer.close()
+            await delivery.run(records, {2: restart, 6: restart, 11: restart})
     assert delivery.failures
     assert await _rows(database.dsn()) == expected
     _say(f"pooler in {mode} mode restarted three times", delivery)

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from nexus_stream.supabase.migrate import apply_migrations
-from nexus_stream.supabase.writer import ProspectWriter
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -27,18 +27,19 @@ async def sink_login(database: Database) -> AsyncIterator[str]:
 
 
 async def test_a_member_of_nexus_sink_writes_and_links(database: Database, record: MakeRecord, sink_login: str) -> None:
-    writer = await ProspectWriter.connect(database.settings(sink_login))
-    await writer.write([record("s", None, at=1, nombre="Ana")])
-    await writer.write([record("s", "fp", at=2, nombre="Ana"), record("bad", "fp", nombre="\x00")])
-    await writer.close()
+    async with connected(database.settings(sink_login)) as writer:
+        await writer.write([record("s", None, at=1, nombre="Ana")])
+        await writer.write([record("s", "fp", at=2, nombre="Ana"), record("bad", "fp", nombre="\x00")])
     assert list(await database.people()) == ["fp"]
 
     connection = await asyncpg.connect(database.dsn(sink_login))
-    answer = await connection.fetchval(
-        "SELECT update_prospect_data('fp', '{\"telefono\": \"+573005550102\"}')->>'success'"
-    )
-    assert answer == "true"
-    await connection.close()
+    try:
+        answer = await connection.fetchval(
+            "SELECT update_prospect_data('fp', '{\"telefono\": \"+573005550102\"}')->>'success'"
+        )
+        assert answer == "true"
+    finally:
+        await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -55,9 +56,11 @@ async def test_a_member_of_nexus_sink_writes_and_links(database: Database, recor
 )
 async def test_a_member_of_nexus_sink_may_do_nothing_else(database: Database, sink_login: str, forbidden: str) -> None:
     connection = await asyncpg.connect(database.dsn(sink_login))
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await connection.execute(forbidden)
-    await connection.close()
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(forbidden)
+    finally:
+        await connection.close()
 
 
 _SUPABASE_ROLES = ("anon", "authenticated", "service_role")

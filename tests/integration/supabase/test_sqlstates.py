@@ -98,8 +98,10 @@ _TABLE = [
 def prepared(server: Server, module_database: str) -> None:
     async def prepare() -> None:
         connection = await asyncpg.connect(server.dsn(module_database))
-        await connection.execute(_THINGS)
-        await connection.close()
+        try:
+            await connection.execute(_THINGS)
+        finally:
+            await connection.close()
 
     asyncio.run(prepare())
 
@@ -150,19 +152,29 @@ async def test_a_deadlock_with_somebody_else_is_tried_again(
     await writer.write([record("s", "fp", at=1, nombre="Ana")])
     # Given somebody who holds the person and then wants the session, while we hold the session and want the person
     other = await asyncpg.connect(database.dsn())
-    await other.execute("SET deadlock_timeout = '20s'")
-    transaction = other.transaction()
-    await transaction.start()
-    await other.execute("UPDATE prospect_tracking SET updated_at = now()")
-    write = asyncio.create_task(writer.write([record("s", "fp", at=2, nombre="Ana")]))
-    await asyncio.sleep(0.3)
-    theirs = asyncio.create_task(other.execute("UPDATE prospect_sessions SET updated_at = now()"))
+    try:
+        await other.execute("SET deadlock_timeout = '20s'")
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("UPDATE prospect_tracking SET updated_at = now()")
+        write = asyncio.create_task(writer.write([record("s", "fp", at=2, nombre="Ana")]))
+        waiting = 0
+        async with asyncio.timeout(60):
+            while not waiting:
+                await asyncio.sleep(0.02)
+                waiting = await database.admin.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE application_name = 'nexus-stream' AND wait_event_type = 'Lock'"
+                    " AND datname = current_database()"
+                )
+        theirs = asyncio.create_task(other.execute("UPDATE prospect_sessions SET updated_at = now()"))
 
-    with pytest.raises(DatabaseUnavailableError, match="40P01"):
-        await asyncio.wait_for(write, 20)
-    await theirs
-    await transaction.commit()
-    await other.close()
+        with pytest.raises(DatabaseUnavailableError, match="40P01"):
+            await asyncio.wait_for(write, 60)
+        await theirs
+        await transaction.commit()
+    finally:
+        await other.close()
     assert (await writer.write([record("s", "fp", at=2, nombre="Ana")])).updated == 1
 
 
@@ -178,14 +190,18 @@ async def _raised(connection: Any, *statements: str, pause_seconds: float = 0) -
 
 async def test_codes_that_a_connection_meets_outside_a_batch(provoked: Database) -> None:
     one, two, three = [await asyncpg.connect(provoked.dsn()) for _ in range(3)]
-    await one.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM things")
-    await two.execute("UPDATE things SET c = 5")
-    conflict = await _raised(one, "UPDATE things SET c = 6")
-    idle = await _raised(two, "SET idle_in_transaction_session_timeout = '30ms'; BEGIN", "SELECT 1", pause_seconds=0.3)
-    bored = await _raised(three, "SET idle_session_timeout = '30ms'", "SELECT 1", pause_seconds=0.3)
-    found = [(getattr(error, "sqlstate", None), classify(error)) for error in (conflict, idle, bored)]
-    for connection in (one, two, three):
-        connection.terminate()
+    try:
+        await one.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM things")
+        await two.execute("UPDATE things SET c = 5")
+        conflict = await _raised(one, "UPDATE things SET c = 6")
+        idle = await _raised(
+            two, "SET idle_in_transaction_session_timeout = '30ms'; BEGIN", "SELECT 1", pause_seconds=0.3
+        )
+        bored = await _raised(three, "SET idle_session_timeout = '30ms'", "SELECT 1", pause_seconds=0.3)
+        found = [(getattr(error, "sqlstate", None), classify(error)) for error in (conflict, idle, bored)]
+    finally:
+        for connection in (one, two, three):
+            connection.terminate()
     # The last two may be seen as a connection that is closed.
     assert found[0] == ("40001", _T)
     assert found[1] in {("25P03", _T), ("08003", _T), (None, _T)}
@@ -197,6 +213,8 @@ async def test_a_transaction_that_took_too_long_is_made_smaller(provoked: Databa
         # transaction_timeout came with 17: then the code cannot occur either.
         return
     connection = await asyncpg.connect(provoked.dsn())
-    error = await _raised(connection, "BEGIN", "SET LOCAL transaction_timeout = '30ms'", "SELECT pg_sleep(5)")
-    connection.terminate()
+    try:
+        error = await _raised(connection, "BEGIN", "SET LOCAL transaction_timeout = '30ms'", "SELECT pg_sleep(5)")
+    finally:
+        connection.terminate()
     assert (getattr(error, "sqlstate", None), classify(error)) in {("25P04", _S), ("08003", _T)}

@@ -92,12 +92,14 @@ async def test_the_right_server_is_believed(
 ) -> None:
     dsn = _dsn(tls_port, database, _HOST, f"sslmode=verify-full&sslrootcert={authority.certificate}")
     writer = await _connect(dsn)
-    assert (await writer.write([record("s", "fp", nombre="Ana")])).inserted == 1
-    async with writer._pool.acquire() as connection:
-        transport: ssl.SSLObject | None = connection._con._transport.get_extra_info("ssl_object")
-        assert transport is not None
-        assert transport.version() in {"TLSv1.2", "TLSv1.3"}
-    await writer.close()
+    try:
+        assert (await writer.write([record("s", "fp", nombre="Ana")])).inserted == 1
+        async with writer._pool.acquire() as connection:
+            transport: ssl.SSLObject | None = connection._con._transport.get_extra_info("ssl_object")
+            assert transport is not None
+            assert transport.version() in {"TLSv1.2", "TLSv1.3"}
+    finally:
+        await writer.close()
 
 
 @pytest.mark.parametrize("wrong", ["authority", "host"])

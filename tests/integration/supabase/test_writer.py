@@ -9,6 +9,7 @@ import pytest
 
 from nexus_stream.errors import NexusError
 from nexus_stream.supabase.writer import ProspectWriter, WriteResult
+from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord
@@ -270,10 +271,9 @@ async def test_what_was_erased_stays_away(database: Database, writer: ProspectWr
 @pytest.mark.own_database
 async def test_nothing_of_the_dsn_or_the_row_is_in_an_error(database: Database, record: MakeRecord) -> None:
     settings = database.settings()
-    writer = await ProspectWriter.connect(settings)
-    await database.admin.execute("ALTER TABLE prospect_sessions RENAME TO elsewhere")
-    with pytest.raises(NexusError) as raised:
-        await writer.write([record("s", "fp", nombre="Secreto")])
-    await writer.close()
+    async with connected(settings) as writer:
+        await database.admin.execute("ALTER TABLE prospect_sessions RENAME TO elsewhere")
+        with pytest.raises(NexusError) as raised:
+            await writer.write([record("s", "fp", nombre="Secreto")])
     assert "Secreto" not in str(raised.value)
     assert "postgresql://" not in str(raised.value)

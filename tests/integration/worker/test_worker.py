@@ -66,11 +66,13 @@ def test_a_worker_refuses_missing_topics_and_names_the_command(stack: Stack):
 
 async def test_a_worker_refuses_another_partition_count(stack: Stack):
     admin = AIOKafkaAdminClient(**client_options(stack.settings))
-    await admin.start()
-    await admin.create_topics(
-        [NewTopic(stack.settings.ingestion_topic, 3, 1), NewTopic(stack.settings.status_topic, 1, 1)]
-    )
-    await admin.close()
+    try:
+        await admin.start()
+        await admin.create_topics(
+            [NewTopic(stack.settings.ingestion_topic, 3, 1), NewTopic(stack.settings.status_topic, 1, 1)]
+        )
+    finally:
+        await admin.close()
     process = stack.start("enricher")
     assert await asyncio.to_thread(process.process.wait, 40) == EX_CONFIG
     assert "3 partitions, NEXUS_TOPIC_PARTITIONS says 4" in log_of(stack, "enricher")
