@@ -26,8 +26,7 @@ from nexus_stream.access import principal, require_login, unseen_topics
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, ConfigurationError, TopicMismatchError
 from nexus_stream.kafka import client_options
 from nexus_stream.permissions import PermissionRole, permissions
-from nexus_stream.providers import provider_of
-from nexus_stream.settings import Settings
+from nexus_stream.settings import Settings, provider_of
 
 __all__ = [
     "COMPACTION_LAG_HOURS",

@@ -10,7 +10,7 @@ from typing import Any
 import faust
 
 from nexus_stream.data_dir import WorkerDirectory
-from nexus_stream.embedded.ports import free_port
+from nexus_stream.free_ports import free_port
 from nexus_stream.kafka import ssl_context
 from nexus_stream.kafka_tokens import token_provider
 from nexus_stream.observability.logs import logging_config

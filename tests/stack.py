@@ -23,9 +23,9 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.embedded.procfile import read_procfile
+from nexus_stream.free_ports import free_port
 from nexus_stream.kafka import client_options
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations

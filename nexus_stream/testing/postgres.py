@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.embedded.processes import last_lines, spawn, stop_process
 from nexus_stream.errors import EmbeddedServiceError
+from nexus_stream.free_ports import LOOPBACK, free_port
 
 __all__ = ["FAST_SETTINGS", "debian_postgres", "missing_debian_postgres", "server_folder"]
 

@@ -21,8 +21,8 @@ import asyncpg
 import pytest
 
 import tests.kafka.acls
-from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.embedded.postgres_user import server_user
+from nexus_stream.free_ports import LOOPBACK, free_port
 from nexus_stream.testing.certificates import CertificateAuthority
 from nexus_stream.testing.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
 from nexus_stream.testing.requirements import require

@@ -20,8 +20,8 @@ from typing import Protocol
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
+from nexus_stream.free_ports import free_port
 from nexus_stream.kafka import client_options
 from tests.chaos.claude_stand_in import ClaudeStandIn
 from tests.chaos.environment import BrokerKind, Environment

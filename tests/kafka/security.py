@@ -29,7 +29,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from nexus_stream.embedded.ports import LOOPBACK
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.permissions import Permission
 from nexus_stream.testing.certificates import CertificateAuthority
 

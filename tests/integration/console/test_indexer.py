@@ -26,7 +26,7 @@ from nexus_stream.console.queries import SessionQueries
 from nexus_stream.console.read_model import FILE_NAME, ReadModel
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import free_port
+from nexus_stream.free_ports import free_port
 from nexus_stream.settings import Settings
 from nexus_stream.topics import apply_topics
 

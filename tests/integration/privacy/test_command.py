@@ -24,7 +24,7 @@ import pytest
 
 from nexus_stream.dead_letters.log import Sender
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import free_port
+from nexus_stream.free_ports import free_port
 from nexus_stream.privacy.changelog import follow_states, read_states
 from nexus_stream.privacy.people import People
 from nexus_stream.privacy.selector import Selector

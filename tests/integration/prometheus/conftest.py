@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.free_ports import free_port
 from nexus_stream.testing.prometheus import Prometheus, missing_prometheus
 from nexus_stream.testing.requirements import require
 from tests.chaos.claude_stand_in import REFUSED_WORD, ClaudeStandIn

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from agents.sink import Sink
 from nexus_stream.delivery.received import Assignment
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.connecting import DATABASE, ConnectingWriter, watch_database

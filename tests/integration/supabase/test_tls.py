@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.writer import ProspectWriter
 from nexus_stream.testing.certificates import CertificateAuthority
