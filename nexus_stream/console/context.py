@@ -15,9 +15,9 @@ from aiohttp import web
 
 from nexus_stream.console.access import Access, Identity
 from nexus_stream.console.activity import ActivityQueries
-from nexus_stream.console.alert_watch import AlertWatch
+from nexus_stream.console.alerts.lag_monitor import LagMonitor
+from nexus_stream.console.alerts.watch import AlertWatch
 from nexus_stream.console.audit import AuditLog
-from nexus_stream.console.lag_monitor import LagMonitor
 from nexus_stream.console.overview import Overview, OverviewQueries
 from nexus_stream.console.queries import SessionQueries
 from nexus_stream.console.read_model import Freshness, ReadModel

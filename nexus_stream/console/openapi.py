@@ -9,7 +9,7 @@ from typing import Any
 
 from nexus_stream import __version__
 from nexus_stream.console.activity import STATES
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.console.filters import PERIODS
 from nexus_stream.console.overview import ROLES
 from nexus_stream.contracts.status import PartitionLag

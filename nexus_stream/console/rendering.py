@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nexus_stream.console.alerts import Alert, AlertKind
+from nexus_stream.console.alerts.conditions import Alert, AlertKind
 from nexus_stream.console.texts import Translate, translator
 from nexus_stream.errors import Reason
 

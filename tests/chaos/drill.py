@@ -25,7 +25,7 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaProducer
 
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.processes import last_lines
 from nexus_stream.kafka import client_options

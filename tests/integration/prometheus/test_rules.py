@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.settings import Settings
 from nexus_stream.testing.prometheus import promtool
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_stream.console.alerts import AlertKind
-from nexus_stream.console.webhook import signature
+from nexus_stream.console.alerts.conditions import AlertKind
+from nexus_stream.console.alerts.webhook import signature
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings, load_settings, signing_key
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from nexus_stream.console.alert_book import AlertBook, AlertEvent, timings_of
-from nexus_stream.console.alerts import Alert, AlertKind, Thresholds, alert_conditions
+from nexus_stream.console.alerts.book import AlertBook, AlertEvent, timings_of
+from nexus_stream.console.alerts.conditions import Alert, AlertKind, Thresholds, alert_conditions
 from nexus_stream.console.emissions import EmissionWriter
 from nexus_stream.console.overview import Overview, OverviewQueries
 from nexus_stream.console.processes import ProcessWriter

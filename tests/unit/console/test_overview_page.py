@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.console.access import Identity
-from nexus_stream.console.alerts import Thresholds, alert_conditions
+from nexus_stream.console.alerts.conditions import Thresholds, alert_conditions
 from nexus_stream.console.context import Viewing
 from nexus_stream.console.overview import OverviewQueries
 from nexus_stream.console.pages import Pages

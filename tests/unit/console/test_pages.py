@@ -12,7 +12,7 @@ import pytest
 import nexus_stream.console
 from nexus_stream.console.access import Identity
 from nexus_stream.console.activity import STATES, ActivityQueries, LetterFilter
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.console.context import Viewing
 from nexus_stream.console.conversation_text import shown_turns
 from nexus_stream.console.filters import Cursor, SessionFilter

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from nexus_stream.console.alert_store import AlertStore
-from nexus_stream.console.alerts import Alert, AlertKind
-from nexus_stream.console.webhook import Message
+from nexus_stream.console.alerts.conditions import Alert, AlertKind
+from nexus_stream.console.alerts.store import AlertStore
+from nexus_stream.console.alerts.webhook import Message
 
 FIRING = [Alert(AlertKind.SILENT, "sink-a", 12.5, 0, "x", is_critical=True, since_ms=7), Alert(AlertKind.LAG, "", 1, 0)]
 PENDING = [Message("msg_1", '{"alert": "lag"}', 1.5)]

@@ -23,7 +23,7 @@ import orjson
 import structlog
 
 from nexus_stream import __version__
-from nexus_stream.console.alert_book import AlertEvent
+from nexus_stream.console.alerts.book import AlertEvent
 from nexus_stream.settings import Settings, signing_key
 
 __all__ = ["Message", "Webhook", "message_of", "signature"]

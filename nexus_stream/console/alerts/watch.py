@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from nexus_stream.console.alert_book import AlertBook, AlertEvent, timings_of
-from nexus_stream.console.alert_progress import ProgressWatch
-from nexus_stream.console.alert_store import AlertStore
-from nexus_stream.console.alerts import Alert, AlertKind, Thresholds, alert_conditions, unable_to_save
-from nexus_stream.console.lag_monitor import LagMonitor
+from nexus_stream.console.alerts.book import AlertBook, AlertEvent, timings_of
+from nexus_stream.console.alerts.conditions import Alert, AlertKind, Thresholds, alert_conditions, unable_to_save
+from nexus_stream.console.alerts.lag_monitor import LagMonitor
+from nexus_stream.console.alerts.progress import ProgressWatch
+from nexus_stream.console.alerts.store import AlertStore
+from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
 from nexus_stream.console.overview import Overview, OverviewQueries
 from nexus_stream.console.read_model import ReadModel
-from nexus_stream.console.webhook import Message, Webhook, message_of
 from nexus_stream.observability.group_standing import GroupStanding
 from nexus_stream.settings import Settings
 

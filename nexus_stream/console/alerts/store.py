@@ -14,8 +14,8 @@ from pathlib import Path
 import orjson
 import structlog
 
-from nexus_stream.console.alerts import Alert, AlertKind
-from nexus_stream.console.webhook import Message
+from nexus_stream.console.alerts.conditions import Alert, AlertKind
+from nexus_stream.console.alerts.webhook import Message
 
 __all__ = ["AlertStore"]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stream.console.alert_book import AlertBook, AlertEvent, Timing, timings_of
-from nexus_stream.console.alerts import Alert, AlertKind
+from nexus_stream.console.alerts.book import AlertBook, AlertEvent, Timing, timings_of
+from nexus_stream.console.alerts.conditions import Alert, AlertKind
 from nexus_stream.settings import Settings
 
 FOR_SECONDS, CLEAR_SECONDS = 10.0, 20.0

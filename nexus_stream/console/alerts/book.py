@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nexus_stream.console.alerts import Alert, AlertKind
+from nexus_stream.console.alerts.conditions import Alert, AlertKind
 from nexus_stream.settings import Settings
 
 __all__ = ["AlertBook", "AlertEvent", "Timing", "timings_of"]

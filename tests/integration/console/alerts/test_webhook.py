@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from nexus_stream.console.alert_book import AlertEvent
-from nexus_stream.console.alerts import Alert, AlertKind
-from nexus_stream.console.webhook import Message, Webhook, message_of
+from nexus_stream.console.alerts.book import AlertEvent
+from nexus_stream.console.alerts.conditions import Alert, AlertKind
+from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
 from nexus_stream.settings import Settings
 from tests.stack import eventually
 
