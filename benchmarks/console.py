@@ -24,7 +24,7 @@ from urllib.parse import quote
 import psutil
 
 from nexus_stream.console.command import open_model
-from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.contracts.prospect import Arquetipo, ExtractionFacts, Momento, Objecion, Prospect, Signal, SignalName
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.settings import Settings

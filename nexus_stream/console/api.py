@@ -26,12 +26,12 @@ from nexus_stream.console.dead_letter_actions import ActionName, Wanted, act, pl
 from nexus_stream.console.export import session_json
 from nexus_stream.console.filters import is_number
 from nexus_stream.console.guard import require_operator
+from nexus_stream.console.index.session_row import state_of
 from nexus_stream.console.masking import mask_prospect
 from nexus_stream.console.openapi import openapi_document
 from nexus_stream.console.rendering import iso
 from nexus_stream.console.session_detail import load_detail
 from nexus_stream.console.session_pages import shown_row
-from nexus_stream.console.session_row import state_of
 from nexus_stream.console.views_letters import page_of_letters, read_letter, wanted_letters
 from nexus_stream.console.views_sessions import filter_of, find_session, page_of
 

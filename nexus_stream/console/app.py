@@ -21,7 +21,7 @@ from nexus_stream.console import (
 )
 from nexus_stream.console.context import CONTEXT, Context
 from nexus_stream.console.guard import add_headers, guard
-from nexus_stream.console.read_model import ReadModel
+from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.settings import Settings
 
 __all__ = ["make_app"]

@@ -22,9 +22,9 @@ from pydantic import SecretStr
 from nexus_stream.console.app import make_app
 from nexus_stream.console.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME
 from nexus_stream.console.command import open_model
-from nexus_stream.console.read_model import ReadModel
-from nexus_stream.console.session_row import ChangelogRecord
-from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.contracts.prospect import ExtractionFacts, Prospect
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import PartitionLag, ProcessStatus

@@ -13,9 +13,9 @@ from yarl import URL
 
 from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
-from nexus_stream.console.read_model import ReadModel
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.rendering import session_url
-from nexus_stream.console.session_row import ChangelogRecord
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.settings import Settings
 

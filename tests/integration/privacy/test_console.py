@@ -16,7 +16,7 @@ from nexus_stream.console.access import COOKIE
 from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
 from nexus_stream.console.context import CONTEXT
-from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.dead_letters.log import Sender
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.privacy.subjects import subject_hash

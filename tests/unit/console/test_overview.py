@@ -10,11 +10,11 @@ from prometheus_client import REGISTRY
 
 from nexus_stream.console.alerts.book import AlertBook, AlertEvent, timings_of
 from nexus_stream.console.alerts.conditions import Alert, AlertKind, Thresholds, alert_conditions
-from nexus_stream.console.emissions import EmissionWriter
+from nexus_stream.console.index.emissions import EmissionWriter
+from nexus_stream.console.index.processes import ProcessWriter
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.console.overview import Overview, OverviewQueries
-from nexus_stream.console.processes import ProcessWriter
-from nexus_stream.console.read_model import ReadModel
-from nexus_stream.console.topic_record import TopicRecord
 from nexus_stream.contracts.status import MAX_COUNT, Latency, PartitionLag, ProcessStatus
 from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
 from nexus_stream.settings import Settings

@@ -16,17 +16,17 @@ from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.console.context import Viewing
 from nexus_stream.console.conversation_text import shown_turns
 from nexus_stream.console.filters import Cursor, SessionFilter
-from nexus_stream.console.letters import LetterWriter
+from nexus_stream.console.index.letters import LetterWriter
+from nexus_stream.console.index.read_model import Freshness, PartitionProgress, ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.console.overview import ROLES
 from nexus_stream.console.pages import STATUSES, Pages
 from nexus_stream.console.queries import Page, SessionQueries
-from nexus_stream.console.read_model import Freshness, PartitionProgress, ReadModel
 from nexus_stream.console.rendering import ago, iso, pretty_json, visible
 from nexus_stream.console.session_pages import KNOWN_STATE_VERSION, SessionPages, ShownConversation
-from nexus_stream.console.session_row import ChangelogRecord
 from nexus_stream.console.texts import ENGLISH, LANGUAGES, SPANISH, translator
 from nexus_stream.console.topic_reader import Absent
-from nexus_stream.console.topic_record import TopicRecord
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import ProcessState

@@ -26,7 +26,7 @@ from nexus_stream.console.alerts.watch import AlertWatch
 from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
 from nexus_stream.console.context import CONTEXT, Context
-from nexus_stream.console.indexer import Indexer
+from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.metrics import ConsoleCollector
 from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.embedded.broker import EmbeddedBroker

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from nexus_stream.console.session_row import ChangelogRecord
-from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.index.topic_record import TopicRecord
 
 __all__ = ["Freshness", "PartitionProgress", "RecordT", "advance_to", "advanced", "unread"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import structlog
 
-from nexus_stream.console.progress import Freshness, PartitionProgress, RecordT, advance_to, advanced, unread
-from nexus_stream.console.session_row import ChangelogRecord, SessionRow, facets
-from nexus_stream.console.store import (
+from nexus_stream.console.index.progress import Freshness, PartitionProgress, RecordT, advance_to, advanced, unread
+from nexus_stream.console.index.session_row import ChangelogRecord, SessionRow, facets
+from nexus_stream.console.index.store import (
     StoreLock,
     deletes_securely_from_index,
     is_damaged,
@@ -27,7 +27,7 @@ from nexus_stream.console.store import (
     open_writer,
     reset_tables,
 )
-from nexus_stream.console.topic_record import LEFT_OUT, TopicRecord, TopicWriter
+from nexus_stream.console.index.topic_record import LEFT_OUT, TopicRecord, TopicWriter
 
 __all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
-from nexus_stream.console.topic_record import LEFT_OUT, TopicRecord
+from nexus_stream.console.index.topic_record import LEFT_OUT, TopicRecord
 from nexus_stream.contracts.status import MAX_COUNT, ProcessStatus
 
 __all__ = ["BUCKET_MS", "ROLES", "ProcessWriter"]

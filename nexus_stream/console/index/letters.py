@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.dead_letters.filters import session_of
 from nexus_stream.dead_letters.letter import Action, Letter, Mark, read_record

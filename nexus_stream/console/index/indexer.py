@@ -19,10 +19,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from nexus_stream.console.read_model import ReadModel
-from nexus_stream.console.session_row import ChangelogRecord
-from nexus_stream.console.store import is_damage, is_damaged, note_damage
-from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.index.store import is_damage, is_damaged, note_damage
+from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.kafka import client_options, stop_consumer
 from nexus_stream.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from nexus_stream.console.topic_record import TopicRecord
+from nexus_stream.console.index.topic_record import TopicRecord
 
 __all__ = ["EmissionWriter"]
 
