@@ -24,11 +24,11 @@ from nexus_stream.console.api_json import (
 from nexus_stream.console.context import CONTEXT, viewing
 from nexus_stream.console.dead_letter_actions import ActionName, Wanted, act, plan
 from nexus_stream.console.export import session_json
-from nexus_stream.console.filters import is_number
 from nexus_stream.console.guard import require_operator
 from nexus_stream.console.index.session_row import state_of
 from nexus_stream.console.masking import mask_prospect
 from nexus_stream.console.openapi import openapi_document
+from nexus_stream.console.reading.filters import is_number
 from nexus_stream.console.rendering import iso
 from nexus_stream.console.session_detail import load_detail
 from nexus_stream.console.session_pages import shown_row

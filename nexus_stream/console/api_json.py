@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from aiokafka import ConsumerRecord
 
-from nexus_stream.console.overview import Overview
+from nexus_stream.console.reading.overview import Overview
 from nexus_stream.console.rendering import iso
 from nexus_stream.console.session_pages import ShownConversation
 

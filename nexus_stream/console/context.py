@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import web
 
 from nexus_stream.console.access import Access, Identity
-from nexus_stream.console.activity import ActivityQueries
 from nexus_stream.console.alerts.lag_monitor import LagMonitor
 from nexus_stream.console.alerts.watch import AlertWatch
 from nexus_stream.console.audit import AuditLog
 from nexus_stream.console.index.read_model import Freshness, ReadModel
-from nexus_stream.console.overview import Overview, OverviewQueries
-from nexus_stream.console.queries import SessionQueries
+from nexus_stream.console.reading.activity import ActivityQueries
+from nexus_stream.console.reading.overview import Overview, OverviewQueries
+from nexus_stream.console.reading.queries import SessionQueries
 from nexus_stream.console.topic_reader import TopicReader
 from nexus_stream.settings import Settings
 

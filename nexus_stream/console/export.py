@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from nexus_stream.console.context import CONTEXT, viewing
-from nexus_stream.console.filters import SessionFilter
+from nexus_stream.console.reading.filters import SessionFilter
 from nexus_stream.console.rendering import iso
 from nexus_stream.console.session_pages import shown_row
 from nexus_stream.console.views_sessions import filter_of, page_of

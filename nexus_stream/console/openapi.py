@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from nexus_stream import __version__
-from nexus_stream.console.activity import STATES
 from nexus_stream.console.alerts.conditions import AlertKind
-from nexus_stream.console.filters import PERIODS
-from nexus_stream.console.overview import ROLES
+from nexus_stream.console.reading.activity import STATES
+from nexus_stream.console.reading.filters import PERIODS
+from nexus_stream.console.reading.overview import ROLES
 from nexus_stream.contracts.status import PartitionLag
 
 __all__ = ["openapi_document"]

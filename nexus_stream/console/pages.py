@@ -11,11 +11,11 @@ from typing import Any
 
 from jinja2 import Environment
 
-from nexus_stream.console.activity import STATES, LetterFilter, LetterGroup
 from nexus_stream.console.context import Viewing
 from nexus_stream.console.index.session_row import UNREADABLE
 from nexus_stream.console.masking import mask_row
-from nexus_stream.console.overview import Overview
+from nexus_stream.console.reading.activity import STATES, LetterFilter, LetterGroup
+from nexus_stream.console.reading.overview import Overview
 from nexus_stream.console.rendering import ago, make_environment
 from nexus_stream.console.texts import LANGUAGES, translator
 

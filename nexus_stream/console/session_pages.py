@@ -13,11 +13,11 @@ from typing import Any
 
 from nexus_stream.console.context import Viewing
 from nexus_stream.console.conversation_text import ShownTurn
-from nexus_stream.console.filters import PERIODS, Cursor, SessionFilter, list_url
 from nexus_stream.console.index.session_row import OBJECTIONS, state_of
 from nexus_stream.console.masking import mask_fingerprint, mask_prospect, mask_row, mask_url
 from nexus_stream.console.pages import STATUSES, Pages
-from nexus_stream.console.queries import Page
+from nexus_stream.console.reading.filters import PERIODS, Cursor, SessionFilter, list_url
+from nexus_stream.console.reading.queries import Page
 from nexus_stream.console.rendering import pretty_json, usd
 from nexus_stream.console.texts import Translate, translator
 from nexus_stream.contracts.prospect import Arquetipo, Momento

@@ -15,11 +15,11 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 from aiokafka import ConsumerRecord
 
-from nexus_stream.console.activity import STATES, LetterFilter
 from nexus_stream.console.context import CONTEXT, Context, Viewing, viewing
 from nexus_stream.console.dead_letter_actions import ActionName, Wanted, act, plan
-from nexus_stream.console.filters import is_number
 from nexus_stream.console.guard import require_operator
+from nexus_stream.console.reading.activity import STATES, LetterFilter
+from nexus_stream.console.reading.filters import is_number
 from nexus_stream.console.rendering import pretty_json
 from nexus_stream.console.texts import translator
 from nexus_stream.console.topic_reader import Absent

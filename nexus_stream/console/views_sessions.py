@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from nexus_stream.console.context import CONTEXT, Context, Viewing, viewing
-from nexus_stream.console.filters import Cursor, SessionFilter
-from nexus_stream.console.queries import Page
+from nexus_stream.console.reading.filters import Cursor, SessionFilter
+from nexus_stream.console.reading.queries import Page
 from nexus_stream.console.rendering import NO_TENANT
 from nexus_stream.console.session_detail import load_detail
 from nexus_stream.console.session_pages import SessionPages

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from nexus_stream.console.overview import Overview, ProcessFigures, RoleFigures
+    from nexus_stream.console.reading.overview import Overview, ProcessFigures, RoleFigures
 
 __all__ = ["Alert", "AlertKind", "Thresholds", "alert_conditions", "unable_to_save"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus_stream.console.overview import RoleFigures
+from nexus_stream.console.reading.overview import RoleFigures
 from nexus_stream.observability.group_standing import GroupStanding
 
 __all__ = ["ProgressWatch"]

@@ -16,7 +16,7 @@ from nexus_stream.console.command import open_model
 from nexus_stream.console.context import CONTEXT
 from nexus_stream.console.dead_letter_actions import Wanted, act, plan
 from nexus_stream.console.index.indexer import Indexer
-from nexus_stream.console.queries import SessionQueries
+from nexus_stream.console.reading.queries import SessionQueries
 from nexus_stream.console.topic_reader import Absent, TopicReader
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Received

@@ -15,8 +15,8 @@ import nexus_stream.console
 from nexus_stream.console.context import language_of
 from nexus_stream.console.conversation_text import shown_turns
 from nexus_stream.console.export import _cell
-from nexus_stream.console.filters import SessionFilter, list_url
 from nexus_stream.console.masking import mask_email, mask_fingerprint, mask_name, mask_phone, mask_row, mask_url
+from nexus_stream.console.reading.filters import SessionFilter, list_url
 from nexus_stream.console.rendering import duration, rate, usd
 
 STATIC = Path(nexus_stream.console.__file__).parent / "static"

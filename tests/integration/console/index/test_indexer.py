@@ -20,10 +20,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from nexus_stream.console.command import open_model
-from nexus_stream.console.filters import SessionFilter
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.index.read_model import FILE_NAME, ReadModel
-from nexus_stream.console.queries import SessionQueries
+from nexus_stream.console.reading.filters import SessionFilter
+from nexus_stream.console.reading.queries import SessionQueries
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.free_ports import free_port

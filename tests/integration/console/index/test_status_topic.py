@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from nexus_stream.console.command import open_model
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.index.read_model import ReadModel
-from nexus_stream.console.overview import OverviewQueries
+from nexus_stream.console.reading.overview import OverviewQueries
 from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError, TopicMismatchError

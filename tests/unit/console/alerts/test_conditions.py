@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 
 from nexus_stream.console.alerts.conditions import MIN_RECORDS_FOR_RATE, Alert, AlertKind, Thresholds, alert_conditions
-from nexus_stream.console.overview import SILENT_SECONDS, Overview, ProcessFigures, RoleFigures
+from nexus_stream.console.reading.overview import SILENT_SECONDS, Overview, ProcessFigures, RoleFigures
 from nexus_stream.contracts.status import BudgetStanding
 from nexus_stream.settings import Settings
 

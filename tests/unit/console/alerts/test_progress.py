@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from nexus_stream.console.alerts.progress import ProgressWatch
-from nexus_stream.console.overview import RoleFigures
+from nexus_stream.console.reading.overview import RoleFigures
 from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import UNREADABLE, ChangelogRecord
-from nexus_stream.console.queries import SessionQueries
+from nexus_stream.console.reading.queries import SessionQueries
 from nexus_stream.errors import ConfigurationError
 
 TOPIC = "nexus-enricher-sessions-changelog"

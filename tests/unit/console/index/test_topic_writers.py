@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from nexus_stream.console.activity import ActivityQueries, LetterFilter
 from nexus_stream.console.index.emissions import EmissionWriter
 from nexus_stream.console.index.letters import LetterWriter
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.console.reading.activity import ActivityQueries, LetterFilter
 from nexus_stream.dead_letters.letter import Action, Letter, mark_headers, read_record
 
 NOW_MS = 1_760_000_000_000

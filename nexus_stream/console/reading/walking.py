@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nexus_stream.console.filters import Cursor
+from nexus_stream.console.reading.filters import Cursor
 
 __all__ = ["ORDER", "below", "walk"]
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_stream.console import queries, walking
-from nexus_stream.console.filters import Cursor, SessionFilter
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
-from nexus_stream.console.queries import SessionQueries, TooSlowError, reading
+from nexus_stream.console.reading import queries, walking
+from nexus_stream.console.reading.filters import Cursor, SessionFilter
+from nexus_stream.console.reading.queries import SessionQueries, TooSlowError, reading
 from nexus_stream.contracts.prospect import ExtractionFacts
 
 TOPIC = "nexus-enricher-sessions-changelog"

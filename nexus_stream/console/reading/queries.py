@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nexus_stream.console.filters import MAX_SEARCH_CHARS, Cursor, SessionFilter
 from nexus_stream.console.index.session_row import OBJECTIONS, fold
 from nexus_stream.console.index.store import is_damage, note_damage, open_reader
-from nexus_stream.console.walking import ORDER, below, walk
+from nexus_stream.console.reading.filters import MAX_SEARCH_CHARS, Cursor, SessionFilter
+from nexus_stream.console.reading.walking import ORDER, below, walk
 
 __all__ = ["Page", "SessionQueries", "TooSlowError", "reading"]
 

@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus_stream.console.queries import reading
+from nexus_stream.console.reading.queries import reading
 
 __all__ = ["ActivityQueries", "LetterFilter", "LetterGroup"]
 

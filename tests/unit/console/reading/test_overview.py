@@ -14,7 +14,7 @@ from nexus_stream.console.index.emissions import EmissionWriter
 from nexus_stream.console.index.processes import ProcessWriter
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.topic_record import TopicRecord
-from nexus_stream.console.overview import Overview, OverviewQueries
+from nexus_stream.console.reading.overview import Overview, OverviewQueries
 from nexus_stream.contracts.status import MAX_COUNT, Latency, PartitionLag, ProcessStatus
 from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
 from nexus_stream.settings import Settings

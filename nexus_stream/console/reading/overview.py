@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from nexus_stream.console.alerts.conditions import Alert
 from nexus_stream.console.index.processes import BUCKET_MS, ROLES
-from nexus_stream.console.queries import reading
+from nexus_stream.console.reading.queries import reading
 from nexus_stream.contracts.status import BudgetStanding, PartitionLag, ProcessStatus
 from nexus_stream.observability.group_standing import GroupStanding
 
