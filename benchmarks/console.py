@@ -132,7 +132,7 @@ def _serve(settings: Settings, port: int) -> None:
     """In a process of its own: what serves, and nothing else, is measured."""
     from aiohttp import web
 
-    from nexus_stream.console.app import make_app
+    from nexus_stream.console.web.app import make_app
 
     model = open_model(settings)
     web.run_app(make_app(settings, model), host="127.0.0.1", port=port, access_log=None, print=None)

@@ -11,12 +11,12 @@ import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from nexus_stream.console import views_erase
-from nexus_stream.console.access import COOKIE
-from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
-from nexus_stream.console.context import CONTEXT
 from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.web import views_erase
+from nexus_stream.console.web.access import COOKIE
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.dead_letters.log import Sender
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.privacy.subjects import subject_hash

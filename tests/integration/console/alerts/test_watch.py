@@ -23,11 +23,11 @@ from nexus_stream.console.alerts.conditions import Alert, AlertKind
 from nexus_stream.console.alerts.conditions import watch as alert_watch
 from nexus_stream.console.alerts.store import AlertStore
 from nexus_stream.console.alerts.watch import AlertWatch
-from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
-from nexus_stream.console.context import CONTEXT, Context
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.metrics import ConsoleCollector
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.observability.status_command import forget

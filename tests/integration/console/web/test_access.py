@@ -19,12 +19,12 @@ from aiohttp.test_utils import TestServer
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
-from nexus_stream.console.app import make_app
-from nexus_stream.console.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME
 from nexus_stream.console.command import open_model
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME
 from nexus_stream.contracts.prospect import ExtractionFacts, Prospect
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import PartitionLag, ProcessStatus
@@ -388,7 +388,7 @@ async def test_an_export_whose_reader_leaves_is_ended_in_the_audit_log_too(
 
 
 def test_description_names_every_route(settings: Settings, model: ReadModel) -> None:
-    from nexus_stream.console.openapi import openapi_document
+    from nexus_stream.console.web.openapi import openapi_document
 
     app = make_app(settings, model)
     served = {

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
-from nexus_stream.console.access import Access, Identity
 from nexus_stream.console.alerts.lag_monitor import LagMonitor
 from nexus_stream.console.alerts.watch import AlertWatch
-from nexus_stream.console.audit import AuditLog
 from nexus_stream.console.index.read_model import Freshness, ReadModel
 from nexus_stream.console.reading.activity import ActivityQueries
 from nexus_stream.console.reading.overview import Overview, OverviewQueries
 from nexus_stream.console.reading.queries import SessionQueries
-from nexus_stream.console.topic_reader import TopicReader
+from nexus_stream.console.web.access import Access, Identity
+from nexus_stream.console.web.audit import AuditLog
+from nexus_stream.console.web.topic_reader import TopicReader
 from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from nexus_stream.console.pages import Pages
+    from nexus_stream.console.web.pages import Pages
 
 __all__ = ["CONTEXT", "LANGUAGE_COOKIE", "VIEWING", "Context", "Viewing", "language_of", "now_ms", "viewing"]
 
@@ -70,7 +70,7 @@ class Context:
     """
 
     def __init__(self, settings: Settings, model: ReadModel) -> None:
-        from nexus_stream.console.pages import Pages
+        from nexus_stream.console.web.pages import Pages
 
         self.settings = settings
         self.model = model

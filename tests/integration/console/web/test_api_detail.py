@@ -16,12 +16,12 @@ from aiokafka import AIOKafkaProducer
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
-from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.topic_record import TopicRecord
-from nexus_stream.console.openapi import openapi_document
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.openapi import openapi_document
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.contracts.prospect import ExtractionFacts, Prospect, Signal
 from nexus_stream.contracts.session_key import session_key

@@ -11,9 +11,9 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from nexus_stream.console.access import COOKIE, Identity
-from nexus_stream.console.context import LANGUAGE_COOKIE, VIEWING, Context, Viewing, language_of, now_ms
 from nexus_stream.console.reading.queries import TooSlowError
+from nexus_stream.console.web.access import COOKIE, Identity
+from nexus_stream.console.web.context import LANGUAGE_COOKIE, VIEWING, Context, Viewing, language_of, now_ms
 from nexus_stream.errors import ConfigurationError, RetryableError
 
 __all__ = ["add_headers", "guard", "keep_language", "require_operator", "set_cookie"]

@@ -11,13 +11,13 @@ from typing import Any
 
 from jinja2 import Environment
 
-from nexus_stream.console.context import Viewing
 from nexus_stream.console.index.session_row import UNREADABLE
-from nexus_stream.console.masking import mask_row
 from nexus_stream.console.reading.activity import STATES, LetterFilter, LetterGroup
 from nexus_stream.console.reading.overview import Overview
-from nexus_stream.console.rendering import ago, make_environment
-from nexus_stream.console.texts import LANGUAGES, translator
+from nexus_stream.console.web.context import Viewing
+from nexus_stream.console.web.masking import mask_row
+from nexus_stream.console.web.rendering import ago, make_environment
+from nexus_stream.console.web.texts import LANGUAGES, translator
 
 __all__ = ["STATUSES", "Pages"]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_stream.console.access import Access, Identity
-from nexus_stream.console.audit import AuditLog
+from nexus_stream.console.web.access import Access, Identity
+from nexus_stream.console.web.audit import AuditLog
 from nexus_stream.settings import Settings
 
 OPERATOR, VIEWER = "operator-token-1234", "viewer-token-12345"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_stream.console import audit
-from nexus_stream.console.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME, LOGIN_FAILED, AuditLog
+from nexus_stream.console.web import audit
+from nexus_stream.console.web.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME, LOGIN_FAILED, AuditLog
 
 
 def test_failed_logins_push_out_no_action(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nexus_stream.console.access import Identity
 from nexus_stream.console.alerts.conditions import Thresholds, alert_conditions
-from nexus_stream.console.context import Viewing
 from nexus_stream.console.index.processes import ProcessWriter
 from nexus_stream.console.index.read_model import Freshness, ReadModel
 from nexus_stream.console.index.topic_record import TopicRecord
-from nexus_stream.console.pages import Pages
 from nexus_stream.console.reading.overview import OverviewQueries
+from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.context import Viewing
+from nexus_stream.console.web.pages import Pages
 from nexus_stream.contracts.status import ProcessStatus
 
 NOW_MS = 1_760_000_000_000

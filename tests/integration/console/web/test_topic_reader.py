@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from nexus_stream.console.access import Identity
-from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
-from nexus_stream.console.context import CONTEXT
-from nexus_stream.console.dead_letter_actions import Wanted, act, plan
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.reading.queries import SessionQueries
-from nexus_stream.console.topic_reader import Absent, TopicReader
+from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.context import CONTEXT
+from nexus_stream.console.web.dead_letter_actions import Wanted, act, plan
+from nexus_stream.console.web.topic_reader import Absent, TopicReader
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Received
 from nexus_stream.embedded.broker import EmbeddedBroker

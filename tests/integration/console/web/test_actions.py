@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
-from nexus_stream.console.access import Identity
-from nexus_stream.console.app import make_app
-from nexus_stream.console.audited import End, audited
 from nexus_stream.console.command import open_model
-from nexus_stream.console.context import CONTEXT, Context
+from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.context import CONTEXT, Context
+from nexus_stream.console.web.recorded_actions import End, audited
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.settings import Settings
 

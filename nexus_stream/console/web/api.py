@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from nexus_stream.console.api_json import (
+from nexus_stream.console.index.session_row import state_of
+from nexus_stream.console.reading.filters import is_number
+from nexus_stream.console.web.api_json import (
     conversation_json,
     database_json,
     emission_json,
@@ -21,19 +23,17 @@ from nexus_stream.console.api_json import (
     letter_json,
     overview_json,
 )
-from nexus_stream.console.context import CONTEXT, viewing
-from nexus_stream.console.dead_letter_actions import ActionName, Wanted, act, plan
-from nexus_stream.console.export import session_json
-from nexus_stream.console.guard import require_operator
-from nexus_stream.console.index.session_row import state_of
-from nexus_stream.console.masking import mask_prospect
-from nexus_stream.console.openapi import openapi_document
-from nexus_stream.console.reading.filters import is_number
-from nexus_stream.console.rendering import iso
-from nexus_stream.console.session_detail import load_detail
-from nexus_stream.console.session_pages import shown_row
-from nexus_stream.console.views_letters import page_of_letters, read_letter, wanted_letters
-from nexus_stream.console.views_sessions import filter_of, find_session, page_of
+from nexus_stream.console.web.context import CONTEXT, viewing
+from nexus_stream.console.web.dead_letter_actions import ActionName, Wanted, act, plan
+from nexus_stream.console.web.export import session_json
+from nexus_stream.console.web.guard import require_operator
+from nexus_stream.console.web.masking import mask_prospect
+from nexus_stream.console.web.openapi import openapi_document
+from nexus_stream.console.web.rendering import iso
+from nexus_stream.console.web.session_detail import load_detail
+from nexus_stream.console.web.session_pages import shown_row
+from nexus_stream.console.web.views_letters import page_of_letters, read_letter, wanted_letters
+from nexus_stream.console.web.views_sessions import filter_of, find_session, page_of
 
 __all__ = ["add_routes"]
 

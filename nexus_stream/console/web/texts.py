@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from nexus_stream.console.texts_en import ENGLISH
-from nexus_stream.console.texts_es import SPANISH
+from nexus_stream.console.web.texts_en import ENGLISH
+from nexus_stream.console.web.texts_es import SPANISH
 
 __all__ = ["ENGLISH", "LANGUAGES", "SPANISH", "Translate", "translator"]
 

@@ -11,9 +11,9 @@ import time
 
 from aiohttp import web
 
-from nexus_stream.console.context import CONTEXT, viewing
-from nexus_stream.console.guard import require_operator
 from nexus_stream.console.reading.filters import is_number
+from nexus_stream.console.web.context import CONTEXT, viewing
+from nexus_stream.console.web.guard import require_operator
 
 __all__ = ["audit", "events", "fresh", "overview", "overview_live", "tail"]
 

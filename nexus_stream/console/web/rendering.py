@@ -17,7 +17,7 @@ import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
-from nexus_stream.console.texts import Translate, translator
+from nexus_stream.console.web.texts import Translate, translator
 from nexus_stream.errors import Reason
 
 __all__ = [

@@ -11,11 +11,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 from yarl import URL
 
-from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
-from nexus_stream.console.rendering import session_url
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.rendering import session_url
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.settings import Settings
 

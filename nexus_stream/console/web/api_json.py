@@ -15,8 +15,8 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from nexus_stream.console.reading.overview import Overview
-from nexus_stream.console.rendering import iso
-from nexus_stream.console.session_pages import ShownConversation
+from nexus_stream.console.web.rendering import iso
+from nexus_stream.console.web.session_pages import ShownConversation
 
 __all__ = [
     "conversation_json",

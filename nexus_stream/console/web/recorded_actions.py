@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from nexus_stream.console.access import Identity
-from nexus_stream.console.context import Context
+from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.context import Context
 
 __all__ = ["End", "audited"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from nexus_stream.console.access import Identity
-from nexus_stream.console.audited import End, audited
-from nexus_stream.console.context import Context
+from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.context import Context
+from nexus_stream.console.web.recorded_actions import End, audited
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
 from nexus_stream.dead_letters.log import DeadLetterLog, Ends, Sender

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from nexus_stream.console import (
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.web import (
     api,
     export,
     views_erase,
@@ -19,9 +20,8 @@ from nexus_stream.console import (
     views_overview,
     views_sessions,
 )
-from nexus_stream.console.context import CONTEXT, Context
-from nexus_stream.console.guard import add_headers, guard
-from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.web.context import CONTEXT, Context
+from nexus_stream.console.web.guard import add_headers, guard
 from nexus_stream.settings import Settings
 
 __all__ = ["make_app"]
