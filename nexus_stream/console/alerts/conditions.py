@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from nexus_stream.console.reading.overview import Overview, ProcessFigures, RoleFigures
 from nexus_stream.settings import Settings
-
-if TYPE_CHECKING:
-    from nexus_stream.console.reading.overview import Overview, ProcessFigures, RoleFigures
 
 __all__ = ["Alert", "AlertKind", "Thresholds", "alert_conditions", "unable_to_save"]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from nexus_stream.console.alerts.conditions import Alert
 from nexus_stream.console.index.processes import BUCKET_MS, ROLES
 from nexus_stream.console.reading.queries import reading
 from nexus_stream.contracts.status import BudgetStanding, PartitionLag, ProcessStatus
@@ -126,7 +125,6 @@ class Overview:
     usd_today: float
     budget_usd_per_day: float | None
     window_seconds: float = 300.0
-    alerts: tuple[Alert, ...] = ()
     budgets: tuple[tuple[str, BudgetStanding], ...] = ()
     absent_seconds: Mapping[str, float] = field(default_factory=dict)
     forgotten: frozenset[str] = frozenset()

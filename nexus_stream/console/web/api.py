@@ -23,7 +23,7 @@ from nexus_stream.console.web.api_json import (
     letter_json,
     overview_json,
 )
-from nexus_stream.console.web.context import CONTEXT, viewing
+from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.console.web.dead_letter_actions import ActionName, Wanted, act, plan
 from nexus_stream.console.web.export import session_json
 from nexus_stream.console.web.guard import require_operator
@@ -32,6 +32,7 @@ from nexus_stream.console.web.openapi import openapi_document
 from nexus_stream.console.web.rendering import iso
 from nexus_stream.console.web.session_detail import load_detail
 from nexus_stream.console.web.session_pages import shown_row
+from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_letters import page_of_letters, read_letter, wanted_letters
 from nexus_stream.console.web.views_sessions import filter_of, find_session, page_of
 
@@ -72,7 +73,7 @@ async def overview(request: web.Request) -> web.Response:
         "lag": reader.freshness.lag,
         "caught_up_at": iso(reader.freshness.caught_up_at_ms) if reader.freshness.caught_up_at_ms else None,
     }
-    return _json({"freshness": freshness, **overview_json(figures)})
+    return _json({"freshness": freshness, **overview_json(figures, context.alerts.firing)})
 
 
 async def series(request: web.Request) -> web.Response:

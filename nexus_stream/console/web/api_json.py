@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 from aiokafka import ConsumerRecord
 
+from nexus_stream.console.alerts.conditions import Alert
 from nexus_stream.console.reading.overview import Overview
 from nexus_stream.console.web.rendering import iso
 from nexus_stream.console.web.session_pages import ShownConversation
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-def overview_json(figures: Overview) -> dict[str, Any]:
+def overview_json(figures: Overview, alerts: Sequence[Alert]) -> dict[str, Any]:
     """Figures, processes, alerts."""
     return {
         "roles": [
@@ -45,7 +46,7 @@ def overview_json(figures: Overview) -> dict[str, Any]:
         "alerts": [
             {name: value for name, value in asdict(alert).items() if name != "since_ms"}
             | {"kind": alert.kind.value, "since": iso(alert.since_ms)}
-            for alert in figures.alerts
+            for alert in alerts
         ],
         "sessions": figures.sessions,
         "open_letters": figures.open_letters,

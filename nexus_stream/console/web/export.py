@@ -15,9 +15,10 @@ from typing import Any
 from aiohttp import web
 
 from nexus_stream.console.reading.filters import SessionFilter
-from nexus_stream.console.web.context import CONTEXT, viewing
+from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.console.web.rendering import iso
 from nexus_stream.console.web.session_pages import shown_row
+from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_sessions import filter_of, page_of
 
 __all__ = ["COLUMNS", "export", "session_json"]

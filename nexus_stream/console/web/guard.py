@@ -13,7 +13,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from nexus_stream.console.reading.queries import TooSlowError
 from nexus_stream.console.web.access import COOKIE, Identity
-from nexus_stream.console.web.context import LANGUAGE_COOKIE, VIEWING, Context, Viewing, language_of, now_ms
+from nexus_stream.console.web.context import Context
+from nexus_stream.console.web.viewing import LANGUAGE_COOKIE, VIEWING, Viewing, language_of, now_ms
 from nexus_stream.errors import ConfigurationError, RetryableError
 
 __all__ = ["add_headers", "guard", "keep_language", "require_operator", "set_cookie"]

@@ -11,13 +11,14 @@ from typing import Any
 
 from jinja2 import Environment
 
+from nexus_stream.console.alerts.conditions import Alert
 from nexus_stream.console.index.session_row import UNREADABLE
 from nexus_stream.console.reading.activity import STATES, LetterFilter, LetterGroup
 from nexus_stream.console.reading.overview import Overview
-from nexus_stream.console.web.context import Viewing
 from nexus_stream.console.web.masking import mask_row
 from nexus_stream.console.web.rendering import ago, make_environment
 from nexus_stream.console.web.texts import LANGUAGES, translator
+from nexus_stream.console.web.viewing import Viewing
 
 __all__ = ["STATUSES", "Pages"]
 
@@ -65,9 +66,10 @@ class Pages:
         """The login form; ``problem`` is ``wrong`` or ``limited``."""
         return self.render("login.html", viewing, problem=problem)
 
-    def overview(self, viewing: Viewing, overview: Overview, *, whole: bool) -> str:
+    def overview(self, viewing: Viewing, overview: Overview, alerts: Sequence[Alert], *, whole: bool) -> str:
         """The overview, or only the part of it that lives."""
-        return self.render("overview.html" if whole else "overview_live.html", viewing, overview=overview)
+        template = "overview.html" if whole else "overview_live.html"
+        return self.render(template, viewing, overview=overview, alerts=alerts)
 
     def tail(self, viewing: Viewing, rows: Sequence[sqlite3.Row]) -> str:
         """The live tail, with what was emitted last."""

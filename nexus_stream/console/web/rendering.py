@@ -51,7 +51,7 @@ _LAST_MS = 253_402_300_799_000
 def make_environment(language: str = "en") -> Environment:
     """The Jinja2 environment: escaping on, an undefined name is an error, ``t`` speaks the language."""
     environment = Environment(
-        loader=PackageLoader("nexus_stream.console"),
+        loader=PackageLoader("nexus_stream.console.web"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,11 +14,12 @@ from typing import Any
 
 from nexus_stream.console.index.session_row import state_of
 from nexus_stream.console.reading.activity import LetterFilter
-from nexus_stream.console.web.context import Context, Viewing
+from nexus_stream.console.web.context import Context
 from nexus_stream.console.web.conversation_text import shown_turns
 from nexus_stream.console.web.database_row import database_row
 from nexus_stream.console.web.session_pages import ShownConversation
 from nexus_stream.console.web.topic_reader import Absent
+from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.errors import DecodeError
 

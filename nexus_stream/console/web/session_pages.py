@@ -14,12 +14,12 @@ from typing import Any
 from nexus_stream.console.index.session_row import OBJECTIONS, state_of
 from nexus_stream.console.reading.filters import PERIODS, Cursor, SessionFilter, list_url
 from nexus_stream.console.reading.queries import Page
-from nexus_stream.console.web.context import Viewing
 from nexus_stream.console.web.conversation_text import ShownTurn
 from nexus_stream.console.web.masking import mask_fingerprint, mask_prospect, mask_row, mask_url
 from nexus_stream.console.web.pages import STATUSES, Pages
 from nexus_stream.console.web.rendering import pretty_json, usd
 from nexus_stream.console.web.texts import Translate, translator
+from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.prospect import Arquetipo, Momento
 
 __all__ = ["SessionPages", "ShownConversation", "shown_row"]

@@ -12,11 +12,12 @@ from typing import Any
 
 from aiohttp import web
 
-from nexus_stream.console.web.context import CONTEXT, Context, viewing
+from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.guard import require_operator
 from nexus_stream.console.web.recorded_actions import End, audited
 from nexus_stream.console.web.rendering import session_url
 from nexus_stream.console.web.texts import translator
+from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_sessions import find_session
 from nexus_stream.observability.logs import hashed
 from nexus_stream.privacy.audit import audited as requested

@@ -17,12 +17,13 @@ from aiokafka import ConsumerRecord
 
 from nexus_stream.console.reading.activity import STATES, LetterFilter
 from nexus_stream.console.reading.filters import is_number
-from nexus_stream.console.web.context import CONTEXT, Context, Viewing, viewing
+from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.dead_letter_actions import ActionName, Wanted, act, plan
 from nexus_stream.console.web.guard import require_operator
 from nexus_stream.console.web.rendering import pretty_json
 from nexus_stream.console.web.texts import translator
 from nexus_stream.console.web.topic_reader import Absent
+from nexus_stream.console.web.viewing import Viewing, viewing
 from nexus_stream.contracts.session_key import parse_session_key
 from nexus_stream.dead_letters.log import Ends
 from nexus_stream.dead_letters.redriving import Report

@@ -12,8 +12,9 @@ import time
 from aiohttp import web
 
 from nexus_stream.console.reading.filters import is_number
-from nexus_stream.console.web.context import CONTEXT, viewing
+from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.console.web.guard import require_operator
+from nexus_stream.console.web.viewing import viewing
 
 __all__ = ["audit", "events", "fresh", "overview", "overview_live", "tail"]
 
@@ -40,7 +41,7 @@ async def overview_live(request: web.Request) -> web.Response:
 async def _overview(request: web.Request, *, whole: bool) -> web.Response:
     context, reader = request.app[CONTEXT], viewing(request)
     figures = await context.figures(reader.now_ms)
-    return _html(context.pages.overview(reader, figures, whole=whole))
+    return _html(context.pages.overview(reader, figures, context.alerts.firing, whole=whole))
 
 
 async def fresh(request: web.Request) -> web.Response:

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from nexus_stream.console.reading.filters import Cursor, SessionFilter
 from nexus_stream.console.reading.queries import Page
-from nexus_stream.console.web.context import CONTEXT, Context, Viewing, viewing
+from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.rendering import NO_TENANT
 from nexus_stream.console.web.session_detail import load_detail
 from nexus_stream.console.web.session_pages import SessionPages
+from nexus_stream.console.web.viewing import Viewing, viewing
 from nexus_stream.contracts.session_key import session_key
 
 __all__ = ["PAGE_ROWS", "filter_of", "find_session", "page_of", "session", "sessions", "sessions_rows"]

@@ -167,7 +167,7 @@ async def _told_and_ended(settings: Settings) -> None:
         await until(lambda: kinds(context.alerts) == expected)
 
         figures = await context.figures(time.time_ns() // 1_000_000)
-        assert (figures.role("enricher").unread, {alert.kind for alert in figures.alerts}) == (6, expected)
+        assert (figures.role("enricher").unread, kinds(context.alerts)) == (6, expected)
         lines = generate_latest(registry).decode().splitlines()
         place = '{group="nexus-enricher",partition="1",topic="nexus-prospect-ingestion"}'
         assert f"nexus_group_lag_records{place} 6.0" in lines

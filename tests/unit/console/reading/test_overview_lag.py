@@ -13,8 +13,8 @@ from nexus_stream.console.index.read_model import Freshness, ReadModel
 from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.console.reading.overview import OverviewQueries
 from nexus_stream.console.web.access import Identity
-from nexus_stream.console.web.context import Viewing
 from nexus_stream.console.web.pages import Pages
+from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.status import PartitionLag, ProcessStatus
 from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
 

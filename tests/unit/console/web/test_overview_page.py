@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ from nexus_stream.console.index.read_model import Freshness, ReadModel
 from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.console.reading.overview import OverviewQueries
 from nexus_stream.console.web.access import Identity
-from nexus_stream.console.web.context import Viewing
 from nexus_stream.console.web.pages import Pages
+from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.status import ProcessStatus
 
 NOW_MS = 1_760_000_000_000
@@ -49,7 +48,7 @@ def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, lan
     figures = OverviewQueries(model.path).overview(NOW_MS)
     alerts = alert_conditions(figures, Thresholds(), stuck_seconds={}, view_problem=None)
     viewing = Viewing(Identity("operator", "Ana", "t"), language, True, Freshness((), None), NOW_MS, "/")
-    html = PAGES.overview(viewing, replace(figures, alerts=tuple(alerts)), whole=False)
+    html = PAGES.overview(viewing, figures, alerts, whole=False)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
 
 

@@ -20,13 +20,13 @@ from nexus_stream.console.reading.filters import Cursor, SessionFilter
 from nexus_stream.console.reading.overview import ROLES
 from nexus_stream.console.reading.queries import Page, SessionQueries
 from nexus_stream.console.web.access import Identity
-from nexus_stream.console.web.context import Viewing
 from nexus_stream.console.web.conversation_text import shown_turns
 from nexus_stream.console.web.pages import STATUSES, Pages
 from nexus_stream.console.web.rendering import ago, iso, pretty_json, visible
 from nexus_stream.console.web.session_pages import KNOWN_STATE_VERSION, SessionPages, ShownConversation
 from nexus_stream.console.web.texts import ENGLISH, LANGUAGES, SPANISH, translator
 from nexus_stream.console.web.topic_reader import Absent
+from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.status import ProcessState
