@@ -18,9 +18,10 @@ import structlog
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.session_command import COMMAND_HEADER, CommandKind, SessionCommand, decode_command
+from nexus_stream.contracts.headers import COMMAND_HEADER, HOP_HEADER
+from nexus_stream.contracts.session_command import CommandKind, SessionCommand, decode_command
 from nexus_stream.delivery.bounds import PendingBound
-from nexus_stream.delivery.dead_letters import HOP_HEADER, letter_id
+from nexus_stream.delivery.dead_letters import letter_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Dropped,

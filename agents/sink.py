@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import structlog
 from pydantic import ValidationError
 
-from nexus_stream.contracts.erased import ERASED_TYPE, ErasedSession, decode_erased
+from nexus_stream.contracts.erased import ErasedSession, decode_erased
+from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_TYPE_HEADER
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.delivery.bounds import PendingBound
@@ -350,7 +351,7 @@ def _outcome(item: EnrichedProspect | ErasedSession, *, kept_away: bool) -> Stor
 
 
 def _decode(record: Received) -> EnrichedProspect | ErasedSession:
-    if record.header("ce_type") == ERASED_TYPE.encode():
+    if record.header(EVENT_TYPE_HEADER) == ERASED_TYPE.encode():
         return decode_erased(record.value)
     if not record.value:
         raise DecodeError("the record has no value", reason=Reason.EMPTY)

@@ -14,13 +14,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nexus_stream.contracts.headers import COMMAND_HEADER
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN
 from nexus_stream.errors import DecodeError, Reason
 
-__all__ = ["COMMAND_HEADER", "CommandKind", "SessionCommand", "decode_command"]
+__all__ = ["CommandKind", "SessionCommand", "decode_command"]
 
-COMMAND_HEADER = "nexus-command"
 _MAX_BYTES = 65_536
 
 

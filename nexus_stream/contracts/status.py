@@ -50,6 +50,13 @@ class Latency(_Record):
     p50_ms: _Amount | None = None
     p95_ms: _Amount | None = None
 
+    @classmethod
+    def of_seconds(cls, p50: float | None, p95: float | None) -> Latency:
+        """From seconds."""
+        return cls(
+            p50_ms=None if p50 is None else round(p50 * 1000, 1), p95_ms=None if p95 is None else round(p95 * 1000, 1)
+        )
+
 
 class BudgetStanding(_Record):
     """One of the caps on what Claude may cost, as this worker keeps it."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nexus_stream.contracts.headers import HOP_HEADER
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_command import SessionCommand
-from nexus_stream.delivery.dead_letters import HOP_HEADER, letter_headers, letter_id
+from nexus_stream.delivery.dead_letters import letter_headers, letter_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Dropped,

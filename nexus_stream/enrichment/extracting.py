@@ -10,6 +10,7 @@ import random
 
 import structlog
 
+from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.delivery.dead_letters import letter_id
 from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Suppressed
 from nexus_stream.delivery.settling import Snapshot, Work
@@ -24,8 +25,8 @@ from nexus_stream.errors import (
     Reason,
     RetryableError,
 )
-from nexus_stream.extraction.answered import ANSWER_HEADER, Answered
-from nexus_stream.extraction.consent import NotRead
+from nexus_stream.extraction.answered import Answered
+from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.retry import backoff_seconds
@@ -38,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 # What the stage waits for, beside the extractor's name.
 _BUDGET = "budget"
-_NOT_READ = NotRead()
+_NOT_READ = NoExtraction()
 
 
 class Extracting:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor
-from nexus_stream.extraction.nothing import NoExtraction
 from nexus_stream.extraction.observer import ExtractionObserver
 from nexus_stream.settings import Settings
 

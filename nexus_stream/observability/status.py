@@ -34,14 +34,11 @@ from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
-    from nexus_stream.gateway.app import Gateway
-    from nexus_stream.gateway.publisher import Publisher
 
 __all__ = [
     "StateClock",
     "StatusPublisher",
     "failed_status",
-    "gateway_status",
     "process_id",
     "stage_status",
     "state_of",
@@ -59,7 +56,7 @@ _LAST_SECONDS = 3.0
 _RETRY_SECONDS = 5.0
 
 Role = Literal["gateway", "enricher", "sink"]
-Report = Callable[[], Awaitable[ProcessStatus]]
+StatusReport = Callable[[], Awaitable[ProcessStatus]]
 
 
 def process_id(role: str, place: str) -> str:
@@ -103,7 +100,7 @@ class StatusPublisher:
     """
 
     def __init__(
-        self, settings: Settings, key: str, report: Report, *, failed_by: Callable[[], str | None] = lambda: None
+        self, settings: Settings, key: str, report: StatusReport, *, failed_by: Callable[[], str | None] = lambda: None
     ) -> None:
         self._settings = settings
         self._key = key.encode()
@@ -206,7 +203,7 @@ def stage_status(
     not_running_because: Callable[[], str | None],
     lag: StageLag,
     budgets: Callable[[], Iterable[BudgetStanding]] = tuple,
-) -> Report:
+) -> StatusReport:
     """The report of a worker process.
 
     Args:
@@ -242,7 +239,7 @@ def stage_status(
             lag_known=lag.is_known,
             outcomes=counted_outcomes(role),
             dead_letters=counted_dead_letters(role),
-            latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
+            latency=Latency.of_seconds(p50, p95),
             input_tokens=stage.facts.input_tokens,
             output_tokens=stage.facts.output_tokens,
             cost_usd=stage.facts.cost_usd,
@@ -253,7 +250,7 @@ def stage_status(
     return report
 
 
-def failed_status(role: Role, key: str, failed_by: str) -> Report:
+def failed_status(role: Role, key: str, failed_by: str) -> StatusReport:
     """The one report of a process that refuses to start.
 
     Args:
@@ -275,36 +272,6 @@ def failed_status(role: Role, key: str, failed_by: str) -> Report:
             since_ms=now_ms,
             started_at_ms=now_ms,
             updated_at_ms=now_ms,
-        )
-
-    return report
-
-
-def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, key: str) -> Report:
-    """The report of a gateway."""
-    started_at_ms = _now_ms()
-    state = StateClock()
-
-    async def report() -> ProcessStatus:
-        now_ms = _now_ms()
-        if publisher.connected:
-            state.note("running", None, now_ms)
-        else:
-            state.note("waiting", "broker", now_ms)
-        p50, p95 = gateway.facts.percentiles((0.5, 0.95), since=time.monotonic() - settings.alert_window_seconds)
-        return ProcessStatus(
-            process_id=key,
-            role="gateway",
-            version=__version__,
-            host=host_name(),
-            pid=os.getpid(),
-            state=state.state,
-            detail=state.detail,
-            since_ms=state.since_ms,
-            started_at_ms=started_at_ms,
-            updated_at_ms=now_ms,
-            outcomes=dict(gateway.outcomes),
-            latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
         )
 
     return report
@@ -338,10 +305,6 @@ def state_of(stage: Stage, reason: str | None) -> FoundState:
     if reason.startswith("recovering"):
         return FoundState("recovering")
     return FoundState("starting", reason)
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def _now_ms() -> int:

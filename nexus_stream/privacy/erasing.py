@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.contracts.subject import short_hash, subject_hash
 from nexus_stream.dead_letters.log import Sender
 from nexus_stream.privacy.audit import Action, Audit, audited
 from nexus_stream.privacy.changelog import State, extend, follow_states, matches, read_states
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import short_hash, subject_hash
 from nexus_stream.settings import Settings
 
 __all__ = ["Erased", "erase", "forget_session", "lift", "locate", "locate_session"]

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
-from nexus_stream.privacy.subjects import subject_hash
+from nexus_stream.contracts.subject import subject_hash
 from tables.session_state import STATE_VERSION, Erasure, SessionState
 
 __all__ = ["Obeyed", "can_expire", "can_lift", "obey"]

@@ -24,7 +24,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from nexus_stream.console.reading.queries import SessionFilter, SessionQueries
-from nexus_stream.contracts.erased import ERASED_TYPE
+from nexus_stream.contracts.headers import ERASED_TYPE
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.kafka import client_options

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.contracts.headers import ENRICHED_TYPE, EVENT_ID_HEADER, EVENT_TYPE_HEADER
 
 __all__ = ["EmissionWriter"]
 
@@ -21,7 +22,7 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _ORPHAN_MS = 5 * 60_000
 _USAGE_DAYS_MS = 35 * 24 * _HOUR_MS
-_ENRICHED_TYPE = "nexus.prospect.enriched.v1"
+
 _COLUMNS = (
     "key, partition, offset, recorded_at_ms, event_id, kind, momento, nivel_interes, extractor, turns, snapshot_at_ms, "
     "enriched_at_ms, input_tokens, output_tokens, cost_usd, latency_ms, is_repeat"
@@ -66,8 +67,8 @@ class EmissionWriter:
         )
         tokens = _integer(extraction.get("input_tokens")), _integer(extraction.get("output_tokens"))
         cost_usd = _number(extraction.get("cost_usd")) or 0.0
-        event_type = record.header("ce_type")
-        is_enriched = event_type == _ENRICHED_TYPE or (not event_type and bool(prospect))
+        event_type = record.header(EVENT_TYPE_HEADER)
+        is_enriched = event_type == ENRICHED_TYPE or (not event_type and bool(prospect))
         inserted = db.execute(
             _INSERT,
             (
@@ -75,7 +76,7 @@ class EmissionWriter:
                 record.partition,
                 record.offset,
                 record.timestamp_ms,
-                record.header("ce_id")[:64],
+                record.header(EVENT_ID_HEADER)[:64],
                 "enriched" if is_enriched else (event_type or "unknown")[:64],
                 _text(prospect.get("momento_optimo")),
                 _number(prospect.get("nivel_interes")),

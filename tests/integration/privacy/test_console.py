@@ -17,9 +17,9 @@ from nexus_stream.console.web import views_erase
 from nexus_stream.console.web.access import COOKIE
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.dead_letters.log import Sender
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.privacy.subjects import subject_hash
 from nexus_stream.settings import Settings
 from nexus_stream.topics import apply_topics
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.privacy.people import People
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import subject_hash
 
 if TYPE_CHECKING:
     from tests.integration.privacy.conftest import Database

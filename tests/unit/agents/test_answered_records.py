@@ -11,12 +11,13 @@ import pytest
 
 from agents.enrichment import Enrichment
 from nexus_stream.contracts.conversation import Limits, decode, digest
+from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Headers, Received
 from nexus_stream.errors import PermanentError, Reason
-from nexus_stream.extraction.answered import ANSWER_HEADER, encode_answer, encode_failure
+from nexus_stream.extraction.answered import encode_answer, encode_failure
 from nexus_stream.extraction.extractor import Findings, MadeBy, Usage
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.errors import BrokerUnavailableError, ModelRefusedError, ModelUnavailableError, Reason
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.privacy.subjects import subject_hash
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
 

@@ -36,7 +36,7 @@ def test_lag_is_shown_by_partition_while_no_worker_lives(model: ReadModel, langu
     assert overview.processes == ()
     assert [(lag.partition, lag.unread) for lag in overview.role("enricher").partitions] == [(0, 5000), (1, 0)]
     viewing = Viewing(Identity("viewer", "Vera"), language, True, Freshness((), None), NOW_MS, "/")
-    html = Pages().overview(viewing, overview, whole=False)
+    html = Pages().overview(viewing, overview, [], whole=False)
     assert '<span class="part late" title="nexus-prospect-ingestion 0: 5000 ' in html
     assert "<b>0</b> 5,000 <i>2 h</i>" in html
     assert "<b>1</b> 0</span>" in html

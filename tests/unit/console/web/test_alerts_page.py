@@ -14,7 +14,7 @@ from nexus_stream.console.alerts.webhook import signature
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings, load_settings, signing_key
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs" / "reference" / "alerts.md").read_text()
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-import nexus_stream.console
+import nexus_stream.console.web
 from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.console.index.letters import LetterWriter
 from nexus_stream.console.index.read_model import Freshness, PartitionProgress, ReadModel
@@ -36,7 +36,7 @@ from tests.unit.console.payloads import XSS_PAYLOADS
 
 NOW_MS = 1_760_000_100_000
 FRESH = Freshness((PartitionProgress(0, 5, 5, NOW_MS - 1500),), None)
-PACKAGE = Path(nexus_stream.console.__file__).parent
+PACKAGE = Path(nexus_stream.console.web.__file__).parent
 
 MakeRecord = Callable[..., ChangelogRecord]
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from nexus_stream.gateway.message_id import ALPHABET, is_ours, message_id
+from nexus_stream.contracts.message_id import ALPHABET, is_ours, message_id
 
 
 def test_an_id_has_21_characters_of_the_url_safe_alphabet() -> None:
