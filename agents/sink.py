@@ -23,6 +23,7 @@ from nexus_stream.contracts.erased import ErasedSession, decode_erased
 from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_TYPE_HEADER
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import SessionCommand
+from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.bounds import PendingBound
 from nexus_stream.delivery.dead_letters import letter_headers, letter_id
 from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Erased, Stored, Suppressed
@@ -37,7 +38,6 @@ from nexus_stream.errors import (
     RetryableError,
     RowRejectedError,
 )
-from nexus_stream.extraction.retry import backoff_seconds
 from nexus_stream.privacy.commands import erase_again
 from nexus_stream.settings import Settings
 

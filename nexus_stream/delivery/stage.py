@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.delivery.ledger import OffsetLedger
@@ -23,7 +24,6 @@ from nexus_stream.delivery.ports import BrokerPort, TracePort
 from nexus_stream.delivery.received import Assignment, Received, TopicPartition
 from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
-from nexus_stream.extraction.retry import backoff_seconds
 
 __all__ = ["Observer", "Stage"]
 

@@ -11,6 +11,7 @@ import random
 import structlog
 
 from nexus_stream.contracts.headers import ANSWER_HEADER
+from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.dead_letters import letter_id
 from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Suppressed
 from nexus_stream.delivery.settling import Snapshot, Work
@@ -29,7 +30,6 @@ from nexus_stream.extraction.answered import Answered
 from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
 from nexus_stream.extraction.grounding import check
-from nexus_stream.extraction.retry import backoff_seconds
 from nexus_stream.extraction.wanted import wanted_while
 from nexus_stream.settings import Settings
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.delivery.backoff import backoff_seconds
 
 
 @pytest.mark.parametrize(
