@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "backfill": ("nexus_stream.backfill.command:command", "Have Claude read many conversations at half price."),
-    "capacity": ("nexus_stream.capacity_command:command", "Compute what a load needs, and costs."),
+    "capacity": ("nexus_stream.doctor.capacity_command:command", "Compute what a load needs, and costs."),
     "console": ("nexus_stream.console.command:command", "Serve the web view of table state."),
     "contracts": ("nexus_stream.contracts.command:command", "Write or check the published schemas."),
     "demo": ("nexus_stream.embedded.demo:command", "Post a few conversations to `nexus dev` and watch the rows."),

@@ -7,7 +7,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from nexus_stream.capacity_command import Load, calls_per_chat, command, needs_of
+from nexus_stream.doctor.capacity_command import Load, calls_per_chat, command, needs_of
 from nexus_stream.settings import load_settings
 from tests.deploy_files import ROOT
 
