@@ -9,7 +9,7 @@ enricher's own `Settling` on a clock that this program turns, and what settles i
 over HTTP with the real SDK. The API is a stand-in of ours that counts: a token for every three bytes of UTF-8 (Claude's
 tokenizer is not public; Anthropic's rule of thumb for it is 2.5 characters, which makes 1.2 times as many), a marked
 prompt of 512 tokens or more cached for five
-minutes of that clock, answers as long as the true ones, without thinking. List prices as in extraction/prices.py. In a
+minutes of that clock, answers as long as the true ones, without thinking. List prices as in extraction/claude/prices.py. In a
 batch, which asks once for a finished chat, the prompt may be read from the cache by every request or by none: both ends
 are shown.
 """
@@ -35,10 +35,10 @@ from nexus_stream.backfill.estimate import batch_price
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
+from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd, price_of
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.offline_rules import find
-from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd, price_of
 from nexus_stream.settings import Settings, load_settings
 
 CACHEABLE_TOKENS = 512

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nexus_stream.extraction.claude_calls import ORDINARY_CHARS
-from nexus_stream.extraction.claude_prompt import Prompt
-from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
+from nexus_stream.extraction.claude.calls import ORDINARY_CHARS
+from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd
+from nexus_stream.extraction.claude.prompt import Prompt
 
 __all__ = ["BATCH_FACTOR", "Estimate", "Estimator", "batch_price"]
 

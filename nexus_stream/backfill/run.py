@@ -45,8 +45,8 @@ from nexus_stream.errors import (
     SpendLimitError,
 )
 from nexus_stream.extraction.answered import findings_of
-from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.cache import FindingsCache, cache_key, encode_findings
+from nexus_stream.extraction.claude.budget import Budget
 from nexus_stream.settings import Settings
 
 __all__ = ["Pace", "Run"]

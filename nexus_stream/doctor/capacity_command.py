@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import click
 
-from nexus_stream.extraction.prices import TokenCounts, cost_usd, load_prices, price_of
+from nexus_stream.extraction.claude.prices import TokenCounts, cost_usd, load_prices, price_of
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["Load", "Needs", "calls_per_chat", "command", "needs_of"]

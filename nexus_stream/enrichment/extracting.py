@@ -27,10 +27,10 @@ from nexus_stream.errors import (
     RetryableError,
 )
 from nexus_stream.extraction.answered import Answered
+from nexus_stream.extraction.claude.wanted import wanted_while
 from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
 from nexus_stream.extraction.grounding import check
-from nexus_stream.extraction.wanted import wanted_while
 from nexus_stream.settings import Settings
 
 __all__ = ["Extracting"]

@@ -33,10 +33,10 @@ def create_extractor(
         return NoExtraction()
     if not settings.use_claude:
         return _offline_rules(settings)
-    from nexus_stream.extraction.budget import Budget
     from nexus_stream.extraction.cache import FindingsCache, MemoryCache, RedisCache
     from nexus_stream.extraction.cached import CachedExtractor
-    from nexus_stream.extraction.claude import ClaudeExtractor
+    from nexus_stream.extraction.claude.budget import Budget
+    from nexus_stream.extraction.claude.extractor import ClaudeExtractor
     from nexus_stream.extraction.fallback import BudgetFallback
 
     budget = Budget(

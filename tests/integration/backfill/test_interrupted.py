@@ -14,7 +14,7 @@ import pytest
 
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.cached import CachedExtractor
-from nexus_stream.extraction.claude_prompt import load_prompt
+from nexus_stream.extraction.claude.prompt import load_prompt
 from nexus_stream.testing.requirements import require
 from tests.integration.backfill.conftest import Desk, body
 from tests.integration.backfill.test_backfill import NAMES, chats, refusing

@@ -14,7 +14,7 @@ from agents.enrichment import Enrichment
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.broker import InMemoryBroker

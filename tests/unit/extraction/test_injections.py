@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.contracts.prospect import Prospect, Signal, SignalName
-from nexus_stream.extraction.claude_answer import findings_from, parse_answer
+from nexus_stream.extraction.claude.answer import findings_from, parse_answer
 from nexus_stream.extraction.extractor import Findings, Turn, Usage
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.merging import merge

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stream.extraction.claude_evidence import Span, UserWords
+from nexus_stream.extraction.claude.evidence import Span, UserWords
 from nexus_stream.extraction.extractor import Turn
 
 

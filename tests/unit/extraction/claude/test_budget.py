@@ -17,7 +17,7 @@ from nexus_stream.errors import (
     OverBudgetError,
     Reason,
 )
-from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.claude.budget import Budget
 from nexus_stream.settings import load_settings
 
 NOON = 1_795_521_600.0  # a whole minute
@@ -205,7 +205,7 @@ async def test_cheap_calls_that_still_fit_are_no_sign_of_room(clock, caplog):
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.claude.budget import Budget
 
 async def main():
     budget = Budget(usd_per_hour=1.0, path=Path(sys.argv[1]), counts_killed=True)

@@ -17,11 +17,11 @@ from nexus_stream.errors import (
     RetryableError,
     SpendLimitError,
 )
-from nexus_stream.extraction.budget import Budget
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.extraction.claude.budget import Budget
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
+from nexus_stream.extraction.claude.wanted import wanted_while
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.factory import create_extractor
-from nexus_stream.extraction.wanted import wanted_while
 from nexus_stream.settings import load_settings
 
 TURNS = (Turn("user", "soy Irma del Valle"),)

@@ -24,17 +24,17 @@ from nexus_stream.errors import (
     Reason,
     SpendLimitError,
 )
-from nexus_stream.extraction.budget import Budget
-from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
-from nexus_stream.extraction.claude_calls import Call, CallGate
-from nexus_stream.extraction.claude_errors import Rejected, failure_from, is_spend_limit, was_never_sent
-from nexus_stream.extraction.claude_outcomes import outcome_of
-from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
-from nexus_stream.extraction.claude_reply import Meter, Reply, complete_text, read_reply
-from nexus_stream.extraction.claude_request import ask_again, create_client, message_params
+from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.claude.budget import Budget
+from nexus_stream.extraction.claude.calls import Call, CallGate
+from nexus_stream.extraction.claude.errors import Rejected, failure_from, is_spend_limit, was_never_sent
+from nexus_stream.extraction.claude.outcomes import outcome_of
+from nexus_stream.extraction.claude.prices import PRICES_AS_OF, Price, cost_usd, load_prices, price_of
+from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
+from nexus_stream.extraction.claude.reply import Meter, Reply, complete_text, read_reply
+from nexus_stream.extraction.claude.request import ask_again, create_client, message_params
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
-from nexus_stream.extraction.prices import PRICES_AS_OF, Price, cost_usd, load_prices, price_of
 from nexus_stream.observability.tracing import ModelCall, model_call
 from nexus_stream.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from llmock.scenarios import Reply
 
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.settings import load_settings
 

@@ -21,7 +21,7 @@ from nexus_stream.errors import (
     ModelUnavailableError,
     Reason,
 )
-from nexus_stream.extraction.claude_prompt import load_prompt
+from nexus_stream.extraction.claude.prompt import load_prompt
 from nexus_stream.extraction.extractor import Turn
 
 TURNS = (

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from nexus_stream.errors import ConfigurationError, ModelUnavailableError, SpendLimitError
-from nexus_stream.extraction.claude_errors import (
+from nexus_stream.extraction.claude.errors import (
     Rejected,
     failure_from,
     is_spend_limit,

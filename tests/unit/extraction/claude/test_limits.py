@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nexus_stream.extraction.limits import UNKNOWN_REQUESTS_PER_MINUTE, Allowance, ClaudeLimits, Weight
+from nexus_stream.extraction.claude.limits import UNKNOWN_REQUESTS_PER_MINUTE, Allowance, ClaudeLimits, Weight
 
 LIGHT = Weight(0, 0)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, ConfigurationError, OverBudgetError
-from nexus_stream.extraction.budget_file import BudgetFile
+from nexus_stream.extraction.claude.budget_file import BudgetFile
 
 __all__ = ["Budget"]
 

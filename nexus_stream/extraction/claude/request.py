@@ -14,7 +14,7 @@ from anthropic.types import TextBlockParam
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.extraction.claude_prompt import Prompt
+from nexus_stream.extraction.claude.prompt import Prompt
 from nexus_stream.settings import Settings
 
 __all__ = ["ask_again", "create_client", "message_params"]

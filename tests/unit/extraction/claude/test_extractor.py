@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.extraction.claude import ClaudeExtractor, quiet_http_loggers
-from nexus_stream.extraction.claude_prompt import load_prompt
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor, quiet_http_loggers
+from nexus_stream.extraction.claude.prompt import load_prompt
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.settings import load_settings
 

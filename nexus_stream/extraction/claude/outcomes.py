@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from nexus_stream.errors import ConfigurationError, ModelRefusedError, ModelUnavailableError, Reason, SpendLimitError
-from nexus_stream.extraction.claude_answer import AnswerInvalidError, parse_answer
-from nexus_stream.extraction.claude_errors import Rejected
-from nexus_stream.extraction.claude_reply import Reply, complete_text
+from nexus_stream.extraction.claude.answer import AnswerInvalidError, parse_answer
+from nexus_stream.extraction.claude.errors import Rejected
+from nexus_stream.extraction.claude.reply import Reply, complete_text
 from nexus_stream.extraction.observer import CallOutcome
 
 __all__ = ["outcome_of"]

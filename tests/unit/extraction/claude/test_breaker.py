@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from nexus_stream.errors import ModelUnavailableError, SpendLimitError
-from nexus_stream.extraction.breaker import Breaker
+from nexus_stream.extraction.claude.breaker import Breaker
 
 
 class Clock:

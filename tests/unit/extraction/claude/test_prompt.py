@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
-from nexus_stream.extraction.claude_answer import Answer, findings_from, parse_answer
-from nexus_stream.extraction.claude_prompt import PROMPT_NAME, load_prompt, prompt_version, turns_as_json
+from nexus_stream.extraction.claude.answer import Answer, findings_from, parse_answer
+from nexus_stream.extraction.claude.prompt import PROMPT_NAME, load_prompt, prompt_version, turns_as_json
 from nexus_stream.extraction.extractor import Turn, Usage
 
 # One line for each version that ever ran, newest last. A failing test here means prompt or schema changed: records of

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.extraction.prices import (
+from nexus_stream.extraction.claude.prices import (
     PRICES,
     PRICES_AS_OF,
     PRICES_SOURCE,

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from nexus_stream.errors import ConfigurationError, ModelUnavailableError, SpendLimitError
-from nexus_stream.extraction.breaker import Breaker
-from nexus_stream.extraction.budget import Budget
-from nexus_stream.extraction.limits import ClaudeLimits, Weight
-from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
-from nexus_stream.extraction.wanted import require_wanted
+from nexus_stream.extraction.claude.breaker import Breaker
+from nexus_stream.extraction.claude.budget import Budget
+from nexus_stream.extraction.claude.limits import ClaudeLimits, Weight
+from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd
+from nexus_stream.extraction.claude.wanted import require_wanted
 from nexus_stream.settings import Settings
 
 __all__ = ["ORDINARY_CHARS", "Call", "CallGate"]

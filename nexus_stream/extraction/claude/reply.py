@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nexus_stream.errors import ModelRefusedError, Reason
+from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd
 from nexus_stream.extraction.extractor import Usage
-from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
 
 __all__ = ["Meter", "Reply", "complete_text", "read_reply"]
 

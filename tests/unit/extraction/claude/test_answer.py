@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
-from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
 from nexus_stream.extraction.extractor import Turn, Usage
 from nexus_stream.extraction.offline_rules import find
 
