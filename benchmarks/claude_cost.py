@@ -38,7 +38,7 @@ from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd, price_of
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.offline_rules import find
+from nexus_stream.extraction.rules.extractor import find
 from nexus_stream.settings import Settings, load_settings
 
 CACHEABLE_TOKENS = 512

@@ -68,6 +68,6 @@ def create_extractor(
 
 
 def _offline_rules(settings: Settings) -> Extractor:
-    from nexus_stream.extraction.offline_rules import OfflineRules
+    from nexus_stream.extraction.rules.extractor import OfflineRules
 
     return OfflineRules(settings.default_region)

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
-from nexus_stream.extraction import archetype_cues, objection_cues
 from nexus_stream.extraction.claude.evidence import Span, UserWords
 from nexus_stream.extraction.extractor import Findings, Turn, Usage
-from nexus_stream.extraction.intent import shows_intent, shows_lack_of_interest
+from nexus_stream.extraction.rules import archetype_cues, objection_cues
+from nexus_stream.extraction.rules.intent import shows_intent, shows_lack_of_interest
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Answer", "AnswerInvalidError", "Evidence", "findings_from", "parse_answer"]

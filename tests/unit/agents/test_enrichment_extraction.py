@@ -26,7 +26,7 @@ from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.claude.wanted import require_wanted
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.fallback import BudgetFallback
-from nexus_stream.extraction.offline_rules import OfflineRules
+from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock

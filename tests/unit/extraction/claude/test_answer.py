@@ -9,7 +9,7 @@ import pytest
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
 from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
 from nexus_stream.extraction.extractor import Turn, Usage
-from nexus_stream.extraction.offline_rules import find
+from nexus_stream.extraction.rules.extractor import find
 
 CASES = Path(__file__).parent / "cases"
 TURNS = (

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from nexus_stream.contracts.prospect import Arquetipo
-from nexus_stream.extraction.lexicon import BUSINESSES, OCCUPATIONS
-from nexus_stream.extraction.occupation_cues import (
+from nexus_stream.extraction.rules.lexicon import BUSINESSES, OCCUPATIONS
+from nexus_stream.extraction.rules.occupation_cues import (
     ABOUT_ME,
     ACTIVITY,
     ALONE,
@@ -49,7 +49,7 @@ from nexus_stream.extraction.occupation_cues import (
     WORD,
     WORKS_IN,
 )
-from nexus_stream.extraction.occupation_phrases import (
+from nexus_stream.extraction.rules.occupation_phrases import (
     ASKS_OCCUPATION,
     answer_phrase,
     business_phrase,
@@ -57,7 +57,7 @@ from nexus_stream.extraction.occupation_phrases import (
     object_phrase,
     place_phrase,
 )
-from nexus_stream.extraction.ownership import RELATIONS
+from nexus_stream.extraction.rules.ownership import RELATIONS
 from nexus_stream.extraction.text import UserTurn, clause_before
 
 __all__ = ["Occupation", "find_archetype", "find_occupation", "find_occupations"]

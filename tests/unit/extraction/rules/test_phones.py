@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.number_words import word_digits
-from nexus_stream.extraction.phones import find_phone, to_e164
+from nexus_stream.extraction.rules.number_words import word_digits
+from nexus_stream.extraction.rules.phones import find_phone, to_e164
 from nexus_stream.extraction.text import user_turns
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from nexus_stream.extraction.lexicon import GIVEN_NAMES, OCCUPATIONS, SURNAMES
-from nexus_stream.extraction.name_corrections import corrected_words, corrects_name
-from nexus_stream.extraction.name_cues import (
+from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, SURNAMES
+from nexus_stream.extraction.rules.name_corrections import corrected_words, corrects_name
+from nexus_stream.extraction.rules.name_cues import (
     AFTER_NAME,
     ASKS_BACK,
     ASKS_IN_SHORT,
@@ -39,8 +39,15 @@ from nexus_stream.extraction.name_cues import (
     TOLD,
     VOCATIVE,
 )
-from nexus_stream.extraction.name_reading import NameRun, Trust, is_boundary, proper_case, read_name, without_addresses
-from nexus_stream.extraction.ownership import is_called
+from nexus_stream.extraction.rules.name_reading import (
+    NameRun,
+    Trust,
+    is_boundary,
+    proper_case,
+    read_name,
+    without_addresses,
+)
+from nexus_stream.extraction.rules.ownership import is_called
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
 __all__ = ["Name", "Rank", "find_name"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from nexus_stream.extraction.lexicon import BUSINESSES, COMMON_WORDS, PLACES, word_list
+from nexus_stream.extraction.rules.lexicon import BUSINESSES, COMMON_WORDS, PLACES, word_list
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["ASKS_OCCUPATION", "answer_phrase", "business_phrase", "job_phrase", "object_phrase", "place_phrase"]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from nexus_stream.contracts.prospect import Arquetipo
-from nexus_stream.extraction.lexicon import BUSINESSES, OCCUPATIONS
-from nexus_stream.extraction.occupation_cues import ACTIVITY
+from nexus_stream.extraction.rules.lexicon import BUSINESSES, OCCUPATIONS
+from nexus_stream.extraction.rules.occupation_cues import ACTIVITY
 from nexus_stream.extraction.text import clause_before, words_of
 
 __all__ = ["speaks_of"]

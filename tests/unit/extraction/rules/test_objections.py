@@ -3,8 +3,8 @@
 import pytest
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.intent import find_intent, find_lack_of_interest
-from nexus_stream.extraction.objections import find_objections
+from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
+from nexus_stream.extraction.rules.objections import find_objections
 from nexus_stream.extraction.text import user_turns
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nexus_stream.contracts.prospect import Objecion
-from nexus_stream.extraction.objection_cues import CUES, OBSTACLE_NOUNS, Cue
-from nexus_stream.extraction.ownership import RELATIONS
+from nexus_stream.extraction.rules.objection_cues import CUES, OBSTACLE_NOUNS, Cue
+from nexus_stream.extraction.rules.ownership import RELATIONS
 from nexus_stream.extraction.text import UserTurn, clause_before
 
 __all__ = ["Objection", "find_objections"]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stream.extraction.emails import find_email, normalise_email
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.rules.emails import find_email, normalise_email
 from nexus_stream.extraction.text import user_turns
 
 

@@ -13,7 +13,7 @@ from nexus_stream.extraction import grounding
 from nexus_stream.extraction.evaluate import evaluate_cases
 from nexus_stream.extraction.evaluation import read_cases, score_cases
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.offline_rules import MAX_READ_CHARS, OfflineRules, find
+from nexus_stream.extraction.rules.extractor import MAX_READ_CHARS, OfflineRules, find
 
 CASES = Path(__file__).parent / "cases"
 SLOWEST_BODY_SECONDS = 3.0  # of 32 such turns

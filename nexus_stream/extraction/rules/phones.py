@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import phonenumbers
 
-from nexus_stream.extraction.number_words import NumberRun, has_number_words, read_numbers
-from nexus_stream.extraction.ownership import corrects, is_foreign, is_given_up, is_secondary
+from nexus_stream.extraction.rules.number_words import NumberRun, has_number_words, read_numbers
+from nexus_stream.extraction.rules.ownership import corrects, is_foreign, is_given_up, is_secondary
 from nexus_stream.extraction.text import UserTurn, clause_before, last_match
 
 __all__ = ["Phone", "find_phone", "is_written", "to_e164"]

@@ -15,9 +15,9 @@ from itertools import islice
 
 from email_validator import EmailNotValidError, validate_email
 
-from nexus_stream.extraction.lexicon import COMMON_WORDS, GIVEN_NAMES, SURNAMES
-from nexus_stream.extraction.number_words import word_digits
-from nexus_stream.extraction.ownership import corrects, is_foreign, is_given_up, is_secondary
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, GIVEN_NAMES, SURNAMES
+from nexus_stream.extraction.rules.number_words import word_digits
+from nexus_stream.extraction.rules.ownership import corrects, is_foreign, is_given_up, is_secondary
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Email", "addresses_in", "find_email", "normalise_email"]

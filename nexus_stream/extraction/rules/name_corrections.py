@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from nexus_stream.extraction.name_reading import NameRun, Trust, is_boundary, read_name
-from nexus_stream.extraction.ownership import is_called
+from nexus_stream.extraction.rules.name_reading import NameRun, Trust, is_boundary, read_name
+from nexus_stream.extraction.rules.ownership import is_called
 from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = ["corrected_words", "corrects_name"]

@@ -3,7 +3,7 @@
 import pytest
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.offline_rules import find
+from nexus_stream.extraction.rules.extractor import find
 
 
 def facts(*contents):

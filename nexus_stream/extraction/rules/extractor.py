@@ -10,14 +10,14 @@ import time
 from collections.abc import Sequence
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.emails import find_email
 from nexus_stream.extraction.extractor import Findings, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
-from nexus_stream.extraction.intent import find_intent, find_lack_of_interest
-from nexus_stream.extraction.names import find_name
-from nexus_stream.extraction.objections import find_objections
-from nexus_stream.extraction.occupations import find_archetype, find_occupation, find_occupations
-from nexus_stream.extraction.phones import find_phone
+from nexus_stream.extraction.rules.emails import find_email
+from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
+from nexus_stream.extraction.rules.names import find_name
+from nexus_stream.extraction.rules.objections import find_objections
+from nexus_stream.extraction.rules.occupations import find_archetype, find_occupation, find_occupations
+from nexus_stream.extraction.rules.phones import find_phone
 from nexus_stream.extraction.text import UserTurn, user_turns
 
 __all__ = ["MAX_READ_CHARS", "NAME", "OfflineRules", "find"]

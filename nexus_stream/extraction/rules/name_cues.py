@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from nexus_stream.extraction.ownership import RELATIONS
+from nexus_stream.extraction.rules.ownership import RELATIONS
 
 __all__ = [
     "AFTER_NAME",

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from nexus_stream.extraction.lexicon import (
+from nexus_stream.extraction.rules.lexicon import (
     BUSINESSES,
     COMMON_WORDS,
     GIVEN_NAMES,

@@ -3,8 +3,8 @@
 import pytest
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.name_reading import is_plausible_name, proper_case
-from nexus_stream.extraction.names import find_name
+from nexus_stream.extraction.rules.name_reading import is_plausible_name, proper_case
+from nexus_stream.extraction.rules.names import find_name
 from nexus_stream.extraction.text import user_turns
 
 
