@@ -37,7 +37,7 @@ _COMMANDS = {
     "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),
     "privacy": ("nexus_stream.privacy.command:command", "Export, erase and let in again a person's data."),
     "status": ("nexus_stream.observability.status_command:command", "Say that a process will not come back."),
-    "topics": ("nexus_stream.topics_command:command", "Plan, create and check the Kafka topics."),
+    "topics": ("nexus_stream.kafka.command:command", "Plan, create and check the Kafka topics."),
 }
 
 

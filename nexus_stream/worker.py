@@ -22,19 +22,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.web import Request, Response, View
 
-from nexus_stream.access import require_access
-from nexus_stream.access_watch import AccessWatch
 from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError
-from nexus_stream.kafka import client_options, is_embedded
+from nexus_stream.kafka.access import require_access
+from nexus_stream.kafka.access_watch import AccessWatch
+from nexus_stream.kafka.clients import client_options, is_embedded
+from nexus_stream.kafka.topics import require_topics
 from nexus_stream.observability.exposition import exposition
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics_stage import RebalanceMetrics
 from nexus_stream.observability.safe_errors import safe_message
 from nexus_stream.observability.status import Role, StatusPublisher, failed_status, process_id, stage_status
 from nexus_stream.settings import Settings
-from nexus_stream.topics import require_topics
 from nexus_stream.worker_broker import FaustBroker
 from nexus_stream.worker_consumer import WorkerTransport
 from nexus_stream.worker_health import WorkerHealth

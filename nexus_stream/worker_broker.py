@@ -18,8 +18,8 @@ from faust.types import TP
 
 from nexus_stream.delivery.received import Headers, TopicPartition
 from nexus_stream.errors import BrokerUnavailableError
-from nexus_stream.kafka import batch_bytes, client_options
-from nexus_stream.topics import max_record_bytes
+from nexus_stream.kafka.clients import batch_bytes, client_options
+from nexus_stream.kafka.topics import max_record_bytes
 
 if TYPE_CHECKING:
     from nexus_stream.worker import WorkerApp

@@ -20,9 +20,9 @@ from aiokafka.protocol.group import JoinGroupRequest
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
-from nexus_stream.access_watch import speaks_of_access
 from nexus_stream.delivery import lease as leases
-from nexus_stream.kafka import is_embedded, stop_consumer
+from nexus_stream.kafka.access_watch import speaks_of_access
+from nexus_stream.kafka.clients import is_embedded, stop_consumer
 
 __all__ = ["WorkerTransport"]
 

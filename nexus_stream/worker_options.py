@@ -11,8 +11,8 @@ import faust
 
 from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.free_ports import free_port
-from nexus_stream.kafka import ssl_context
-from nexus_stream.kafka_tokens import token_provider
+from nexus_stream.kafka.clients import ssl_context
+from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.observability.logs import logging_config
 from nexus_stream.settings import Settings
 from nexus_stream.worker_recovery import WorkerTables

@@ -39,8 +39,8 @@ from nexus_stream.extraction.claude.extractor import quiet_http_loggers
 from nexus_stream.extraction.claude.prices import load_prices, price_of
 from nexus_stream.extraction.claude.prompt import load_prompt
 from nexus_stream.extraction.claude.request import create_client
+from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.topics import require_topics
 
 __all__ = ["command"]
 

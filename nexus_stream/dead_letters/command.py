@@ -33,8 +33,8 @@ from nexus_stream.dead_letters.redriving import (
     survey,
 )
 from nexus_stream.errors import Reason, RetryableError
+from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.topics import require_topics
 
 __all__ = ["command"]
 

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from nexus_stream.dead_letters.letter import Letter, Mark, read_record
 from nexus_stream.delivery.received import Headers
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason, TopicMismatchError
-from nexus_stream.kafka import client_options, stop_consumer
+from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["DeadLetterLog", "Ends", "Sender", "SenderPort"]

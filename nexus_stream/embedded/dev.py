@@ -209,7 +209,7 @@ class Dev:
         return f"{len(applied)} applied" if applied else "nothing new"
 
     async def _create_topics(self, settings: Settings) -> str:
-        from nexus_stream.topics import apply_topics
+        from nexus_stream.kafka.topics import apply_topics
 
         return f"{len(await apply_topics(settings))} created, {settings.topic_partitions} partitions"
 

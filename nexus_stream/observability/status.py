@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 from nexus_stream import __version__
 from nexus_stream.contracts.status import BudgetStanding, Latency, ProcessState, ProcessStatus
 from nexus_stream.errors import BrokerUnavailableError
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.logs import hashed
 from nexus_stream.observability.outcomes import counted_dead_letters, counted_outcomes

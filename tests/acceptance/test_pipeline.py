@@ -23,7 +23,7 @@ from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.errors import DecodeError, Reason
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from nexus_stream.testing.prometheus import missing_prometheus
 from nexus_stream.testing.requirements import require
 from tests.bodies import mutated_bodies

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from nexus_stream.observability.group_standing import GroupOffsets, GroupStanding
+from nexus_stream.kafka.group_offsets import GroupOffsets, GroupStanding
 from nexus_stream.settings import Settings
 
 __all__ = ["LagMonitor"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nexus_stream.console.reading.overview import RoleFigures
-from nexus_stream.observability.group_standing import GroupStanding
+from nexus_stream.kafka.group_offsets import GroupStanding
 
 __all__ = ["ProgressWatch"]
 

@@ -22,7 +22,7 @@ from nexus_stream.console.alerts.store import AlertStore
 from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.reading.overview import Overview, OverviewQueries
-from nexus_stream.observability.group_standing import GroupStanding
+from nexus_stream.kafka.group_offsets import GroupStanding
 from nexus_stream.settings import Settings
 
 __all__ = ["AlertWatch"]

@@ -23,7 +23,7 @@ from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.store import is_damage, is_damaged, note_damage
 from nexus_stream.console.index.topic_record import TopicRecord
-from nexus_stream.kafka import client_options, stop_consumer
+from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["Indexer"]

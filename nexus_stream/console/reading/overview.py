@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from nexus_stream.console.index.processes import BUCKET_MS, ROLES
 from nexus_stream.console.reading.queries import reading
 from nexus_stream.contracts.status import BudgetStanding, PartitionLag, ProcessStatus
-from nexus_stream.observability.group_standing import GroupStanding
+from nexus_stream.kafka.group_offsets import GroupStanding
 
 __all__ = ["ROLES", "Overview", "OverviewQueries", "ProcessFigures", "RoleFigures", "Series"]
 

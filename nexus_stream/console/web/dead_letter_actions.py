@@ -17,8 +17,8 @@ from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
 from nexus_stream.dead_letters.log import DeadLetterLog, Ends, Sender
 from nexus_stream.dead_letters.redriving import Report, Selection, discard, redrive, survey
+from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import require_topics
 
 __all__ = ["ActionName", "Wanted", "act", "plan"]
 

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from nexus_stream.kafka import client_options, stop_consumer
+from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["Absent", "TopicReader"]

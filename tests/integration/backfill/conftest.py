@@ -22,12 +22,12 @@ from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 from nexus_stream.testing.extractor import ScriptedExtractor
 from nexus_stream.testing.sessions import InMemorySessionTable
-from nexus_stream.topics import apply_topics
 from tests.integration.backfill.stand_in import BatchesStandIn
 
 KILLING = Path(__file__).with_name("killing.py")

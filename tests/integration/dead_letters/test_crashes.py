@@ -17,8 +17,8 @@ from nexus_stream.dead_letters.redriving import Report, Selection, discard, lett
 from nexus_stream.delivery.received import Headers
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import load_settings
-from nexus_stream.topics import apply_topics
 
 Desk = Any
 ALL = Selection(Filter())

@@ -20,8 +20,8 @@ from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.dead_letters.log import Sender
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import apply_topics
 
 if TYPE_CHECKING:
     from aiohttp.web import Application, Request

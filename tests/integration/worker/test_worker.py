@@ -22,8 +22,8 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.kafka import client_options
-from nexus_stream.topics import apply_topics
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
 from tests.stack import Stack, eventually
 
 EX_CONFIG = 78

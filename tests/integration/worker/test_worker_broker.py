@@ -16,7 +16,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError
-from nexus_stream.topics import apply_topics
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.worker_broker import FaustBroker
 from tests.stack import Stack, eventually
 

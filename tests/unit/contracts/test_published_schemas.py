@@ -40,8 +40,8 @@ from nexus_stream.contracts.schemas import CONVERSATION, DEAD_LETTER_HEADERS, EN
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import declared_topics
 from tables.session_state import SessionState
 
 ROOT = Path(__file__).parents[3]

@@ -30,9 +30,9 @@ from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.contracts.status import ProcessStatus
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.observability.status_command import forget
 from nexus_stream.settings import Settings
-from nexus_stream.topics import apply_topics
 
 
 @pytest.fixture

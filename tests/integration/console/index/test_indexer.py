@@ -27,8 +27,8 @@ from nexus_stream.console.reading.queries import SessionQueries
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.free_ports import free_port
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import apply_topics
 
 Put = Callable[..., Awaitable[None]]
 

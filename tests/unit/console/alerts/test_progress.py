@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from nexus_stream.console.alerts.progress import ProgressWatch
 from nexus_stream.console.reading.overview import RoleFigures
-from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
+from nexus_stream.kafka.group_offsets import GroupStanding, PartitionStanding
 
 
 def role(late: int = 5, *states: str) -> RoleFigures:

@@ -16,7 +16,7 @@ from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.console.reading.overview import Overview, OverviewQueries
 from nexus_stream.contracts.status import MAX_COUNT, Latency, PartitionLag, ProcessStatus
-from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
+from nexus_stream.kafka.group_offsets import GroupStanding, PartitionStanding
 from nexus_stream.settings import Settings
 
 NOW_MS = 1_760_000_000_000

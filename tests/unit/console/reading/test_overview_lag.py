@@ -16,7 +16,7 @@ from nexus_stream.console.web.access import Identity
 from nexus_stream.console.web.pages import Pages
 from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.status import PartitionLag, ProcessStatus
-from nexus_stream.observability.group_standing import GroupStanding, PartitionStanding
+from nexus_stream.kafka.group_offsets import GroupStanding, PartitionStanding
 
 NOW_MS = 1_760_000_000_000
 

@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 from aiokafka import errors as kafka_errors
 
-from nexus_stream.access import principal, require_access
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError
-from nexus_stream.permissions import PermissionRole
+from nexus_stream.kafka.access import principal, require_access
+from nexus_stream.kafka.permissions import PermissionRole
 from nexus_stream.settings import Settings
 
 __all__ = ["AccessWatch", "speaks_of_access"]

@@ -20,9 +20,9 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, ConfigurationError
-from nexus_stream.kafka import client_options
-from nexus_stream.kafka_requests import GroupAccessRequest, TopicAccessRequest, is_supported
-from nexus_stream.permissions import Operation, Permission, PermissionRole, acl_command, permissions
+from nexus_stream.kafka.access_requests import GroupAccessRequest, TopicAccessRequest, is_supported
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.permissions import Operation, Permission, PermissionRole, acl_command, permissions
 from nexus_stream.settings import Settings
 
 __all__ = ["denied_permissions", "principal", "require_access", "require_login", "unseen_topics"]

@@ -11,8 +11,8 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.kafka import client_options
-from nexus_stream.kafka_tokens import FileTokenProvider, MskTokenProvider, token_provider
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.tokens import FileTokenProvider, MskTokenProvider, token_provider
 from nexus_stream.settings import load_settings
 from nexus_stream.worker_options import credentials
 

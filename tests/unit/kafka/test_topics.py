@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_stream.errors import TopicMismatchError
-from nexus_stream.settings import Settings, load_settings
-from nexus_stream.topics import (
+from nexus_stream.kafka.topics import (
     TopicDifference,
     TopicSpec,
     _raise_on_mismatch,
@@ -14,6 +13,7 @@ from nexus_stream.topics import (
     max_record_bytes,
     segment_hours,
 )
+from nexus_stream.settings import Settings, load_settings
 
 HOUR_MS = 3_600_000
 

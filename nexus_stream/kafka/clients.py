@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.kafka_tokens import token_provider
+from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.settings import Settings
 
 __all__ = ["EMBEDDED_CLUSTER_PREFIX", "batch_bytes", "client_options", "is_embedded", "ssl_context", "stop_consumer"]

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from nexus_stream.permissions import PERMISSION_ROLES, PermissionRole, acl_commands
+from nexus_stream.kafka.permissions import PERMISSION_ROLES, PermissionRole, acl_commands
+from nexus_stream.kafka.topics import apply_topics, compare_topics, declared_topics, require_topics
 from nexus_stream.settings import load_settings
-from nexus_stream.topics import apply_topics, compare_topics, declared_topics, require_topics
 
 __all__ = ["command"]
 

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from nexus_stream.kafka import client_options, is_embedded, stop_consumer
+from nexus_stream.kafka.clients import client_options, is_embedded, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["GroupOffsets", "GroupStanding", "PartitionStanding"]

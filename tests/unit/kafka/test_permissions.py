@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nexus_stream.permissions import PERMISSION_ROLES, PermissionRole, acl_commands, permissions
+from nexus_stream.kafka.command import command
+from nexus_stream.kafka.permissions import PERMISSION_ROLES, PermissionRole, acl_commands, permissions
+from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import load_settings
-from nexus_stream.topics import declared_topics
-from nexus_stream.topics_command import command
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "kafka-permissions.md"
 

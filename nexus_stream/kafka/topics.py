@@ -22,10 +22,10 @@ from aiokafka.errors import (
     for_code,
 )
 
-from nexus_stream.access import principal, require_login, unseen_topics
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, ConfigurationError, TopicMismatchError
-from nexus_stream.kafka import client_options
-from nexus_stream.permissions import PermissionRole, permissions
+from nexus_stream.kafka.access import principal, require_login, unseen_topics
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.permissions import PermissionRole, permissions
 from nexus_stream.settings import Settings, provider_of
 
 __all__ = [
