@@ -33,7 +33,7 @@ _COMMANDS = {
         "Read one conversation and show the record, and why.",
     ),
     "gateway": ("nexus_stream.gateway.command:command", "Serve the HTTP gateway."),
-    "healthcheck": ("nexus_stream.healthcheck_command:command", "Ask a process whether it is ready."),
+    "healthcheck": ("nexus_stream.observability.healthcheck_command:command", "Ask a process whether it is ready."),
     "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),
     "privacy": ("nexus_stream.privacy.command:command", "Export, erase and let in again a person's data."),
     "status": ("nexus_stream.observability.status_command:command", "Say that a process will not come back."),

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.healthcheck_command import address_of, command, process_type_of
+from nexus_stream.observability.healthcheck_command import address_of, command, process_type_of
 from nexus_stream.settings import load_settings
 
 
