@@ -9,8 +9,8 @@ enricher's own `Settling` on a clock that this program turns, and what settles i
 over HTTP with the real SDK. The API is a stand-in of ours that counts: a token for every three bytes of UTF-8 (Claude's
 tokenizer is not public; Anthropic's rule of thumb for it is 2.5 characters, which makes 1.2 times as many), a marked
 prompt of 512 tokens or more cached for five
-minutes of that clock, answers as long as the true ones, without thinking. List prices as in extraction/claude/prices.py. In a
-batch, which asks once for a finished chat, the prompt may be read from the cache by every request or by none: both ends
+minutes of that clock, answers as long as the true ones, without thinking. List prices as in
+extraction/claude/prices.py. In a batch, which asks once for a finished chat, the prompt may be read from the cache by every request or by none: both ends
 are shown.
 """
 

@@ -34,7 +34,7 @@ from nexus_stream.embedded.processes import spawn, stop_process
 from nexus_stream.free_ports import free_port
 from nexus_stream.gateway.app import PRODUCER_PATH
 from nexus_stream.kafka.topics import apply_topics
-from nexus_stream.worker import install_uvloop
+from nexus_stream.worker.app import install_uvloop
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack
 

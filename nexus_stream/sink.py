@@ -14,8 +14,8 @@ from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.observability.tracing import start_tracing, traced
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.connecting import DATABASE, ConnectingWriter, watch_database
-from nexus_stream.worker import WorkerApp, create_app, created_or_exit
-from nexus_stream.worker_options import no_ack_topic
+from nexus_stream.worker.app import WorkerApp, create_app, created_or_exit
+from nexus_stream.worker.options import no_ack_topic
 
 __all__ = ["app"]
 

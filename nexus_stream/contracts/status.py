@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["MAX_COUNT", "BudgetStanding", "Latency", "PartitionLag", "ProcessState", "ProcessStatus"]
+__all__ = ["MAX_COUNT", "BudgetStanding", "Latency", "PartitionLag", "ProcessRole", "ProcessState", "ProcessStatus"]
 
+ProcessRole = Literal["gateway", "enricher", "sink"]
 ProcessState = Literal["starting", "running", "waiting", "rebalancing", "recovering", "stalled", "stopping"]
 
 # What JSON's numbers hold exactly everywhere, and SQLite's and JavaScript's integers too.
@@ -71,7 +72,7 @@ class ProcessStatus(_Record):
 
     status_version: Literal[1] = 1
     process_id: _Text
-    role: Literal["gateway", "enricher", "sink"]
+    role: ProcessRole
     version: _Text
     host: Annotated[_Text, Field(description="hash of the host's name: tells hosts apart and names none")]
     pid: _Count

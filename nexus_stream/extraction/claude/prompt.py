@@ -49,7 +49,7 @@ def prompt_version(name: str, system: str, schema_text: str) -> str:
 @functools.cache
 def load_prompt() -> Prompt:
     """Read both files, once a process."""
-    folder = files("nexus_stream.extraction")
+    folder = files(__package__)
     system = folder.joinpath(_PROMPT_FILE).read_text(encoding="utf-8")
     schema_text = folder.joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
     return Prompt(

@@ -20,10 +20,10 @@ from aiokafka.errors import UnknownError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from nexus_stream.contracts.status import ProcessStatus
-from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.kafka.topics import apply_topics
+from nexus_stream.worker.directory import WorkerDirectory
 from tests.stack import Stack, eventually
 
 EX_CONFIG = 78

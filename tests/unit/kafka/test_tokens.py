@@ -14,7 +14,7 @@ from nexus_stream.errors import ConfigurationError
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.kafka.tokens import FileTokenProvider, MskTokenProvider, token_provider
 from nexus_stream.settings import load_settings
-from nexus_stream.worker_options import credentials
+from nexus_stream.worker.options import credentials
 
 
 async def test_a_token_file_is_read_for_each_connection(tmp_path: Path):

@@ -1,7 +1,7 @@
 """What the two Faust apps share: configuration, the broker port, rebalances, readiness, stopping.
 
 From: settings and a stage. To: ``faust -A nexus_stream.enricher worker`` and ``faust -A nexus_stream.sink worker``. The
-parts that touch Faust 0.15.3 from inside are its neighbours: worker_broker.py, worker_consumer.py, worker_recovery.py.
+parts that touch Faust 0.15.3 from inside are its neighbours: broker.py, consumer.py, recovery.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.web import Request, Response, View
 
-from nexus_stream.data_dir import WorkerDirectory
+from nexus_stream.contracts.status import ProcessRole
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError
 from nexus_stream.kafka.access import require_access
@@ -33,12 +33,14 @@ from nexus_stream.observability.exposition import exposition
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics_stage import RebalanceMetrics
 from nexus_stream.observability.safe_errors import safe_message
-from nexus_stream.observability.status import Role, StatusPublisher, failed_status, process_id, stage_status
+from nexus_stream.observability.status import StatusPublisher, failed_status, process_id
 from nexus_stream.settings import Settings
-from nexus_stream.worker_broker import FaustBroker
-from nexus_stream.worker_consumer import WorkerTransport
-from nexus_stream.worker_health import WorkerHealth
-from nexus_stream.worker_options import faust_options
+from nexus_stream.worker.broker import FaustBroker
+from nexus_stream.worker.consumer import WorkerTransport
+from nexus_stream.worker.directory import WorkerDirectory
+from nexus_stream.worker.health import WorkerHealth
+from nexus_stream.worker.options import faust_options
+from nexus_stream.worker.status import stage_status
 
 if TYPE_CHECKING:
     from nexus_stream.contracts.status import BudgetStanding
@@ -204,7 +206,7 @@ class WorkerApp(faust.App):
 
     async def _publish_status(self, health: WorkerHealth) -> None:
         """Tell the console how this worker is doing. No task of the stage's: its failure stops nothing."""
-        role: Role = self.role
+        role: ProcessRole = self.role
         key = self._process_id()
         report = stage_status(
             self.nexus, role, key, self.stage, health.not_processing_because, health.lag, self.budgets
@@ -305,7 +307,7 @@ def create_app(settings: Settings, app_id: str) -> WorkerApp:
     app.role = "sink" if app_id == settings.sink_app_id else "enricher"
     app.rebalances = RebalanceMetrics(app.role)
     app.access = AccessWatch(settings, app.role, app.fail)
-    app.broker = FaustBroker(app)
+    app.broker = FaustBroker(app, settings, app.lease, app.access)
     app.directory = directory
 
     async def nothing() -> None:

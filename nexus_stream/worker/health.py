@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from nexus_stream.contracts.status import ProcessRole
 from nexus_stream.delivery.watchdog import Progress
 from nexus_stream.errors import StalledError
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
 from nexus_stream.observability.metrics_stage import LagCollector
-from nexus_stream.observability.status import Role, state_of
 from nexus_stream.settings import Settings
+from nexus_stream.worker.status import state_of
 
 if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Stage
@@ -48,7 +49,7 @@ class WorkerHealth:
     def __init__(
         self,
         settings: Settings,
-        role: Role,
+        role: ProcessRole,
         stage: Stage,
         *,
         group: str,
@@ -57,7 +58,7 @@ class WorkerHealth:
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
-        self._role: Role = role
+        self._role: ProcessRole = role
         self._stage = stage
         self._not_reading_because = not_reading_because
         self._needs = needs

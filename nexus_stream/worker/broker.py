@@ -22,7 +22,11 @@ from nexus_stream.kafka.clients import batch_bytes, client_options
 from nexus_stream.kafka.topics import max_record_bytes
 
 if TYPE_CHECKING:
-    from nexus_stream.worker import WorkerApp
+    from faust.types import AppT
+
+    from nexus_stream.delivery.lease import Lease
+    from nexus_stream.kafka.access_watch import AccessWatch
+    from nexus_stream.settings import Settings
 
 __all__ = ["FaustBroker"]
 
@@ -33,10 +37,19 @@ class FaustBroker:
     Not Faust's producer: its buffer costs a task switch a record and its wrapper a signal a record, and it has no
     headroom for a dead letter's headers. Not an idempotent one either: aiokafka keeps one batch a partition in flight,
     so retries keep the order, and a record sent twice carries the same id.
+
+    Args:
+        app: Whose consumer commits.
+        settings: The broker, and the largest record.
+        lease: Says whether the group still holds this worker.
+        access: Told of errors that speak of permissions.
     """
 
-    def __init__(self, app: WorkerApp) -> None:
+    def __init__(self, app: AppT, settings: Settings, lease: Lease, access: AccessWatch) -> None:
         self._app = app
+        self._settings = settings
+        self._lease = lease
+        self._access = access
         self._producer: AIOKafkaProducer | None = None
         # On their way when their partitions were revoked.
         self._revoked: WeakSet[Any] = WeakSet()
@@ -62,14 +75,14 @@ class FaustBroker:
                 topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
             )
         except KafkaError as error:
-            self._app.access.hint(error)
+            self._access.hint(error)
             raise
-        sent.add_done_callback(self._app.access.hint_from)
+        sent.add_done_callback(self._access.hint_from)
         return sent
 
     async def start(self, *, max_batch_bytes: int) -> None:
         """Connect the producer."""
-        settings = self._app.nexus
+        settings = self._settings
         producer = AIOKafkaProducer(
             **client_options(settings),
             acks="all",
@@ -90,7 +103,7 @@ class FaustBroker:
         The last moment at which that can be seen; what comes after it is one write to a socket. The error is none that
         aiokafka tries again: the stage does, if the records are still ours.
         """
-        lease, send = self._app.lease, producer.client.send
+        lease, send = self._lease, producer.client.send
 
         async def send_while_confirmed(node_id: int, request: Any, **options: Any) -> Any:
             if isinstance(request, ProduceRequest) and not lease.is_valid:
@@ -139,7 +152,8 @@ class FaustBroker:
 
     def partition_count(self, topic: str) -> int | None:
         """See `BrokerPort.partition_count`."""
-        count: int | None = self._app.consumer.topic_partitions(topic)
+        consumer: Any = self._app.consumer
+        count: int | None = consumer.topic_partitions(topic)
         return count
 
 

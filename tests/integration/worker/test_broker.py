@@ -17,7 +17,7 @@ from nexus_stream.delivery.lease import Lease
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.topics import apply_topics
-from nexus_stream.worker_broker import FaustBroker
+from nexus_stream.worker.broker import FaustBroker
 from tests.stack import Stack, eventually
 
 LEASE_SECONDS = 15.0
@@ -47,7 +47,7 @@ class Port:
         self.lease = Lease(LEASE_SECONDS, self.clock)
         self.lease.renew(self.clock())
         access = SimpleNamespace(hint=lambda error: None, hint_from=lambda sent: None)
-        self.port = FaustBroker(cast(Any, SimpleNamespace(nexus=stack.settings, lease=self.lease, access=access)))
+        self.port = FaustBroker(cast(Any, None), stack.settings, self.lease, cast(Any, access))
         self.stack = stack
         self.topic = stack.settings.enriched_topic
 

@@ -15,8 +15,8 @@ from aiokafka.structs import ConsumerRecord
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
-from nexus_stream import worker_recovery
 from nexus_stream.settings import load_settings
+from nexus_stream.worker.app import recovery as worker_recovery
 
 CHANGELOG = TP("app-sessions-changelog", 0)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import faust
 
-from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.free_ports import free_port
 from nexus_stream.kafka.clients import ssl_context
 from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.observability.logs import logging_config
 from nexus_stream.settings import Settings
-from nexus_stream.worker_recovery import WorkerTables
+from nexus_stream.worker.directory import WorkerDirectory
+from nexus_stream.worker.recovery import WorkerTables
 
 __all__ = ["credentials", "faust_options", "no_ack_topic"]
 

@@ -13,11 +13,11 @@ from nexus_stream.delivery.stage import Stage
 from nexus_stream.errors import StalledError
 from nexus_stream.observability.metrics import ProcessStateCollector, shown
 from nexus_stream.observability.outcomes import OutcomeObserver
-from nexus_stream.observability.status import state_of
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
-from nexus_stream.worker_health import WorkerHealth
+from nexus_stream.worker.health import WorkerHealth
+from nexus_stream.worker.status import state_of
 
 T0, T1 = ("enriched", 0), ("enriched", 1)
 
