@@ -18,7 +18,7 @@ from nexus_stream.extraction.claude.prompt import Prompt
 __all__ = ["BATCH_FACTOR", "Estimate", "Estimator", "batch_price"]
 
 BATCH_FACTOR: Final = 0.5
-# As claude_calls.py has them: Spanish takes three to four characters a token, emoji one token for two bytes.
+# As claude/calls.py has them: Spanish takes three to four characters a token, emoji one token for two bytes.
 _CHARS_PER_TOKEN: Final = 3.0
 _BYTES_PER_TOKEN_AT_MOST: Final = 2.0
 _LIKELY_OUTPUT_TOKENS: Final = 250

@@ -1,6 +1,6 @@
 """How every process reaches the broker: the aiokafka options that follow from the settings.
 
-Used by the gateway, the console, the topic tools and the tests; worker_options.py translates them for Faust.
+Used by the gateway, the console, the topic tools and the tests; worker/options.py translates them for Faust.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which alert conditions hold now. Pure: figures and thresholds in, conditions out.
 
-From: overview.py's figures, with what the lag monitor asked the broker in them. To: alert_book.py, which makes alerts
+From: overview.py's figures, with what the lag monitor asked the broker in them. To: alerts/book.py, which makes alerts
 of conditions that last. Thresholds: the settings ``alert_*``.
 """
 
@@ -50,7 +50,7 @@ class Alert:
         threshold: Above which it fires.
         detail: What is waited for, say; of a budget, whose.
         is_critical: Whether data is at risk, and not only time.
-        since_ms: Since when the condition holds, Unix milliseconds; 0 before alert_book.py has seen it.
+        since_ms: Since when the condition holds, Unix milliseconds; 0 before alerts/book.py has seen it.
     """
 
     kind: AlertKind
@@ -105,7 +105,7 @@ def alert_conditions(
     Args:
         overview: The figures.
         thresholds: From the settings.
-        stuck_seconds: Of each role, for how long it had something to do and committed nothing (alert_progress.py).
+        stuck_seconds: Of each role, for how long it had something to do and committed nothing (alerts/progress.py).
         view_problem: What keeps the console from the broker, if anything.
     """
     alerts: list[Alert] = []

@@ -1,6 +1,6 @@
 """Posts each alert's begin and end to the address an operator chose, signed as Standard Webhooks has it.
 
-From: alert_watch.py. To: ``NEXUS_ALERT_WEBHOOK_URL``. At least once, in order, with the same ``webhook-id`` on every
+From: alerts/watch.py. To: ``NEXUS_ALERT_WEBHOOK_URL``. At least once, in order, with the same ``webhook-id`` on every
 try, so that a receiver can tell a repeat. A receiver that is away, slow or wrong costs a bounded queue and a counter.
 Signature: https://www.standardwebhooks.com, symmetric (``v1``).
 """

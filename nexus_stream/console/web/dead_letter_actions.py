@@ -1,7 +1,7 @@
 """Redriving and discarding from the console: what ``nexus dlq`` does, with the same functions.
 
 From: views_letters.py and api.py. To: nexus_stream/dead_letters, which acts on the topics and leaves a mark on each
-letter; audited.py, which writes it down.
+letter; web/recorded_actions.py, which writes it down.
 """
 
 from __future__ import annotations

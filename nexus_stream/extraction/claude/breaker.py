@@ -1,6 +1,6 @@
 """The breaker: while Claude is out, nobody calls it except one probe now and then.
 
-From: claude_calls.py, which tells it how each call ended. To: a `ModelUnavailableError` with a ``retry_after`` for
+From: claude/calls.py, which tells it how each call ended. To: a `ModelUnavailableError` with a ``retry_after`` for
 whoever asks meanwhile, so that the enricher pauses. Ours and not a library's: a half-open one lets a single call
 through, and a spend limit holds calls too.
 """

@@ -1,6 +1,6 @@
 """A hard cap on what Claude may cost, in USD an hour and a day, at list price.
 
-From: claude_calls.py reserves before each call what it can cost at most, and settles afterwards by the answer's usage.
+From: claude/calls.py reserves before each call what it can cost at most, and settles afterwards by the answer's usage.
 To: `BudgetExhaustedError`, so that consumption waits. The windows roll (the last 60 minutes, the last 24 hours). What
 was spent survives a restart, and what calls under way can cost survives a kill: budget_file.py.
 """

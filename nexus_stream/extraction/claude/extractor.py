@@ -1,7 +1,7 @@
 """Extract what a user says of themselves with Claude.
 
 From: the turns of one conversation. To: `Findings`, every value with its span in a user's turn. One request a
-conversation (two when the first answer does not fit the schema), each through claude_calls.py; it never tries again by
+conversation (two when the first answer does not fit the schema), each through claude/calls.py; it never tries again by
 itself: what can be tried again is raised as a `RetryableError`, and the one retry loop is the enricher's, which waits
 as long as Claude is out. No text of a conversation is logged or put into an exception.
 """

@@ -1,6 +1,6 @@
 """The account's allowance a minute: requests, input tokens, output tokens, and this worker's share of each.
 
-From: settings and the ``anthropic-ratelimit-*`` headers of every answer. To: claude_calls.py, which takes from it
+From: settings and the ``anthropic-ratelimit-*`` headers of every answer. To: claude/calls.py, which takes from it
 before each call and corrects it afterwards by what the answer says was used.
 
 The vendor's buckets refill continuously and may be enforced over less than a minute, so the allowance is spent evenly:

@@ -1,6 +1,6 @@
 """Whether a call is still worth paying for, asked at the last moment before it is made.
 
-From: the enricher's retry loop, which knows whose the conversation is. To: whoever is about to pay (claude_calls.py).
+From: the enricher's retry loop, which knows whose the conversation is. To: whoever is about to pay (claude/calls.py).
 Between the two a conversation may wait for long, for a slot, the allowance or the breaker; meanwhile its partition may
 go to another worker, which asks for itself, or its session be erased.
 """

@@ -1,6 +1,6 @@
 """Whether a quote says something about who the user is, as one of the six archetypes.
 
-From: a span of a folded user turn. To: claude_answer.py. Wide on purpose: which archetype it makes is the model's
+From: a span of a folded user turn. To: claude/answer.py. Wide on purpose: which archetype it makes is the model's
 judgement, but a greeting or a name shows none. What the rules themselves conclude is in occupations.py.
 """
 

@@ -1,6 +1,6 @@
 """The user's own e-mail address: typed, or dictated ("arroba", "punto"); an invalid one is nobody's.
 
-From: prepared user turns. To: offline_rules.py; grounding.py uses ``normalise_email`` and ``addresses_in``.
+From: prepared user turns. To: rules/extractor.py; grounding.py uses ``normalise_email`` and ``addresses_in``.
 Nothing is repaired: a comma for a dot, a missing @ or a second one makes it no address. Width variants of letters and
 signs (NFKC) are the plain ones.
 """

@@ -1,6 +1,6 @@
 """Whether the user says that they want in ("quiero", "empezar", "inversión"), or that they are not interested.
 
-From: prepared user turns. To: offline_rules.py, as spans; claude_answer.py asks of each quote whether it shows them.
+From: prepared user turns. To: rules/extractor.py, as spans; claude/answer.py asks of each quote whether it shows them.
 scoring.py turns them into points.
 """
 

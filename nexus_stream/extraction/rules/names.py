@@ -1,6 +1,6 @@
 """The user's own name, from what the user says of themselves or answers when asked for it.
 
-From: prepared user turns. To: offline_rules.py. Never from the assistant's text, a third party or a company.
+From: prepared user turns. To: rules/extractor.py. Never from the assistant's text, a third party or a company.
 The first name told stays: a longer one that contains it extends it, and only an explicit correction replaces it
 (name_corrections.py).
 """

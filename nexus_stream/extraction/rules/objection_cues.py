@@ -1,7 +1,7 @@
 """What people say when they object to price, lack of time, trust or multilevel selling: patterns on folded text.
 
 From: ``words/objection_*.txt``, one pattern a line. To: objections.py, which decides whether a match is meant;
-claude_answer.py, which asks of a quote only whether it speaks of the thing at all.
+claude/answer.py, which asks of a quote only whether it speaks of the thing at all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the user objects to or doubts: price, time, trust, multilevel selling.
 
-From: prepared user turns and the cues of objection_cues.py. To: offline_rules.py, with the span of the words.
+From: prepared user turns and the cues of objection_cues.py. To: rules/extractor.py, with the span of the words.
 A cue is not meant when it is denied ("no me parece caro"), reported of someone else, or only asked for ("¿es caro?").
 """
 

@@ -1,7 +1,7 @@
 """What the user does for a living, and which of the six archetypes that makes them.
 
 From: prepared user turns, and where the user's name stands (a trade follows it: "Felipe Villarreal, ingeniero civil").
-To: offline_rules.py. Only what the user says of themselves in the present; the phrase is kept as typed.
+To: rules/extractor.py. Only what the user says of themselves in the present; the phrase is kept as typed.
 """
 
 from __future__ import annotations

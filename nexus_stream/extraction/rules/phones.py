@@ -1,6 +1,6 @@
 """The user's own phone number, E.164, from any country.
 
-From: prepared user turns. To: offline_rules.py. Digits and dictated numbers are joined, then judged by phonenumbers;
+From: prepared user turns. To: rules/extractor.py. Digits and dictated numbers are joined, then judged by phonenumbers;
 prices, dates, identity and file numbers are not phones. The one called WhatsApp wins, then the latest correction.
 """
 

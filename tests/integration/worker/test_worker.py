@@ -234,7 +234,7 @@ async def test_a_stop_is_bounded_while_the_broker_is_away(tmp_path: Path):
 
 
 def test_the_private_parts_of_faust_are_as_we_know_them():
-    """0.15.3 is pinned: an upgrade has to look at worker_broker.py and tables/sessions.py again."""
+    """0.15.3 is pinned: an upgrade has to look at worker/broker.py and tables/sessions.py again."""
     assert faust.__version__ == "0.15.3"
     from faust.transport.consumer import Consumer
 

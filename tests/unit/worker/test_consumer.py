@@ -13,7 +13,7 @@ from aiokafka.protocol.group import JoinGroupRequest
 from faust.types import TP
 
 from nexus_stream.delivery.lease import Lease
-from nexus_stream.worker.app import consumer as worker_consumer
+from nexus_stream.worker import consumer as worker_consumer
 
 STREAM, CHANGELOG = TP("conversations", 0), TP("app-sessions-changelog", 0)
 

@@ -16,7 +16,7 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 
 from nexus_stream.settings import load_settings
-from nexus_stream.worker.app import recovery as worker_recovery
+from nexus_stream.worker import recovery as worker_recovery
 
 CHANGELOG = TP("app-sessions-changelog", 0)
 
@@ -128,7 +128,7 @@ async def test_where_little_is_missing_faust_reads_it(tmp_path: Path, monkeypatc
 
 
 def test_the_private_parts_we_build_on_are_as_we_know_them():
-    """Faust 0.15.3 and aiokafka 0.14 are pinned: an upgrade has to look at worker_recovery.py and the lease again."""
+    """Faust 0.15.3 and aiokafka 0.14 are pinned: an upgrade has to look at worker/recovery.py and the lease again."""
     assert list(inspect.signature(Recovery._seek_offsets).parameters) == ["self", "consumer", "tps", "offsets", "title"]
     source = inspect.getsource(Recovery._restart_recovery.fun)
     assert source.index("_build_highwaters") < source.index("_build_offsets") < source.index("_seek_offsets")

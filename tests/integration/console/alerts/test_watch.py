@@ -19,8 +19,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
+from nexus_stream.console.alerts import watch as alert_watch
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
-from nexus_stream.console.alerts.conditions import watch as alert_watch
 from nexus_stream.console.alerts.store import AlertStore
 from nexus_stream.console.alerts.watch import AlertWatch
 from nexus_stream.console.command import open_model
