@@ -38,8 +38,8 @@ from nexus_stream.errors import (
     RetryableError,
     RowRejectedError,
 )
-from nexus_stream.privacy.commands import erase_again
 from nexus_stream.settings import Settings
+from nexus_stream.supabase.erasure import erase_again
 
 if TYPE_CHECKING:
     from faust.types import AppT, StreamT, TopicT

@@ -7,6 +7,7 @@ that a browser names. Keyed like the session's conversations, so it is read in o
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -115,3 +116,8 @@ def decode_command(value: bytes | None, header: bytes) -> SessionCommand:
     if command.command.value.encode() != header:
         raise DecodeError(f"the header {COMMAND_HEADER} names another command", reason=Reason.WRONG_SHAPE)
     return command
+
+
+def derived_request_id(*parts: object) -> str:
+    """A request id that follows from its cause: a cause that is read again makes the same request again."""
+    return hashlib.sha256("\x00".join(map(str, parts)).encode("utf-8", "replace")).hexdigest()[:32]

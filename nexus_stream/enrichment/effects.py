@@ -35,8 +35,8 @@ from nexus_stream.errors import PartitionLostError, PermanentError
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy
 from nexus_stream.extraction.grounding import Checked
 from nexus_stream.extraction.merging import merge
-from nexus_stream.privacy.states import obey
 from nexus_stream.settings import Settings
+from tables.session_commands import obey
 from tables.session_state import (
     SessionState,
     Verdict,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.settling import Snapshot
-from nexus_stream.privacy.states import can_expire, can_lift
+from tables.session_commands import can_expire, can_lift
 from tables.session_state import SessionState, Verdict
 
 __all__ = ["PendingCommands"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from nexus_stream.errors import ConfigurationError
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
 from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.settings import Settings
 
@@ -96,3 +96,11 @@ def is_embedded(cluster_id: str | None) -> bool:
     of that batch; so producers send it one record a batch.
     """
     return cluster_id is not None and cluster_id.startswith(EMBEDDED_CLUSTER_PREFIX)
+
+
+def unavailable(settings: Settings, error: BaseException) -> BrokerUnavailableError:
+    """The error to raise when no broker answers."""
+    return BrokerUnavailableError(
+        f"No broker answers at {settings.kafka_bootstrap_servers} (NEXUS_KAFKA_BOOTSTRAP_SERVERS): "
+        f"{type(error).__name__}"
+    )

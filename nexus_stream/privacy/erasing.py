@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.contracts.subject import short_hash, subject_hash
-from nexus_stream.dead_letters.log import Sender
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.privacy.audit import Action, Audit, audited
 from nexus_stream.privacy.changelog import State, extend, follow_states, matches, read_states
 from nexus_stream.privacy.people import People, Person

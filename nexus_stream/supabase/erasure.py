@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.session_command import CommandKind, SessionCommand, derived_request_id
 
 if TYPE_CHECKING:
     from nexus_stream.supabase.pool import AnyConnection
@@ -81,3 +82,15 @@ def _bigint(value: int) -> int:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def erase_again(prospect: EnrichedProspect) -> SessionCommand:
+    """Erase a session that an erased person opened since: its enricher cannot know, the database does."""
+    return SessionCommand(
+        command=CommandKind.ERASE,
+        tenant_id=prospect.tenant_id,
+        session_id=prospect.session_id,
+        request_id=derived_request_id("again", prospect.tenant_id, prospect.session_id, prospect.snapshot_at_ms),
+        requested_by_hash="sink",
+        requested_at=datetime.now(UTC),
+    )

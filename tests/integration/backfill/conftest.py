@@ -17,11 +17,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from agents.enrichment import Enrichment
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.broker import InMemoryBroker

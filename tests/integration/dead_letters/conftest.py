@@ -16,11 +16,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import PermanentError, Reason
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.requirements import require

@@ -18,8 +18,8 @@ from nexus_stream.console.web.access import COOKIE
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.contracts.subject import subject_hash
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
 
