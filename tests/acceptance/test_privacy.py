@@ -29,9 +29,9 @@ from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.kafka.topics import segment_hours
-from nexus_stream.testing.requirements import require
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, eventually
+from tests.support.requirements import require
 
 EMAIL = "ana.borrar@example.com"
 FINGERPRINT = "fp-person-to-erase"

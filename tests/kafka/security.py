@@ -31,7 +31,7 @@ from confluent_kafka.admin import (
 
 from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.kafka.permissions import Permission
-from nexus_stream.testing.certificates import CertificateAuthority
+from tests.support.certificates import CertificateAuthority
 
 __all__ = ["ClusterAdmin", "ScramName", "SecurityOptions", "TlsFiles", "unsecured_token"]
 

@@ -23,8 +23,8 @@ from nexus_stream.errors import PermanentError, Reason
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.testing.requirements import require
 from tests.kafka.launcher import KafkaCluster, available
+from tests.support.requirements import require
 
 NEXUS = Path(sys.executable).with_name("nexus")
 DEAD_LETTER_PARTITIONS = 2

@@ -24,7 +24,7 @@ from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
-from nexus_stream.testing.postgres import FAST_SETTINGS, server_folder
+from tests.support.postgres import FAST_SETTINGS, server_folder
 
 ROOT = Path(__file__).parents[3]
 _names = itertools.count()

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.free_ports import LOOPBACK, free_port
-from nexus_stream.testing.certificates import CertificateAuthority
+from tests.support.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
     from tests.integration.doctor.conftest import Doctor

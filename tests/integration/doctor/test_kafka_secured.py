@@ -14,9 +14,9 @@ from nexus_stream.doctor.finding import Report
 from nexus_stream.kafka.permissions import permissions
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, load_settings
-from nexus_stream.testing.certificates import CertificateAuthority
-from nexus_stream.testing.requirements import require
 from tests.kafka.launcher import KafkaCluster, SecurityOptions, available
+from tests.support.certificates import CertificateAuthority
+from tests.support.requirements import require
 
 pytestmark = pytest.mark.timeout(300)
 

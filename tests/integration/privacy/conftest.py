@@ -19,8 +19,8 @@ from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.postgres import debian_postgres, missing_debian_postgres, server_folder
-from nexus_stream.testing.requirements import require
+from tests.support.postgres import debian_postgres, missing_debian_postgres, server_folder
+from tests.support.requirements import require
 
 _names = itertools.count()
 

@@ -12,7 +12,7 @@ import yaml
 
 from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.settings import Settings
-from nexus_stream.testing.prometheus import promtool
+from tests.support.prometheus import promtool
 
 PROMETHEUS = Path(__file__).resolve().parents[3] / "deploy" / "prometheus"
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))

@@ -16,8 +16,8 @@ from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations, plan_migrations
 from nexus_stream.supabase.target import Mode
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.pgbouncer import PgBouncer
 from tests.integration.supabase.conftest import connected
+from tests.support.pgbouncer import PgBouncer
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord

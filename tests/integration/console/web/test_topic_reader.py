@@ -24,8 +24,8 @@ from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import Reason
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from nexus_stream.testing.requirements import require
 from tests.kafka.launcher import KafkaCluster, available
+from tests.support.requirements import require
 
 
 @pytest.fixture(scope="module", params=["embedded", "kafka"])

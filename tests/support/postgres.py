@@ -29,7 +29,7 @@ FAST_SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 
 
 def missing_debian_postgres() -> str | None:
-    """What is missing, for `nexus_stream.testing.requirements.require`; None when it is there."""
+    """What is missing, for `tests.support.requirements.require`; None when it is there."""
     return None if (_DEBIAN_15 / "postgres").exists() else f"no {_DEBIAN_15} (Debian's package postgresql-15)"
 
 

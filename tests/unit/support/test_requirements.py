@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_stream.testing.requirements import require, required_parts
+from tests.support.requirements import require, required_parts
 
 
 def test_a_part_that_is_there_is_no_obstacle() -> None:

@@ -28,7 +28,7 @@ def _program() -> str | None:
 
 
 def missing_pgbouncer() -> str | None:
-    """What is missing, for `nexus_stream.testing.requirements.require`; None when it is there."""
+    """What is missing, for `tests.support.requirements.require`; None when it is there."""
     return None if _program() else "no pgbouncer (Debian's package of that name)"
 
 

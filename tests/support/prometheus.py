@@ -31,7 +31,7 @@ _HTTP_TIMEOUT_SECONDS = 30.0
 
 
 def missing_prometheus() -> str | None:
-    """What is missing, for `nexus_stream.testing.requirements.require`; None when it is there."""
+    """What is missing, for `tests.support.requirements.require`; None when it is there."""
     missing = [program for program in ("prometheus", "promtool") if shutil.which(program) is None]
     return f"no {' and no '.join(missing)} (Debian's package prometheus)" if missing else None
 
