@@ -8,6 +8,8 @@ from __future__ import annotations
 from agents import enrichment
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.observability.metrics_extraction import ExtractionMetrics
 from nexus_stream.observability.metrics_stage import StageTimings
@@ -40,18 +42,20 @@ def _create() -> WorkerApp:
     )
     tracing = start_tracing("enricher")
     stage_tracing = None if tracing is None else tracing.stage(settings.enricher_app_id)
-    stage = enrichment.Enrichment(
+    stage = Enrichment(
+        StageParts(
+            broker=broker,
+            assignment=assignment,
+            clock=SystemClock(),
+            observer=traced(OutcomeObserver("enricher"), stage_tracing),
+            on_fatal=worker.fail,
+            tracing=stage_tracing,
+            timings=StageTimings("enricher"),
+        ),
         settings=settings,
         table=SessionTable(table, broker, assignment, settings.sessions_changelog_topic, worker.fail),
         extractor=extractor,
         source=f"/nexus-stream/{settings.enricher_app_id}",
-        broker=broker,
-        assignment=assignment,
-        clock=SystemClock(),
-        observer=traced(OutcomeObserver("enricher"), stage_tracing),
-        on_fatal=worker.fail,
-        tracing=stage_tracing,
-        timings=StageTimings("enricher"),
     )
     worker.stage = stage
 

@@ -1,7 +1,6 @@
 """What each record or result is to cause, decided against the table as it is now: no I/O beyond reading it.
 
-From: agents/enrichment.py, which gathers effects and makes them durable in numbered steps. To: for each, the state to
-write and the record to send, or an outcome that needs neither.
+The stage gathers effects and makes them durable in numbered steps.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Session commands that were read and are not obeyed in the table yet; what arrives meanwhile is judged by them.
 
-From: agents/enrichment.py, as commands are read and obeyed. To: its judgement of what comes after them.
+From: nexus_stream/enrichment/stage.py, as commands are read and obeyed. To: its judgement of what comes after them.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ from nexus_stream.settings import Settings
 from nexus_stream.supabase.writer import EraseResult, ProspectWriter, WriteResult
 
 if TYPE_CHECKING:
-    from agents.sink import Sink
+    from nexus_stream.supabase.stage import Sink
 
 __all__ = ["DATABASE", "ConnectingWriter", "watch_database"]
 
-# What the stage waits for, as agents/sink.py names it.
+# What the stage waits for, as nexus_stream/supabase/stage.py names it.
 DATABASE: Final = "Supabase"
 _PING_SECONDS: Final = 5.0
 

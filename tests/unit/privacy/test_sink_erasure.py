@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
-from agents.sink import Sink
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import CommandKind, decode_command
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.settings import load_settings
+from nexus_stream.supabase.stage import Sink
 from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -60,13 +61,15 @@ class Bench:
         self.assignment = Assignment()
         self.next_offset = 0
         self.stage = Sink(
+            StageParts(
+                broker=self.broker,
+                assignment=self.assignment,
+                clock=self.clock,
+                observer=self,
+                on_fatal=lambda error: pytest.fail(repr(error)),
+            ),
             settings=settings,
             writer=self.writer,
-            broker=self.broker,
-            assignment=self.assignment,
-            clock=self.clock,
-            observer=self,
-            on_fatal=lambda error: pytest.fail(repr(error)),
         )
 
     def outcome(self, record: Received, outcome: Outcome) -> None:

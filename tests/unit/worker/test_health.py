@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from nexus_stream.delivery.outcomes import Stored
 from nexus_stream.delivery.received import Assignment
-from nexus_stream.delivery.stage import Stage
+from nexus_stream.delivery.stage import Stage, StageParts
 from nexus_stream.errors import StalledError
 from nexus_stream.observability.metrics import ProcessStateCollector, shown
 from nexus_stream.observability.outcomes import OutcomeObserver
@@ -33,14 +33,16 @@ class Bench:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.stage = Stage(
+            StageParts(
+                broker=InMemoryBroker(2),
+                assignment=Assignment(),
+                clock=self.clock,
+                observer=OutcomeObserver("sink"),
+                on_fatal=self.fatal.append,
+            ),
             name="sink",
             topic="enriched",
-            broker=InMemoryBroker(2),
-            assignment=Assignment(),
-            clock=self.clock,
-            observer=OutcomeObserver("sink"),
             commit_interval_seconds=1,
-            on_fatal=self.fatal.append,
         )
         self.stage.assignment.assign([T0, T1])
         self.health = WorkerHealth(

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from agents.enrichment import Enrichment
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -38,15 +39,17 @@ class Reader:
         self.broker, self.clock, self.extractor = InMemoryBroker(1), FakeClock(), ScriptedExtractor()
         assignment = Assignment()
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=assignment,
+                clock=self.clock,
+                observer=_Nobody(),
+                on_fatal=lambda error: None,
+            ),
             settings=load_settings(environ={}, topic_partitions=1, settle_seconds=10, max_wait_seconds=60),
             table=InMemorySessionTable(self.broker, assignment, "changelog"),
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=assignment,
-            clock=self.clock,
-            observer=_Nobody(),
-            on_fatal=lambda error: None,
         )
 
     async def read(self, offset: int, turns: int) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.enrichment import Enrichment
 from nexus_stream.delivery.outcomes import Enriched, Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import (
     BudgetExhaustedError,
     BudgetReservedError,
@@ -47,15 +48,17 @@ class Bench:
         assignment = Assignment()
         self.table = InMemorySessionTable(self.broker, assignment, "sessions-changelog")
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=assignment,
+                clock=self.clock,
+                observer=self,
+                on_fatal=lambda error: pytest.fail(f"stopped by {error!r}"),
+            ),
             settings=load_settings(environ={}, topic_partitions=1, settle_seconds=0, **settings),
             table=self.table,
             extractor=extractor,
             source="/test",
-            broker=self.broker,
-            assignment=assignment,
-            clock=self.clock,
-            observer=self,
-            on_fatal=lambda error: pytest.fail(f"stopped by {error!r}"),
         )
         self.posted = 0
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import orjson
 from aiokafka.partitioner import murmur2
 
-from agents.enrichment import Enrichment
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -37,15 +38,11 @@ async def test_a_foreign_record_read_right_after_a_start_is_sent_home():
     broker, clock, assignment, seen = _BrokerBeforeMetadata(4), FakeClock(), Assignment(), _Seen()
     extractor = ScriptedExtractor()
     stage = Enrichment(
+        StageParts(broker=broker, assignment=assignment, clock=clock, observer=seen, on_fatal=lambda error: None),
         settings=load_settings(environ={}, topic_partitions=4, settle_seconds=0),
         table=InMemorySessionTable(broker, assignment, "changelog"),
         extractor=extractor,
         source="/test",
-        broker=broker,
-        assignment=assignment,
-        clock=clock,
-        observer=seen,
-        on_fatal=lambda error: None,
     )
     stage.start()
     await stage.assigned([(INGESTION, number) for number in range(4)])

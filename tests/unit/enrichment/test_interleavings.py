@@ -18,11 +18,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.enrichment import Enrichment
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ModelRefusedError, ModelUnavailableError, Reason
 from nexus_stream.extraction.extractor import Findings, Turn
 from nexus_stream.settings import load_settings
@@ -30,7 +31,7 @@ from nexus_stream.testing.broker import InMemoryBroker, StoredRecord
 from nexus_stream.testing.clock import FakeClock
 from nexus_stream.testing.extractor import ScriptedExtractor
 from nexus_stream.testing.sessions import InMemorySessionTable
-from tests.unit.agents.log_reading import (
+from tests.unit.enrichment.log_reading import (
     CHANGELOG,
     DEAD,
     ENRICHED,
@@ -142,15 +143,17 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         assignment = Assignment()
         self.table = InMemorySessionTable(self.broker, assignment, CHANGELOG)
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=assignment,
+                clock=self.clock,
+                observer=Nobody(),
+                on_fatal=self.fatal.append,
+            ),
             settings=self.settings,
             table=self.table,
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=assignment,
-            clock=self.clock,
-            observer=Nobody(),
-            on_fatal=self.fatal.append,
         )
         self.stage.start()
         self.reader = asyncio.create_task(self._read())

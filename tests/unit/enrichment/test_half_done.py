@@ -12,7 +12,7 @@ from nexus_stream.errors import ModelRefusedError, ModelUnavailableError, Reason
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
-from tests.unit.agents.test_enrichment import CHANGELOG, ENRICHED, INGESTION, NAME, Bench
+from tests.unit.enrichment.test_stage import CHANGELOG, ENRICHED, INGESTION, NAME, Bench
 
 
 @pytest.fixture

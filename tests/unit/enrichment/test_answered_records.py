@@ -9,13 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.enrichment import Enrichment
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import PermanentError, Reason
 from nexus_stream.extraction.answered import encode_answer, encode_failure
 from nexus_stream.extraction.extractor import Findings, MadeBy, Usage
@@ -51,15 +52,13 @@ class Bench:
         assignment = Assignment()
         self.table = InMemorySessionTable(self.broker, assignment)
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker, assignment=assignment, clock=self.clock, observer=self, on_fatal=self.fatal.append
+            ),
             settings=load_settings(environ={}, topic_partitions=1),
             table=self.table,
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=assignment,
-            clock=self.clock,
-            observer=self,
-            on_fatal=self.fatal.append,
         )
         self.stage.start()
         await self.stage.assigned([(TOPIC, 0)])

@@ -10,9 +10,10 @@ import orjson
 import pytest
 from aiokafka.partitioner import murmur2
 
-from agents.enrichment import Enrichment
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ConfigurationError, ModelRefusedError, ModelUnavailableError, Reason
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.settings import Settings, load_settings
@@ -64,15 +65,17 @@ class Bench:
             table.values[record.key or b""] = record.value or b""
         self.table = table
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=self.assignment,
+                clock=self.clock,
+                observer=self.seen,
+                on_fatal=self.fatal.append,
+            ),
             settings=self.settings,
             table=table,
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=self.assignment,
-            clock=self.clock,
-            observer=self.seen,
-            on_fatal=self.fatal.append,
         )
         self.stage.start()
         await self.stage.assigned([(INGESTION, partition) for partition in range(self.broker.partitions)])

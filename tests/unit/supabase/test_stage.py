@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agents.sink import Sink
 from nexus_stream.contracts.prospect import (
     ConversationFacts,
     EnrichedProspect,
@@ -18,8 +17,10 @@ from nexus_stream.contracts.prospect import (
 )
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.settings import load_settings
+from nexus_stream.supabase.stage import Sink
 from nexus_stream.supabase.writer import Rejected, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -87,13 +88,15 @@ class Bench:
         self.broker, self.clock, self.writer, self.seen = InMemoryBroker(), FakeClock(), InMemoryWriter(), Seen()
         self.fatal: list[BaseException] = []
         self.sink = Sink(
+            StageParts(
+                broker=self.broker,
+                assignment=Assignment(),
+                clock=self.clock,
+                observer=self.seen,
+                on_fatal=self.fatal.append,
+            ),
             settings=load_settings(environ={}, **settings),
             writer=self.writer,
-            broker=self.broker,
-            assignment=Assignment(),
-            clock=self.clock,
-            observer=self.seen,
-            on_fatal=self.fatal.append,
         )
         self.offset = 0
 
