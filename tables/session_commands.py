@@ -18,7 +18,7 @@ from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.contracts.subject import subject_hash
 from tables.session_state import STATE_VERSION, Erasure, SessionState
 
-__all__ = ["Obeyed", "can_expire", "can_lift", "obey"]
+__all__ = ["Obeyed", "can_expire", "can_unblock", "obey"]
 
 # More erasures and lifts than anyone asks for within the ingestion topic's retention.
 _MAX_COMMANDS = 16
@@ -60,7 +60,7 @@ def obey(
     match command.command:
         case CommandKind.EXPIRE:
             return _expire(command, known)
-        case CommandKind.LIFT:
+        case CommandKind.UNBLOCK:
             return _lift(command, known, now_ms, place)
         case CommandKind.ERASE:
             return _erase(command, known, fingerprints, now_ms, place)
@@ -102,7 +102,7 @@ def _erase(
 
 
 def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None) -> Obeyed:
-    if not can_lift(known, place) or (known is not None and command.request_id in known.commands):
+    if not can_unblock(known, place) or (known is not None and command.request_id in known.commands):
         return Obeyed(False, known, None)
     state = SessionState(
         state_version=STATE_VERSION,
@@ -117,7 +117,7 @@ def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, plac
     return Obeyed(True, state, None)
 
 
-def can_lift(known: SessionState | None, place: tuple[int, int] | None) -> bool:
+def can_unblock(known: SessionState | None, place: tuple[int, int] | None) -> bool:
     """Whether the session is erased, and was when the lift at that partition and offset was read first."""
     if known is None or known.erasure is None:
         return False

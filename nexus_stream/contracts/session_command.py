@@ -29,7 +29,7 @@ class CommandKind(StrEnum):
     """What is to happen to the session."""
 
     ERASE = "erase"  # forget everything, and let nothing of it back in
-    LIFT = "lift"  # let in what is said after the lift
+    UNBLOCK = "lift"  # accept what is said from then on; the wire keeps its first word
     EXPIRE = "expire"  # forget it because it was idle for long; what is said later is welcome
 
 

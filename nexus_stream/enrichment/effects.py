@@ -19,13 +19,13 @@ from nexus_stream.delivery.outcomes import (
     Enriched,
     Erased,
     Expired,
-    Lifted,
     Outcome,
     ReemitCause,
     Reemitted,
-    SentHome,
+    Rerouted,
     Stale,
     Suppressed,
+    Unblocked,
 )
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.delivery.settling import Snapshot, Work
@@ -160,9 +160,9 @@ class Decider:
             effect.outcome = Suppressed()
             return
         match effect.outcome:
-            case Erased() | Lifted() | Expired():
+            case Erased() | Unblocked() | Expired():
                 self._decide_command(effect, known, now_ms)
-            case SentHome():
+            case Rerouted():
                 record = effect.record
                 headers = (*record.headers, (HOP_HEADER, letter_id(record).encode()))
                 effect.send = (record.topic, effect.key, record.value, headers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.settling import Snapshot
-from tables.session_commands import can_expire, can_lift
+from tables.session_commands import can_expire, can_unblock
 from tables.session_state import SessionState, Verdict
 
 __all__ = ["PendingCommands"]
@@ -41,7 +41,7 @@ class PendingCommands:
         if command.command is CommandKind.EXPIRE and not can_expire(command, known):
             # Read again, say: what came after it must not be paid for because of it.
             return False
-        if command.command is CommandKind.LIFT and not pending and not can_lift(known, place):
+        if command.command is CommandKind.UNBLOCK and not pending and not can_unblock(known, place):
             # Nor let in. Behind another command that waits, only that one's end can tell.
             return False
         self._by_key.setdefault(command.key, []).append(command)
@@ -61,7 +61,7 @@ class PendingCommands:
             match command.command:
                 case CommandKind.ERASE:
                     verdict = Verdict.SUPPRESSED
-                case CommandKind.LIFT:
+                case CommandKind.UNBLOCK:
                     if verdict is Verdict.SUPPRESSED and snapshot.snapshot_at_ms > command.requested_at_ms:
                         verdict = Verdict.NEW
                 case CommandKind.EXPIRE:

@@ -29,13 +29,13 @@ from nexus_stream.delivery.outcomes import (
     Enriched,
     Erased,
     Expired,
-    Lifted,
     ReemitCause,
     Reemitted,
-    SentHome,
+    Rerouted,
     Stale,
     Superseded,
     Suppressed,
+    Unblocked,
 )
 from nexus_stream.delivery.received import Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
@@ -68,9 +68,9 @@ _log = structlog.get_logger(__name__)
 # One group of effects is three round trips to the broker, whatever its size.
 _MAX_GROUP = 500
 
-_COMMAND_OUTCOMES: dict[CommandKind, Erased | Lifted | Expired] = {
+_COMMAND_OUTCOMES: dict[CommandKind, Erased | Unblocked | Expired] = {
     CommandKind.ERASE: Erased(),
-    CommandKind.LIFT: Lifted(),
+    CommandKind.UNBLOCK: Unblocked(),
     CommandKind.EXPIRE: Expired(),
 }
 
@@ -191,7 +191,7 @@ class Enrichment(Stage):
         key = conversation.key
         home = self._home_partition(record, key)
         if home != record.partition:
-            await self._queue(Effect(record, key, SentHome(), home_partition=home))
+            await self._queue(Effect(record, key, Rerouted(), home_partition=home))
             return
         snapshot = Snapshot.of(record, conversation)
         await self._wait_for_room(record, snapshot.size_bytes)
@@ -224,7 +224,7 @@ class Enrichment(Stage):
         key = command.key
         home = self._home_partition(record, key)
         if home != record.partition:
-            await self._queue(Effect(record, key, SentHome(), home_partition=home))
+            await self._queue(Effect(record, key, Rerouted(), home_partition=home))
             return
         if command.command is CommandKind.EXPIRE and self._settling.has(key):
             self.finish(record, Stale())
@@ -430,7 +430,7 @@ class Enrichment(Stage):
         topic, key, value, headers = effect.send
         if self.tracing is not None:
             headers = self.tracing.outgoing(effect.about, topic, headers)
-        if isinstance(effect.outcome, SentHome):
+        if isinstance(effect.outcome, Rerouted):
             # The broker's time of receipt bounds what a producer's clock may claim: it travels along.
             return await self.broker.send(
                 topic,

@@ -17,10 +17,10 @@ from nexus_stream.delivery.outcomes import (
     Enriched,
     Erased,
     Expired,
-    Lifted,
     Outcome,
     Reemitted,
     Superseded,
+    Unblocked,
 )
 from nexus_stream.delivery.received import Received
 from nexus_stream.observability.event_lines import EventLines, hashed, shown_id
@@ -29,7 +29,7 @@ __all__ = ["OutcomeLog"]
 
 _log = structlog.get_logger(__name__)
 
-_ALWAYS_TOLD = (Erased, Lifted, Expired, Reemitted)
+_ALWAYS_TOLD = (Erased, Unblocked, Expired, Reemitted)
 
 
 class OutcomeLog:

@@ -114,7 +114,7 @@ async def lift(
         moment = datetime.now(UTC)
         # The database first: what the enricher lets in must not be kept away there.
         await people.lift(person, moment)
-        await _send(settings, CommandKind.LIFT, person, result.request_id, requested_by, moment)
+        await _send(settings, CommandKind.UNBLOCK, person, result.request_id, requested_by, moment)
         async with follow_states(settings, _is_theirs(person)) as states:
 
             async def look() -> None:

@@ -56,10 +56,10 @@ class ConnectingWriter:
         with self._counted():
             return await (await self.connected()).erase(events)
 
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
-        """See `ProspectWriter.kept_away`; the batch it belongs to was counted when it was written."""
+    async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
+        """See `ProspectWriter.suppressed`; the batch it belongs to was counted when it was written."""
         try:
-            return await (await self.connected()).kept_away(records)
+            return await (await self.connected()).suppressed(records)
         except DatabaseUnavailableError as error:
             self._metrics.will_retry(error.sqlstate_class)
             raise

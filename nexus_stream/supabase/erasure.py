@@ -17,13 +17,13 @@ from nexus_stream.contracts.session_command import CommandKind, SessionCommand, 
 if TYPE_CHECKING:
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["apply_erasure", "kept_away_by_fingerprint"]
+__all__ = ["apply_erasure", "suppressed_by_fingerprint"]
 
 _ERASE: LiteralString = "SELECT public.nexus_erase_session($1, $2, $3::text[], $4, $5::timestamptz)"
 _EXPIRE: LiteralString = "SELECT public.nexus_expire_session($1, $2, $3)"
 
 # Sessions of an erased person that were not erased themselves: new ones, whose enricher knows nothing of it.
-_KEPT_AWAY: LiteralString = """
+_SUPPRESSED: LiteralString = """
 SELECT i.number::int AS number
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
     AS i (tenant_id, session_id, fingerprint, snapshot_at_ms, number)
@@ -59,13 +59,13 @@ async def apply_erasure(connection: AnyConnection, event: ErasedSession) -> bool
     )
 
 
-async def kept_away_by_fingerprint(connection: AnyConnection, records: Sequence[EnrichedProspect]) -> list[int]:
+async def suppressed_by_fingerprint(connection: AnyConnection, records: Sequence[EnrichedProspect]) -> list[int]:
     """Which of the records are of an erased person's further session, by their positions."""
     asked = [index for index, record in enumerate(records) if record.fingerprint]
     if not asked:
         return []
     rows = await connection.fetch(
-        _KEPT_AWAY,
+        _SUPPRESSED,
         [records[index].tenant_id for index in asked],
         [records[index].session_id.replace("\x00", "") for index in asked],
         [(records[index].fingerprint or "").replace("\x00", "") for index in asked],

@@ -68,7 +68,7 @@ class WriterPort(Protocol):
         """
         ...
 
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
+    async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
         """Positions of the records that were not stored because their person was erased, while their session was not.
 
         Raises as `write` does.
@@ -210,7 +210,7 @@ class Sink(Stage):
         for index, (record, item) in enumerate(batch):
             if index not in rejected:
                 self._release(record)
-                self.finish(record, _outcome(item, kept_away=index in written.again))
+                self.finish(record, _outcome(item, suppressed=index in written.again))
                 self.facts.took((now_ms - record.timestamp_ms) / 1000, now)
                 if isinstance(item, EnrichedProspect) and (taken_ms := _taken_ms(item)) is not None:
                     self.timings.arrived(max(0.0, (now_ms - taken_ms) / 1000))
@@ -257,10 +257,10 @@ class Sink(Stage):
             return _Written({bad.index: bad for bad in erasures.rejected}, {})
         result = await self._writer.write(prospects)
         # What is kept away counts as unchanged: without any, nobody needs to be asked.
-        kept_away = await self._writer.kept_away(prospects) if result.unchanged else []
+        suppressed = await self._writer.suppressed(prospects) if result.unchanged else []
         return _Written(
             {bad.index: bad for bad in result.rejected},
-            {index: _erase_again(prospects[index]) for index in kept_away},
+            {index: _erase_again(prospects[index]) for index in suppressed},
         )
 
     async def _send_command(self, command: tuple[Received, SessionCommand]) -> Awaitable[object]:
@@ -320,10 +320,10 @@ def _erase_again(prospect: EnrichedProspect) -> SessionCommand | None:
         return None
 
 
-def _outcome(item: EnrichedProspect | ErasedSession, *, kept_away: bool) -> Stored | Erased | Suppressed:
+def _outcome(item: EnrichedProspect | ErasedSession, *, suppressed: bool) -> Stored | Erased | Suppressed:
     if isinstance(item, ErasedSession):
         return Erased()
-    return Suppressed() if kept_away else Stored()
+    return Suppressed() if suppressed else Stored()
 
 
 def _decode(record: Received) -> EnrichedProspect | ErasedSession:

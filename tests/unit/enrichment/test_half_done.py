@@ -57,7 +57,7 @@ async def test_erased_event_survives_a_crash_when_the_lift_was_in_the_same_group
     await bench.post([*NAME, "a", "b"], session="other")
     await bench.clock.advance(11)
     await send(bench, command(bench, CommandKind.ERASE, "request-1"))
-    await send(bench, command(bench, CommandKind.LIFT, "request-2"))
+    await send(bench, command(bench, CommandKind.UNBLOCK, "request-2"))
     bench.broker.failing.clear()
     bench.broker.failing.add(CHANGELOG)
     await bench.clock.advance(40)
@@ -74,7 +74,7 @@ async def test_erased_event_survives_a_crash_when_the_lift_was_in_the_same_group
 
 
 async def test_a_lift_that_came_before_an_erasure_does_not_undo_it_when_read_again(bench: Bench) -> None:
-    await send(bench, command(bench, CommandKind.LIFT, "request-1"))
+    await send(bench, command(bench, CommandKind.UNBLOCK, "request-1"))
     await bench.clock.advance(1)
     await send(bench, command(bench, CommandKind.ERASE, "request-2"))
     assert bench.table.state(b"s-1").status == "erased"
@@ -85,7 +85,7 @@ async def test_a_lift_that_came_before_an_erasure_does_not_undo_it_when_read_aga
 
 
 async def test_what_a_lift_without_effect_came_before_is_not_read_for_it_after_an_erasure(bench: Bench) -> None:
-    await send(bench, command(bench, CommandKind.LIFT, "request-1"))
+    await send(bench, command(bench, CommandKind.UNBLOCK, "request-1"))
     await bench.clock.advance(1)
     await bench.post(NAME)
     await bench.clock.advance(1)
@@ -103,7 +103,7 @@ async def test_an_erasure_delivered_twice_does_nothing_the_second_time(bench: Be
     erase = command(bench, CommandKind.ERASE, "request-1")
     await send(bench, erase)
     await bench.clock.advance(1)
-    await send(bench, command(bench, CommandKind.LIFT, "request-2"))
+    await send(bench, command(bench, CommandKind.UNBLOCK, "request-2"))
     await bench.clock.advance(1)
     await bench.post(NAME)
     await send(bench, erase)
@@ -199,7 +199,7 @@ async def test_what_is_said_after_a_lift_is_read_although_the_erasure_before_it_
     bench.broker.failing.add(CHANGELOG)
     await send(bench, command(bench, CommandKind.ERASE, "request-1"))
     await bench.clock.advance(1)
-    await send(bench, command(bench, CommandKind.LIFT, "request-2"))
+    await send(bench, command(bench, CommandKind.UNBLOCK, "request-2"))
     await bench.clock.advance(1)
     # The turns that the table still knows.
     await bench.post(NAME)

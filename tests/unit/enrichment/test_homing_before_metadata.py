@@ -53,6 +53,6 @@ async def test_a_foreign_record_read_right_after_a_start_is_sent_home():
     await stage.submit(record)
     await clock.advance(2)
     await stage.stop(drain_seconds=1)
-    assert seen.kinds == ["SentHome"]
+    assert seen.kinds == ["Rerouted"]
     assert [(sent.partition, sent.key) for sent in broker.records(INGESTION)] == [(home, b"s-1")]
     assert extractor.calls == []

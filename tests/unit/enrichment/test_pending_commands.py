@@ -45,21 +45,23 @@ def pending(*kinds: CommandKind, known: SessionState = IDLE) -> PendingCommands:
 @pytest.mark.parametrize("verdict", Verdict)
 def test_after_an_erasure_everything_stays_away(verdict: Verdict):
     assert pending(CommandKind.ERASE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
-    assert pending(CommandKind.LIFT, CommandKind.ERASE, known=erased()).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    assert (
+        pending(CommandKind.UNBLOCK, CommandKind.ERASE, known=erased()).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    )
     # Nothing is left to expire, and nothing is read for it.
     assert pending(CommandKind.ERASE, CommandKind.EXPIRE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_after_a_lift_what_is_said_later_is_read_whatever_was_known_before_the_erasure(verdict: Verdict):
-    commands = pending(CommandKind.ERASE, CommandKind.LIFT)
+    commands = pending(CommandKind.ERASE, CommandKind.UNBLOCK)
     assert commands.judge(snapshot(LATER), verdict) is Verdict.NEW
     assert commands.judge(snapshot(EARLIER), verdict) is Verdict.SUPPRESSED
 
 
 @pytest.mark.parametrize("verdict", Verdict)
-def test_a_lift_alone_lets_in_only_what_the_table_kept_away(verdict: Verdict):
-    commands = pending(CommandKind.LIFT, known=erased())
+def test_a_lift_alone_lets_in_only_what_the_table_suppressed(verdict: Verdict):
+    commands = pending(CommandKind.UNBLOCK, known=erased())
     assert commands.judge(snapshot(LATER), verdict) is (Verdict.NEW if verdict is Verdict.SUPPRESSED else verdict)
     assert commands.judge(snapshot(EARLIER), verdict) is verdict
 
@@ -83,8 +85,8 @@ def test_the_same_request_is_noted_once_whether_it_waits_or_was_obeyed():
     commands = pending(CommandKind.ERASE)
     assert not commands.note(command(CommandKind.ERASE, "request-0"), None)
     known = erased().model_copy(update={"commands": ("request-9",)})
-    assert not commands.note(command(CommandKind.LIFT, "request-9"), known)
-    assert commands.note(command(CommandKind.LIFT, "request-8"), known)
+    assert not commands.note(command(CommandKind.UNBLOCK, "request-9"), known)
+    assert commands.note(command(CommandKind.UNBLOCK, "request-8"), known)
 
 
 def test_an_expiry_that_will_change_nothing_is_not_noted():
@@ -97,7 +99,7 @@ def test_an_expiry_that_will_change_nothing_is_not_noted():
 
 def test_a_lift_that_will_change_nothing_is_not_noted():
     commands = PendingCommands()
-    lift = command(CommandKind.LIFT)
+    lift = command(CommandKind.UNBLOCK)
     assert not commands.note(lift, None)
     assert not commands.note(lift, IDLE, (0, 5))
     # Read again: at its offset nothing was erased yet.
@@ -105,7 +107,7 @@ def test_a_lift_that_will_change_nothing_is_not_noted():
     assert commands.note(lift, erased(obeyed_at=(0, 4)), (0, 5))
     # What the erasure before it leaves is not in the table yet.
     behind = pending(CommandKind.ERASE)
-    assert behind.note(command(CommandKind.LIFT, "request-9"), IDLE, (0, 5))
+    assert behind.note(command(CommandKind.UNBLOCK, "request-9"), IDLE, (0, 5))
 
 
 def erased(obeyed_at: tuple[int, int] | None = None) -> SessionState:

@@ -457,7 +457,7 @@ async def test_foreign_keyed_messages_are_sent_home_with_time_and_headers():
     assert dict(sent.headers)["correlation-id"] == b"c"
     assert "nexus-hop" in dict(sent.headers)
     assert sent.timestamp_ms is not None
-    assert bench.seen.kinds() == ["SentHome"]
+    assert bench.seen.kinds() == ["Rerouted"]
     # A second hop is not taken: whoever forges the header costs themselves a dead letter, and nobody a loop.
     await bench.post(NAME, partition=(home + 1) % 4, headers=(("nexus-hop", b"x"),))
     await bench.clock.advance(5)

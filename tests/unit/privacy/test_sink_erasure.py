@@ -37,7 +37,7 @@ class InMemoryWriter:
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
         if self.failure is not None:
             raise self.failure
-        kept = await self.kept_away(records)
+        kept = await self.suppressed(records)
         self.done += [f"write {record.session_id}" for index, record in enumerate(records) if index not in kept]
         return WriteResult(inserted=len(records) - len(kept), updated=0, unchanged=len(kept), rejected=(), statements=2)
 
@@ -49,7 +49,7 @@ class InMemoryWriter:
         self.done += [f"erase {event.session_id}" for event in done]
         return EraseResult(len(done), tuple(Rejected(index, "23503", "ForeignKeyViolationError") for index in refused))
 
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
+    async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
         return [index for index, record in enumerate(records) if record.fingerprint in self.away]
 
 
@@ -177,7 +177,7 @@ async def test_an_erasure_that_the_database_refuses_is_a_dead_letter_and_stops_n
     assert bench.broker.committed[ENRICHED, 0] == 3
 
 
-async def test_a_session_of_an_erased_person_that_no_command_can_name_is_kept_away_all_the_same(bench: Bench):
+async def test_a_session_of_an_erased_person_that_no_command_can_name_is_suppressed_all_the_same(bench: Bench):
     bench.writer.away.add("fp-gone")
     await bench.prospect("new", "fp-gone", tenant="no tenant!")
     await bench.prospect("other", "fp")
