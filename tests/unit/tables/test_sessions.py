@@ -116,7 +116,7 @@ def test_a_dead_letter_is_sent_again_for_its_own_record_only(known: SessionState
     dead = after_dead_letter(known, failed, Reason.MODEL_REFUSED, 1, now_ms=NOW_MS)
     assert dead.judge(failed) is Verdict.DEAD
     again = snapshot("hola", "sí", "soy Ana", "¿?", offset=10)
-    assert dead.judge(again) is Verdict.DUPLICATE
+    assert dead.judge(again) is Verdict.GIVEN_UP
     assert dead.judge(replace(again, record=replace(again.record, headers=((REDRIVE_HEADER, b"1"),)))) is Verdict.NEW
 
 
