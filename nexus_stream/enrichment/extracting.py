@@ -1,6 +1,7 @@
 """The one retry loop around an extractor: a settled work in, the intent of its answer out.
 
-An outage is waited out, however long it lasts. A snapshot that keeps failing while others succeed becomes a dead letter.
+An outage is waited out, however long it lasts. A snapshot that fails again and again while others succeed
+becomes a dead letter.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ class Enrichment(Stage):
             return False
         if record.header(HOP_HEADER) is not None:
             raise DecodeError(
-                f"rerouted once and still not on its session's partition {partition}; does its sender set {HOP_HEADER}?",
+                f"rerouted once and still not on partition {partition}, its session's; does its sender set {HOP_HEADER}?",
                 reason=Reason.NOT_HOME,
             )
         await self._queue(Reroute(record, key, partition))
