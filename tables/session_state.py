@@ -108,7 +108,7 @@ class SessionState(_StateModel):
     tenant_id: str = ""
     session_id: str
     fingerprints: tuple[str, ...] = ()
-    status: Literal["waiting", "enriched", "dead", "erased"] = "enriched"
+    status: Literal["enriched", "dead", "erased", "unblocked"] = "enriched"
     # The newest extracted snapshot. Empty while every snapshot so far was dead-lettered.
     chain: tuple[str, ...] = ()
     turns: int = 0

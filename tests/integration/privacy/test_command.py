@@ -236,7 +236,7 @@ async def test_states_are_read_once_however_often_they_are_asked_for(desk: Desk)
         for _ in range(3):
             assert set(await states.newest()) == {b"s-1", b"s-2"}
         assert states.records_read == 32
-        await desk.states({"session_id": "s-1", "status": "waiting"}, {"session_id": "s-3", "status": "erased"})
+        await desk.states({"session_id": "s-1", "status": "unblocked"}, {"session_id": "s-3", "status": "erased"})
         assert set(await states.newest()) == {b"s-2", b"s-3"}
         assert states.records_read == 34
     assert set(await read_states(desk.settings, wanted)) == {b"s-2", b"s-3"}
