@@ -4,14 +4,13 @@
         [--settle 10] [--max-wait 60] [--json]
 
 Each chat has six turns of the user, each answered; the site posts the whole conversation after every answer. The gaps
-between posts are drawn (seeded, log-normal) around a median; chats begin over eight hours. The snapshots go through the
-enricher's own `Settling` on a clock that this program turns, and what settles is extracted by the production extractor
-over HTTP with the real SDK. The API is a stand-in of ours that counts: a token for every three bytes of UTF-8 (Claude's
-tokenizer is not public; Anthropic's rule of thumb for it is 2.5 characters, which makes 1.2 times as many), a marked
-prompt of 512 tokens or more cached for five
-minutes of that clock, answers as long as the true ones, without thinking. List prices as in extraction/prices.py. In a
-batch, which asks once for a finished chat, the prompt may be read from the cache by every request or by none: both ends
-are shown.
+between posts are drawn (seeded, log-normal) around a median; chats begin over eight hours. The snapshots go through
+the enricher's own `Settling` on a clock that this program turns, and what settles is extracted by the production
+extractor over HTTP with the real SDK. The API is a stand-in of ours that counts: a token for every three bytes of
+UTF-8 (Claude's tokenizer is not public; Anthropic's rule of thumb for it is 2.5 characters, which makes 1.2 times as
+many), a marked prompt of 512 tokens or more cached for five minutes of that clock, answers as long as the true ones,
+without thinking. List prices as in extraction/claude/prices.py. In a batch, which asks once for a finished chat, the
+prompt may be read from the cache by every request or by none: both ends are shown.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from nexus_stream.backfill.estimate import batch_price
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
+from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd, price_of
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.offline_rules import find
-from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd, price_of
+from nexus_stream.extraction.rules.extractor import find
 from nexus_stream.settings import Settings, load_settings
 
 CACHEABLE_TOKENS = 512

@@ -28,11 +28,11 @@ from typing import Any
 import aiohttp
 import psutil
 
-from nexus_stream.embedded.ports import free_port
+from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.errors import RetryableError
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.retry import backoff_seconds
+from nexus_stream.free_ports import free_port
 from nexus_stream.settings import load_settings
 
 REQUESTS_PER_MINUTE = 1000

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import psutil
 
 from nexus_stream.console.command import open_model
-from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.contracts.prospect import Arquetipo, ExtractionFacts, Momento, Objecion, Prospect, Signal, SignalName
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.settings import Settings
@@ -132,7 +132,7 @@ def _serve(settings: Settings, port: int) -> None:
     """In a process of its own: what serves, and nothing else, is measured."""
     from aiohttp import web
 
-    from nexus_stream.console.app import make_app
+    from nexus_stream.console.web.app import make_app
 
     model = open_model(settings)
     web.run_app(make_app(settings, model), host="127.0.0.1", port=port, access_log=None, print=None)

@@ -30,11 +30,11 @@ from typing import Any
 import psutil
 
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.embedded.processes import spawn, stop_process
+from nexus_stream.free_ports import free_port
 from nexus_stream.gateway.app import PRODUCER_PATH
-from nexus_stream.topics import apply_topics
-from nexus_stream.worker import install_uvloop
+from nexus_stream.kafka.topics import apply_topics
+from nexus_stream.worker.app import install_uvloop
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack
 

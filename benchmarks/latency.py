@@ -30,7 +30,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack
 

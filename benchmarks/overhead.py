@@ -30,7 +30,7 @@ import psutil
 from benchmarks.stream import WARM_UP_FRACTION, fill, output_times, rate
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.procfile import ProcessType
-from nexus_stream.topics import apply_topics
+from nexus_stream.kafka.topics import apply_topics
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, StackProcess
 

@@ -34,8 +34,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.prospect import ExtractionFacts, Momento, Objecion, Prospect, Signal, SignalName
-from nexus_stream.kafka import client_options
-from nexus_stream.topics import apply_topics
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
 from tables.session_state import Counters, SessionState, encode_state
 from tests.kafka.launcher import KafkaCluster
 from tests.stack import Stack, StackProcess

@@ -33,7 +33,7 @@ from nexus_stream.settings import load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.rows import newest_rows
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.postgres import server_folder
+from tests.support.postgres import server_folder
 
 REPLAY_ROWS = 100_000
 WORK = ("new", "replaced")

@@ -36,13 +36,13 @@ from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.merging import merge
-from nexus_stream.extraction.nothing import NoExtraction
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import apply_topics
 from tables.session_state import after_extraction
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack

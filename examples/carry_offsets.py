@@ -15,7 +15,7 @@ import asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from nexus_stream.settings import Settings, load_settings
 
 

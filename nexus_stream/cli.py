@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "backfill": ("nexus_stream.backfill.command:command", "Have Claude read many conversations at half price."),
-    "capacity": ("nexus_stream.capacity_command:command", "Compute what a load needs, and costs."),
+    "capacity": ("nexus_stream.doctor.capacity_command:command", "Compute what a load needs, and costs."),
     "console": ("nexus_stream.console.command:command", "Serve the web view of table state."),
     "contracts": ("nexus_stream.contracts.command:command", "Write or check the published schemas."),
     "demo": ("nexus_stream.embedded.demo:command", "Post a few conversations to `nexus dev` and watch the rows."),
@@ -33,11 +33,11 @@ _COMMANDS = {
         "Read one conversation and show the record, and why.",
     ),
     "gateway": ("nexus_stream.gateway.command:command", "Serve the HTTP gateway."),
-    "healthcheck": ("nexus_stream.healthcheck_command:command", "Ask a process whether it is ready."),
+    "healthcheck": ("nexus_stream.observability.healthcheck_command:command", "Ask a process whether it is ready."),
     "migrate": ("nexus_stream.supabase.command:command", "Apply the database migrations."),
     "privacy": ("nexus_stream.privacy.command:command", "Export, erase and let in again a person's data."),
     "status": ("nexus_stream.observability.status_command:command", "Say that a process will not come back."),
-    "topics": ("nexus_stream.topics_command:command", "Plan, create and check the Kafka topics."),
+    "topics": ("nexus_stream.kafka.command:command", "Plan, create and check the Kafka topics."),
 }
 
 

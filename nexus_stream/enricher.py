@@ -8,14 +8,16 @@ from __future__ import annotations
 from agents import enrichment
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.observability.metrics_extraction import ExtractionMetrics
 from nexus_stream.observability.metrics_stage import StageTimings
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.observability.tracing import start_tracing, traced
 from nexus_stream.settings import load_settings
-from nexus_stream.worker import WorkerApp, create_app, created_or_exit
-from nexus_stream.worker_options import no_ack_topic
+from nexus_stream.worker.app import WorkerApp, create_app, created_or_exit
+from nexus_stream.worker.options import no_ack_topic
 from tables.sessions import STORE_OPTIONS, SessionTable
 
 __all__ = ["app"]
@@ -40,18 +42,20 @@ def _create() -> WorkerApp:
     )
     tracing = start_tracing("enricher")
     stage_tracing = None if tracing is None else tracing.stage(settings.enricher_app_id)
-    stage = enrichment.Enrichment(
+    stage = Enrichment(
+        StageParts(
+            broker=broker,
+            assignment=assignment,
+            clock=SystemClock(),
+            observer=traced(OutcomeObserver("enricher"), stage_tracing),
+            on_fatal=worker.fail,
+            tracing=stage_tracing,
+            timings=StageTimings("enricher"),
+        ),
         settings=settings,
         table=SessionTable(table, broker, assignment, settings.sessions_changelog_topic, worker.fail),
         extractor=extractor,
         source=f"/nexus-stream/{settings.enricher_app_id}",
-        broker=broker,
-        assignment=assignment,
-        clock=SystemClock(),
-        observer=traced(OutcomeObserver("enricher"), stage_tracing),
-        on_fatal=worker.fail,
-        tracing=stage_tracing,
-        timings=StageTimings("enricher"),
     )
     worker.stage = stage
 

@@ -20,9 +20,9 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.providers import PROVIDERS, ProviderName, provider_problems
+from nexus_stream.providers import PROVIDERS, Provider, ProviderName
 
-__all__ = ["Role", "Settings", "load_settings", "signing_key"]
+__all__ = ["Role", "Settings", "load_settings", "provider_of", "signing_key"]
 
 Role = Literal["gateway", "enricher", "sink", "console", "tool"]
 
@@ -487,3 +487,79 @@ def signing_key(secret: str) -> bytes:
     if encoded == secret or len(key) < _MIN_SIGNING_KEY_BYTES:
         raise ValueError
     return key
+
+
+def provider_of(settings: Settings) -> Provider:
+    """The preset in force; that of a broker of one's own when none is set."""
+    return PROVIDERS[settings.kafka_provider or "local"]
+
+
+def provider_problems(settings: Settings, explicit: frozenset[str]) -> list[str]:
+    """Everything that contradicts the provider, each with its variable and what to do.
+
+    Args:
+        settings: As read.
+        explicit: Field names that somebody set, as opposed to the preset or the default.
+    """
+    if settings.kafka_provider is None:
+        return []
+    name, provider = settings.kafka_provider, provider_of(settings)
+    problems = []
+    for field_name, values in provider.allowed.items():
+        if getattr(settings, field_name) not in values:
+            problems.append(
+                f"{_variable(field_name)}: {provider.title} takes {' or '.join(str(value) for value in values)}. "
+                f"Leave it unset with NEXUS_KAFKA_PROVIDER={name}."
+            )
+    problems += [
+        f"{_variable(field_name)}: needed with NEXUS_KAFKA_PROVIDER={name}."
+        for field_name in provider.needed
+        if getattr(settings, field_name) is None
+    ]
+    problems += [
+        f"{_variable(field_name)}: must not be set with NEXUS_KAFKA_PROVIDER={name}: {why}."
+        for field_name, why in provider.refused.items()
+        if field_name in explicit
+    ]
+    if name == "eventhubs":
+        problems += _event_hubs_problems(settings)
+    if provider.hosts:
+        strangers = [
+            host
+            for host in (server.strip().rsplit(":", 1)[0] for server in settings.kafka_bootstrap_servers.split(","))
+            if not host.endswith(provider.hosts)
+        ]
+        # A private link or a tunnel may have any name; only the default address is surely wrong.
+        if strangers and "kafka_bootstrap_servers" not in explicit:
+            problems.append(
+                f"NEXUS_KAFKA_BOOTSTRAP_SERVERS: needed with NEXUS_KAFKA_PROVIDER={name}: "
+                f"the addresses end in {provider.hosts[0]}."
+            )
+    return problems
+
+
+def _event_hubs_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.kafka_sasl_mechanism == "PLAIN" and settings.kafka_username != "$ConnectionString":
+        problems.append("NEXUS_KAFKA_USERNAME: Event Hubs takes the literal text $ConnectionString. Leave it unset.")
+    password = settings.kafka_password
+    if (
+        settings.kafka_sasl_mechanism == "PLAIN"
+        and password
+        and not password.get_secret_value().startswith("Endpoint=")
+    ):
+        problems.append(
+            "NEXUS_KAFKA_PASSWORD: Event Hubs takes the namespace's whole connection string, from Endpoint=sb:// on."
+        )
+    if settings.kafka_connections_max_idle_seconds >= 240 or settings.kafka_metadata_max_age_seconds >= 240:
+        problems.append(
+            "NEXUS_KAFKA_CONNECTIONS_MAX_IDLE_SECONDS, NEXUS_KAFKA_METADATA_MAX_AGE_SECONDS: below 240 with Event "
+            "Hubs, which drops an idle connection after that."
+        )
+    if settings.kafka_request_timeout_seconds < 20:
+        problems.append("NEXUS_KAFKA_REQUEST_TIMEOUT_SECONDS: at least 20 with Event Hubs.")
+    return problems
+
+
+def _variable(field_name: str) -> str:
+    return f"NEXUS_{field_name.upper()}"

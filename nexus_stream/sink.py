@@ -8,14 +8,16 @@ from __future__ import annotations
 from agents import sink
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.received import Assignment
+from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.observability.metrics_stage import StageTimings
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.observability.tracing import start_tracing, traced
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.connecting import DATABASE, ConnectingWriter, watch_database
-from nexus_stream.worker import WorkerApp, create_app, created_or_exit
-from nexus_stream.worker_options import no_ack_topic
+from nexus_stream.supabase.stage import Sink
+from nexus_stream.worker.app import WorkerApp, create_app, created_or_exit
+from nexus_stream.worker.options import no_ack_topic
 
 __all__ = ["app"]
 
@@ -26,16 +28,18 @@ def _create() -> WorkerApp:
     writer = ConnectingWriter(settings)
     tracing = start_tracing("sink")
     stage_tracing = None if tracing is None else tracing.stage(settings.sink_app_id)
-    stage = sink.Sink(
+    stage = Sink(
+        StageParts(
+            broker=worker.broker,
+            assignment=Assignment(),
+            clock=SystemClock(),
+            observer=traced(OutcomeObserver("sink"), stage_tracing),
+            on_fatal=worker.fail,
+            tracing=stage_tracing,
+            timings=StageTimings("sink"),
+        ),
         settings=settings,
         writer=writer,
-        broker=worker.broker,
-        assignment=Assignment(),
-        clock=SystemClock(),
-        observer=traced(OutcomeObserver("sink"), stage_tracing),
-        on_fatal=worker.fail,
-        tracing=stage_tracing,
-        timings=StageTimings("sink"),
     )
     worker.stage = stage
 

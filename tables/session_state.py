@@ -7,7 +7,6 @@ conversation text.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -15,6 +14,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nexus_stream.contracts.headers import (
+    ANSWER_HEADER,
+    CORRELATION_ID_HEADER,
+    ENRICHED_TYPE,
+    REDRIVE_HEADER,
+    event_headers,
+)
 from nexus_stream.contracts.prospect import (
     SCHEMA_VERSION,
     ConversationFacts,
@@ -23,12 +29,10 @@ from nexus_stream.contracts.prospect import (
     Prospect,
     Source,
 )
-from nexus_stream.delivery.dead_letters import REDRIVE_HEADER
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import MAX_FINGERPRINTS, Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
-from nexus_stream.extraction.answered import ANSWER_HEADER
 
 __all__ = [
     "STATE_VERSION",
@@ -56,6 +60,7 @@ class Verdict(Enum):
     REDELIVERED = auto()  # this very record was finished up to the table: emit the stored result, no call
     FINGERPRINT = auto()  # known, but with a fingerprint that is new: emit the stored result with it, no call
     DEAD = auto()  # this very record was dead-lettered: send the same letter again
+    GIVEN_UP = auto()  # an equal snapshot was dead-lettered, and no operator sent this one back
     DUPLICATE = auto()
     STALE = auto()
     SUPPRESSED = auto()  # the session was erased, and this was said before it was let in again, if it was
@@ -155,9 +160,8 @@ class SessionState(_StateModel):
         if self.dead is not None and snapshot.digest == self.dead.digest:
             if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
                 return Verdict.DEAD
-            # Unless an operator sent it back from the dead letters.
             if record.header(REDRIVE_HEADER) is None:
-                return Verdict.DUPLICATE
+                return Verdict.GIVEN_UP
         if not self.chain:
             return Verdict.NEW
         fingerprint = snapshot.conversation.fingerprint
@@ -185,20 +189,10 @@ class SessionState(_StateModel):
 
     def emission_headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
         """CloudEvents 1.0 binary headers of this state's record; a re-emission carries the same id."""
-        identity = "\x00".join(
-            (self.tenant_id, self.session_id, str(self.snapshot_at_ms), self.digest, self.fingerprint or "")
+        identity = (self.tenant_id, self.session_id, str(self.snapshot_at_ms), self.digest, self.fingerprint or "")
+        return event_headers(
+            ENRICHED_TYPE, *identity, source=source, time=self.enriched_at or "", correlation_id=self.correlation_id
         )
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-            "ce_type": "nexus.prospect.enriched.v1",
-            "ce_source": source,
-            "ce_time": self.enriched_at or "",
-            "content-type": "application/json",
-        }
-        if self.correlation_id:
-            headers["correlation-id"] = self.correlation_id
-        return tuple((name, value.encode()) for name, value in headers.items())
 
     def to_enriched(self, ingestion_topic: str) -> EnrichedProspect:
         """The record to emit: a function of the state alone, so that emitting again changes nothing downstream."""
@@ -320,7 +314,7 @@ def after_dead_letter(
 
 def correlation_id_of(record: Received) -> str | None:
     """The message id that the gateway answered with, if the record has one."""
-    correlation_id = record.header("correlation-id")
+    correlation_id = record.header(CORRELATION_ID_HEADER)
     return correlation_id.decode("utf-8", "replace")[:64] if correlation_id else None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from nexus_stream.healthcheck_command import process_type_of
+from nexus_stream.observability.healthcheck_command import process_type_of
 from nexus_stream.settings import Role
 
 __all__ = [

@@ -23,13 +23,13 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.embedded.procfile import read_procfile
-from nexus_stream.kafka import client_options
+from nexus_stream.free_ports import free_port
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
-from nexus_stream.topics import apply_topics
 
 __all__ = ["Stack", "StackProcess", "eventually"]
 

@@ -13,8 +13,8 @@ from nexus_stream.backfill.intake import limits_of
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import Store
 from nexus_stream.contracts.conversation import decode, digest
-from nexus_stream.extraction.claude_prompt import load_prompt, turns_as_json
-from nexus_stream.extraction.claude_request import ask_again, message_params
+from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
+from nexus_stream.extraction.claude.request import ask_again, message_params
 from nexus_stream.extraction.extractor import MadeBy, Turn
 from nexus_stream.settings import Settings
 

@@ -19,8 +19,8 @@ from anthropic.types.messages.batch_create_params import Request
 from pydantic import ValidationError
 
 from nexus_stream.errors import ConfigurationError, ModelUnavailableError
-from nexus_stream.extraction.claude_errors import Rejected, failure_from
-from nexus_stream.extraction.claude_reply import Reply
+from nexus_stream.extraction.claude.errors import Rejected, failure_from
+from nexus_stream.extraction.claude.reply import Reply
 from nexus_stream.settings import Settings
 
 __all__ = ["Batch", "Batches", "Ended", "Kind", "UnknownOutcomeError"]

@@ -31,16 +31,16 @@ from nexus_stream.backfill.run import Run
 from nexus_stream.backfill.source import STDIN, Source, digest_of
 from nexus_stream.backfill.store import Store
 from nexus_stream.dead_letters.filters import parse_moment
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, RetryableError, TopicMismatchError
-from nexus_stream.extraction.budget import Budget
 from nexus_stream.extraction.cache import RedisCache
-from nexus_stream.extraction.claude import quiet_http_loggers
-from nexus_stream.extraction.claude_prompt import load_prompt
-from nexus_stream.extraction.claude_request import create_client
-from nexus_stream.extraction.prices import load_prices, price_of
+from nexus_stream.extraction.claude.budget import Budget
+from nexus_stream.extraction.claude.extractor import quiet_http_loggers
+from nexus_stream.extraction.claude.prices import load_prices, price_of
+from nexus_stream.extraction.claude.prompt import load_prompt
+from nexus_stream.extraction.claude.request import create_client
+from nexus_stream.kafka.sender import Sender
+from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.topics import require_topics
 
 __all__ = ["command"]
 

@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nexus_stream.extraction.claude_calls import ORDINARY_CHARS
-from nexus_stream.extraction.claude_prompt import Prompt
-from nexus_stream.extraction.prices import Price, TokenCounts, cost_usd
+from nexus_stream.extraction.claude.calls import ORDINARY_CHARS
+from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd
+from nexus_stream.extraction.claude.prompt import Prompt
 
 __all__ = ["BATCH_FACTOR", "Estimate", "Estimator", "batch_price"]
 
 BATCH_FACTOR: Final = 0.5
-# As claude_calls.py has them: Spanish takes three to four characters a token, emoji one token for two bytes.
+# As claude/calls.py has them: Spanish takes three to four characters a token, emoji one token for two bytes.
 _CHARS_PER_TOKEN: Final = 3.0
 _BYTES_PER_TOKEN_AT_MOST: Final = 2.0
 _LIKELY_OUTPUT_TOKENS: Final = 250

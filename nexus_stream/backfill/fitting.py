@@ -14,7 +14,7 @@ from nexus_stream.backfill.estimate import Estimate, Estimator
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import Store
 from nexus_stream.errors import BudgetExhaustedError, OverBudgetError
-from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.claude.budget import Budget
 
 __all__ = ["Fitting"]
 

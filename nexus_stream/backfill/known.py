@@ -12,8 +12,8 @@ from nexus_stream.backfill.intake import limits_of, snapshot_of
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import Store
 from nexus_stream.contracts.conversation import Conversation
+from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.contracts.session_key import session_key
-from nexus_stream.extraction.answered import ANSWER_HEADER
 from nexus_stream.privacy.changelog import State, read_states
 from nexus_stream.settings import Settings
 from tables.session_state import Verdict, decode_state
@@ -28,6 +28,7 @@ _OUTCOMES = {
     Verdict.STALE: "known",
     Verdict.REDELIVERED: "known",
     Verdict.DEAD: "known",
+    Verdict.GIVEN_UP: "known",
 }
 
 

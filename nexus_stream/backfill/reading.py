@@ -33,11 +33,11 @@ from nexus_stream.errors import (
     Reason,
 )
 from nexus_stream.extraction.answered import encode_answer, encode_failure
-from nexus_stream.extraction.budget import Budget
-from nexus_stream.extraction.claude_answer import AnswerInvalidError, findings_from, parse_answer
-from nexus_stream.extraction.claude_reply import complete_text
+from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.claude.budget import Budget
+from nexus_stream.extraction.claude.prices import Price, cost_usd
+from nexus_stream.extraction.claude.reply import complete_text
 from nexus_stream.extraction.extractor import Usage
-from nexus_stream.extraction.prices import Price, cost_usd
 
 __all__ = ["ANSWERED", "LEFT", "LIVE", "BatchCancelledError", "Reader"]
 

@@ -33,7 +33,7 @@ from nexus_stream.backfill.fitting import Fitting
 from nexus_stream.backfill.reading import Reader
 from nexus_stream.backfill.records import Chunk, Counts, Item, Progress, View
 from nexus_stream.backfill.store import Store
-from nexus_stream.dead_letters.log import SenderPort
+from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.errors import (
     BudgetExhaustedError,
     ConfigurationError,
@@ -43,9 +43,10 @@ from nexus_stream.errors import (
     RetryableError,
     SpendLimitError,
 )
-from nexus_stream.extraction.answered import ANSWER_HEADER, findings_of
-from nexus_stream.extraction.budget import Budget
+from nexus_stream.extraction.answered import findings_of
 from nexus_stream.extraction.cache import FindingsCache, cache_key, encode_findings
+from nexus_stream.extraction.claude.budget import Budget
+from nexus_stream.kafka.sender import SenderPort
 from nexus_stream.settings import Settings
 
 __all__ = ["Pace", "Run"]

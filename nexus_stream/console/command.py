@@ -16,15 +16,15 @@ import click
 import structlog
 from aiohttp import web
 
-from nexus_stream.console.access import Access
-from nexus_stream.console.app import make_app
-from nexus_stream.console.context import CONTEXT
-from nexus_stream.console.emissions import EmissionWriter
-from nexus_stream.console.indexer import Indexer
-from nexus_stream.console.letters import LetterWriter
+from nexus_stream.console.index.emissions import EmissionWriter
+from nexus_stream.console.index.indexer import Indexer
+from nexus_stream.console.index.letters import LetterWriter
+from nexus_stream.console.index.processes import ProcessWriter
+from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.metrics import ConsoleCollector
-from nexus_stream.console.processes import ProcessWriter
-from nexus_stream.console.read_model import ReadModel
+from nexus_stream.console.web.access import Access
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nexus_stream.console.alert_watch import AlertWatch
-from nexus_stream.console.lag_monitor import LagMonitor
+from nexus_stream.console.alerts.lag_monitor import LagMonitor
+from nexus_stream.console.alerts.watch import AlertWatch
 
 __all__ = ["ConsoleCollector"]
 

@@ -22,8 +22,8 @@ from nexus_stream.contracts.schemas import (
     json_schema,
 )
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.kafka.topics import TopicSpec, declared_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import TopicSpec, declared_topics
 
 __all__ = ["ASYNCAPI", "asyncapi_document", "asyncapi_text"]
 

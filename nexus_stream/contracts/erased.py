@@ -6,19 +6,21 @@ delete what they stored of it (key = session key). Told from an enriched prospec
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nexus_stream.contracts.headers import (
+    ERASED_TYPE,
+    event_headers,
+)
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN, require_iso
 from nexus_stream.errors import DecodeError, Reason
 
-__all__ = ["ERASED_TYPE", "ErasedSession", "decode_erased"]
+__all__ = ["ErasedSession", "decode_erased"]
 
-ERASED_TYPE = "nexus.prospect.erased.v1"
 
 _Moment: TypeAlias = Annotated[str, AfterValidator(require_iso)]
 
@@ -67,16 +69,8 @@ class ErasedSession(BaseModel):
 
     def headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
         """CloudEvents 1.0 binary headers; a re-emission carries the same id."""
-        identity = "\x00".join(("erased", self.tenant_id, self.session_id, self.request_id))
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-            "ce_type": ERASED_TYPE,
-            "ce_source": source,
-            "ce_time": self.erased_at,
-            "content-type": "application/json",
-        }
-        return tuple((name, value.encode()) for name, value in headers.items())
+        identity = ("erased", self.tenant_id, self.session_id, self.request_id)
+        return event_headers(ERASED_TYPE, *identity, source=source, time=self.erased_at)
 
 
 def decode_erased(value: bytes | None) -> ErasedSession:

@@ -1,18 +1,93 @@
-"""Record headers as they are published: names and meanings, one model a topic.
+"""Record headers: every name once, what each means, and one model a topic.
 
-To: the AsyncAPI document and the header schemas, and tests that hold what the stages send against them. On the wire a
-header is a name and bytes: every value here is UTF-8 text, and an optional header that is not there reads as "".
+The models make the AsyncAPI document and the header schemas. On the wire a header is a name and bytes. Every value here
+is UTF-8 text, and an optional header that is missing reads as "".
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nexus_stream.errors import Reason
 
-__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "IngestionHeaders"]
+__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "IngestionHeaders", "event_headers"]
+
+# Requests and records
+
+CORRELATION_ID_HEADER: Final = "correlation-id"
+PRODUCER_VERSION_HEADER: Final = "producer-version"
+# W3C Trace Context.
+TRACEPARENT_HEADER: Final = "traceparent"
+
+# Ingestion
+
+# Set on a record that was rerouted to its session's partition.
+HOP_HEADER: Final = "nexus-hop"
+# Set on a dead letter that was sent back: the enricher extracts it again although its digest is known.
+REDRIVE_HEADER: Final = "nexus-redrive"
+# The id of that dead letter.
+REDRIVE_ID_HEADER: Final = "nexus-redrive-id"
+ANSWER_HEADER: Final = "nexus-answer"
+COMMAND_HEADER: Final = "nexus-command"
+
+# Dead letters
+
+LETTER_ID_HEADER: Final = "nexus-id"
+REASON_HEADER: Final = "nexus-reason"
+ERROR_CLASS_HEADER: Final = "nexus-error-class"
+ERROR_HEADER: Final = "nexus-error"
+ATTEMPTS_HEADER: Final = "nexus-attempts"
+ORIGIN_TOPIC_HEADER: Final = "nexus-origin-topic"
+ORIGIN_PARTITION_HEADER: Final = "nexus-origin-partition"
+ORIGIN_OFFSET_HEADER: Final = "nexus-origin-offset"
+# Kafka's time of the failed record. A redrive restores it: it orders a snapshot that names no time itself.
+ORIGIN_TIMESTAMP_HEADER: Final = "nexus-origin-timestamp"
+FAILED_AT_HEADER: Final = "nexus-failed-at"
+# Marks that an operator leaves beside a dead letter.
+MARKER_HEADER: Final = "nexus-marker"
+DIGEST_HEADER: Final = "nexus-digest"
+MARKED_BY_HEADER: Final = "nexus-marked-by"
+MARKED_AT_HEADER: Final = "nexus-marked-at"
+
+# CloudEvents 1.0, Kafka's binary content mode
+
+EVENT_VERSION_HEADER: Final = "ce_specversion"
+EVENT_ID_HEADER: Final = "ce_id"
+EVENT_TYPE_HEADER: Final = "ce_type"
+EVENT_SOURCE_HEADER: Final = "ce_source"
+EVENT_TIME_HEADER: Final = "ce_time"
+CONTENT_TYPE_HEADER: Final = "content-type"
+ENRICHED_TYPE: Final = "nexus.prospect.enriched.v1"
+ERASED_TYPE: Final = "nexus.prospect.erased.v1"
+
+
+def event_headers(
+    event_type: str, *identity: str, source: str, time: str, correlation_id: str | None = None
+) -> tuple[tuple[str, bytes], ...]:
+    """The CloudEvents headers of a record.
+
+    Args:
+        event_type: `ENRICHED_TYPE` or `ERASED_TYPE`.
+        identity: The parts that make the event unique. Equal parts give an equal id.
+        source: The application that sends it.
+        time: ISO 8601.
+        correlation_id: The gateway's message id, if the record has one.
+    """
+    headers = {
+        EVENT_VERSION_HEADER: "1.0",
+        EVENT_ID_HEADER: hashlib.sha256("\x00".join(identity).encode()).hexdigest()[:32],
+        EVENT_TYPE_HEADER: event_type,
+        EVENT_SOURCE_HEADER: source,
+        EVENT_TIME_HEADER: time,
+        CONTENT_TYPE_HEADER: "application/json",
+    }
+    if correlation_id:
+        headers[CORRELATION_ID_HEADER] = correlation_id
+    return tuple((name, value.encode()) for name, value in headers.items())
+
 
 _Digits = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
@@ -21,8 +96,11 @@ class _Headers(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True)
 
 
-_TRACEPARENT = Annotated[
-    str, Field(alias="traceparent", description="W3C Trace Context, where traces are exported: the span that sent this")
+_Traceparent = Annotated[
+    str,
+    Field(
+        alias=TRACEPARENT_HEADER, description="W3C Trace Context, where traces are exported: the span that sent this"
+    ),
 ]
 
 
@@ -30,26 +108,26 @@ class IngestionHeaders(_Headers):
     """Headers of ``nexus-prospect-ingestion``. All are optional: a record without any is processed alike."""
 
     correlation_id: Annotated[
-        str, Field(alias="correlation-id", description="the message id that the gateway answered with")
+        str, Field(alias=CORRELATION_ID_HEADER, description="the message id that the gateway answered with")
     ] = ""
-    producer_version: Annotated[str, Field(alias="producer-version")] = ""
+    producer_version: Annotated[str, Field(alias=PRODUCER_VERSION_HEADER)] = ""
     hop: Annotated[
         str,
-        Field(alias="nexus-hop", description="set on a record that was sent on to its session's own partition"),
+        Field(alias=HOP_HEADER, description="set on a record that was sent on to its session's own partition"),
     ] = ""
-    traceparent: _TRACEPARENT = ""
+    traceparent: _Traceparent = ""
     redrive: Annotated[
         str,
-        Field(alias="nexus-redrive", description="set on a dead letter that an operator sent back: for which time"),
+        Field(alias=REDRIVE_HEADER, description="set on a dead letter that an operator sent back: for which time"),
     ] = ""
     redrive_id: Annotated[
         str,
-        Field(alias="nexus-redrive-id", description="the nexus-id of that dead letter"),
+        Field(alias=REDRIVE_ID_HEADER, description="the nexus-id of that dead letter"),
     ] = ""
     answer: Annotated[
         str,
         Field(
-            alias="nexus-answer",
+            alias=ANSWER_HEADER,
             description="what a batch read in this conversation (JSON, bound to it by its digest): no model is asked. "
             "Set by `nexus backfill`, never by the gateway",
         ),
@@ -57,7 +135,7 @@ class IngestionHeaders(_Headers):
     command: Annotated[
         str,
         Field(
-            alias="nexus-command",
+            alias=COMMAND_HEADER,
             description="erase, lift or expire: then the value is no conversation but a session command",
         ),
     ] = ""
@@ -69,52 +147,52 @@ class EnrichedHeaders(_Headers):
     The same ``ce_id`` means the same fact about the same session: a subscriber that has seen it may skip the record.
     """
 
-    specversion: Annotated[Literal["1.0"], Field(alias="ce_specversion")]
+    specversion: Annotated[Literal["1.0"], Field(alias=EVENT_VERSION_HEADER)]
     id: Annotated[
         str,
-        Field(alias="ce_id", min_length=1, description="hash of session, snapshot, digest and fingerprint"),
+        Field(alias=EVENT_ID_HEADER, min_length=1, description="hash of session, snapshot, digest and fingerprint"),
     ]
-    type: Annotated[Literal["nexus.prospect.enriched.v1"], Field(alias="ce_type")]
-    source: Annotated[str, Field(alias="ce_source", min_length=1, description="the application that enriched")]
-    time: Annotated[str, Field(alias="ce_time", description="enriched_at of the value, ISO 8601")]
-    content_type: Annotated[Literal["application/json"], Field(alias="content-type")]
+    type: Annotated[Literal["nexus.prospect.enriched.v1"], Field(alias=EVENT_TYPE_HEADER)]
+    source: Annotated[str, Field(alias=EVENT_SOURCE_HEADER, min_length=1, description="the application that enriched")]
+    time: Annotated[str, Field(alias=EVENT_TIME_HEADER, description="enriched_at of the value, ISO 8601")]
+    content_type: Annotated[Literal["application/json"], Field(alias=CONTENT_TYPE_HEADER)]
     correlation_id: Annotated[
-        str, Field(alias="correlation-id", description="that of the ingestion record, if it had one")
+        str, Field(alias=CORRELATION_ID_HEADER, description="that of the ingestion record, if it had one")
     ] = ""
-    traceparent: _TRACEPARENT = ""
+    traceparent: _Traceparent = ""
 
 
 class ErasedHeaders(_Headers):
     """Headers of an erased session on ``prospects-enriched``: CloudEvents 1.0, told from a prospect by ``ce_type``."""
 
-    specversion: Annotated[Literal["1.0"], Field(alias="ce_specversion")]
-    id: Annotated[str, Field(alias="ce_id", min_length=1, description="hash of session and request")]
-    type: Annotated[Literal["nexus.prospect.erased.v1"], Field(alias="ce_type")]
-    source: Annotated[str, Field(alias="ce_source", min_length=1, description="the application that erased")]
-    time: Annotated[str, Field(alias="ce_time", description="erased_at of the value, ISO 8601")]
-    content_type: Annotated[Literal["application/json"], Field(alias="content-type")]
-    traceparent: _TRACEPARENT = ""
+    specversion: Annotated[Literal["1.0"], Field(alias=EVENT_VERSION_HEADER)]
+    id: Annotated[str, Field(alias=EVENT_ID_HEADER, min_length=1, description="hash of session and request")]
+    type: Annotated[Literal["nexus.prospect.erased.v1"], Field(alias=EVENT_TYPE_HEADER)]
+    source: Annotated[str, Field(alias=EVENT_SOURCE_HEADER, min_length=1, description="the application that erased")]
+    time: Annotated[str, Field(alias=EVENT_TIME_HEADER, description="erased_at of the value, ISO 8601")]
+    content_type: Annotated[Literal["application/json"], Field(alias=CONTENT_TYPE_HEADER)]
+    traceparent: _Traceparent = ""
 
 
 class DeadLetterHeaders(_Headers):
     """Headers of ``nexus-prospect-dlq``: those the record had, then these. Key and value are as received."""
 
     id: Annotated[
-        str, Field(alias="nexus-id", description="topic-partition-offset: two letters of one record share it")
+        str, Field(alias=LETTER_ID_HEADER, description="topic-partition-offset: two letters of one record share it")
     ]
-    reason: Annotated[Reason, Field(alias="nexus-reason")]
-    error_class: Annotated[str, Field(alias="nexus-error-class", description="empty when there was no exception")]
-    error: Annotated[str, Field(alias="nexus-error", max_length=500, description="what was wrong; no personal data")]
-    attempts: Annotated[_Digits, Field(alias="nexus-attempts")]
-    origin_topic: Annotated[str, Field(alias="nexus-origin-topic", min_length=1)]
-    origin_partition: Annotated[_Digits, Field(alias="nexus-origin-partition")]
-    origin_offset: Annotated[_Digits, Field(alias="nexus-origin-offset")]
+    reason: Annotated[Reason, Field(alias=REASON_HEADER)]
+    error_class: Annotated[str, Field(alias=ERROR_CLASS_HEADER, description="empty when there was no exception")]
+    error: Annotated[str, Field(alias=ERROR_HEADER, max_length=500, description="what was wrong; no personal data")]
+    attempts: Annotated[_Digits, Field(alias=ATTEMPTS_HEADER)]
+    origin_topic: Annotated[str, Field(alias=ORIGIN_TOPIC_HEADER, min_length=1)]
+    origin_partition: Annotated[_Digits, Field(alias=ORIGIN_PARTITION_HEADER)]
+    origin_offset: Annotated[_Digits, Field(alias=ORIGIN_OFFSET_HEADER)]
     origin_timestamp: Annotated[
         str,
         Field(
-            alias="nexus-origin-timestamp",
+            alias=ORIGIN_TIMESTAMP_HEADER,
             pattern=r"^[0-9]*$",
             description="Kafka's time of the record that failed, Unix milliseconds",
         ),
     ] = ""
-    failed_at: Annotated[str, Field(alias="nexus-failed-at", description="ISO 8601, UTC")]
+    failed_at: Annotated[str, Field(alias=FAILED_AT_HEADER, description="ISO 8601, UTC")]

@@ -7,6 +7,7 @@ that a browser names. Keyed like the session's conversations, so it is read in o
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,13 +15,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nexus_stream.contracts.headers import COMMAND_HEADER
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN
 from nexus_stream.errors import DecodeError, Reason
 
-__all__ = ["COMMAND_HEADER", "CommandKind", "SessionCommand", "decode_command"]
+__all__ = ["CommandKind", "SessionCommand", "decode_command"]
 
-COMMAND_HEADER = "nexus-command"
 _MAX_BYTES = 65_536
 
 
@@ -28,7 +29,7 @@ class CommandKind(StrEnum):
     """What is to happen to the session."""
 
     ERASE = "erase"  # forget everything, and let nothing of it back in
-    LIFT = "lift"  # let in what is said after the lift
+    UNBLOCK = "lift"  # accept what is said from then on; the wire keeps its first word
     EXPIRE = "expire"  # forget it because it was idle for long; what is said later is welcome
 
 
@@ -115,3 +116,8 @@ def decode_command(value: bytes | None, header: bytes) -> SessionCommand:
     if command.command.value.encode() != header:
         raise DecodeError(f"the header {COMMAND_HEADER} names another command", reason=Reason.WRONG_SHAPE)
     return command
+
+
+def derived_request_id(*parts: object) -> str:
+    """A request id that follows from its cause: a cause that is read again makes the same request again."""
+    return hashlib.sha256("\x00".join(map(str, parts)).encode("utf-8", "replace")).hexdigest()[:32]

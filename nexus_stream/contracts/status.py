@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["MAX_COUNT", "BudgetStanding", "Latency", "PartitionLag", "ProcessState", "ProcessStatus"]
+__all__ = ["MAX_COUNT", "BudgetStanding", "Latency", "PartitionLag", "ProcessRole", "ProcessState", "ProcessStatus"]
 
+ProcessRole = Literal["gateway", "enricher", "sink"]
 ProcessState = Literal["starting", "running", "waiting", "rebalancing", "recovering", "stalled", "stopping"]
 
 # What JSON's numbers hold exactly everywhere, and SQLite's and JavaScript's integers too.
@@ -50,6 +51,13 @@ class Latency(_Record):
     p50_ms: _Amount | None = None
     p95_ms: _Amount | None = None
 
+    @classmethod
+    def of_seconds(cls, p50: float | None, p95: float | None) -> Latency:
+        """From seconds."""
+        return cls(
+            p50_ms=None if p50 is None else round(p50 * 1000, 1), p95_ms=None if p95 is None else round(p95 * 1000, 1)
+        )
+
 
 class BudgetStanding(_Record):
     """One of the caps on what Claude may cost, as this worker keeps it."""
@@ -64,7 +72,7 @@ class ProcessStatus(_Record):
 
     status_version: Literal[1] = 1
     process_id: _Text
-    role: Literal["gateway", "enricher", "sink"]
+    role: ProcessRole
     version: _Text
     host: Annotated[_Text, Field(description="hash of the host's name: tells hosts apart and names none")]
     pid: _Count

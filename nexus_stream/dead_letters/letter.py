@@ -14,15 +14,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from nexus_stream.delivery.dead_letters import ORIGIN_TIMESTAMP_HEADER, REDRIVE_HEADER
+from nexus_stream.contracts.headers import (
+    ATTEMPTS_HEADER,
+    DIGEST_HEADER,
+    ERROR_CLASS_HEADER,
+    ERROR_HEADER,
+    FAILED_AT_HEADER,
+    LETTER_ID_HEADER,
+    MARKED_AT_HEADER,
+    MARKED_BY_HEADER,
+    MARKER_HEADER,
+    ORIGIN_TIMESTAMP_HEADER,
+    ORIGIN_TOPIC_HEADER,
+    REASON_HEADER,
+    REDRIVE_HEADER,
+)
 from nexus_stream.delivery.received import Headers
 
 __all__ = ["Action", "Letter", "Mark", "mark_headers", "read_record"]
 
-MARKER_HEADER = "nexus-marker"
-_DIGEST_HEADER = "nexus-digest"
-_MARKED_BY_HEADER = "nexus-marked-by"
-_MARKED_AT_HEADER = "nexus-marked-at"
 _MAX_NAME_CHARS = 100
 # Beyond this a header is no count or time of ours; int() of long digits is slow, too.
 _MAX_DIGITS = 15
@@ -97,21 +107,21 @@ def read_record(
     # As Kafka reads repeated headers: the last counts, and ours were appended last.
     named = {name: raw.decode("utf-8", "replace") for name, raw in headers}
     written_at = datetime.fromtimestamp(max(0, timestamp_ms) / 1000, UTC)
-    letter_id = named.get("nexus-id", "")
+    letter_id = named.get(LETTER_ID_HEADER, "")
     if not letter_id:
         return None
-    if "nexus-reason" not in named:
+    if REASON_HEADER not in named:
         try:
             action = Action(named.get(MARKER_HEADER, ""))
         except ValueError:
             return None
         return Mark(
-            identity=_identity(letter_id, named.get(_DIGEST_HEADER, "")),
+            identity=_identity(letter_id, named.get(DIGEST_HEADER, "")),
             action=action,
-            by=named.get(_MARKED_BY_HEADER, "")[:_MAX_NAME_CHARS],
-            at=_moment(named.get(_MARKED_AT_HEADER, ""), written_at),
+            by=named.get(MARKED_BY_HEADER, "")[:_MAX_NAME_CHARS],
+            at=_moment(named.get(MARKED_AT_HEADER, ""), written_at),
         )
-    failed_at = _moment(named.get("nexus-failed-at", ""), written_at)
+    failed_at = _moment(named.get(FAILED_AT_HEADER, ""), written_at)
     return Letter(
         id=letter_id,
         digest=_digest(key, value),
@@ -120,12 +130,12 @@ def read_record(
         key=key,
         value=value,
         headers=headers,
-        reason=named["nexus-reason"],
-        error_class=named.get("nexus-error-class", ""),
-        error=named.get("nexus-error", ""),
-        attempts=_count(named.get("nexus-attempts", "")),
+        reason=named[REASON_HEADER],
+        error_class=named.get(ERROR_CLASS_HEADER, ""),
+        error=named.get(ERROR_HEADER, ""),
+        attempts=_count(named.get(ATTEMPTS_HEADER, "")),
         redrives_before=_count(named.get(REDRIVE_HEADER, "")),
-        origin_topic=named.get("nexus-origin-topic", ""),
+        origin_topic=named.get(ORIGIN_TOPIC_HEADER, ""),
         origin_timestamp_ms=_count(named.get(ORIGIN_TIMESTAMP_HEADER, "")) or round(failed_at.timestamp() * 1000),
         failed_at=failed_at,
     )
@@ -142,10 +152,10 @@ def mark_headers(letter: Letter, action: Action, *, by: str, at: datetime) -> He
     """
     ours = {
         MARKER_HEADER: action.value,
-        "nexus-id": letter.id,
-        _DIGEST_HEADER: letter.digest,
-        _MARKED_BY_HEADER: by[:_MAX_NAME_CHARS],
-        _MARKED_AT_HEADER: at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        LETTER_ID_HEADER: letter.id,
+        DIGEST_HEADER: letter.digest,
+        MARKED_BY_HEADER: by[:_MAX_NAME_CHARS],
+        MARKED_AT_HEADER: at.astimezone(UTC).isoformat(timespec="milliseconds"),
     }
     return tuple((name, value.encode()) for name, value in ours.items())
 

@@ -10,19 +10,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import KafkaError
 
 from nexus_stream.dead_letters.letter import Letter, Mark, read_record
-from nexus_stream.delivery.received import Headers
-from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason, TopicMismatchError
-from nexus_stream.kafka import client_options, stop_consumer
+from nexus_stream.errors import BrokerUnavailableError, TopicMismatchError
+from nexus_stream.kafka.clients import client_options, stop_consumer, unavailable
 from nexus_stream.settings import Settings
 
-__all__ = ["DeadLetterLog", "Ends", "Sender", "SenderPort"]
+__all__ = [
+    "DeadLetterLog",
+    "Ends",
+]
 
 # Partition of the dead-letter topic -> the offset after the last record that counts.
 Ends = dict[int, int]
@@ -32,28 +34,6 @@ _POLL_MS = 500
 # What one fetch may bring into memory; aiokafka asks for the next only when this is used up.
 _FETCH_BYTES = 4 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024
-
-
-class SenderPort(Protocol):
-    """Sending one record."""
-
-    async def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        *,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-        headers: Headers = (),
-    ) -> None:
-        """Return once all in-sync replicas have the record.
-
-        Raises:
-            BrokerUnavailableError: not acknowledged; it may still have arrived.
-            PermanentError: the broker does not take a record of this size.
-        """
-        ...
 
 
 class DeadLetterLog:
@@ -87,7 +67,7 @@ class DeadLetterLog:
             await consumer.start()
         except (KafkaError, TimeoutError) as error:
             await self._close()
-            raise _unavailable(self._settings, error) from error
+            raise unavailable(self._settings, error) from error
         except BaseException:
             await self._close()
             raise
@@ -135,7 +115,7 @@ class DeadLetterLog:
             async with asyncio.timeout(self._stall_seconds):
                 found = await self._consumer.end_offsets(partitions)
         except (KafkaError, TimeoutError) as error:
-            raise _unavailable(self._settings, error) from error
+            raise unavailable(self._settings, error) from error
         return {partition.partition: offset for partition, offset in found.items()}
 
     async def entries(self, ends: Ends) -> AsyncIterator[Letter | Mark | None]:
@@ -158,7 +138,7 @@ class DeadLetterLog:
                 try:
                     batch = await self._consumer.getmany(partition, timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
                 except KafkaError as error:
-                    raise _unavailable(self._settings, error) from error
+                    raise unavailable(self._settings, error) from error
                 for record in batch.get(partition, ()):
                     if record.offset < end:
                         headers = tuple((name, raw or b"") for name, raw in record.headers)
@@ -170,7 +150,7 @@ class DeadLetterLog:
             async with asyncio.timeout(self._stall_seconds):
                 found = await self._consumer.beginning_offsets([partition])
         except (KafkaError, TimeoutError) as error:
-            raise _unavailable(self._settings, error) from error
+            raise unavailable(self._settings, error) from error
         self._consumer.seek(partition, found[partition])
 
     async def _position(self, partition: TopicPartition) -> int:
@@ -179,71 +159,5 @@ class DeadLetterLog:
             async with asyncio.timeout(self._stall_seconds):
                 position: int = await self._consumer.position(partition)
         except (KafkaError, TimeoutError) as error:
-            raise _unavailable(self._settings, error) from error
+            raise unavailable(self._settings, error) from error
         return position
-
-
-class Sender:
-    """`SenderPort` on a producer; an async context manager.
-
-    Args:
-        settings: Broker and limits.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._producer: AIOKafkaProducer | None = None
-
-    async def __aenter__(self) -> Self:
-        # Not idempotent: the embedded broker knows no producer ids, and a record that a retry sends twice is absorbed
-        # like any other redelivery.
-        producer = AIOKafkaProducer(
-            **client_options(self._settings),
-            acks="all",
-            # What a topic took once may go back: its limit, and room for the headers.
-            max_request_size=max(1_048_588, 2 * self._settings.max_body_bytes) + 65_536,
-        )
-        self._producer = producer
-        try:
-            await producer.start()
-        except (KafkaError, TimeoutError) as error:
-            await producer.stop()
-            raise _unavailable(self._settings, error) from error
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._producer is not None:
-            await self._producer.stop()
-
-    async def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        *,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-        headers: Headers = (),
-    ) -> None:
-        """See `SenderPort.send`."""
-        assert self._producer is not None  # noqa: S101 - entered
-        if key is None and value is None:
-            # aiokafka asserts that a record has one; the readers take an empty value for none.
-            value = b""
-        try:
-            await self._producer.send_and_wait(
-                topic, value=value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
-            )
-        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            raise PermanentError(f"{topic} takes no record of this size", reason=Reason.TOO_LARGE) from error
-        except (KafkaError, TimeoutError) as error:
-            raise BrokerUnavailableError(f"{topic}: not acknowledged ({type(error).__name__})") from error
-
-
-def _unavailable(settings: Settings, error: BaseException) -> BrokerUnavailableError:
-    return BrokerUnavailableError(
-        f"No broker answers at {settings.kafka_bootstrap_servers} (NEXUS_KAFKA_BOOTSTRAP_SERVERS): "
-        f"{type(error).__name__}"
-    )

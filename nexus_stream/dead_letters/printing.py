@@ -14,6 +14,20 @@ from typing import Any
 
 import orjson
 
+from nexus_stream.contracts.headers import (
+    ATTEMPTS_HEADER,
+    ERROR_CLASS_HEADER,
+    ERROR_HEADER,
+    FAILED_AT_HEADER,
+    LETTER_ID_HEADER,
+    ORIGIN_OFFSET_HEADER,
+    ORIGIN_PARTITION_HEADER,
+    ORIGIN_TIMESTAMP_HEADER,
+    ORIGIN_TOPIC_HEADER,
+    REASON_HEADER,
+    REDRIVE_HEADER,
+    REDRIVE_ID_HEADER,
+)
 from nexus_stream.dead_letters.filters import session_key_of
 from nexus_stream.dead_letters.letter import Letter
 from nexus_stream.dead_letters.marks import History
@@ -24,18 +38,18 @@ __all__ = ["Row", "described_letter", "escaped", "json_line", "table"]
 # Their names and values are ours, or opaque ids.
 _SAFE_HEADERS = frozenset(
     {
-        "nexus-id",
-        "nexus-reason",
-        "nexus-error-class",
-        "nexus-error",
-        "nexus-attempts",
-        "nexus-origin-topic",
-        "nexus-origin-partition",
-        "nexus-origin-offset",
-        "nexus-origin-timestamp",
-        "nexus-failed-at",
-        "nexus-redrive",
-        "nexus-redrive-id",
+        LETTER_ID_HEADER,
+        REASON_HEADER,
+        ERROR_CLASS_HEADER,
+        ERROR_HEADER,
+        ATTEMPTS_HEADER,
+        ORIGIN_TOPIC_HEADER,
+        ORIGIN_PARTITION_HEADER,
+        ORIGIN_OFFSET_HEADER,
+        ORIGIN_TIMESTAMP_HEADER,
+        FAILED_AT_HEADER,
+        REDRIVE_HEADER,
+        REDRIVE_ID_HEADER,
     }
 )
 # Shown as the logs show them, so that a letter can be found there.

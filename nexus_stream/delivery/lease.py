@@ -1,6 +1,6 @@
 """How long a worker may take its partitions for its own without hearing from its group.
 
-From: the group's answers to heartbeats (worker_consumer.py, in the consumer's thread). To: every step of a stage that
+From: the group's answers to heartbeats (worker/consumer.py, in the consumer's thread). To: every step of a stage that
 sends or pays, through `Assignment.lease`.
 
 A worker that is frozen (SIGSTOP, a suspended machine, a disk that hangs) past its session timeout has lost its

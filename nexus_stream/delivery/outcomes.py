@@ -18,15 +18,15 @@ __all__ = [
     "Enriched",
     "Erased",
     "Expired",
-    "Lifted",
     "Outcome",
     "ReemitCause",
     "Reemitted",
-    "SentHome",
+    "Rerouted",
     "Stale",
     "Stored",
     "Superseded",
     "Suppressed",
+    "Unblocked",
 ]
 
 
@@ -75,7 +75,7 @@ class Superseded:
 
 
 @dataclass(frozen=True, slots=True)
-class SentHome:
+class Rerouted:
     """Keyed differently by its producer: sent on to the partition of its session."""
 
 
@@ -102,7 +102,7 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
-class Lifted:
+class Unblocked:
     """A command: an erased session may come back."""
 
 
@@ -122,12 +122,12 @@ Outcome = (
     | Duplicate
     | Stale
     | Superseded
-    | SentHome
+    | Rerouted
     | DeadLettered
     | Stored
     | Suppressed
     | Erased
-    | Lifted
+    | Unblocked
     | Expired
     | Dropped
 )

@@ -1,4 +1,4 @@
-"""What a stage needs from its worker: worker_broker.py provides it with Faust, nexus_stream.testing without."""
+"""What a stage needs from its worker: worker/broker.py provides it with Faust, nexus_stream.testing without."""
 
 from __future__ import annotations
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.delivery.ledger import OffsetLedger
@@ -23,9 +25,8 @@ from nexus_stream.delivery.ports import BrokerPort, TracePort
 from nexus_stream.delivery.received import Assignment, Received, TopicPartition
 from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
-from nexus_stream.extraction.retry import backoff_seconds
 
-__all__ = ["Observer", "Stage"]
+__all__ = ["Message", "Observer", "Stage", "StageParts"]
 
 _log = structlog.get_logger(__name__)
 
@@ -62,54 +63,88 @@ class Observer(Protocol):
         ...
 
 
-class Stage:
-    """A reader of one topic that owns its offsets.
+class Message(Protocol):
+    """A message as Faust hands it to an agent; ``timestamp`` in seconds."""
 
-    Args:
-        name: For logs.
-        topic: What it reads.
-        broker: Sending and committing.
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float | None
+    key: bytes | None
+    value: bytes | None
+    headers: Iterable[tuple[str, bytes]] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageParts:
+    """What a stage needs from its worker.
+
+    Attributes:
+        broker: Sends and commits.
         assignment: Which partitions are ours.
         clock: Time.
         observer: Told of outcomes.
-        commit_interval_seconds: How often finished offsets are committed.
-        on_fatal: Called with an error no record is at fault for; stops the worker.
+        on_fatal: Called with an error that no record is at fault for; stops the worker.
         tracing: Follows records; None: nobody does.
         timings: Told how long work took.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        topic: str,
-        broker: BrokerPort,
-        assignment: Assignment,
-        clock: Clock,
-        observer: Observer,
-        commit_interval_seconds: float,
-        on_fatal: Callable[[BaseException], None],
-        tracing: TracePort | None = None,
-        timings: Timings | None = None,
-    ) -> None:
+    broker: BrokerPort
+    assignment: Assignment
+    clock: Clock
+    observer: Observer
+    on_fatal: Callable[[BaseException], None]
+    tracing: TracePort | None = None
+    timings: Timings = field(default_factory=Untimed)
+
+
+class Stage:
+    """A reader of one topic that owns its offsets.
+
+    Args:
+        parts: What the worker provides.
+        name: For logs.
+        topic: What it reads.
+        commit_interval_seconds: How often finished offsets are committed.
+    """
+
+    def __init__(self, parts: StageParts, *, name: str, topic: str, commit_interval_seconds: float) -> None:
         self.name = name
         self.topic = topic
-        self.broker = broker
-        self.assignment = assignment
-        self.clock = clock
-        self.observer = observer
-        self.tracing = tracing
+        self.broker = parts.broker
+        self.assignment = parts.assignment
+        self.clock = parts.clock
+        self.observer = parts.observer
+        self.tracing = parts.tracing
         self.ledger = OffsetLedger()
-        self.timings = timings or Untimed()
+        self.timings = parts.timings
         self.facts = Facts(self.timings)
         # Set from a revocation or stop until partitions are assigned again.
         self.draining = asyncio.Event()
         self._commit_interval_seconds = commit_interval_seconds
-        self._on_fatal = on_fatal
+        self._on_fatal = parts.on_fatal
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting_for: dict[str, int] = {}
 
     # Reading
+
+    async def take(self, message: Message) -> None:
+        """Take in one message of the agent's loop: read the record and submit it. Raises nothing into the loop."""
+        record = self.read(
+            message.topic,
+            message.partition,
+            message.offset,
+            round((message.timestamp or 0) * 1000),
+            message.key,
+            message.value,
+            message.headers or (),
+        )
+        if record is not None:
+            await self.submit(record)
+
+    async def submit(self, record: Received) -> None:
+        """Begin work on a record. Waits while a bound on pending work is reached; raises nothing."""
+        raise NotImplementedError
 
     def read(
         self,

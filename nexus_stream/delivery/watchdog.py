@@ -1,6 +1,6 @@
 """The progress watchdog: notices a partition that has records to read, no reason to wait, and does not move.
 
-From: worker_health.py tells it now and then where the partitions stand. To: readiness and liveness, one log event, and
+From: worker/health.py tells it now and then where the partitions stand. To: readiness and liveness, one log event, and
 the exit code if configured. Faust's own lag is read-based and stands still exactly while a worker is stalled, so end
 offsets are asked from the broker by a separate client (observability/end_offsets.py).
 

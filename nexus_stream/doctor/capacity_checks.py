@@ -10,8 +10,8 @@ from typing import Final
 
 from nexus_stream.doctor.facts import Facts
 from nexus_stream.doctor.finding import Finding, error, note, ok, warning
-from nexus_stream.extraction.claude_prompt import load_prompt
-from nexus_stream.extraction.prices import TokenCounts, cost_usd, load_prices, price_of
+from nexus_stream.extraction.claude.prices import TokenCounts, cost_usd, load_prices, price_of
+from nexus_stream.extraction.claude.prompt import load_prompt
 from nexus_stream.settings import Role, Settings
 
 __all__ = ["check_capacity", "judge_budget", "judge_in_flight", "judge_pool", "judge_shares", "usd_per_call"]

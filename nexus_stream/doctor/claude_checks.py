@@ -20,10 +20,10 @@ from nexus_stream.doctor.network import trouble_of
 from nexus_stream.doctor.postgres_judging import judge_clock
 from nexus_stream.doctor.running import REACH_SECONDS
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.extraction.claude import quiet_http_loggers
-from nexus_stream.extraction.claude_errors import retry_after_from
-from nexus_stream.extraction.claude_request import create_client
-from nexus_stream.extraction.prices import load_prices, price_of
+from nexus_stream.extraction.claude.errors import retry_after_from
+from nexus_stream.extraction.claude.extractor import quiet_http_loggers
+from nexus_stream.extraction.claude.prices import load_prices, price_of
+from nexus_stream.extraction.claude.request import create_client
 from nexus_stream.settings import Settings
 
 __all__ = ["check_claude", "diagnose", "judge_model", "judge_setup"]

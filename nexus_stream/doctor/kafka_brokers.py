@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from nexus_stream.doctor.finding import Finding, error, note, ok, warning
-from nexus_stream.kafka import is_embedded
+from nexus_stream.kafka.clients import is_embedded
 from nexus_stream.settings import Settings
 
 __all__ = ["judge_broker_options", "judge_cluster"]

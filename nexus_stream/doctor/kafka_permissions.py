@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nexus_stream.access import denied_permissions, principal
 from nexus_stream.doctor.finding import Finding, error, ok, warning
-from nexus_stream.permissions import Permission, acl_command, permissions
+from nexus_stream.kafka.access import denied_permissions, principal
+from nexus_stream.kafka.permissions import Permission, acl_command, permissions
 from nexus_stream.settings import Role, Settings
 
 __all__ = ["check_permissions", "judge_permissions", "needed_topics"]

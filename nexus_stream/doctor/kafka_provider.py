@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from nexus_stream.doctor.finding import Finding, note, ok, warning
 from nexus_stream.doctor.kafka_reach import parse_bootstrap
-from nexus_stream.providers import PROVIDERS, provider_of
-from nexus_stream.settings import Settings
-from nexus_stream.topics import max_record_bytes
+from nexus_stream.kafka.topics import max_record_bytes
+from nexus_stream.providers import PROVIDERS
+from nexus_stream.settings import Settings, provider_of
 
 __all__ = ["judge_provider"]
 

@@ -17,7 +17,7 @@ from aiokafka.conn import create_conn
 from nexus_stream.doctor.finding import Finding, error, ok, warning
 from nexus_stream.doctor.network import Trouble, trouble_of
 from nexus_stream.doctor.running import REACH_SECONDS
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from nexus_stream.settings import Settings
 
 __all__ = ["diagnose", "parse_bootstrap", "reach_brokers"]

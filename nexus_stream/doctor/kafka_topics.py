@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nexus_stream.doctor.finding import Finding, Severity, error, note, ok, warning
+from nexus_stream.kafka.topics import TopicSpec, declared_topics, max_record_bytes
 from nexus_stream.settings import Settings
-from nexus_stream.topics import TopicSpec, declared_topics, max_record_bytes
 
 __all__ = ["TopicFound", "judge_topics", "topics_found"]
 

@@ -29,7 +29,6 @@ from nexus_stream.embedded.plan import (
     unused_variables,
     user_environment,
 )
-from nexus_stream.embedded.ports import port_is_free
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.processes import ProcessIdentity, last_lines
 from nexus_stream.embedded.procfile import read_procfile
@@ -37,6 +36,7 @@ from nexus_stream.embedded.state import DevDirectory, DevInfo, stop_leftovers
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
 from nexus_stream.embedded.terminal import Terminal, typed
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError, NexusError
+from nexus_stream.free_ports import port_is_free
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["Dev", "claim"]
@@ -209,7 +209,7 @@ class Dev:
         return f"{len(applied)} applied" if applied else "nothing new"
 
     async def _create_topics(self, settings: Settings) -> str:
-        from nexus_stream.topics import apply_topics
+        from nexus_stream.kafka.topics import apply_topics
 
         return f"{len(await apply_topics(settings))} created, {settings.topic_partitions} partitions"
 

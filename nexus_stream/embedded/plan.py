@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from nexus_stream.embedded.ports import free_port, port_is_free, port_owner
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.free_ports import free_port, port_is_free, port_owner
 
 __all__ = [
     "DevPorts",
@@ -46,7 +46,7 @@ _BROKER_TIMING = {
     "NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
     "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS": "1",
     "NEXUS_KAFKA_REBALANCE_TIMEOUT_SECONDS": "8",
-    # It polls while a fetch waits, at intervals that grow with the wait: see worker_consumer.py.
+    # It polls while a fetch waits, at intervals that grow with the wait: see worker/consumer.py.
     "NEXUS_KAFKA_FETCH_MAX_WAIT_SECONDS": "0.05",
 }
 # Everything that says which cluster or database to use: ours, whatever the user's environment says. Empty is unset.

@@ -21,7 +21,6 @@ from typing import IO, Self
 import psutil
 
 from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
-from nexus_stream.embedded.ports import LOOPBACK, free_port, port_owner
 from nexus_stream.embedded.postgres_data import (
     check_version,
     initialise,
@@ -31,6 +30,7 @@ from nexus_stream.embedded.postgres_data import (
 from nexus_stream.embedded.postgres_user import ServerUser, server_user
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
+from nexus_stream.free_ports import LOOPBACK, free_port, port_owner
 
 __all__ = ["EmbeddedPostgres", "servers_of"]
 

@@ -1,6 +1,6 @@
 """Tidying after erasures: what an erased session's former values may still stand in.
 
-From: agents/enrichment.py, once an erasure is durable. To: the local files of the table, rewritten, and the cache of
+From: stage.py, once an erasure is durable. To: the local files of the table, rewritten, and the cache of
 answers, emptied. A crash leaves it to the store's own compaction and to the cache's expiry.
 """
 

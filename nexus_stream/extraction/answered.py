@@ -13,12 +13,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.errors import DecodeError, PermanentError, Reason
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 
-__all__ = ["ANSWER_HEADER", "Answered", "encode_answer", "encode_failure", "findings_of"]
+__all__ = ["Answered", "encode_answer", "encode_failure", "findings_of"]
 
-ANSWER_HEADER: Final = "nexus-answer"
 # A dozen values with their spans take 2 KB.
 _MAX_BYTES: Final = 65_536
 

@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from nexus_stream.extraction.claude_prompt import turns_as_json
+from nexus_stream.extraction.claude.prompt import turns_as_json
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 
 __all__ = ["FindingsCache", "MemoryCache", "RedisCache", "cache_key", "decode_findings", "encode_findings"]

@@ -1,8 +1,9 @@
-"""What stands in for an extractor when the user did not consent: nothing is read, nothing is sent.
+"""The extractor that reads nothing: for a user who did not consent, and for measurements.
 
-From: the enricher, for a snapshot with ``consent: false``, unless ``NEXUS_CONSENT_RESPECTED=false``. To: a minimal
-record with no personal field of this snapshot, labelled ``none``. What the session gave earlier, with consent, stays
-until it is erased.
+The enricher uses it for a snapshot with ``consent: false``, unless ``NEXUS_CONSENT_RESPECTED=false``. The record then
+has no personal field of that snapshot and the label ``none``. Values that the session gave earlier, with consent, stay
+until they are erased. ``NEXUS_EXTRACTOR=none`` uses it for every snapshot, so that a benchmark measures everything but
+the extraction.
 """
 
 from __future__ import annotations
@@ -11,32 +12,21 @@ from collections.abc import Sequence
 
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 
-__all__ = ["NOT_READ_NAME", "NotRead"]
-
-NOT_READ_NAME = "none"
+__all__ = ["NoExtraction"]
 
 
-class NotRead:
-    """An `Extractor` that does not look."""
+class NoExtraction:
+    """`Extractor` that finds nothing, at no cost."""
 
-    @property
-    def name(self) -> str:
-        """The label in every record."""
-        return NOT_READ_NAME
-
-    @property
-    def model(self) -> str | None:
-        """No model is asked."""
-        return None
-
-    @property
-    def prompt_version(self) -> str | None:
-        """There is no prompt."""
-        return None
+    name = "none"
+    model = None
+    prompt_version = None
+    # Answers without waiting: see Enrichment._dispatch.
+    is_immediate = True
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Find nothing."""
         return Findings(made_by=MadeBy.of(self))
 
     async def close(self) -> None:
-        """There is nothing to release."""
+        """Release nothing."""

@@ -17,7 +17,7 @@ import click
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.prospect import Prospect, Signal
 from nexus_stream.errors import DecodeError, PermanentError, RetryableError
-from nexus_stream.extraction.consent import NotRead
+from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.extraction.grounding import check
@@ -66,7 +66,7 @@ async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
     body = decode(value, limits)
     turns = [Turn(message.role, message.content) for message in body.messages]
     refused = body.metadata.consent is False and settings.consent_respected
-    extractor: Extractor = NotRead() if refused else create_extractor(settings)
+    extractor: Extractor = NoExtraction() if refused else create_extractor(settings)
     try:
         findings = await extractor.extract(turns)
     finally:

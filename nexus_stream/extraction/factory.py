@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor
-from nexus_stream.extraction.nothing import NoExtraction
 from nexus_stream.extraction.observer import ExtractionObserver
 from nexus_stream.settings import Settings
 
@@ -33,10 +33,10 @@ def create_extractor(
         return NoExtraction()
     if not settings.use_claude:
         return _offline_rules(settings)
-    from nexus_stream.extraction.budget import Budget
     from nexus_stream.extraction.cache import FindingsCache, MemoryCache, RedisCache
     from nexus_stream.extraction.cached import CachedExtractor
-    from nexus_stream.extraction.claude import ClaudeExtractor
+    from nexus_stream.extraction.claude.budget import Budget
+    from nexus_stream.extraction.claude.extractor import ClaudeExtractor
     from nexus_stream.extraction.fallback import BudgetFallback
 
     budget = Budget(
@@ -68,6 +68,6 @@ def create_extractor(
 
 
 def _offline_rules(settings: Settings) -> Extractor:
-    from nexus_stream.extraction.offline_rules import OfflineRules
+    from nexus_stream.extraction.rules.extractor import OfflineRules
 
     return OfflineRules(settings.default_region)

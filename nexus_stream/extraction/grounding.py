@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
-from nexus_stream.extraction.emails import addresses_in, normalise_email
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.lexicon import COMMON_WORDS
-from nexus_stream.extraction.name_cues import ASKS_SURNAME, FILLER_SURNAME
-from nexus_stream.extraction.name_reading import PARTICLES, is_plausible_name, proper_case
-from nexus_stream.extraction.phones import is_written, to_e164
+from nexus_stream.extraction.rules.emails import addresses_in, normalise_email
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
+from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
+from nexus_stream.extraction.rules.name_reading import PARTICLES, is_plausible_name, proper_case
+from nexus_stream.extraction.rules.phones import is_written, to_e164
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, user_turns, words_of
 
 __all__ = ["OBJECTION_SIGNALS", "Checked", "check"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from nexus_stream.contracts.prospect import Objecion, Prospect, Signal, SignalName
 from nexus_stream.extraction import scoring
 from nexus_stream.extraction.grounding import Checked
-from nexus_stream.extraction.name_reading import PARTICLES
+from nexus_stream.extraction.rules.name_reading import PARTICLES
 from nexus_stream.extraction.text import fold
 
 __all__ = ["better_name", "merge"]

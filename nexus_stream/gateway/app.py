@@ -23,20 +23,20 @@ from aiokafka.structs import RecordMetadata
 
 from nexus_stream import __version__
 from nexus_stream.contracts.conversation import Limits
+from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, PRODUCER_VERSION_HEADER, TRACEPARENT_HEADER
+from nexus_stream.contracts.message_id import message_id
 from nexus_stream.contracts.status import ProcessState
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.errors import BrokerUnavailableError, PermanentError
 from nexus_stream.gateway.body import ByteBudget, read_body, require_json
 from nexus_stream.gateway.client_address import client_bucket
 from nexus_stream.gateway.cors import CorsPolicy
-from nexus_stream.gateway.message_id import message_id
 from nexus_stream.gateway.rate_limit import RateLimiter
 from nexus_stream.gateway.record import IngestionRecord, RequestContext, ingestion_record
 from nexus_stream.gateway.refusal import RequestRefusedError
 from nexus_stream.gateway.retention import RETRY_AFTER_SECONDS, RetentionWatch
 from nexus_stream.observability.event_lines import EventLines, hashed
 from nexus_stream.observability.metrics_gateway import RequestMetrics
-from nexus_stream.observability.tracing import TRACEPARENT
 from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Gateway:
                 reason="retention",
             )
         id_ = message_id()
-        headers = [("correlation-id", id_.encode()), ("producer-version", PRODUCER_VERSION.encode())]
+        headers = [(CORRELATION_ID_HEADER, id_.encode()), (PRODUCER_VERSION_HEADER, PRODUCER_VERSION.encode())]
         try:
             stored = await self._publish(record, id_, headers)
         except BrokerUnavailableError as error:
@@ -252,7 +252,7 @@ class Gateway:
     async def _traced_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._tracing is None or request.path != PRODUCER_PATH or request.method != hdrs.METH_POST:
             return await self._answer(request, handler)
-        with self._tracing.request(hdrs.METH_POST, PRODUCER_PATH, request.headers.get(TRACEPARENT)) as span:
+        with self._tracing.request(hdrs.METH_POST, PRODUCER_PATH, request.headers.get(TRACEPARENT_HEADER)) as span:
             response = await self._answer(request, handler)
             span.answered(response.status)
             return response

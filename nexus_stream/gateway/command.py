@@ -17,15 +17,16 @@ import time
 import click
 from aiohttp import web
 
-from nexus_stream.access import require_access
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
 from nexus_stream.gateway.app import GATEWAY, create_app
 from nexus_stream.gateway.publisher import Publisher
 from nexus_stream.gateway.retention import RetentionWatch
+from nexus_stream.gateway.status import gateway_status
+from nexus_stream.kafka.access import require_access
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
-from nexus_stream.observability.status import StatusPublisher, failed_status, gateway_status, process_id
+from nexus_stream.observability.status import StatusPublisher, failed_status, process_id
 from nexus_stream.observability.tracing import start_tracing
 from nexus_stream.settings import Settings, load_settings
 

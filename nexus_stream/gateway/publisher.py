@@ -22,10 +22,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import RecordMetadata
 
-from nexus_stream.access import require_access
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.gateway.kafka_logs import quiet_kafka_logs
-from nexus_stream.kafka import batch_bytes, client_options
+from nexus_stream.kafka.access import require_access
+from nexus_stream.kafka.clients import batch_bytes, client_options
 from nexus_stream.settings import Settings
 
 __all__ = ["Publisher"]

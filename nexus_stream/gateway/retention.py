@@ -1,6 +1,6 @@
 """Whether what is accepted now would be read before the topic forgets it.
 
-From: the enrichers' committed offsets and the times of what is not done (observability/group_standing.py). To: app.py,
+From: the enrichers' committed offsets and the times of what is not done (kafka/group_offsets.py). To: app.py,
 which refuses messages, and says it is not ready, while the oldest unprocessed message is older than half the topic's
 retention: a 202 promises more than that. It recovers by itself once the enrichers have caught up.
 """
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 
-from nexus_stream.observability.group_standing import GroupOffsets
+from nexus_stream.kafka.group_offsets import GroupOffsets
 from nexus_stream.settings import Settings
 
 __all__ = ["RETRY_AFTER_SECONDS", "RetentionWatch"]

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
 from nexus_stream.delivery.received import TopicPartition
-from nexus_stream.kafka import client_options, stop_consumer
+from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["GroupOffsets"]

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import orjson
 
-from nexus_stream.gateway.message_id import is_ours
+from nexus_stream.contracts.message_id import is_ours
 
 __all__ = ["EventHandler", "EventLines", "hashed", "shown_id"]
 

@@ -23,10 +23,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
 
 from nexus_stream import __version__
+from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER
 from nexus_stream.delivery.outcomes import DeadLettered, Outcome, Superseded
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.observability.event_lines import shown_id
-from nexus_stream.observability.tracing import TRACEPARENT
 
 __all__ = ["ProducerSpan", "ServerSpan", "StageTracing", "Tracing"]
 
@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _CLOSE_SECONDS = 3.0
 _SERVER_ERROR = 500
-_MESSAGE_ID_HEADER = "correlation-id"
 
 
 def context_of(traceparent: str | bytes | None) -> Context:
@@ -175,7 +174,7 @@ class ProducerSpan:
     @property
     def header(self) -> tuple[str, bytes]:
         """What continues the trace in whoever reads the record."""
-        return TRACEPARENT, traceparent_of(self.span).encode()
+        return TRACEPARENT_HEADER, traceparent_of(self.span).encode()
 
     def stored(self, partition: int, offset: int) -> None:
         """Where the broker put it."""
@@ -233,13 +232,13 @@ class StageTracing:
             "messaging.kafka.offset": record.offset,
             "messaging.consumer.group.name": self._group,
         }
-        message_id = record.header(_MESSAGE_ID_HEADER)
+        message_id = record.header(CORRELATION_ID_HEADER)
         if message_id is not None:
             attributes["messaging.message.conversation_id"] = shown_id(message_id)
         self._open[_key(record)] = _Open(
             self._tracer.start_span(
                 f"process {record.topic}",
-                context=context_of(record.header(TRACEPARENT)),
+                context=context_of(record.header(TRACEPARENT_HEADER)),
                 kind=SpanKind.CONSUMER,
                 attributes=attributes,
             )
@@ -251,7 +250,7 @@ class StageTracing:
         opened = self._open.get(_key(record))
         if opened is None or opened.process is None:
             # A snapshot that is extracted after all, because the one that had replaced it failed: its span is over.
-            parent = trace.get_current_span(context_of(record.header(TRACEPARENT)))
+            parent = trace.get_current_span(context_of(record.header(TRACEPARENT_HEADER)))
         else:
             parent = opened.process
             parent.add_event("settled")
@@ -265,12 +264,12 @@ class StageTracing:
             # The broker did not take it, and it is sent again.
             _fail(opened.send, "retried")
             opened.send.end()
-        message_id = record.header(_MESSAGE_ID_HEADER)
+        message_id = record.header(CORRELATION_ID_HEADER)
         opened.send = _producer_span(
             self._tracer, topic, self._context(record, opened), None if message_id is None else shown_id(message_id)
         )
-        kept = tuple(header for header in headers if header[0] != TRACEPARENT)
-        return (*kept, (TRACEPARENT, traceparent_of(opened.send).encode()))
+        kept = tuple(header for header in headers if header[0] != TRACEPARENT_HEADER)
+        return (*kept, (TRACEPARENT_HEADER, traceparent_of(opened.send).encode()))
 
     def wrote(self, records: Sequence[Received], began_ns: int, table: str) -> None:
         """A batch is in the database: a span below each record's own, because every record has its own trace.
@@ -328,7 +327,7 @@ class StageTracing:
     @staticmethod
     def _context(record: Received, opened: _Open | None) -> Context:
         if opened is None or opened.process is None:
-            return context_of(record.header(TRACEPARENT))
+            return context_of(record.header(TRACEPARENT_HEADER))
         return trace.set_span_in_context(opened.process, Context())
 
 

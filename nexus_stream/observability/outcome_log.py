@@ -11,16 +11,16 @@ from typing import Any
 
 import structlog
 
-from nexus_stream.delivery.dead_letters import REDRIVE_HEADER
+from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, REDRIVE_HEADER
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Enriched,
     Erased,
     Expired,
-    Lifted,
     Outcome,
     Reemitted,
     Superseded,
+    Unblocked,
 )
 from nexus_stream.delivery.received import Received
 from nexus_stream.observability.event_lines import EventLines, hashed, shown_id
@@ -29,8 +29,7 @@ __all__ = ["OutcomeLog"]
 
 _log = structlog.get_logger(__name__)
 
-_MESSAGE_ID_HEADER = "correlation-id"
-_ALWAYS_TOLD = (Erased, Lifted, Expired, Reemitted)
+_ALWAYS_TOLD = (Erased, Unblocked, Expired, Reemitted)
 
 
 class OutcomeLog:
@@ -68,7 +67,7 @@ class OutcomeLog:
             "offset": record.offset,
         }
         for name, value in record.headers:
-            if name == _MESSAGE_ID_HEADER:
+            if name == CORRELATION_ID_HEADER:
                 fields["message_id"] = shown_id(value)
             elif name == REDRIVE_HEADER:
                 fields["redrive"] = int(value) if value.isdigit() and len(value) < 7 else 0
@@ -82,7 +81,7 @@ class OutcomeLog:
             fields["attempts"] = outcome.attempts
             fields["snapshots"] = outcome.snapshots
         elif isinstance(outcome, Superseded) and outcome.by is not None:
-            by = outcome.by.header(_MESSAGE_ID_HEADER)
+            by = outcome.by.header(CORRELATION_ID_HEADER)
             fields["by"] = outcome.by.offset if by is None else shown_id(by)
         elif isinstance(outcome, Reemitted):
             fields["cause"] = outcome.cause.value

@@ -15,36 +15,29 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from nexus_stream import __version__
-from nexus_stream.contracts.status import BudgetStanding, Latency, ProcessState, ProcessStatus
+from nexus_stream.contracts.status import ProcessRole, ProcessState, ProcessStatus
 from nexus_stream.errors import BrokerUnavailableError
-from nexus_stream.kafka import client_options
-from nexus_stream.observability.lag import StageLag
+from nexus_stream.kafka.clients import client_options
 from nexus_stream.observability.logs import hashed
-from nexus_stream.observability.outcomes import counted_dead_letters, counted_outcomes
 from nexus_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from nexus_stream.delivery.stage import Stage
-    from nexus_stream.gateway.app import Gateway
-    from nexus_stream.gateway.publisher import Publisher
+    pass
 
 __all__ = [
     "StateClock",
     "StatusPublisher",
     "failed_status",
-    "gateway_status",
     "process_id",
-    "stage_status",
-    "state_of",
     "status_topic_exists",
 ]
 
@@ -58,8 +51,7 @@ _LAST_SECONDS = 3.0
 # Below the time after which the console takes a process for silent, with an alert's own time on top.
 _RETRY_SECONDS = 5.0
 
-Role = Literal["gateway", "enricher", "sink"]
-Report = Callable[[], Awaitable[ProcessStatus]]
+StatusReport = Callable[[], Awaitable[ProcessStatus]]
 
 
 def process_id(role: str, place: str) -> str:
@@ -103,7 +95,7 @@ class StatusPublisher:
     """
 
     def __init__(
-        self, settings: Settings, key: str, report: Report, *, failed_by: Callable[[], str | None] = lambda: None
+        self, settings: Settings, key: str, report: StatusReport, *, failed_by: Callable[[], str | None] = lambda: None
     ) -> None:
         self._settings = settings
         self._key = key.encode()
@@ -198,62 +190,7 @@ async def status_topic_exists(settings: Settings) -> bool:
         await admin.close()
 
 
-def stage_status(
-    settings: Settings,
-    role: Role,
-    key: str,
-    stage: Stage,
-    not_running_because: Callable[[], str | None],
-    lag: StageLag,
-    budgets: Callable[[], Iterable[BudgetStanding]] = tuple,
-) -> Report:
-    """The report of a worker process.
-
-    Args:
-        settings: Broker, budget.
-        role: Which worker.
-        key: The process id.
-        stage: What it runs.
-        not_running_because: Why the worker does not process now; None if it does.
-        lag: Of the stage.
-        budgets: What this worker may spend on Claude, and has spent.
-    """
-    started_at_ms = stage.clock.time_ms()
-    state = StateClock()
-
-    async def report() -> ProcessStatus:
-        now_ms, now = stage.clock.time_ms(), stage.clock.monotonic()
-        found = state_of(stage, not_running_because())
-        state.note(found.state, found.detail, now_ms, found.since_ms)
-        p50, p95 = stage.facts.percentiles((0.5, 0.95), since=now - settings.alert_window_seconds)
-        reads = settings.use_claude and role == "enricher"
-        return ProcessStatus(
-            process_id=key,
-            role=role,
-            version=__version__,
-            host=host_name(),
-            pid=os.getpid(),
-            state=state.state,
-            detail=state.detail,
-            since_ms=state.since_ms,
-            started_at_ms=started_at_ms,
-            updated_at_ms=now_ms,
-            partitions=lag.partitions(),
-            lag_known=lag.is_known,
-            outcomes=counted_outcomes(role),
-            dead_letters=counted_dead_letters(role),
-            latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
-            input_tokens=stage.facts.input_tokens,
-            output_tokens=stage.facts.output_tokens,
-            cost_usd=stage.facts.cost_usd,
-            budget_usd_per_day=settings.budget_usd_per_day if reads else None,
-            budgets=tuple(budgets()),
-        )
-
-    return report
-
-
-def failed_status(role: Role, key: str, failed_by: str) -> Report:
+def failed_status(role: ProcessRole, key: str, failed_by: str) -> StatusReport:
     """The one report of a process that refuses to start.
 
     Args:
@@ -278,70 +215,6 @@ def failed_status(role: Role, key: str, failed_by: str) -> Report:
         )
 
     return report
-
-
-def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, key: str) -> Report:
-    """The report of a gateway."""
-    started_at_ms = _now_ms()
-    state = StateClock()
-
-    async def report() -> ProcessStatus:
-        now_ms = _now_ms()
-        if publisher.connected:
-            state.note("running", None, now_ms)
-        else:
-            state.note("waiting", "broker", now_ms)
-        p50, p95 = gateway.facts.percentiles((0.5, 0.95), since=time.monotonic() - settings.alert_window_seconds)
-        return ProcessStatus(
-            process_id=key,
-            role="gateway",
-            version=__version__,
-            host=host_name(),
-            pid=os.getpid(),
-            state=state.state,
-            detail=state.detail,
-            since_ms=state.since_ms,
-            started_at_ms=started_at_ms,
-            updated_at_ms=now_ms,
-            outcomes=dict(gateway.outcomes),
-            latency=Latency(p50_ms=_ms(p50), p95_ms=_ms(p95)),
-        )
-
-    return report
-
-
-class FoundState(NamedTuple):
-    """A state, what explains it, and since when (Unix milliseconds) if it says so itself."""
-
-    state: ProcessState
-    detail: str | None = None
-    since_ms: int | None = None
-
-
-def state_of(stage: Stage, reason: str | None) -> FoundState:
-    """The state of a worker.
-
-    Args:
-        stage: What it runs.
-        reason: Why it does not process now; None if it does, or waits.
-    """
-    waiting_for = stage.waiting_for
-    if reason is None and waiting_for is not None:
-        return FoundState("waiting", *waiting_for)
-    if reason is None:
-        return FoundState("running")
-    if reason.startswith("no progress"):
-        # Without the seconds in it, which would begin a new state each time.
-        return FoundState("stalled", "no progress although there is something to read")
-    if reason in {"stopping", "rebalancing"}:
-        return FoundState("stopping" if reason == "stopping" else "rebalancing")
-    if reason.startswith("recovering"):
-        return FoundState("recovering")
-    return FoundState("starting", reason)
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def _now_ms() -> int:

@@ -11,9 +11,9 @@ import re
 
 import click
 
-from nexus_stream.access import require_login
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.errors import TopicMismatchError
+from nexus_stream.kafka.access import require_login
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.observability.status import status_topic_exists
 from nexus_stream.settings import Settings, load_settings
 

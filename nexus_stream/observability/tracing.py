@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Observer
     from nexus_stream.observability.otel_tracing import StageTracing, Tracing
 
-__all__ = ["TRACEPARENT", "ModelCall", "TracedObserver", "model_call", "start_tracing", "traced"]
+__all__ = ["ModelCall", "TracedObserver", "model_call", "start_tracing", "traced"]
 
-# The header of requests and of records (W3C Trace Context).
-TRACEPARENT = "traceparent"
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from nexus_stream.errors import BrokerUnavailableError
-from nexus_stream.kafka import client_options, stop_consumer
+from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector
 from nexus_stream.settings import Settings

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from nexus_stream.kafka.topics import COMPACTION_LAG_HOURS, segment_hours
 from nexus_stream.settings import Settings
-from nexus_stream.topics import COMPACTION_LAG_HOURS, segment_hours
 
 __all__ = ["Copy", "remaining_copies"]
 

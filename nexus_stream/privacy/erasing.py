@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
-from nexus_stream.dead_letters.log import Sender
+from nexus_stream.contracts.subject import short_hash, subject_hash
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.privacy.audit import Action, Audit, audited
 from nexus_stream.privacy.changelog import State, extend, follow_states, matches, read_states
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import short_hash, subject_hash
 from nexus_stream.settings import Settings
 
 __all__ = ["Erased", "erase", "forget_session", "lift", "locate", "locate_session"]
@@ -114,7 +114,7 @@ async def lift(
         moment = datetime.now(UTC)
         # The database first: what the enricher lets in must not be kept away there.
         await people.lift(person, moment)
-        await _send(settings, CommandKind.LIFT, person, result.request_id, requested_by, moment)
+        await _send(settings, CommandKind.UNBLOCK, person, result.request_id, requested_by, moment)
         async with follow_states(settings, _is_theirs(person)) as states:
 
             async def look() -> None:

@@ -14,8 +14,8 @@ from typing import Any, LiteralString
 
 import asyncpg
 
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import subject_hash
 from nexus_stream.settings import Settings
 from nexus_stream.supabase.pool import connect_once, target_of, to_nexus_error, transaction
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from nexus_stream.contracts.subject import short_hash
 from nexus_stream.privacy.changelog import State
 from nexus_stream.privacy.copies import Copy
 from nexus_stream.privacy.erasing import Erased
 from nexus_stream.privacy.people import Person
-from nexus_stream.privacy.subjects import short_hash
 
 __all__ = ["as_dict", "described", "reported"]
 

@@ -10,15 +10,17 @@ A timer over our own table, because Faust's windowed tables do not expire what t
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
+from nexus_stream.contracts.session_command import CommandKind, SessionCommand, derived_request_id
 from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment
 from nexus_stream.errors import RetryableError
-from nexus_stream.privacy.commands import expire
+from tables.session_state import SessionState
 from tables.sessions import SessionTablePort
 
 __all__ = ["RetentionSweep"]
@@ -97,3 +99,17 @@ class RetentionSweep:
                 after = states[-1][0]
                 await asyncio.sleep(0)
         return len(sent)
+
+
+def expire(state: SessionState, idle_since_ms: int) -> SessionCommand:
+    """Forget a session in which nothing was seen after that moment."""
+    return SessionCommand(
+        command=CommandKind.EXPIRE,
+        tenant_id=state.tenant_id,
+        session_id=state.session_id,
+        request_id=derived_request_id("expire", state.tenant_id, state.session_id, state.last_seen_ms, idle_since_ms),
+        requested_by_hash="retention",
+        requested_at=datetime.now(UTC),
+        idle_since_ms=idle_since_ms,
+        through_ms=max(idle_since_ms, state.snapshot_at_ms),
+    )

@@ -12,8 +12,8 @@ from typing import Literal
 
 import phonenumbers
 
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.privacy.subjects import subject_hash
 
 __all__ = ["Selector", "SelectorKind"]
 

@@ -20,11 +20,11 @@ from nexus_stream.settings import Settings
 from nexus_stream.supabase.writer import EraseResult, ProspectWriter, WriteResult
 
 if TYPE_CHECKING:
-    from agents.sink import Sink
+    from nexus_stream.supabase.stage import Sink
 
 __all__ = ["DATABASE", "ConnectingWriter", "watch_database"]
 
-# What the stage waits for, as agents/sink.py names it.
+# What the stage waits for, as nexus_stream/supabase/stage.py names it.
 DATABASE: Final = "Supabase"
 _PING_SECONDS: Final = 5.0
 
@@ -56,10 +56,10 @@ class ConnectingWriter:
         with self._counted():
             return await (await self.connected()).erase(events)
 
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
-        """See `ProspectWriter.kept_away`; the batch it belongs to was counted when it was written."""
+    async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
+        """See `ProspectWriter.suppressed`; the batch it belongs to was counted when it was written."""
         try:
-            return await (await self.connected()).kept_away(records)
+            return await (await self.connected()).suppressed(records)
         except DatabaseUnavailableError as error:
             self._metrics.will_retry(error.sqlstate_class)
             raise

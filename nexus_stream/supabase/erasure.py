@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, LiteralString
 
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.session_command import CommandKind, SessionCommand, derived_request_id
 
 if TYPE_CHECKING:
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["apply_erasure", "kept_away_by_fingerprint"]
+__all__ = ["apply_erasure", "suppressed_by_fingerprint"]
 
 _ERASE: LiteralString = "SELECT public.nexus_erase_session($1, $2, $3::text[], $4, $5::timestamptz)"
 _EXPIRE: LiteralString = "SELECT public.nexus_expire_session($1, $2, $3)"
 
 # Sessions of an erased person that were not erased themselves: new ones, whose enricher knows nothing of it.
-_KEPT_AWAY: LiteralString = """
+_SUPPRESSED: LiteralString = """
 SELECT i.number::int AS number
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
     AS i (tenant_id, session_id, fingerprint, snapshot_at_ms, number)
@@ -58,13 +59,13 @@ async def apply_erasure(connection: AnyConnection, event: ErasedSession) -> bool
     )
 
 
-async def kept_away_by_fingerprint(connection: AnyConnection, records: Sequence[EnrichedProspect]) -> list[int]:
+async def suppressed_by_fingerprint(connection: AnyConnection, records: Sequence[EnrichedProspect]) -> list[int]:
     """Which of the records are of an erased person's further session, by their positions."""
     asked = [index for index, record in enumerate(records) if record.fingerprint]
     if not asked:
         return []
     rows = await connection.fetch(
-        _KEPT_AWAY,
+        _SUPPRESSED,
         [records[index].tenant_id for index in asked],
         [records[index].session_id.replace("\x00", "") for index in asked],
         [(records[index].fingerprint or "").replace("\x00", "") for index in asked],
@@ -81,3 +82,15 @@ def _bigint(value: int) -> int:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def erase_again(prospect: EnrichedProspect) -> SessionCommand:
+    """Erase a session that an erased person opened since: its enricher cannot know, the database does."""
+    return SessionCommand(
+        command=CommandKind.ERASE,
+        tenant_id=prospect.tenant_id,
+        session_id=prospect.session_id,
+        request_id=derived_request_id("again", prospect.tenant_id, prospect.session_id, prospect.snapshot_at_ms),
+        requested_by_hash="sink",
+        requested_at=datetime.now(UTC),
+    )

@@ -19,7 +19,7 @@ from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings
 from nexus_stream.supabase.bisecting import Effect, Step, Tally, next_step, write_all
-from nexus_stream.supabase.erasure import apply_erasure, kept_away_by_fingerprint
+from nexus_stream.supabase.erasure import apply_erasure, suppressed_by_fingerprint
 from nexus_stream.supabase.function_mode import find_function
 from nexus_stream.supabase.pool import close_pool, open_pool, to_nexus_error, transaction
 from nexus_stream.supabase.rows import Rejected, Row, newest_rows
@@ -173,14 +173,14 @@ class ProspectWriter:
                 rejected.append(Rejected(index, getattr(cause, "sqlstate", None) or "22000", describe(cause)))
         return EraseResult(erased, tuple(rejected))
 
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
+    async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
         """Which records are of an erased person's session that was not erased itself, by their positions.
 
         Raises:
             DatabaseUnavailableError: ask again later.
             ConfigurationError: somebody has to fix the database or the settings first.
         """
-        return await self._in_transaction(partial(kept_away_by_fingerprint, records=records))
+        return await self._in_transaction(partial(suppressed_by_fingerprint, records=records))
 
     async def _in_transaction(self, work: Callable[[AnyConnection], Awaitable[_T]]) -> _T:
         try:

@@ -22,8 +22,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 import nexus_stream
 from nexus_stream.embedded.plan import GATEWAY_PORT
-from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.embedded.terminal import typed
+from nexus_stream.free_ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -23,13 +23,13 @@ from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.errors import DecodeError, Reason
-from nexus_stream.kafka import client_options
-from nexus_stream.testing.prometheus import missing_prometheus
-from nexus_stream.testing.requirements import require
+from nexus_stream.kafka.clients import client_options
 from tests.bodies import mutated_bodies
 from tests.clients import confluent, npm
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, eventually
+from tests.support.prometheus import missing_prometheus
+from tests.support.requirements import require
 
 ROOT = Path(__file__).parents[2]
 WALK_THROUGH = {

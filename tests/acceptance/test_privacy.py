@@ -23,15 +23,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from nexus_stream.console.queries import SessionFilter, SessionQueries
-from nexus_stream.contracts.erased import ERASED_TYPE
+from nexus_stream.console.reading.queries import SessionFilter, SessionQueries
+from nexus_stream.contracts.headers import ERASED_TYPE
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.kafka import client_options
-from nexus_stream.testing.requirements import require
-from nexus_stream.topics import segment_hours
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import segment_hours
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, eventually
+from tests.support.requirements import require
 
 EMAIL = "ana.borrar@example.com"
 FINGERPRINT = "fp-person-to-erase"

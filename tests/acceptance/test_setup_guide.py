@@ -21,15 +21,15 @@ import asyncpg
 import pytest
 
 import tests.kafka.acls
-from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.embedded.postgres_user import server_user
-from nexus_stream.testing.certificates import CertificateAuthority
-from nexus_stream.testing.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
-from nexus_stream.testing.requirements import require
+from nexus_stream.free_ports import LOOPBACK, free_port
 from tests.chaos.webhook_receiver import SECRET, WebhookReceiver
 from tests.kafka.launcher import KafkaCluster, SecurityOptions, available
 from tests.setup_guide import PLACEHOLDER, Newcomer, blocks
 from tests.stack import eventually
+from tests.support.certificates import CertificateAuthority
+from tests.support.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
+from tests.support.requirements import require
 
 pytestmark = pytest.mark.timeout(480)
 

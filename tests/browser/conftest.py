@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from nexus_stream.testing.requirements import require
 from tests.browser.stage import Stage, Visit, browser, missing, stage
 from tests.stack import eventually
+from tests.support.requirements import require
 
 Open = Callable[..., Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.testing.requirements import require
 from tests.browser.stage import PHONE, Stage
 from tests.clients import npm
+from tests.support.requirements import require
 
 PAGES = (
     "/",

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from nexus_stream.testing.requirements import require
 from tests.chaos.environment import BrokerKind, Environment, missing
+from tests.support.requirements import require
 
 
 @pytest.fixture(scope="package")

@@ -25,10 +25,10 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaProducer
 
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.processes import last_lines
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from tests.chaos.claude_stand_in import ClaudeStandIn
 from tests.chaos.environment import Environment
 from tests.chaos.webhook_receiver import SECRET, WebhookReceiver

@@ -17,7 +17,7 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from nexus_stream.settings import Settings
 from tests.chaos.claude_stand_in import REFUSED_WORD
 from tests.chaos.ledger import SentLedger, SentSession

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 
-from nexus_stream.topics import apply_topics
+from nexus_stream.kafka.topics import apply_topics
 from tests.chaos.load import TopicSender
 from tests.chaos.row import Row, Scenario
 from tests.chaos.verdict import passed_by, wrong_sessions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from tests.chaos.drill import Drill, table
 from tests.chaos.environment import BrokerKind, Environment
 

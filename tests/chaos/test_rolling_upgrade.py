@@ -21,10 +21,10 @@ import pytest
 
 from nexus_stream import __version__
 from nexus_stream.contracts.status import ProcessStatus
-from nexus_stream.testing.requirements import require
 from tests.chaos.environment import BrokerKind, Environment
 from tests.chaos.row import SHORT, Row, Scenario
 from tests.stack import eventually
+from tests.support.requirements import require
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("nexus_stream", "agents", "tables")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from nexus_stream.contracts.conversation import Conversation, digest
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
 from tests.chaos.claude_stand_in import Call
 from tests.chaos.ledger import SentLedger, SentSession
 from tests.stack import Stack, eventually

@@ -29,9 +29,9 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from nexus_stream.embedded.ports import LOOPBACK
-from nexus_stream.permissions import Permission
-from nexus_stream.testing.certificates import CertificateAuthority
+from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.kafka.permissions import Permission
+from tests.support.certificates import CertificateAuthority
 
 __all__ = ["ClusterAdmin", "ScramName", "SecurityOptions", "TlsFiles", "unsecured_token"]
 

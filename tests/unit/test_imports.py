@@ -50,10 +50,10 @@ def test_only_the_apps_and_the_table_import_faust():
         if "faust" in runtime_imports(path)
     }
     assert importers == {
-        "nexus_stream/worker.py",
-        "nexus_stream/worker_broker.py",
-        "nexus_stream/worker_consumer.py",
-        "nexus_stream/worker_options.py",
-        "nexus_stream/worker_recovery.py",
+        "nexus_stream/worker/app.py",
+        "nexus_stream/worker/broker.py",
+        "nexus_stream/worker/consumer.py",
+        "nexus_stream/worker/options.py",
+        "nexus_stream/worker/recovery.py",
         "tables/sessions.py",
     }

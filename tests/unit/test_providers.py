@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.kafka import batch_bytes
+from nexus_stream.kafka.clients import batch_bytes
+from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, _variables, load_settings
-from nexus_stream.topics import declared_topics
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "providers.md"
 # The least that each needs besides its name.

@@ -16,18 +16,19 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from agents.enrichment import Enrichment
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.kafka.sender import Sender
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 from nexus_stream.testing.extractor import ScriptedExtractor
 from nexus_stream.testing.sessions import InMemorySessionTable
-from nexus_stream.topics import apply_topics
 from tests.integration.backfill.stand_in import BatchesStandIn
 
 KILLING = Path(__file__).with_name("killing.py")
@@ -65,15 +66,13 @@ class Line:
         assignment = Assignment()
         self.table = InMemorySessionTable(self.broker, assignment, "changelog")
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker, assignment=assignment, clock=self.clock, observer=self, on_fatal=self.fatal.append
+            ),
             settings=self.settings,
             table=self.table,
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=assignment,
-            clock=self.clock,
-            observer=self,
-            on_fatal=self.fatal.append,
         )
 
     def outcome(self, record: Received, outcome: Outcome) -> None:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.errors import ModelRefusedError, Reason
-from nexus_stream.extraction.answered import ANSWER_HEADER
-from nexus_stream.extraction.claude_prompt import load_prompt
-from nexus_stream.extraction.offline_rules import OfflineRules
+from nexus_stream.extraction.claude.prompt import load_prompt
+from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.testing.extractor import ScriptedExtractor
 from tests.integration.backfill.conftest import Desk, body
 

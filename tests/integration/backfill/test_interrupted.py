@@ -14,10 +14,10 @@ import pytest
 
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.cached import CachedExtractor
-from nexus_stream.extraction.claude_prompt import load_prompt
-from nexus_stream.testing.requirements import require
+from nexus_stream.extraction.claude.prompt import load_prompt
 from tests.integration.backfill.conftest import Desk, body
 from tests.integration.backfill.test_backfill import NAMES, chats, refusing
+from tests.support.requirements import require
 
 
 async def until(condition: object, seconds: float = 30.0) -> None:

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaProducer
 from nexus_stream.contracts.prospect import ExtractionFacts, Prospect
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import apply_topics
 from tables.session_state import SessionState, encode_state
 
 START_MS = 1_760_000_000_000

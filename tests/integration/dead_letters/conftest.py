@@ -16,15 +16,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from nexus_stream.dead_letters.log import Sender
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import PermanentError, Reason
+from nexus_stream.kafka.sender import Sender
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.testing.requirements import require
-from nexus_stream.topics import apply_topics
 from tests.kafka.launcher import KafkaCluster, available
+from tests.support.requirements import require
 
 NEXUS = Path(sys.executable).with_name("nexus")
 DEAD_LETTER_PARTITIONS = 2

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.errors import Reason
+from nexus_stream.free_ports import free_port
 from nexus_stream.observability.logs import hashed
 
 Desk = Any

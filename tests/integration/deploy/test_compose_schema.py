@@ -10,9 +10,9 @@ import pytest
 import yaml
 from jsonschema import Draft201909Validator
 
-from nexus_stream.testing.requirements import require
 from tests.clients import npm
 from tests.deploy_files import DEPLOY
+from tests.support.requirements import require
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,12 @@ import pytest
 from nexus_stream.doctor.command import examine_environment
 from nexus_stream.doctor.finding import Finding, Report
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
-from nexus_stream.testing.postgres import FAST_SETTINGS, server_folder
-from nexus_stream.topics import apply_topics
+from tests.support.postgres import FAST_SETTINGS, server_folder
 
 ROOT = Path(__file__).parents[3]
 _names = itertools.count()

@@ -18,8 +18,8 @@ import pytest
 import redis
 from aiohttp import web
 
-from nexus_stream.embedded.ports import LOOPBACK, free_port
-from nexus_stream.testing.requirements import require
+from nexus_stream.free_ports import LOOPBACK, free_port
+from tests.support.requirements import require
 
 if TYPE_CHECKING:
     from tests.integration.doctor.conftest import Doctor

@@ -16,8 +16,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from nexus_stream.embedded.ports import LOOPBACK, free_port
-from nexus_stream.testing.certificates import CertificateAuthority
+from nexus_stream.free_ports import LOOPBACK, free_port
+from tests.support.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
     from tests.integration.doctor.conftest import Doctor

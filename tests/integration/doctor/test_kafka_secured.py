@@ -11,12 +11,12 @@ import pytest
 
 from nexus_stream.doctor.command import examine_environment
 from nexus_stream.doctor.finding import Report
-from nexus_stream.permissions import permissions
+from nexus_stream.kafka.permissions import permissions
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, load_settings
-from nexus_stream.testing.certificates import CertificateAuthority
-from nexus_stream.testing.requirements import require
-from nexus_stream.topics import apply_topics
 from tests.kafka.launcher import KafkaCluster, SecurityOptions, available
+from tests.support.certificates import CertificateAuthority
+from tests.support.requirements import require
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 
 from nexus_stream.doctor.postgres_access import EXPECTED_TABLES, SINK_FUNCTIONS
-from nexus_stream.embedded.ports import LOOPBACK, free_port
+from nexus_stream.free_ports import LOOPBACK, free_port
 from nexus_stream.supabase.migrate import apply_migrations
-from nexus_stream.testing.certificates import CertificateAuthority
-from nexus_stream.testing.pgbouncer import PgBouncer, missing_pgbouncer
-from nexus_stream.testing.postgres import server_folder
-from nexus_stream.testing.requirements import require
+from tests.support.certificates import CertificateAuthority
+from tests.support.pgbouncer import PgBouncer, missing_pgbouncer
+from tests.support.postgres import server_folder
+from tests.support.requirements import require
 
 if TYPE_CHECKING:
     from nexus_stream.embedded.postgres import EmbeddedPostgres

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.free_ports import LOOPBACK
 
 _TOPIC = "greetings"
 

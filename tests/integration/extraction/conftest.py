@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from agents.enrichment import Enrichment
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
-from nexus_stream.extraction.claude import ClaudeExtractor
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
+from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.broker import InMemoryBroker
@@ -178,15 +179,17 @@ class Line:
         """Begin with one partition, assigned."""
         assignment = Assignment()
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=assignment,
+                clock=SystemClock(),
+                observer=self,
+                on_fatal=self.stopped_by.append,
+            ),
             settings=settings,
             table=InMemorySessionTable(self.broker, assignment),
             extractor=extractor,
             source="/test",
-            broker=self.broker,
-            assignment=assignment,
-            clock=SystemClock(),
-            observer=self,
-            on_fatal=self.stopped_by.append,
         )
         self.stage.start()
         await self.stage.assigned([(settings.ingestion_topic, 0)])

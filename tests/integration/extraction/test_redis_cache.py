@@ -19,7 +19,7 @@ from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
-from nexus_stream.testing.requirements import require
+from tests.support.requirements import require
 
 TURNS = (Turn("user", "me llamo Carlos Ruiz"),)
 

@@ -15,10 +15,10 @@ from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.gateway.app import create_app
 from nexus_stream.gateway.publisher import Publisher
 from nexus_stream.gateway.retention import RetentionWatch
-from nexus_stream.observability.group_standing import GroupOffsets
+from nexus_stream.kafka.group_offsets import GroupOffsets
 from nexus_stream.settings import load_settings
-from nexus_stream.testing.requirements import require
 from tests.kafka.launcher import KafkaCluster, available
+from tests.support.requirements import require
 
 _SNAPSHOT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hola"}], "sessionId": "s"}
 _MINUTE_MS = 60_000

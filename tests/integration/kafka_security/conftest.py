@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner
 
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.permissions import PERMISSION_ROLES, Operation, Permission, PermissionRole, ResourceType
-from nexus_stream.testing.requirements import require
-from nexus_stream.topics_command import command as topics_command
+from nexus_stream.kafka.command import command as topics_command
+from nexus_stream.kafka.permissions import PERMISSION_ROLES, Operation, Permission, PermissionRole, ResourceType
 from tests.kafka.launcher import KafkaCluster, SecurityOptions, available
 from tests.kafka.security import unsecured_token
 from tests.stack import Stack, StackProcess
+from tests.support.requirements import require
 
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER", "mTLS")
 PROCESSES: tuple[PermissionRole, ...] = ("gateway", "enricher", "sink", "console")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nexus_stream.access import require_access, require_login
 from nexus_stream.errors import AccessDeniedError
-from nexus_stream.permissions import PERMISSION_ROLES, Permission, PermissionRole, permissions
+from nexus_stream.kafka.access import require_access, require_login
+from nexus_stream.kafka.permissions import PERMISSION_ROLES, Permission, PermissionRole, permissions
+from nexus_stream.kafka.topics import apply_topics, compare_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.testing.certificates import CertificateAuthority
-from nexus_stream.topics import apply_topics, compare_topics
 from tests.kafka.security import unsecured_token
 from tests.stack import eventually
+from tests.support.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
     from tests.integration.kafka_security.conftest import SecuredStack

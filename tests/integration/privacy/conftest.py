@@ -14,13 +14,13 @@ import pytest
 
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.postgres import debian_postgres, missing_debian_postgres, server_folder
-from nexus_stream.testing.requirements import require
+from tests.support.postgres import debian_postgres, missing_debian_postgres, server_folder
+from tests.support.requirements import require
 
 _names = itertools.count()
 

@@ -11,17 +11,17 @@ import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from nexus_stream.console import views_erase
-from nexus_stream.console.access import COOKIE
-from nexus_stream.console.app import make_app
 from nexus_stream.console.command import open_model
-from nexus_stream.console.context import CONTEXT
-from nexus_stream.console.session_row import ChangelogRecord
-from nexus_stream.dead_letters.log import Sender
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.web import views_erase
+from nexus_stream.console.web.access import COOKIE
+from nexus_stream.console.web.app import make_app
+from nexus_stream.console.web.context import CONTEXT
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.privacy.subjects import subject_hash
+from nexus_stream.kafka.sender import Sender
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import apply_topics
 
 if TYPE_CHECKING:
     from aiohttp.web import Application, Request

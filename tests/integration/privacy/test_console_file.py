@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from nexus_stream.console.queries import SessionFilter, SessionQueries
-from nexus_stream.console.read_model import ReadModel
-from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.reading.queries import SessionFilter, SessionQueries
 
 _EMAIL = "ana.borrar@example.com"
 

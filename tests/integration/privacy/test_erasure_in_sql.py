@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.privacy.people import People
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import subject_hash
 
 if TYPE_CHECKING:
     from tests.integration.privacy.conftest import Database
@@ -71,7 +71,7 @@ async def test_a_replay_brings_nothing_back_and_reports_a_new_session_only(datab
     assert await database.people() == {}
     assert await database.sessions() == []
     again = [*records, database.record("s-4", "fp", nombre="Ana"), database.record("s-5", "x", nombre="Leo")]
-    assert await database.writer.kept_away(again) == [2]
+    assert await database.writer.suppressed(again) == [2]
     answer = await database.admin.fetchval("SELECT update_prospect_data('fp', '{\"nombre\": \"Ana\"}')")
     assert answer == {"success": False, "error": "this person was erased"}
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.ports import free_port
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.testing.prometheus import Prometheus, missing_prometheus
-from nexus_stream.testing.requirements import require
+from nexus_stream.free_ports import free_port
 from tests.chaos.claude_stand_in import REFUSED_WORD, ClaudeStandIn
 from tests.stack import Stack
+from tests.support.prometheus import Prometheus, missing_prometheus
+from tests.support.requirements import require
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 RULE_FILES = (DEPLOY / "prometheus" / "recording.rules.yml", DEPLOY / "prometheus" / "alerts.rules.yml")

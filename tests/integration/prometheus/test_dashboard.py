@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from nexus_stream.testing.prometheus import Prometheus
     from tests.integration.prometheus.conftest import Observed
+    from tests.support.prometheus import Prometheus
 
 ROOT = Path(__file__).resolve().parents[3]
 BOARD: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana" / "nexus-stream.json").read_text(encoding="utf-8"))

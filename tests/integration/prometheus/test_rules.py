@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nexus_stream.console.alerts import AlertKind
+from nexus_stream.console.alerts.conditions import AlertKind
 from nexus_stream.settings import Settings
-from nexus_stream.testing.prometheus import promtool
+from tests.support.prometheus import promtool
 
 PROMETHEUS = Path(__file__).resolve().parents[3] / "deploy" / "prometheus"
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))

@@ -18,12 +18,12 @@ from aiokafka import AIOKafkaProducer
 
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
-from nexus_stream.testing.requirements import require
-from nexus_stream.topics import apply_topics
 from tests.clients import npm
 from tests.kafka.launcher import KafkaCluster, available
+from tests.support.requirements import require
 
 GOLDEN = Path(__file__).parents[2] / "unit" / "contracts" / "golden"
 

@@ -16,14 +16,14 @@ import asyncpg
 import pytest
 
 from nexus_stream.contracts.prospect import EnrichedProspect
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.pgbouncer import PgBouncer, missing_pgbouncer
-from nexus_stream.testing.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
-from nexus_stream.testing.requirements import require
+from tests.support.pgbouncer import PgBouncer, missing_pgbouncer
+from tests.support.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
+from tests.support.requirements import require
 
 _TEMPLATE = "nexus_template"
 _OLDER_TEMPLATE = "older_template"

@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from examples.carry_offsets import carry
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.kafka import client_options
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import load_settings
-from nexus_stream.topics import apply_topics
 
 
 async def test_the_new_group_begins_where_the_old_one_stopped(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import REGISTRY
 
-from agents.sink import Sink
 from nexus_stream.delivery.received import Assignment
-from nexus_stream.embedded.ports import LOOPBACK
+from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.connecting import DATABASE, ConnectingWriter, watch_database
+from nexus_stream.supabase.stage import Sink
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -148,13 +149,15 @@ async def test_an_idle_sink_notices_that_the_database_went_and_came_back(
 ) -> None:
     clock = FakeClock()
     sink = Sink(
+        StageParts(
+            broker=InMemoryBroker(),
+            assignment=Assignment(),
+            clock=clock,
+            observer=OutcomeObserver("sink"),
+            on_fatal=lambda error: None,
+        ),
         settings=settings,
         writer=connecting,
-        broker=InMemoryBroker(),
-        assignment=Assignment(),
-        clock=clock,
-        observer=OutcomeObserver("sink"),
-        on_fatal=lambda error: None,
     )
     watching = asyncio.create_task(watch_database(sink, connecting.ping))
 

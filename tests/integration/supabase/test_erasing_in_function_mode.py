@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 
 from nexus_stream.contracts.erased import ErasedSession
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.privacy.people import People
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import subject_hash
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import EraseResult, ProspectWriter
 from tests.integration.supabase.conftest import connected

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import asyncpg
 import pytest
 
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations, plan_migrations
 from nexus_stream.supabase.target import Mode
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.pgbouncer import PgBouncer
 from tests.integration.supabase.conftest import connected
+from tests.support.pgbouncer import PgBouncer
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord

@@ -18,16 +18,16 @@ import pytest
 
 from benchmarks.sink_records import enriched_records
 from nexus_stream.contracts.prospect import EnrichedProspect
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.errors import DatabaseUnavailableError
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.pgbouncer import PgBouncer, missing_pgbouncer
-from nexus_stream.testing.postgres import server_folder
-from nexus_stream.testing.requirements import require
 from tests.integration.supabase.conftest import connected
+from tests.support.pgbouncer import PgBouncer, missing_pgbouncer
+from tests.support.postgres import server_folder
+from tests.support.requirements import require
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database

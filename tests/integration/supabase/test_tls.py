@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from nexus_stream.embedded.ports import LOOPBACK
 from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.writer import ProspectWriter
-from nexus_stream.testing.certificates import CertificateAuthority
-from nexus_stream.testing.pgbouncer import PgBouncer, missing_pgbouncer
-from nexus_stream.testing.postgres import server_folder
-from nexus_stream.testing.requirements import require
+from tests.support.certificates import CertificateAuthority
+from tests.support.pgbouncer import PgBouncer, missing_pgbouncer
+from tests.support.postgres import server_folder
+from tests.support.requirements import require
 
 if TYPE_CHECKING:
     from tests.integration.supabase.conftest import Database, MakeRecord, Server

@@ -20,10 +20,10 @@ from aiokafka.errors import UnknownError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from nexus_stream.contracts.status import ProcessStatus
-from nexus_stream.data_dir import WorkerDirectory
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.kafka import client_options
-from nexus_stream.topics import apply_topics
+from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.topics import apply_topics
+from nexus_stream.worker.directory import WorkerDirectory
 from tests.stack import Stack, eventually
 
 EX_CONFIG = 78
@@ -117,7 +117,7 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     process.process.send_signal(signal.SIGUSR1)
 
     async def stacks_are_logged() -> bool:
-        return "_commit_effects:" in log_of(stack, "enricher")
+        return "_commit_intents:" in log_of(stack, "enricher")
 
     await eventually(stacks_are_logged, seconds=30, what="where each task stands")
     assert "self = <" not in log_of(stack, "enricher")
@@ -234,7 +234,7 @@ async def test_a_stop_is_bounded_while_the_broker_is_away(tmp_path: Path):
 
 
 def test_the_private_parts_of_faust_are_as_we_know_them():
-    """0.15.3 is pinned: an upgrade has to look at worker_broker.py and tables/sessions.py again."""
+    """0.15.3 is pinned: an upgrade has to look at worker/broker.py and tables/sessions.py again."""
     assert faust.__version__ == "0.15.3"
     from faust.transport.consumer import Consumer
 

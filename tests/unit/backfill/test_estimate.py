@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nexus_stream.backfill.estimate import Estimate, Estimator, batch_price
-from nexus_stream.extraction.claude_prompt import Prompt
-from nexus_stream.extraction.prices import PRICES
+from nexus_stream.extraction.claude.prices import PRICES
+from nexus_stream.extraction.claude.prompt import Prompt
 
 PRICE = PRICES["claude-haiku-5-5"]
 

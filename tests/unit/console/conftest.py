@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.console.read_model import ReadModel
-from nexus_stream.console.session_row import ChangelogRecord
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.contracts.prospect import ExtractionFacts, Prospect, Signal
 from nexus_stream.contracts.session_key import session_key
 from tables.session_state import SessionState, encode_state

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_stream.console.access import Access
+from nexus_stream.console.web.access import Access
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings, load_settings
 

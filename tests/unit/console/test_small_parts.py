@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 import nexus_stream.console
-from nexus_stream.console.context import language_of
-from nexus_stream.console.conversation_text import shown_turns
-from nexus_stream.console.export import _cell
-from nexus_stream.console.filters import SessionFilter, list_url
-from nexus_stream.console.masking import mask_email, mask_fingerprint, mask_name, mask_phone, mask_row, mask_url
-from nexus_stream.console.rendering import duration, rate, usd
+from nexus_stream.console.reading.filters import SessionFilter, list_url
+from nexus_stream.console.web.conversation_text import shown_turns
+from nexus_stream.console.web.export import _cell
+from nexus_stream.console.web.masking import mask_email, mask_fingerprint, mask_name, mask_phone, mask_row, mask_url
+from nexus_stream.console.web.rendering import duration, rate, usd
+from nexus_stream.console.web.viewing import language_of
 
 STATIC = Path(nexus_stream.console.__file__).parent / "static"
 

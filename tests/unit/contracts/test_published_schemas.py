@@ -17,7 +17,13 @@ from jsonschema import Draft202012Validator
 from nexus_stream.contracts.asyncapi import ASYNCAPI, asyncapi_document
 from nexus_stream.contracts.command import command, differences, published_files
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.headers import DeadLetterHeaders, EnrichedHeaders, IngestionHeaders
+from nexus_stream.contracts.headers import (
+    HOP_HEADER,
+    REDRIVE_HEADER,
+    DeadLetterHeaders,
+    EnrichedHeaders,
+    IngestionHeaders,
+)
 from nexus_stream.contracts.prospect import (
     Arquetipo,
     ConversationFacts,
@@ -31,11 +37,11 @@ from nexus_stream.contracts.prospect import (
     Source,
 )
 from nexus_stream.contracts.schemas import CONVERSATION, DEAD_LETTER_HEADERS, ENRICHED, ENRICHED_HEADERS, json_schemas
-from nexus_stream.delivery.dead_letters import HOP_HEADER, REDRIVE_HEADER, letter_headers
+from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Settings
-from nexus_stream.topics import declared_topics
 from tables.session_state import SessionState
 
 ROOT = Path(__file__).parents[3]

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from agents.enrichment import Enrichment
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Letter, read_record
 from nexus_stream.dead_letters.marks import History, State
 from nexus_stream.dead_letters.redriving import Selection, redriven_headers, redriven_timestamp_ms
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ModelRefusedError, Reason
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.settings import load_settings
@@ -102,15 +103,17 @@ class Worker:
         self.fatal: list[BaseException] = []
         self.offset = 0
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=self.assignment,
+                clock=self.clock,
+                observer=_Unwatched(),
+                on_fatal=self.fatal.append,
+            ),
             settings=SETTINGS,
             table=self.table,
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=self.assignment,
-            clock=self.clock,
-            observer=_Unwatched(),
-            on_fatal=self.fatal.append,
         )
 
     def _refuse(self, turns: Sequence[Turn]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from nexus_stream.delivery.lease import Lease, now
 from nexus_stream.delivery.received import Assignment, Received
-from nexus_stream.delivery.stage import Stage
+from nexus_stream.delivery.stage import Stage, StageParts
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -35,14 +35,16 @@ class Worker:
         assignment.assign([(TOPIC, 0)])
         self.sent: list[int] = []
         self.stage = Stage(
+            StageParts(
+                broker=InMemoryBroker(),
+                assignment=assignment,
+                clock=self.clock,
+                observer=_Observer(),
+                on_fatal=lambda error: pytest.fail(str(error)),
+            ),
             name="test",
             topic=TOPIC,
-            broker=InMemoryBroker(),
-            assignment=assignment,
-            clock=self.clock,
-            observer=_Observer(),
             commit_interval_seconds=1,
-            on_fatal=lambda error: pytest.fail(str(error)),
         )
 
     def record(self, offset: int) -> Received:

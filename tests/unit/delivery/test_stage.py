@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_stream.delivery.received import Assignment
-from nexus_stream.delivery.stage import Stage
+from nexus_stream.delivery.stage import Stage, StageParts
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -35,14 +35,16 @@ async def test_what_is_not_sent_yet_is_dropped_once_nothing_is_owned(how: str):
     assignment = Assignment()
     broker = _Broker(assignment)
     stage = Stage(
+        StageParts(
+            broker=broker,
+            assignment=assignment,
+            clock=FakeClock(),
+            observer=_Observer(),
+            on_fatal=lambda error: pytest.fail(str(error)),
+        ),
         name="test",
         topic=TOPIC,
-        broker=broker,
-        assignment=assignment,
-        clock=FakeClock(),
-        observer=_Observer(),
         commit_interval_seconds=1,
-        on_fatal=lambda error: pytest.fail(str(error)),
     )
     await stage.assigned([(TOPIC, 0)])
     record = stage.read(TOPIC, 0, 7, 0, b"key", b"value", ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nexus_stream.embedded.procfile import read_procfile
-from nexus_stream.healthcheck_command import address_of
+from nexus_stream.observability.healthcheck_command import address_of
 from nexus_stream.settings import load_settings
 from tests.deploy_files import Process, compose_processes, image_environment, kubernetes_processes, kustomized
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.extraction.scoring import moment
-from nexus_stream.topics import declared_topics, segment_hours
+from nexus_stream.kafka.topics import declared_topics, segment_hours
 
 
 def test_json_blocks_are_json(page: Any) -> None:

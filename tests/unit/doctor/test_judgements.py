@@ -33,10 +33,10 @@ from nexus_stream.doctor.kafka_topics import TopicFound, judge_topics
 from nexus_stream.doctor.network import trouble_of
 from nexus_stream.doctor.postgres_judging import ServerFound, judge_clock, judge_pooler, judge_server, judge_tls
 from nexus_stream.doctor.settings_checks import check_settings
-from nexus_stream.extraction.prices import PRICES
+from nexus_stream.extraction.claude.prices import PRICES
+from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.target import parse_target
-from nexus_stream.topics import declared_topics
 
 _HOUR_MS = 3_600_000
 

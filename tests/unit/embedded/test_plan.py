@@ -15,8 +15,8 @@ from nexus_stream.embedded.plan import (
     unused_variables,
     user_environment,
 )
-from nexus_stream.embedded.ports import LOOPBACK, free_port
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.free_ports import LOOPBACK, free_port
 from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, load_settings
 from tests.unit.test_providers import ENOUGH

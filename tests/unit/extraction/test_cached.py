@@ -16,7 +16,7 @@ from nexus_stream.extraction.cache import MemoryCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.fallback import BudgetFallback
-from nexus_stream.extraction.offline_rules import OfflineRules
+from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.testing.extractor import ScriptedExtractor
 
 TURNS = (Turn("user", "me llamo Carlos Ruiz"),)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from nexus_stream.contracts.prospect import Prospect, Signal, SignalName
-from nexus_stream.extraction.claude_answer import findings_from, parse_answer
+from nexus_stream.extraction.claude.answer import findings_from, parse_answer
 from nexus_stream.extraction.extractor import Findings, Turn, Usage
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.merging import merge
-from nexus_stream.extraction.offline_rules import find
+from nexus_stream.extraction.rules.extractor import find
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "cases" / "injections.jsonl").read_text().splitlines()]
 VALUES = ("nombre", "email", "telefono", "ocupacion", "arquetipo")

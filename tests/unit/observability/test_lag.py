@@ -11,7 +11,7 @@ from nexus_stream.contracts.status import PartitionLag
 from nexus_stream.delivery.ledger import OffsetLedger
 from nexus_stream.delivery.outcomes import Stored
 from nexus_stream.delivery.received import Assignment, TopicPartition
-from nexus_stream.delivery.stage import Stage
+from nexus_stream.delivery.stage import Stage, StageParts
 from nexus_stream.observability.lag import StageLag, partition_lags
 from nexus_stream.observability.metrics import shown
 from nexus_stream.observability.metrics_stage import LagCollector
@@ -55,14 +55,16 @@ def test_a_broker_that_does_not_answer_is_no_negative_lag() -> None:
 @pytest.fixture
 def stage() -> Stage:
     return Stage(
+        StageParts(
+            broker=InMemoryBroker(2),
+            assignment=Assignment(),
+            clock=FakeClock(),
+            observer=OutcomeObserver("enricher"),
+            on_fatal=lambda error: None,
+        ),
         name="enrich",
         topic="conversations",
-        broker=InMemoryBroker(2),
-        assignment=Assignment(),
-        clock=FakeClock(),
-        observer=OutcomeObserver("enricher"),
         commit_interval_seconds=1,
-        on_fatal=lambda error: None,
     )
 
 

@@ -57,7 +57,7 @@ def test_only_our_own_loggers_can_be_at_debug(configure: Configure) -> None:
     for name in ("aiokafka.conn", "anthropic._base_client", "urllib3", "some.new.library", "faust", "asyncpg"):
         logging.getLogger(name).debug("a record: %s", SECRET)
     logging.getLogger("nexus_stream.gateway").debug("ours")
-    logging.getLogger("agents.sink").debug("ours too")
+    logging.getLogger("nexus_stream.supabase.stage").debug("ours too")
     assert [line["event"] for line in lines(stream)] == ["ours", "ours too"]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from nexus_stream.contracts.message_id import message_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Duplicate,
@@ -25,7 +26,6 @@ from nexus_stream.delivery.outcomes import (
 )
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.errors import Reason
-from nexus_stream.gateway.message_id import message_id
 from nexus_stream.observability import event_lines
 from nexus_stream.observability.event_lines import EventHandler, EventLines, hashed, shown_id
 from nexus_stream.observability.logs import configure_logs

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.enrichment import Enrichment
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.stage import StageParts
+from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -46,15 +47,17 @@ class Bench:
             else:
                 self.table.values[record.key] = record.value
         self.stage = Enrichment(
+            StageParts(
+                broker=self.broker,
+                assignment=self.assignment,
+                clock=self.clock,
+                observer=self,
+                on_fatal=self.fatal.append,
+            ),
             settings=self.settings,
             table=self.table,
             extractor=self.extractor,
             source="/test",
-            broker=self.broker,
-            assignment=self.assignment,
-            clock=self.clock,
-            observer=self,
-            on_fatal=self.fatal.append,
         )
         self.stage.start()
         await self.stage.assigned([(INGESTION, number) for number in range(self.settings.topic_partitions)])

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.privacy.copies import Copy, remaining_copies
 from nexus_stream.privacy.erasing import Erased
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.report import as_dict, reported
 from nexus_stream.settings import load_settings
-from nexus_stream.topics import declared_topics
 
 _NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 _ROOM = timedelta(minutes=10)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.errors import BrokerUnavailableError, ModelRefusedError, ModelUnavailableError, Reason
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.privacy.subjects import subject_hash
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
 
@@ -49,7 +49,7 @@ async def test_an_erased_session_leaves_a_marker_without_personal_data(bench: Be
     assert bench.broker.committed["nexus-prospect-ingestion", 0] == 2
 
 
-async def test_whatever_the_browser_sends_later_is_kept_away_without_a_call(bench: Bench):
+async def test_whatever_the_browser_sends_later_is_suppressed_without_a_call(bench: Bench):
     await bench.say(NAME)
     await bench.clock.advance(30)
     await bench.command("erase")
@@ -236,7 +236,7 @@ async def test_what_comes_right_behind_a_lift_is_let_in(bench: Bench):
     await bench.clock.advance(0.01)
     await bench.say(NAME)
     await bench.clock.advance(30)
-    assert bench.kinds() == ["Erased", "Lifted", "Enriched"]
+    assert bench.kinds() == ["Erased", "Unblocked", "Enriched"]
 
 
 async def test_erasing_again_is_an_event_of_its_own_request(bench: Bench):
@@ -297,7 +297,7 @@ async def test_a_command_is_sent_home_as_a_command(bench: Bench):
     await bench.clock.advance(5)
     (sent,) = bench.broker.records("nexus-prospect-ingestion")
     assert (sent.partition, sent.key, dict(sent.headers)["nexus-command"]) == (home, b"s-1", b"erase")
-    assert bench.kinds() == ["SentHome"]
+    assert bench.kinds() == ["Rerouted"]
 
 
 async def test_a_command_that_was_read_before_a_revocation_leaves_no_trace(bench: Bench):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.privacy.changelog import matches
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector
-from nexus_stream.privacy.subjects import subject_hash
 
 
 @pytest.mark.parametrize(

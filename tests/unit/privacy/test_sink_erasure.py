@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
-from agents.sink import Sink
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import CommandKind, decode_command
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
+from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.settings import load_settings
+from nexus_stream.supabase.stage import Sink
 from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
@@ -36,7 +37,7 @@ class InMemoryWriter:
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
         if self.failure is not None:
             raise self.failure
-        kept = await self.kept_away(records)
+        kept = await self.suppressed(records)
         self.done += [f"write {record.session_id}" for index, record in enumerate(records) if index not in kept]
         return WriteResult(inserted=len(records) - len(kept), updated=0, unchanged=len(kept), rejected=(), statements=2)
 
@@ -48,7 +49,7 @@ class InMemoryWriter:
         self.done += [f"erase {event.session_id}" for event in done]
         return EraseResult(len(done), tuple(Rejected(index, "23503", "ForeignKeyViolationError") for index in refused))
 
-    async def kept_away(self, records: Sequence[EnrichedProspect]) -> list[int]:
+    async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
         return [index for index, record in enumerate(records) if record.fingerprint in self.away]
 
 
@@ -60,13 +61,15 @@ class Bench:
         self.assignment = Assignment()
         self.next_offset = 0
         self.stage = Sink(
+            StageParts(
+                broker=self.broker,
+                assignment=self.assignment,
+                clock=self.clock,
+                observer=self,
+                on_fatal=lambda error: pytest.fail(repr(error)),
+            ),
             settings=settings,
             writer=self.writer,
-            broker=self.broker,
-            assignment=self.assignment,
-            clock=self.clock,
-            observer=self,
-            on_fatal=lambda error: pytest.fail(repr(error)),
         )
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
@@ -174,7 +177,7 @@ async def test_an_erasure_that_the_database_refuses_is_a_dead_letter_and_stops_n
     assert bench.broker.committed[ENRICHED, 0] == 3
 
 
-async def test_a_session_of_an_erased_person_that_no_command_can_name_is_kept_away_all_the_same(bench: Bench):
+async def test_a_session_of_an_erased_person_that_no_command_can_name_is_suppressed_all_the_same(bench: Bench):
     bench.writer.away.add("fp-gone")
     await bench.prospect("new", "fp-gone", tenant="no tenant!")
     await bench.prospect("other", "fp")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.headers import REDRIVE_HEADER
 from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect
-from nexus_stream.delivery.dead_letters import REDRIVE_HEADER
 from nexus_stream.delivery.received import Headers, Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
@@ -116,7 +116,7 @@ def test_a_dead_letter_is_sent_again_for_its_own_record_only(known: SessionState
     dead = after_dead_letter(known, failed, Reason.MODEL_REFUSED, 1, now_ms=NOW_MS)
     assert dead.judge(failed) is Verdict.DEAD
     again = snapshot("hola", "sí", "soy Ana", "¿?", offset=10)
-    assert dead.judge(again) is Verdict.DUPLICATE
+    assert dead.judge(again) is Verdict.GIVEN_UP
     assert dead.judge(replace(again, record=replace(again.record, headers=((REDRIVE_HEADER, b"1"),)))) is Verdict.NEW
 
 

@@ -1,0 +1,1 @@
+"""When something is wrong: the conditions, what fires now, and who is told."""

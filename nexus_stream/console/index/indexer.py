@@ -1,0 +1,255 @@
+"""Follows the sessions changelog and the topics beside it into the read model, for as long as the process runs.
+
+From: ``<app>-sessions-changelog``, ``prospects-enriched``, ``nexus-prospect-dlq`` and ``nexus-status``, all partitions,
+without a consumer group (many consoles read the same records; offsets are the read model's). To: read_model.py. A
+broker that is down, restarted, replaced or not there yet is waited for; so is a topic. Only without the changelog
+nothing is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from nexus_stream.console.index.read_model import ReadModel
+from nexus_stream.console.index.session_row import ChangelogRecord
+from nexus_stream.console.index.store import is_damage, is_damaged, note_damage
+from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.settings import Settings
+
+__all__ = ["Indexer"]
+
+_log = structlog.get_logger(__name__)
+
+_POLL_MS = 250
+_BATCH_RECORDS = 1000
+# What one fetch may bring into memory; aiokafka asks for the next only when this is used up.
+_FETCH_BYTES = 4 * 1024 * 1024
+_PARTITION_FETCH_BYTES = 1024 * 1024
+_END_OFFSETS_SECONDS = 1.0
+# A broker restarted on its old port looks like a short outage; its cluster id tells.
+_TOPOLOGY_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
+_RETRY_MIN_SECONDS = 0.5
+_RETRY_MAX_SECONDS = 5.0
+
+_Offsets = Mapping[TopicPartition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Topology:
+    cluster_id: str | None
+    partitions: frozenset[TopicPartition]
+
+    def of(self, topic: str) -> list[TopicPartition]:
+        return sorted(partition for partition in self.partitions if partition.topic == topic)
+
+
+class Indexer:
+    """Keeps one read model up to date."""
+
+    def __init__(self, settings: Settings, model: ReadModel) -> None:
+        self._settings = settings
+        self._topic = settings.sessions_changelog_topic
+        self._model = model
+
+    async def run(self) -> None:
+        """Follow the topic until cancelled. Errors of broker and disk show in `ReadModel.freshness` and are retried."""
+        delay = _RETRY_MIN_SECONDS
+        while True:
+            started = time.monotonic()
+            try:
+                await asyncio.to_thread(self._model.remake_if_damaged)
+                problem = await self._follow()
+            except (KafkaError, OSError, TimeoutError) as error:
+                problem = "broker_unreachable"
+                self._log(problem, error)
+            except sqlite3.OperationalError as error:
+                # A full disk or a file locked for too long.
+                problem = "store_failed"
+                self._log(problem, error)
+            except sqlite3.DatabaseError as error:
+                # Others than damage end the process: they do not pass.
+                if not is_damage(error):
+                    raise
+                note_damage(self._model.path)
+                problem = "store_failed"
+                self._log(problem, error)
+            if problem is not None:
+                self._model.lose_touch(problem)
+            # Worked for a while: what ended it is new, so try again soon.
+            if time.monotonic() - started > _RETRY_MAX_SECONDS + _ANSWER_SECONDS:
+                delay = _RETRY_MIN_SECONDS
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RETRY_MAX_SECONDS)
+
+    async def _follow(self) -> str | None:
+        """Read until something about the topic changes; returns what is wrong, None to look at it anew."""
+        topology = await self._topology()
+        if not topology.of(self._topic):
+            return "topic_missing"
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+            max_poll_records=_BATCH_RECORDS,
+        )
+        try:
+            await consumer.start()
+            await self._read(consumer, topology)
+        except OffsetOutOfRangeError:
+            return None
+        finally:
+            await stop_consumer(consumer)
+        return None
+
+    async def _read(self, consumer: AIOKafkaConsumer, topology: _Topology) -> None:
+        partitions = sorted(topology.partitions)
+        consumer.assign(partitions)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            beginnings = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
+            whole_from = await self._whole_from(consumer, topology)
+        await asyncio.to_thread(self._bind, topology, beginnings, ends, whole_from)
+        for partition in partitions:
+            next_offset = self._model.next_offset(partition.partition, partition.topic)
+            assert next_offset is not None  # noqa: S101 - bind sets one for every partition
+            consumer.seek(partition, next_offset)
+
+        observed_at = topology_at = time.monotonic()
+        while True:
+            batch = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
+            if batch:
+                await asyncio.to_thread(self._apply, batch)
+            now = time.monotonic()
+            if now - observed_at >= _END_OFFSETS_SECONDS:
+                if is_damaged(self._model.path):
+                    return
+                await self._observe(consumer, partitions, idle=not batch)
+                observed_at = now
+            if now - topology_at >= _TOPOLOGY_SECONDS:
+                if await self._topology() != topology:
+                    return
+                topology_at = now
+
+    async def _whole_from(self, consumer: AIOKafkaConsumer, topology: _Topology) -> _Offsets:
+        """Where the time begins of which a topic is read whole."""
+        asked = {
+            partition: _now_ms() - whole_ms
+            for topic in self._model.topics[1:]
+            if (whole_ms := self._model.whole_ms(topic))
+            for partition in topology.of(topic)
+        }
+        found = await consumer.offsets_for_times(asked) if asked else {}
+        return {partition: place.offset for partition, place in found.items() if place is not None}
+
+    def _bind(self, topology: _Topology, beginnings: _Offsets, ends: _Offsets, whole_from: _Offsets) -> None:
+        of_changelog = _of_topic(beginnings, self._topic), _of_topic(ends, self._topic)
+        self._model.bind(topology.cluster_id, *of_changelog, _now_ms())
+        for topic in self._model.topics[1:]:
+            if topology.of(topic):
+                self._model.bind_beside(
+                    topic, _of_topic(beginnings, topic), _of_topic(ends, topic), _of_topic(whole_from, topic)
+                )
+
+    def _apply(self, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+        by_topic: dict[str, list[ConsumerRecord]] = {}
+        for partition, records in batch.items():
+            by_topic.setdefault(partition.topic, []).extend(records)
+        for topic, records in by_topic.items():
+            if topic == self._topic:
+                self._model.apply([_changelog_record(record) for record in records])
+            else:
+                self._model.apply_beside(topic, [_topic_record(record) for record in records])
+
+    async def _observe(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], *, idle: bool) -> None:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            ends = await consumer.end_offsets(partitions)
+            # Where the log ends in offsets that compaction emptied, no record tells that the end is reached.
+            positions = {p: await consumer.position(p) for p in partitions} if idle else {}
+        ahead = {
+            partition: position
+            for partition, position in positions.items()
+            if position > (self._model.next_offset(partition.partition, partition.topic) or 0)
+        }
+        await asyncio.to_thread(self._note, ahead, ends)
+
+    def _note(self, ahead: _Offsets, ends: _Offsets) -> None:
+        for topic in sorted({partition.topic for partition in ends}):
+            positions, of_topic = _of_topic(ahead, topic), _of_topic(ends, topic)
+            if topic == self._topic:
+                if positions:
+                    self._model.apply([], positions)
+                self._model.observe(of_topic, _now_ms())
+            else:
+                if positions:
+                    self._model.apply_beside(topic, [], positions)
+                self._model.observe_beside(topic, of_topic)
+        self._model.prune(_now_ms())
+
+    async def _topology(self) -> _Topology:
+        # Through the admin client: a consumer's metadata request for a missing topic may create it, with the broker's
+        # defaults.
+        admin = AIOKafkaAdminClient(**client_options(self._settings))
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await admin.start()
+                cluster = await admin.describe_cluster()
+                topics = await admin.describe_topics()
+        finally:
+            await admin.close()
+        return _Topology(
+            cluster.get("cluster_id"),
+            frozenset(
+                TopicPartition(topic["topic"], partition["partition"])
+                for topic in topics
+                if topic["topic"] in self._model.topics and not topic["error_code"]
+                for partition in topic["partitions"]
+            ),
+        )
+
+    def _log(self, problem: str, error: Exception) -> None:
+        # Once per outage, not once per attempt.
+        if self._model.freshness().problem != problem:
+            _log.warning("console_lost_touch", problem=problem, error=type(error).__name__)
+
+
+def _of_topic(offsets: _Offsets, topic: str) -> dict[int, int]:
+    return {partition.partition: offset for partition, offset in offsets.items() if partition.topic == topic}
+
+
+def _topic_record(record: ConsumerRecord) -> TopicRecord:
+    return TopicRecord(
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=max(0, record.timestamp),
+        key=record.key or b"",
+        value=record.value,
+        headers=tuple((name, value or b"") for name, value in record.headers),
+    )
+
+
+def _changelog_record(record: ConsumerRecord) -> ChangelogRecord:
+    return ChangelogRecord(
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=max(0, record.timestamp),
+        key=record.key or b"",
+        value=record.value,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

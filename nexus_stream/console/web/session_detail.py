@@ -1,0 +1,82 @@
+"""All that belongs to one session: emissions, letters, text, its row, its person's other sessions.
+
+From: the index; text from the ingestion topic; the row from PostgreSQL. To: the session page and the API, which show
+the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nexus_stream.console.index.session_row import state_of
+from nexus_stream.console.reading.activity import LetterFilter
+from nexus_stream.console.web.context import Context
+from nexus_stream.console.web.conversation_text import shown_turns
+from nexus_stream.console.web.database_row import database_row
+from nexus_stream.console.web.session_pages import ShownConversation
+from nexus_stream.console.web.topic_reader import Absent
+from nexus_stream.console.web.viewing import Viewing
+from nexus_stream.contracts.conversation import Limits, decode, digest
+from nexus_stream.errors import DecodeError
+
+__all__ = ["SessionDetail", "load_detail"]
+
+_OTHERS = 20
+_LETTERS = 5
+# What was accepted once is shown, whatever the limits are now.
+_ANY = Limits(body_bytes=20_000_000, turns=10_000, turn_chars=10_000_000, id_chars=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDetail:
+    """What belongs to one session; of a viewer's, text and row are left out."""
+
+    emissions: Sequence[sqlite3.Row]
+    others: Sequence[sqlite3.Row]
+    letters: Sequence[sqlite3.Row]
+    conversation: ShownConversation
+    database: Mapping[str, Any] | None
+
+
+async def load_detail(context: Context, reader: Viewing, row: sqlite3.Row) -> SessionDetail:
+    """Look everything up at once; what cannot be asked says so instead of failing the rest."""
+    return SessionDetail(
+        *await asyncio.gather(
+            asyncio.to_thread(context.activity.timeline, row["key"]),
+            asyncio.to_thread(context.sessions.others_of_person, row, _OTHERS),
+            asyncio.to_thread(context.activity.letters, LetterFilter(session_key=row["key"], state=None), _LETTERS),
+            _conversation(context, reader, state_of(row["state"])),
+            database_row(context.settings, row["tenant_id"], row["session_id"]) if reader.is_operator else _hidden(),
+        )
+    )
+
+
+async def _hidden() -> Mapping[str, Any]:
+    return {"problem": "hidden"}
+
+
+async def _conversation(context: Context, reader: Viewing, state: Mapping[str, Any]) -> ShownConversation:
+    """The text the newest record was extracted from, with its evidence marked."""
+    partition, offset = state.get("source_partition"), state.get("source_offset")
+    if not state.get("chain") or not isinstance(partition, int) or not isinstance(offset, int):
+        return ShownConversation(problem="none")
+    if not reader.is_operator:
+        return ShownConversation(problem="hidden")
+    record = await context.reader.read(context.settings.ingestion_topic, partition, offset)
+    if isinstance(record, Absent):
+        return ShownConversation(problem=record.name.lower())
+    try:
+        conversation = decode(record.value, _ANY)
+    except DecodeError:
+        return ShownConversation(problem="changed")
+    # A topic that was made again holds somebody else's text at that place.
+    if digest(conversation) != state.get("digest"):
+        return ShownConversation(problem="changed")
+    extraction = state.get("extraction")
+    signals = extraction.get("signals", []) if isinstance(extraction, dict) else []
+    messages = [(message.role, message.content) for message in conversation.messages]
+    return ShownConversation(turns=shown_turns(messages, [signal for signal in signals if isinstance(signal, dict)]))

@@ -1,0 +1,78 @@
+"""One record of a topic by partition and offset, read when a page shows it.
+
+From: ``nexus-prospect-ingestion`` and ``nexus-prospect-dlq``. To: session and dead-letter pages. So the console
+keeps no conversation and no letter's bytes: they end with their topic's retention.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.settings import Settings
+
+__all__ = ["Absent", "TopicReader"]
+
+_ANSWER_SECONDS = 5.0
+_FETCH_WAIT_MS = 100
+# A consumer each, gone after the answer.
+_MAX_AT_ONCE = 4
+
+
+class Absent(Enum):
+    """Why there is no record."""
+
+    EXPIRED = auto()  # below the topic's beginning, or compacted away
+    UNREACHABLE = auto()  # the broker does not answer
+    MISSING = auto()  # no such topic, partition or offset
+
+
+class TopicReader:
+    """Reads single records.
+
+    Args:
+        settings: Broker.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
+
+    async def read(self, topic: str, partition: int, offset: int) -> ConsumerRecord | Absent:
+        """The record at that place, or why there is none."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS), self._slots:
+                return await self._read(TopicPartition(topic, partition), offset)
+        except (KafkaError, OSError, TimeoutError):
+            return Absent.UNREACHABLE
+
+    async def _read(self, place: TopicPartition, offset: int) -> ConsumerRecord | Absent:
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+        )
+        try:
+            await consumer.start()
+            # From the cluster's own list: asking for a topic by name may create it. Consumer.topics() only has names.
+            cluster = await consumer._client.fetch_all_metadata()
+            if place.partition not in (cluster.partitions_for_topic(place.topic) or ()):
+                return Absent.MISSING
+            consumer.assign([place])
+            beginning = (await consumer.beginning_offsets([place]))[place]
+            if offset < beginning:
+                return Absent.EXPIRED
+            end = (await consumer.end_offsets([place]))[place]
+            if offset >= end:
+                return Absent.MISSING
+            consumer.seek(place, offset)
+            record = await consumer.getone(place)
+            return record if record.offset == offset else Absent.EXPIRED
+        finally:
+            await stop_consumer(consumer)

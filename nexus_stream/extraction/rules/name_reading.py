@@ -1,0 +1,259 @@
+"""Read a person's name that starts at a position of a user turn, word by word.
+
+From: a prepared turn and where a cue ended. To: names.py, grounding.py. Knows what may stand in a name (word lists,
+capitals, particles) and what ends it; whether the place is one where a name may stand is names.py's matter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from nexus_stream.extraction.rules.lexicon import (
+    BUSINESSES,
+    COMMON_WORDS,
+    GIVEN_NAMES,
+    OCCUPATIONS,
+    PLACES,
+    SURNAMES,
+    sounds_like_a_name,
+    word_list,
+)
+from nexus_stream.extraction.text import BLANK, UserTurn, fold
+
+__all__ = [
+    "PARTICLES",
+    "NameRun",
+    "Trust",
+    "is_boundary",
+    "is_plausible_name",
+    "proper_case",
+    "read_name",
+    "without_addresses",
+]
+
+MAX_WORDS = 7
+
+_TITLES = re.compile(
+    r"(?:(?:el|la|un|una|don|dona|senor|senora|senorita|srta|sr|sra|doctor|doctora|dr|dra|lic|licenciad[oa]|ing|"
+    r"ingenier[oa]|"
+    r"arq|arquitect[oa]|prof|profe|profesora?|pastora?|maestr[oa]|padre|hermano|hermana|sor|fray|capitan|"
+    r"sargento|abogad[oa]|"
+    r"mr|mrs|ms|miss|teacher|chef|coach)\b\.? +)+"
+)
+_TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
+_GAP = re.compile(r"[ \t]{1,3}")
+PARTICLES = frozenset(
+    {"de", "del", "la", "las", "los", "da", "do", "dos", "di", "von", "van", "der", "san", "santa", "y"}
+)
+# What follows "de" in a surname, beyond surnames proper.
+_AFTER_PARTICLE = word_list("surname_after_particle")
+# Endings of verbs, adjectives and trades; a name with one of them is in the lists or it is not believed.
+_WORDLIKE = re.compile(
+    r"(?:cion|sion|mente|ando|iendo|endo|aria|iera|ieron|aron|amos|emos|imos|aba|aban|ado|ada|ido|ida|ista|logo|"
+    r"loga|grafo|grafa|"
+    r"dor|dora|able|ible|oso|osa|ivo|iva|eno|ense|ano|ana|ito|ita|ar|er|ir|cia|dad|aje|ero|era|ante|ente|isimo|"
+    r"isima|stas|"
+    r"mos|aste|iste|arme|erme|irme|arte|erlo|arlo|arla)$"
+)
+
+
+_CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'")
+_ADDRESS = re.compile(r"[^\s@]{0,64}@\S{0,255}")
+_SPACE = re.compile(r"\s*")
+
+
+class Trust(Enum):
+    """How much the place says that a name stands there."""
+
+    TOLD = "told"  # "me llamo …", or the answer to the bot's question for the name
+    SELF = "self"  # "soy …": a trade, a place or a state may follow as well
+    PLACED = "placed"  # "… por acá": only what looks like a name by itself
+
+
+@dataclass(frozen=True, slots=True)
+class NameRun:
+    """A name as read: its words as typed, and where they stand."""
+
+    words: tuple[str, ...]
+    start: int
+    end: int
+    known: bool  # at least one word is in the lists, or capitalised in a text that uses lower case
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The words, folded, without particles."""
+        return tuple(word for word in (fold(word) for word in self.words) if word not in PARTICLES)
+
+    @property
+    def text(self) -> str:
+        """The name as it is kept."""
+        return proper_case(self.words)
+
+
+def proper_case(words: tuple[str, ...] | list[str]) -> str:
+    """Capitals at the start of each word, particles in lower case, accents as typed; mixed case (McKay) is kept.
+
+    Wide letters become plain ones (NFKC): they are the same name.
+    """
+    plain = (unicodedata.normalize("NFKC", word) for word in words)
+    return " ".join(_cased(word, first=position == 0) for position, word in enumerate(plain))
+
+
+def _cased(word: str, *, first: bool) -> str:
+    if not first and fold(word) in PARTICLES - {"san", "santa"}:
+        return word.lower()
+    if word.islower() or word.isupper():
+        return re.sub(r"[^\W\d_]+", lambda part: part.group()[0].upper() + part.group()[1:].lower(), word)
+    return word[0].upper() + word[1:]
+
+
+def without_addresses(turn: UserTurn) -> UserTurn:
+    """The turn with e-mail addresses blanked: the words in them are no name."""
+    if "@" not in turn.folded:
+        return turn
+    return replace(turn, folded=_ADDRESS.sub(lambda match: BLANK * len(match.group()), turn.folded))
+
+
+def is_boundary(folded: str, position: int) -> bool:
+    """Whether nothing of the same phrase follows: the end, a sign, an emoji or a digit."""
+    match = _SPACE.match(folded, position)
+    rest = match.end() if match else position
+    return rest >= len(folded) or "\n" in folded[position:rest] or not folded[rest].isalpha()
+
+
+def is_plausible_name(name: str) -> bool:
+    """Whether a name could be one: letters only, and not made of everyday words alone."""
+    words = [word for word in _TOKEN.findall(fold(name)) if word not in PARTICLES]
+    if not words or not any(len(word) > 1 for word in words) or any(character.isdigit() for character in name):
+        return False
+    if words[0] in GIVEN_NAMES:
+        return True
+    nameless = COMMON_WORDS | OCCUPATIONS | BUSINESSES
+    return not all(word in nameless for word in words) and words[0] not in nameless - SURNAMES
+
+
+def _is_everyday(word: str) -> bool:
+    return _CONTRACTION.match(word) is not None or word in COMMON_WORDS or word in OCCUPATIONS or word in BUSINESSES
+
+
+def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool) -> bool:
+    if word in GIVEN_NAMES:
+        return capital or word not in COMMON_WORDS or trust is Trust.TOLD
+    if len(word) < 2 or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
+        return False
+    if word in PLACES and word not in SURNAMES:
+        return False
+    if word in turn.echoed and (capital or trust is not Trust.PLACED):
+        return True
+    if capital:
+        return word in SURNAMES or trust is Trust.TOLD or not _WORDLIKE.search(word) or len(raw) < 4
+    if trust is Trust.TOLD:
+        return len(word) > 2 and (word in SURNAMES or sounds_like_a_name(word) or not _WORDLIKE.search(word))
+    return False
+
+
+def _next_word(
+    turn: UserTurn, word: str, end: int, taken: int, trust: Trust, *, capital: bool, first_known: bool
+) -> bool:
+    listed = word in GIVEN_NAMES or word in SURNAMES
+    if listed and (capital or word not in COMMON_WORDS):
+        # "soy pedro de cali" stops before; "soy ana medellin" is no surname of hers.
+        return capital or word not in OCCUPATIONS or is_boundary(turn.folded, end)
+    if listed and word in SURNAMES and trust is Trust.TOLD and is_boundary(turn.folded, end):
+        return True
+    if word in PLACES and capital and trust is Trust.TOLD and not _is_everyday(word):
+        return True
+    if _is_everyday(word) or word in PLACES or len(word) < 2:
+        return False
+    if capital or word in turn.echoed:
+        return True
+    if trust is Trust.PLACED or not (first_known or trust is Trust.TOLD) or len(word) < 3 or taken > 3:
+        return False
+    return (sounds_like_a_name(word) or not _WORDLIKE.search(word)) and _ends_soon(turn.folded, end)
+
+
+_STOP_NEXT = re.compile(r"\s*(?:[^a-z\s]|$|\n)|\s+([a-z]+)")
+
+
+def _ends_soon(folded: str, end: int) -> bool:
+    """Whether an unlisted lower-case word is the name's last or is followed by a surname or an everyday word."""
+    match = _STOP_NEXT.match(folded, end)
+    if match is None or match.group(1) is None:
+        return True
+    return (
+        _is_everyday(match.group(1))
+        or match.group(1) in SURNAMES
+        or sounds_like_a_name(match.group(1))
+        or match.group(1) in PARTICLES
+    )
+
+
+def _particle_group(turn: UserTurn, position: int) -> tuple[list[tuple[int, int]], int] | None:
+    """``de la Hoz`` at ``position``: the spans of its words and its end; None if it leads to no surname."""
+    spans: list[tuple[int, int]] = []
+    last = ""
+    while len(spans) < 3:
+        match = _TOKEN.match(turn.folded, position)
+        if match is None:
+            return None
+        word = match.group()
+        spans.append(match.span())
+        if word not in PARTICLES:
+            capital = turn.text[match.start()].isupper() and not turn.shouted
+            surname = word in SURNAMES or word in _AFTER_PARTICLE
+            if last in ("de", "y"):
+                accepted = surname and (word not in PLACES or (word in ("leon", "lima", "cordoba") and capital))
+                accepted = accepted and (last == "de" or capital)
+            elif last in ("san", "santa"):
+                accepted = word in GIVEN_NAMES or capital
+            else:
+                accepted = surname or (capital and not _is_everyday(word) and word not in PLACES)
+            return (spans, match.end()) if accepted else None
+        last = word
+        gap = _GAP.match(turn.folded, match.end())
+        if gap is None:
+            return None
+        position = gap.end()
+    return None
+
+
+def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
+    """The name that starts at ``position``, without titles; None if none does."""
+    folded, text = turn.folded, turn.text
+    title = _TITLES.match(folded, position)
+    if title is not None:
+        position = title.end()
+    spans: list[tuple[int, int]] = []
+    known = False
+    while len(spans) < MAX_WORDS:
+        match = _TOKEN.match(folded, position)
+        if match is None:
+            break
+        word, end = match.group(), match.end()
+        capital = text[match.start()].isupper() and not turn.shouted
+        if spans and word in PARTICLES:
+            group = _particle_group(turn, position)
+            if group is None:
+                break
+            spans += group[0]
+            end = group[1]
+        elif not spans:
+            if not _first_word(turn, word, text[match.start() : end], trust, capital=capital):
+                break
+            known = capital or word in GIVEN_NAMES or word in SURNAMES or word in turn.echoed
+            spans.append(match.span())
+        elif _next_word(turn, word, end, len(spans), trust, capital=capital, first_known=known):
+            known = known or capital or word in SURNAMES or word in GIVEN_NAMES
+            spans.append(match.span())
+        else:
+            break
+        gap = _GAP.match(folded, end)
+        if gap is None:
+            break
+        position = gap.end()
+    if not spans:
+        return None
+    return NameRun(tuple(text[start:end] for start, end in spans), spans[0][0], spans[-1][1], known)

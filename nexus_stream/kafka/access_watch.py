@@ -1,0 +1,102 @@
+"""Notices while a worker runs that the broker no longer lets it do its work, and says what is missing.
+
+From: hints (an error of a client's that speaks of authorisation) and a look every half minute. To: ``on_denied``, which
+stops the worker. Without it a refused fetch, send, commit or login is tried again for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiokafka import errors as kafka_errors
+
+from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError
+from nexus_stream.kafka.access import principal, require_access
+from nexus_stream.kafka.permissions import PermissionRole
+from nexus_stream.settings import Settings
+
+__all__ = ["AccessWatch", "speaks_of_access"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 30.0
+# A permission that is taken away and given again within this time (a changed ACL, say) stops nobody.
+_CONFIRM_SECONDS = 3.0
+_ACCESS_ERRORS = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.SaslAuthenticationFailed,
+)
+
+
+def speaks_of_access(error: BaseException) -> bool:
+    """Whether an error of aiokafka's says that something is not allowed."""
+    return isinstance(error, _ACCESS_ERRORS)
+
+
+class AccessWatch:
+    """Runs beside a stage; `hint` may be called from any thread once it runs.
+
+    Args:
+        settings: Broker, names of topics and groups.
+        role: Whose permissions.
+        on_denied: Called once, with what is missing.
+    """
+
+    def __init__(
+        self, settings: Settings, role: PermissionRole, on_denied: Callable[[AccessDeniedError], None]
+    ) -> None:
+        self._settings = settings
+        self._role = role
+        self._on_denied = on_denied
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hinted = asyncio.Event()
+        self._hint: BaseException | None = None
+
+    def hint(self, error: BaseException) -> None:
+        """Look now, if the error speaks of access."""
+        if speaks_of_access(error) and self._loop is not None:
+            self._hint = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
+                self._loop.call_soon_threadsafe(self._hinted.set)
+
+    def hint_from(self, future: asyncio.Future[Any]) -> None:
+        """As a done callback: `hint` with the future's error, if it has one."""
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self.hint(error)
+
+    async def run(self) -> None:
+        """Look until something is denied."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            hint, self._hint = self._hint, None
+            self._hinted.clear()
+            if await self._denied() is not None:
+                await asyncio.sleep(_CONFIRM_SECONDS)
+                if (denied := await self._denied()) is not None:
+                    self._on_denied(denied)
+                    return
+            elif hint is not None:
+                _log.warning(
+                    "the broker refused a request, though all that is known to be needed is allowed",
+                    problem=type(hint).__name__,
+                    principal=principal(self._settings),
+                )
+                await asyncio.sleep(_CONFIRM_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._hinted.wait()
+
+    async def _denied(self) -> AccessDeniedError | None:
+        try:
+            await require_access(self._settings, self._role)
+        except AccessDeniedError as error:
+            return error
+        except BrokerUnavailableError:
+            return None  # that passes, and shows elsewhere
+        return None

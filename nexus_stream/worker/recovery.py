@@ -1,0 +1,128 @@
+"""Restores the tables from their changelogs in large steps, where Faust goes record by record.
+
+From: worker.py, as the app's table manager. To: `Recovery` of Faust 0.15.3, which is pinned: what it is told here as
+restored it does not read again; what is left it reads itself, in its own way.
+
+Each changelog record in Faust passes a queue, a task that waits with a timeout for one record, and a sum over all
+partitions: 6,000 to 12,000 a second with all of a core, for which a bare consumer reads 100,000. Here a consumer of our
+own hands over what a poll gives, and the store writes it as one batch a partition: see docs/reference/performance.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+from faust.tables import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP
+
+from nexus_stream.kafka.clients import client_options, stop_consumer
+
+__all__ = ["WorkerTables"]
+
+_log = structlog.get_logger(__name__)
+
+# Below it a connection of our own costs more than it saves.
+_WORTH_IT_RECORDS = 500
+# Records of one step. The loop answers /ready and follows rebalances between steps.
+_STEP_RECORDS = 2000
+_FETCH_BYTES = 4 * 1024 * 1024
+# Nothing came although there should be more: Faust's own way finds out why.
+_SILENCE_SECONDS = 5.0
+
+
+class _Change:
+    """A changelog record as Faust's stores read one: an event and its message."""
+
+    __slots__ = ("key", "message", "offset", "partition", "tp", "value")
+
+    def __init__(self, tp: TP, record: ConsumerRecord) -> None:
+        self.message = self
+        self.tp, self.partition, self.offset = tp, tp.partition, record.offset
+        self.key, self.value = record.key, record.value
+
+
+class _Recovery(Recovery):
+    """Faust's recovery, with most of the reading done before it begins."""
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 - Faust's signature
+        # As long as it takes, unless another rebalance comes: that still ends it.
+        await super()._wait(coro, timeout=None if getattr(coro, "__name__", "") == "_seek_offsets" else timeout)
+
+    async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Counter[TP], title: str) -> None:
+        """Called before Faust reads changelogs, with where it would begin; moves ``offsets`` on."""
+        if title == "active":
+            try:
+                await self._read_ahead(set(tps), offsets)
+            except KafkaError as error:
+                _log.warning("tables are restored record by record", problem=type(error).__name__)
+        await super()._seek_offsets(consumer, tps, offsets, title)
+
+    async def _read_ahead(self, tps: set[TP], offsets: Counter[TP]) -> None:
+        app: Any = self.app
+        ends = {
+            tp: self.active_highwaters[tp]
+            for tp in tps
+            if self.active_highwaters[tp] - self._begin(offsets, tp) > _WORTH_IT_RECORDS
+        }
+        if not ends:
+            return
+        started, restored, rebalances = time.monotonic(), 0, app.rebalancing_count
+        reader = AIOKafkaConsumer(
+            **client_options(app.nexus),
+            enable_auto_commit=False,
+            # Compaction may have taken what is at the first offset.
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
+        try:
+            await reader.start()
+            partition_of = {TopicPartition(tp.topic, tp.partition): tp for tp in ends}
+            reader.assign(list(partition_of))
+            for partition, tp in partition_of.items():
+                reader.seek(partition, self._begin(offsets, tp) + 1)
+            heard_at = time.monotonic()
+            while partition_of and time.monotonic() - heard_at < _SILENCE_SECONDS:
+                batches = await reader.getmany(*partition_of, timeout_ms=500, max_records=_STEP_RECORDS)
+                if app.rebalancing_count != rebalances:
+                    # Not ours any more, some of them: a write would open their files again.
+                    return
+                for partition, records in batches.items():
+                    tp = partition_of[partition]
+                    self._apply(tp, records)
+                    offsets[tp] = records[-1].offset
+                    restored += len(records)
+                    heard_at = time.monotonic()
+                    if records[-1].offset >= ends[tp]:
+                        del partition_of[partition]
+        finally:
+            await stop_consumer(reader)
+        _log.info("table restored", records=restored, seconds=round(time.monotonic() - started, 1))
+
+    @staticmethod
+    def _begin(offsets: Counter[TP], tp: TP) -> int:
+        """The last offset that is restored already; -1 for none."""
+        offset: int | None = offsets[tp]
+        return -1 if offset is None else offset
+
+    def _apply(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        changes: list[Any] = [_Change(tp, record) for record in records]
+        self.tp_to_table[tp].apply_changelog_batch(changes)
+
+
+class WorkerTables(TableManager):
+    """What an app uses as its table manager."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The recovery of this app's tables."""
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery

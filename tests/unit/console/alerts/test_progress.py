@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from nexus_stream.console.alerts.progress import ProgressWatch
+from nexus_stream.console.reading.overview import RoleFigures
+from nexus_stream.kafka.group_offsets import GroupStanding, PartitionStanding
+
+
+def role(late: int = 5, *states: str) -> RoleFigures:
+    return RoleFigures("enricher", len(states), 0.0, 0, 0, None, None, late, 0, 0, 0.0, states)
+
+
+def standing(*committed: int) -> dict[str, GroupStanding | None]:
+    partitions = tuple(PartitionStanding(number, offset, 1000) for number, offset in enumerate(committed))
+    return {"enricher": GroupStanding("g", "t", partitions)}
+
+
+def test_it_counts_while_there_is_something_to_do_and_nothing_is_committed() -> None:
+    watch = ProgressWatch(60)
+    assert watch.observe([role()], standing(1, 2), 0) == {"enricher": 0}
+    # It may have stood still for longer than we have looked.
+    assert watch.unknown == {"enricher"}
+    assert watch.observe([role()], standing(1, 2), 50) == {"enricher": 50}
+    assert watch.observe([role()], standing(1, 2), 70) == {"enricher": 70}
+    assert watch.unknown == set()
+    watch.observe([role()], standing(1, 3), 80)
+    assert watch.observe([role()], standing(1, 3), 90) == {"enricher": 10}
+    assert watch.unknown == set()
+
+
+def test_a_commit_on_any_partition_is_progress() -> None:
+    watch = ProgressWatch(60)
+    watch.observe([role()], standing(1, 2), 0)
+    assert watch.observe([role()], standing(1, 3), 50) == {}
+    assert watch.observe([role()], standing(1, 3), 60) == {"enricher": 10}
+
+
+def test_without_lag_nothing_is_due() -> None:
+    watch = ProgressWatch(60)
+    watch.observe([role(0)], standing(1), 0)
+    assert watch.observe([role(0)], standing(1), 500) == {}
+    # The time since the last commit is no delay of what has just come.
+    assert watch.observe([role(5)], standing(1), 501) == {"enricher": 1}
+
+
+def test_who_waits_says_so_itself() -> None:
+    watch = ProgressWatch(60)
+    watch.observe([role(5, "running")], standing(1), 0)
+    assert watch.observe([role(5, "running", "waiting")], standing(1), 100) == {}
+    assert watch.observe([role(5, "running")], standing(1), 110) == {"enricher": 10}
+
+
+def test_a_rebalance_or_a_recovery_is_excused_for_a_while() -> None:
+    watch = ProgressWatch(60)
+    watch.observe([role(5, "running")], standing(1), 0)
+    assert watch.observe([role(5, "recovering")], standing(1), 300) == {}
+    assert watch.unknown == {"enricher"}
+    assert watch.observe([role(5, "rebalancing")], standing(1), 600) == {}
+    # A worker that is always about to begin moves nothing either.
+    assert watch.observe([role(5, "recovering")], standing(1), 601) == {"enricher": 601}
+    assert watch.unknown == set()
+
+
+def test_starting_again_and_again_is_no_excuse() -> None:
+    watch = ProgressWatch(60)
+    watch.observe([role(5, "starting")], standing(1), 0)
+    assert watch.observe([role(5, "starting")], standing(1), 61) == {"enricher": 61}
+
+
+def test_while_the_broker_does_not_say_nothing_is_known() -> None:
+    watch = ProgressWatch(60)
+    watch.observe([role()], standing(1), 0)
+    assert watch.observe([role()], {"enricher": None}, 100) == {}
+    assert watch.observe([role()], standing(1), 200) == {"enricher": 0}

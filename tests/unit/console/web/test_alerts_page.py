@@ -1,0 +1,95 @@
+"""docs/reference/alerts.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nexus_stream.console.alerts.conditions import AlertKind
+from nexus_stream.console.alerts.webhook import signature
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.settings import Settings, load_settings, signing_key
+
+ROOT = Path(__file__).parents[4]
+PAGE = (ROOT / "docs" / "reference" / "alerts.md").read_text()
+SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="
+
+
+@pytest.mark.parametrize("kind", AlertKind)
+def test_every_alert_has_its_condition_its_times_and_a_drill(kind: AlertKind) -> None:
+    conditions, rest = PAGE.split("## Begin and end")
+    times, rest = rest.split("## The gateway refuses")
+    assert len(re.findall(rf"^\| `{kind}` \|", conditions, re.MULTILINE)) == 1
+    assert f"`{kind}`" in times
+    drill = rest.split("## Fault drill")[1]
+    assert re.search(rf"^\| `{kind}` \| .* \| [\d.]+ \| .* \| [\d.]+ \|$", drill, re.MULTILINE)
+
+
+def test_every_alert_has_a_runbook_where_its_link_leads() -> None:
+    path, _, anchor = Settings().alert_runbook_url.partition("#")
+    assert anchor == ""
+    headings = re.findall(r"^## (\w+)$", (ROOT / path).read_text(), re.MULTILINE)
+    assert {kind.value for kind in AlertKind} <= set(headings)
+
+
+def test_every_setting_is_named_with_its_default() -> None:
+    for name in Settings.model_fields:
+        if name.startswith("alert_"):
+            assert f"NEXUS_{name.upper()}" in PAGE
+    settings = Settings()
+    for name in ("for", "clear", "window", "no_progress", "waiting", "latency"):
+        assert f"`NEXUS_ALERT_{name.upper()}_SECONDS`, {getattr(settings, f'alert_{name}_seconds'):g}" in PAGE
+
+
+def test_the_pages_program_verifies_what_we_sign() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Callable[..., bool]] = {}
+    exec(program, names)  # noqa: S102 - the page's own example
+    now, body = int(time.time()), b'{"alert": "lag"}'
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(now),
+        "webhook-signature": signature(signing_key(SECRET), "msg_1", now, body),
+    }
+    assert names["is_ours"](headers, body, SECRET)
+    assert not names["is_ours"](headers, body + b" ", SECRET)
+    assert not names["is_ours"](headers | {"webhook-id": "msg_2"}, body, SECRET)
+    old = now - 600
+    late = {"webhook-timestamp": str(old), "webhook-signature": signature(signing_key(SECRET), "msg_1", old, body)}
+    assert not names["is_ours"](headers | late, body, SECRET)
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    # The example of the specification's own libraries.
+    key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signed = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"NEXUS_ALERT_WEBHOOK_URL": "https://hooks.example.com/x"}, "both are needed"),
+        ({"NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "both are needed"),
+        ({"NEXUS_ALERT_WEBHOOK_URL": "ftp://x", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "NEXUS_ALERT_WEBHOOK_URL"),
+        ({"NEXUS_ALERT_WEBHOOK_URL": "https://[x", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "NEXUS_ALERT_WEBHOOK_URL"),
+        ({"NEXUS_ALERT_WEBHOOK_URL": "https://x", "NEXUS_ALERT_WEBHOOK_SECRET": "whsec_c2hvcnQ="}, "openssl"),
+        ({"NEXUS_ALERT_WEBHOOK_URL": "https://x", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET[6:]}, "openssl"),
+        ({"NEXUS_ALERT_WEBHOOK_URL": "https://x", "NEXUS_ALERT_WEBHOOK_SECRET": "whsec_!!"}, "openssl"),
+    ],
+)
+def test_half_a_webhook_stops_the_start(environ: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as raised:
+        load_settings("console", environ=environ)
+    assert SECRET not in str(raised.value)
+    assert "hooks.example.com" not in str(raised.value)
+
+
+def test_a_whole_webhook_is_taken() -> None:
+    environ = {"NEXUS_ALERT_WEBHOOK_URL": "https://hooks.example.com/x?t=1", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET}
+    settings = load_settings("console", environ=environ)
+    assert "hooks" not in repr(settings)

@@ -1,0 +1,271 @@
+"""What Claude wrote becomes findings; what it cannot prove is dropped."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
+from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
+from nexus_stream.extraction.extractor import Turn, Usage
+from nexus_stream.extraction.rules.extractor import find
+
+CASES = Path(__file__).parent / "cases"
+TURNS = (
+    Turn("assistant", "Hola, soy Bruno Paz. ¿Con quién hablo?"),
+    Turn("user", "con irma del valle, vendo arepas en mi propio local"),
+    Turn("user", "mi cel es 301 555 0170. quiero saber mas pero se ve costoso y suena a pirámide"),
+)
+
+EMPTY = {
+    "nombre": None,
+    "email": None,
+    "telefono": None,
+    "ocupacion": None,
+    "arquetipo": None,
+    "objeciones": [],
+    "evidencias": [],
+}
+
+
+def answer(*evidence, **fields):
+    entries = [{"senal": name, "turno": turn, "cita": quote} for name, turn, quote in evidence]
+    return json.dumps({**EMPTY, **fields, "evidencias": entries})
+
+
+def findings(*evidence, **fields):
+    return findings_from(parse_answer(answer(*evidence, **fields)), TURNS, Usage(input_tokens=7))
+
+
+def quotes(found):
+    return [(s.name.value, TURNS[s.turn].content[s.start : s.end]) for s in found.signals]
+
+
+def test_values_come_with_the_spans_that_prove_them():
+    found = findings(
+        ("nombre", 1, "Irma del Valle"),
+        ("telefono", 2, "301 555 0170"),
+        ("ocupacion", 1, "vendo arepas"),
+        ("arquetipo", 1, "mi propio local"),
+        ("objecion_price", 2, "se ve costoso"),
+        ("objecion_mlm", 2, "suena a pirámide"),
+        ("intencion", 2, "quiero saber mas"),
+        nombre="Irma del Valle",
+        telefono="3015550170",
+        ocupacion="vendo arepas",
+        arquetipo="emprendedor_dueno_negocio",
+        objeciones=["price", "mlm"],
+    )
+    assert (found.nombre, found.telefono, found.ocupacion) == ("Irma del Valle", "3015550170", "vendo arepas")
+    assert found.arquetipo is Arquetipo.EMPRENDEDOR_DUENO_NEGOCIO
+    assert found.objeciones == (Objecion.PRICE, Objecion.MLM)
+    assert found.dropped_fields == ()
+    assert found.usage.input_tokens == 7
+    assert quotes(found) == [
+        ("nombre", "irma del valle"),
+        ("telefono", "301 555 0170"),
+        ("ocupacion", "vendo arepas"),
+        ("arquetipo", "mi propio local"),
+        ("objecion_price", "se ve costoso"),
+        ("objecion_mlm", "suena a pirámide"),
+        ("intencion", "quiero saber mas"),
+    ]
+
+
+def test_an_invented_value_is_dropped_and_named():
+    found = findings(
+        ("nombre", 1, "soy Bruno Paz"),
+        ("email", 2, "irma@example.com"),
+        ("arquetipo", 1, "soy pastora"),
+        ("objecion_time", 2, "no tengo tiempo"),
+        ("desinteres", 2, "no me interesa"),
+        nombre="Bruno Paz",
+        email="irma@example.com",
+        arquetipo="lider_comunidad",
+        objeciones=["time"],
+    )
+    assert found.signals == ()
+    assert (found.nombre, found.email, found.arquetipo, found.objeciones) == (None, None, None, ())
+    assert found.dropped_fields == ("nombre", "email", "arquetipo", "objeciones", "desinteres")
+
+
+def test_a_value_without_any_quote_is_dropped_too():
+    found = findings(email="irma@example.com", objeciones=["trust"], arquetipo="lider_hogar")
+    assert found.dropped_fields == ("email", "arquetipo", "objeciones")
+
+
+def test_a_bad_quote_does_not_cost_a_value_the_user_wrote():
+    found = findings(
+        ("nombre", 1, "me llamo Irma del Valle"),
+        ("telefono", 2, "celular: 301..."),
+        nombre="Irma del Valle",
+        telefono="+3015550170",
+    )
+    assert (found.nombre, found.telefono, found.dropped_fields) == ("Irma del Valle", "+3015550170", ())
+    assert quotes(found) == [("nombre", "irma del valle"), ("telefono", "301 555 0170")]
+
+
+def test_one_good_quote_of_two_is_enough():
+    found = findings(
+        ("objecion_price", 2, "está carísimo"), ("objecion_price", 2, "se ve costoso"), objeciones=["price"]
+    )
+    assert (found.objeciones, found.dropped_fields) == ((Objecion.PRICE,), ())
+
+
+def test_signals_of_what_is_not_reported_are_left_out():
+    found = findings(
+        ("objecion_price", 2, "se ve costoso"), ("correccion_nombre", 1, "irma del valle"), ("email", 2, "quiero")
+    )
+    assert (found.signals, found.dropped_fields) == ((), ())
+
+
+def test_a_correction_keeps_its_own_signal():
+    found = findings(
+        ("nombre", 1, "irma del valle"), ("correccion_nombre", 1, "con irma del valle"), nombre="Irma del Valle"
+    )
+    assert [s.name for s in found.signals] == [SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE]
+
+
+@pytest.mark.parametrize(
+    ("spanish", "contract", "said"),
+    [
+        ("precio", "price", "se ve costoso"),
+        ("tiempo", "time", "no tengo tiempo"),
+        ("confianza", "trust", "¿es seguro?"),
+        ("multinivel", "mlm", "suena a pirámide"),
+    ],
+)
+def test_spanish_objections_are_understood(spanish, contract, said):
+    text = answer((f"objecion_{spanish}", 0, said), objeciones=[spanish, contract, spanish.upper()])
+    found = findings_from(parse_answer(text), [Turn("user", said)], Usage())
+    assert [each.value for each in found.objeciones] == [contract]
+    assert [s.name.value for s in found.signals] == [f"objecion_{contract}"]
+
+
+HARMLESS = ["hola, solo estoy mirando", "Buenos días", "Soy Lucía Paredes", "ok gracias", "what? who are you?", "aja"]
+
+
+@pytest.mark.parametrize("said", HARMLESS)
+def test_words_that_speak_of_nothing_prove_nothing(said):
+    claims = [*(f"objecion_{kind.value}" for kind in Objecion), "arquetipo", "intencion", "desinteres"]
+    for archetype in Arquetipo:
+        text = answer(
+            *((claim, 0, said) for claim in claims),
+            objeciones=[kind.value for kind in Objecion],
+            arquetipo=archetype.value,
+        )
+        found = findings_from(parse_answer(text), [Turn("user", said)], Usage())
+        assert (found.objeciones, found.arquetipo, found.signals) == ((), None, ())
+        assert found.dropped_fields == ("arquetipo", "objeciones", "intencion", "desinteres")
+
+
+def labelled() -> list[list[Turn]]:
+    lines = [
+        line
+        for name in ("conversations", "varied")
+        for line in (CASES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    return [[Turn(turn["role"], turn["content"]) for turn in json.loads(line)["messages"]] for line in lines]
+
+
+def test_what_the_rules_find_also_stands_as_a_quote():
+    """So that the words a quote must hold are no narrower than what people say: 327 labelled conversations."""
+    counted: Counter[str] = Counter()
+    for turns in labelled():
+        found = find(turns, default_region="CO")
+        evidence = [(one.name.value, one.turn, turns[one.turn].content[one.start : one.end]) for one in found.signals]
+        text = answer(
+            *evidence,
+            objeciones=[kind.value for kind in found.objeciones],
+            arquetipo=found.arquetipo.value if found.arquetipo else None,
+        )
+        read = findings_from(parse_answer(text), turns, Usage())
+        assert (read.objeciones, read.arquetipo) == (found.objeciones, found.arquetipo)
+        for name in (SignalName.INTENCION, SignalName.DESINTERES):
+            assert {one.name for one in read.signals} & {name} == {one.name for one in found.signals} & {name}
+        counted.update(name for name, _, _ in evidence)
+    assert min(counted[f"objecion_{kind.value}"] for kind in Objecion) >= 10
+    assert min(counted[name] for name in ("arquetipo", "intencion", "desinteres")) >= 5
+
+
+def test_blank_values_are_none():
+    found = findings(nombre="  ", email="", arquetipo="")
+    assert (found.nombre, found.email, found.arquetipo, found.dropped_fields) == (None, None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", "not one JSON object"),
+        ("Claro: {}", "not one JSON object"),
+        ('{"nombre": "Irma del Va', "not one JSON object"),
+        ("[" * 100_000, "not one JSON object"),
+        ("[]", "answer"),
+        ("null", "answer"),
+        ("{}", "nombre"),
+        (answer(objeciones=["secreto@example.com"]), "objeciones.0"),
+        (answer(arquetipo="secreto@example.com"), "arquetipo"),
+        (answer(nombre={"secreto@example.com": 1}), "nombre"),
+        (answer(("secreto@example.com", 1, "x")), "evidencias.0.senal"),
+        (answer(("nombre", "secreto@example.com", "x")), "evidencias.0.turno"),
+        (answer(*[("nombre", 1, "x")] * 101), "evidencias"),
+    ],
+)
+def test_an_invalid_answer_names_the_place_and_never_the_value(text, place):
+    with pytest.raises(AnswerInvalidError) as caught:
+        parse_answer(text)
+    assert place in caught.value.problems
+    assert "secreto" not in repr(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_an_additional_key_is_no_reason_to_ask_again():
+    assert parse_answer(json.dumps({**EMPTY, "nivel_interes": 10})).nombre is None
+
+
+@pytest.mark.parametrize(
+    ("said", "senal", "holds"),
+    [
+        ("quiero saber más", "intencion", True),
+        ("quisiéramos empezar", "intencion", True),
+        ("me interesa la inversión", "intencion", True),
+        ("I want to start", "intencion", True),
+        ("hola, ¿quién eres?", "intencion", False),
+        ("qué es esto", "intencion", False),
+        ("cualquier cosa aviso", "intencion", False),
+        ("quizás, quien sabe", "intencion", False),
+        ("no quiero empezar", "intencion", False),
+        ("por ahora no quiero invertir", "intencion", False),
+        ("todavía no estoy listo para empezar", "intencion", False),
+        ("I don't want to start", "intencion", False),
+        ("no sé en qué inversión entrar", "intencion", True),
+        ("quiero saber, pero no quiero empezar hoy", "intencion", True),
+        ("no me interesa", "desinteres", True),
+        ("not interested", "desinteres", True),
+        ("ya perdí el interés", "desinteres", True),
+        ("I'm not really interested", "desinteres", True),
+        ("hola", "desinteres", False),
+        ("me interesa mucho", "desinteres", False),
+        ("no. me interesa", "desinteres", False),
+        ("No tengo plata pero me interesa mucho", "desinteres", False),
+        ("no hay duda, me interesa", "desinteres", False),
+    ],
+)
+def test_what_moves_the_score_needs_its_words(said, senal, holds):
+    found = findings_from(parse_answer(answer((senal, 0, said))), [Turn("user", said)], Usage())
+    assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])
+    assert found.dropped_fields == (() if holds else (senal,))
+
+
+@pytest.mark.parametrize(
+    ("said", "quote", "senal", "holds"),
+    [
+        ("no quiero empezar nada", "quiero empezar", "intencion", False),
+        ("ya no me interesa", "me interesa", "desinteres", True),
+        ("si no me interesa les aviso; si me interesa, también", "me interesa, también", "desinteres", False),
+    ],
+)
+def test_a_quote_is_read_where_it_stands(said, quote, senal, holds):
+    found = findings_from(parse_answer(answer((senal, 0, quote))), [Turn("user", said)], Usage())
+    assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])
