@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nexus_stream.embedded import ports
+from nexus_stream import free_ports
 
 # No deadline per example: a busy machine is no bug. In CI the same examples each time: a red run means a change.
 settings.register_profile(
@@ -48,8 +48,8 @@ def _claim_a_range() -> int:
     raise RuntimeError(f"{_RANGES} test runs at once: no range of ports is left")
 
 
-ports._FIRST_PORT = _RANGE_START + _RANGE_PORTS * _claim_a_range()
-ports._LAST_PORT = ports._FIRST_PORT + _RANGE_PORTS - 1
+free_ports._FIRST_PORT = _RANGE_START + _RANGE_PORTS * _claim_a_range()
+free_ports._LAST_PORT = free_ports._FIRST_PORT + _RANGE_PORTS - 1
 
 # Values of parameters that name a service: a package's tests of one service run on one worker, which starts it once.
 _SERVICES = {"embedded", "kafka", "debian-15"}
