@@ -222,11 +222,11 @@ class Stack:
                 while left := {place: end for place, end in left.items() if await consumer.position(place) < end}:
                     for batch in (await consumer.getmany(*left, timeout_ms=400)).values():
                         records.extend(batch)
-            return records
         except TimeoutError as error:
             raise AssertionError(f"{topic}: {len(records)} records read, not up to the end {left}") from error
         finally:
             await consumer.stop()
+        return records
 
     async def produce(
         self, topic: str, records: list[tuple[bytes | None, bytes | None]], partition: int | None = None
