@@ -310,7 +310,7 @@ def test_a_second_signal_stops_at_once(start_dev) -> None:
     dev.process.send_signal(signal.SIGINT)
 
     assert dev.process.wait(10) == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9
     assert _alive(info["pids"].values()) == []
     assert not dev.info_path.exists()
 
