@@ -21,7 +21,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from nexus_stream.delivery import lease as leases
-from nexus_stream.kafka.access_watch import speaks_of_access
+from nexus_stream.kafka.access_watch import is_access_error
 from nexus_stream.kafka.clients import is_embedded, stop_consumer
 
 __all__ = ["WorkerTransport"]
@@ -127,7 +127,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         try:
             records = await super()._fetch_records(consumer, wanted, timeout, max_records)
         except KafkaError as error:
-            if not speaks_of_access(error):
+            if not is_access_error(error):
                 raise
             # Faust would end the worker with the error alone; what is missing is found out and told by the watch.
             app: Any = self.app
