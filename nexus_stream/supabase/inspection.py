@@ -1,7 +1,7 @@
-"""What an installation has already, and what the migrations would add to it.
+"""Inspect an existing database: which objects it has, and which ones the migrations would add.
 
-From: ``nexus migrate``, before and after the files. To: its plan, and the refusal of a database the files cannot be
-applied to. Reads the catalog and counts rows; changes nothing. Fingerprints leave here as hashes only.
+``nexus migrate`` uses the results for its plan, and refuses a database that the migration files do not fit. The
+inspection reads the catalog and counts rows. It changes nothing. It returns fingerprints only as hashes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
     "objects_replaced_by",
 ]
 
-# Duplicates are listed up to this many; the number of all is told.
+# The inspection lists at most this many duplicates, and the total number.
 _SHOWN_DUPLICATES = 20
 
 PERSON_INDEX = "prospect_tracking_person"
@@ -42,7 +42,7 @@ SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type,
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = to_regclass('public.prospect_tracking') AND a.attnum > 0 AND NOT a.attisdropped
 """
-# The columns of each unique index that has nothing special about it.
+# The columns of each plain unique index: immediate, not partial, without expressions.
 _UNIQUE: LiteralString = """
 SELECT (
     SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a
@@ -85,7 +85,7 @@ _MAKE_INDEX: LiteralString = (
     "CREATE UNIQUE INDEX prospect_tracking_person ON public.prospect_tracking (tenant_id, fingerprint_id)"
 )
 
-# What our files make, as they write it. A policy belongs to its table.
+# The statements in our migration files that make an object. A policy belongs to its table.
 _MADE = re.compile(
     r"""
     create\s+(?:or\s+replace\s+)?(?P<kind>table|function|role|policy|(?:unique\s+)?index)\s+(?:if\s+not\s+exists\s+)?
@@ -102,7 +102,7 @@ _REPLACED = re.compile(r"create\s+or\s+replace\s+function\s+(?:public\.)?(?P<nam
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A fingerprint that stands on several rows: the start of its SHA-256, and how many."""
+    """A fingerprint with several rows: the start of its SHA-256, and the number of rows."""
 
     hash: str
     rows: int
@@ -110,20 +110,20 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What there is of ``prospect_tracking`` and ``update_prospect_data``.
+    """The state of ``prospect_tracking`` and ``update_prospect_data`` in a database.
 
     Attributes:
-        has_table: Whether the table is there; all that follows is empty if not.
-        table_is_ours: Whether our migrations made it.
-        estimated_rows: From the planner's statistics.
+        has_table: Whether the table exists. If not, the fields about the table are empty.
+        table_is_ours: Whether our migrations made the table.
+        estimated_rows: The row count in the planner's statistics.
         problems: Why the migrations cannot be applied.
-        obstacles: Why the mode ``tables`` cannot write to it, once they are applied.
-        remarks: What will be different there from a table of ours.
-        duplicates: The fingerprints that stand twice, those on most rows first, a few of them.
-        duplicate_count: How many there are.
-        has_person_index: Whether a fingerprint can stand only once for each tenant.
-        functions: Signature -> whether our migrations made it.
-        existing: What is in the schema, as ``<kind> <name>``.
+        obstacles: Why the mode ``tables`` cannot write to the table after the migrations.
+        remarks: How the table will differ from one that our migrations made.
+        duplicates: Some fingerprints with several rows, those with the most rows first.
+        duplicate_count: The number of all such fingerprints.
+        has_person_index: Whether an index allows a fingerprint only once for each tenant.
+        functions: Signature -> whether our migrations made the function.
+        existing: The objects in the schema, as ``<kind> <name>``.
     """
 
     has_table: bool
@@ -140,7 +140,7 @@ class Installation:
 
 
 async def inspect_installation(connection: AnyConnection) -> Installation:
-    """Look; in a transaction of the caller's."""
+    """Inspect the database in the caller's transaction."""
     table = await connection.fetchrow(_TABLE)
     columns = {row["name"]: row for row in await connection.fetch(_COLUMNS)}
     unique = [set(row["columns"]) for row in await connection.fetch(_UNIQUE)]
@@ -166,7 +166,7 @@ async def inspect_installation(connection: AnyConnection) -> Installation:
 
 
 async def make_person_index(connection: AnyConnection, found: Installation) -> bool:
-    """Make the unique index the migrations left out, once no fingerprint stands twice any more. True if it did."""
+    """Make the unique index that the migrations left out, if no duplicates remain. Return True if it was made."""
     if not found.has_table or found.has_person_index or found.duplicate_count:
         return False
     await connection.execute(_MAKE_INDEX)
@@ -174,14 +174,14 @@ async def make_person_index(connection: AnyConnection, found: Installation) -> b
 
 
 def objects_made_by(statements: Sequence[str]) -> list[str]:
-    """What a migration's statements make, as ``<kind> <name>`` in their order; each once."""
+    """Return the objects that the statements make, as ``<kind> <name>``, in order and without repeats."""
     made: dict[str, None] = {}
     for statement in statements:
         for match in _MADE.finditer(without_comments(statement)):
             if match["column"]:
                 made[f"column {match['table']}.{match['column']}"] = None
             elif match["renamed"]:
-                # Its name is free again: what is made under it later is another.
+                # The rename frees the old name. A later function with the old name is a different function.
                 made[f"function {match['new_name']}"] = None
             elif match["kind"].lower() == "policy":
                 made[f"policy {match['name']} on {match['on']}"] = None
@@ -191,7 +191,7 @@ def objects_made_by(statements: Sequence[str]) -> list[str]:
 
 
 def objects_replaced_by(statements: Sequence[str]) -> set[str]:
-    """Those of `objects_made_by` that take the place of an older version of ours."""
+    """Return the functions that the statements create or replace, in the form of `objects_made_by`."""
     return {
         f"function {match['name']}"
         for statement in statements
@@ -201,7 +201,7 @@ def objects_replaced_by(statements: Sequence[str]) -> set[str]:
 
 def _problems(kind: str, columns: dict[str, Any]) -> tuple[str, ...]:
     if kind not in {"r", "p"}:
-        return ("public.prospect_tracking is no table",)
+        return ("public.prospect_tracking is not a table",)
     wanted = {"fingerprint_id": ("text", "character varying"), "prospect_data": ("jsonb",), "tenant_id": ("text",)}
     found: list[str] = []
     for name, types in wanted.items():
@@ -224,5 +224,5 @@ def _obstacles(columns: dict[str, Any]) -> tuple[str, ...]:
 
 def _remarks(unique: Sequence[set[str]]) -> tuple[str, ...]:
     if {"fingerprint_id"} in unique:
-        return ("prospect_tracking allows a fingerprint once: two tenants cannot both have a person with it",)
+        return ("prospect_tracking allows a fingerprint once: two tenants cannot have the same fingerprint",)
     return ()

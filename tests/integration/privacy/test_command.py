@@ -208,7 +208,7 @@ async def test_an_erasure_that_is_not_obeyed_yet_says_that_the_moments_move_on(d
 
     code, out, err = await desk.nexus("erase", "--fingerprint", "fp", "--yes", "--timeout", "1")
     assert code == 0, "nothing of theirs is left, and no session is known any more: " + out + err
-    assert "Copies that remain, and until when at the latest:" in out
+    assert "Copies that remain, with the latest time of deletion:" in out
 
 
 async def test_forgetting_a_session_is_noted_as_that(desk: Desk):
