@@ -40,8 +40,8 @@ def faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, A
         "processing_guarantee": "at_least_once",
         # At a stop the stage waits for running work within a time bound. Faust would wait for every event, unbounded.
         "stream_wait_empty": False,
-        # Records between the consumer and the agent's loop. A larger buffer reads faster but needs more memory: a record
-        # may have NEXUS_MAX_BODY_BYTES.
+        # Records between the consumer and the agent's loop. A larger buffer reads faster but needs more memory: a
+        # record may have NEXUS_MAX_BODY_BYTES.
         "stream_buffer_maxsize": 2000,
         "broker_max_poll_records": 2000,
         "stream_recovery_delay": 0.0,
