@@ -1,8 +1,8 @@
 """What a command (erase, unblock, expire) makes of a session: its next state and the event for subscribers. Pure.
 
-A command is obeyed once. Its request id stays in the state, so a command that is read again changes nothing: after a
-crash, or in a replay of the whole topic, even if the person was unblocked since. Only the newest command's event is sent
-again, because a crash may have come before the event was sent.
+A command is obeyed once. Its request id stays in the state, so a command that is read again changes nothing: after
+a crash, or in a replay of the whole topic, even if the person was unblocked since. Only the newest command's event is
+sent again, because a crash may have come before the event was sent.
 """
 
 from __future__ import annotations
