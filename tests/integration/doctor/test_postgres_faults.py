@@ -322,4 +322,4 @@ def test_a_certificate_of_another_authority(doctor: Doctor, database: Database, 
 def test_a_server_without_tls_that_is_asked_for_it(doctor: Doctor, database: Database, finding: Any) -> None:
     report = doctor.examine("sink", SUPABASE_DB_URL=f"{database.dsn()}?sslmode=require")
 
-    assert "speaks no TLS" in finding(report, "postgresql.reachable").found
+    assert "does not support TLS" in finding(report, "postgresql.reachable").found
