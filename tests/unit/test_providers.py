@@ -96,11 +96,11 @@ def test_all_contradictions_at_once_and_no_value():
         (
             "confluent",
             {"NEXUS_TOPIC_REPLICATION_FACTOR": "1"},
-            "NEXUS_TOPIC_REPLICATION_FACTOR: Confluent Cloud takes 3",
+            "NEXUS_TOPIC_REPLICATION_FACTOR: Confluent Cloud accepts 3",
         ),
         ("confluent", {"NEXUS_KAFKA_PASSWORD": ""}, "NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD: both"),
         ("aiven", {"NEXUS_KAFKA_CA_FILE": ""}, "NEXUS_KAFKA_CA_FILE: needed"),
-        ("msk-scram", {"NEXUS_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, "takes SCRAM-SHA-512"),
+        ("msk-scram", {"NEXUS_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, "accepts SCRAM-SHA-512"),
         ("msk-scram", {"NEXUS_KAFKA_AWS_REGION": "us-east-1"}, "NEXUS_KAFKA_AWS_REGION: must not be set"),
         ("msk-iam", {"NEXUS_KAFKA_OAUTH_TOKEN_FILE": "/t"}, "NEXUS_KAFKA_OAUTH_TOKEN_FILE: must not be set"),
         ("msk-iam", {"NEXUS_KAFKA_AWS_REGION": "here"}, "NEXUS_KAFKA_AWS_REGION: "),
