@@ -1,4 +1,4 @@
-"""What a process of ours writes to its log, from our own loggers, from other libraries' and from Python itself."""
+"""The log lines of a process: from our own loggers, from libraries and from Python itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Configure = Callable[..., io.StringIO]
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
-    """Set logging up as a process does, writing to what is returned; put everything back afterwards."""
+    """Set up logging like a process, with output to the returned stream; restore everything afterwards."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
@@ -98,8 +98,8 @@ def test_an_exception_as_a_field_or_as_the_message_itself(configure: Configure) 
     assert mapped["event"] == "OSError: No space left on device"
 
 
-def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> None:
-    # What earlier tests left is not ours.
+def test_asyncios_report_of_an_unawaited_task_shows_no_message(configure: Configure) -> None:
+    # Remove tasks that earlier tests left.
     gc.collect()
     stream = configure()
 
@@ -109,7 +109,7 @@ def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> No
     async def run() -> None:
         asyncio.get_running_loop().create_task(fail(), name=SECRET)
         await asyncio.sleep(0.01)
-        # asyncio tells when the task is let go of.
+        # asyncio logs when the task is deleted.
         gc.collect()
 
     asyncio.run(run())

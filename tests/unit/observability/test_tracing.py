@@ -1,4 +1,4 @@
-"""When traces are made, what is refused, and which headers continue a trace."""
+"""Which variables enable traces, which values are refused, and which headers continue a trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _off_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
         {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"},
     ],
 )
-def test_off_unless_asked_for(environ: dict[str, str]) -> None:
+def test_tracing_is_off_by_default(environ: dict[str, str]) -> None:
     assert start_tracing("gateway", environ) is None
     with model_call("claude-haiku-5-5", 1024) as call:
         call.failed("nobody looks")
@@ -51,7 +51,7 @@ async def test_an_endpoint_turns_it_on(environ: dict[str, str]) -> None:
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL: grpc"),
     ],
 )
-def test_what_is_not_offered_is_named(changed: dict[str, str], named: str) -> None:
+def test_an_unsupported_value_is_named(changed: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         start_tracing("gateway", {**ENDPOINT, **changed})
 
