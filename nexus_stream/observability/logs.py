@@ -36,6 +36,8 @@ _QUIET = {
     "aiohttp.access": logging.WARNING,
     "asyncio": logging.WARNING,
     "opentelemetry": logging.WARNING,
+    # It warns of each header that is too long, and any caller can send many.
+    "opentelemetry.trace.propagation": logging.ERROR,
     # It reports every topic it may not create; ours are created by `nexus topics apply`.
     "faust.transport.drivers.aiokafka": logging.ERROR,
 }

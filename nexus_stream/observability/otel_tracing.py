@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from nexus_stream import __version__
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER
@@ -32,9 +32,8 @@ __all__ = ["ProducerSpan", "ServerSpan", "StageTracing", "Tracing"]
 
 _log = logging.getLogger(__name__)
 
-# Version 00 alone: what a later one means, nobody knows yet. ``tracestate`` and baggage are not taken over: they are
-# free text of whoever posts.
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+# Only ``traceparent`` is handed to it. ``tracestate`` and baggage are free text of the caller.
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 _CLOSE_SECONDS = 3.0
 _SERVER_ERROR = 500
 
@@ -43,19 +42,14 @@ def context_of(traceparent: str | bytes | None) -> Context:
     """The context a header names; an empty one, for a trace of its own, where it is missing or malformed."""
     if isinstance(traceparent, bytes):
         traceparent = traceparent.decode("latin-1")
-    match = _TRACEPARENT.fullmatch(traceparent or "")
-    if match is None:
-        return Context()
-    parent = SpanContext(
-        int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
-    )
-    return trace.set_span_in_context(NonRecordingSpan(parent), Context()) if parent.is_valid else Context()
+    return _TRACE_CONTEXT.extract({TRACEPARENT_HEADER: traceparent or ""}, Context())
 
 
 def traceparent_of(span: Span) -> str:
     """The header that continues a span's trace."""
-    context = span.get_span_context()
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
+    carrier: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier[TRACEPARENT_HEADER]
 
 
 def _fail(span: Span, kind: str) -> None:
