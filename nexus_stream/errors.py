@@ -18,6 +18,7 @@
     - AccessDeniedError          the broker refuses who we are, or what we want to do
     - TopicMismatchError         topics missing, or not as declared
     - StateVersionError          the table was written by a newer version
+    - EarlierCheckoutError       the database was made by migrations that were replaced since
   + StalledError               the worker has something to read and moves nothing; a supervisor should restart it
   + PartitionLostError           the partition belongs to another worker now; drop the work
   + EmbeddedServiceError         a process of ``nexus dev`` did not start or died; the message holds its last lines
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailableError",
     "DecodeError",
+    "EarlierCheckoutError",
     "EmbeddedServiceError",
     "ModelAnswerError",
     "ModelRefusedError",
@@ -198,6 +200,20 @@ class TopicMismatchError(ConfigurationError):
 
 class StateVersionError(ConfigurationError):
     """The session table holds a record written by a newer version of this software."""
+
+
+class EarlierCheckoutError(ConfigurationError):
+    """The database was made by an earlier checkout, whose migrations were replaced since.
+
+    Attributes:
+        found: What the database's ledger says.
+        fix: The steps to take, a line each.
+    """
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"{found}\n{fix}")
+        self.found = found
+        self.fix = fix
 
 
 class StalledError(NexusError):

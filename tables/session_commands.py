@@ -108,7 +108,7 @@ def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, plac
         state_version=STATE_VERSION,
         tenant_id=command.tenant_id,
         session_id=command.session_id,
-        status="waiting",
+        status="unblocked",
         commands=_with(known, command),
         lifted_at_ms=command.requested_at_ms,
         first_seen_ms=now_ms,

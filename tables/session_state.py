@@ -60,6 +60,7 @@ class Verdict(Enum):
     REDELIVERED = auto()  # this very record was finished up to the table: emit the stored result, no call
     FINGERPRINT = auto()  # known, but with a fingerprint that is new: emit the stored result with it, no call
     DEAD = auto()  # this very record was dead-lettered: send the same letter again
+    GIVEN_UP = auto()  # an equal snapshot was dead-lettered, and no operator sent this one back
     DUPLICATE = auto()
     STALE = auto()
     SUPPRESSED = auto()  # the session was erased, and this was said before it was let in again, if it was
@@ -107,7 +108,7 @@ class SessionState(_StateModel):
     tenant_id: str = ""
     session_id: str
     fingerprints: tuple[str, ...] = ()
-    status: Literal["waiting", "enriched", "dead", "erased"] = "enriched"
+    status: Literal["enriched", "dead", "erased", "unblocked"] = "enriched"
     # The newest extracted snapshot. Empty while every snapshot so far was dead-lettered.
     chain: tuple[str, ...] = ()
     turns: int = 0
@@ -159,9 +160,8 @@ class SessionState(_StateModel):
         if self.dead is not None and snapshot.digest == self.dead.digest:
             if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
                 return Verdict.DEAD
-            # Unless an operator sent it back from the dead letters.
             if record.header(REDRIVE_HEADER) is None:
-                return Verdict.DUPLICATE
+                return Verdict.GIVEN_UP
         if not self.chain:
             return Verdict.NEW
         fingerprint = snapshot.conversation.fingerprint

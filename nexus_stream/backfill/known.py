@@ -28,6 +28,7 @@ _OUTCOMES = {
     Verdict.STALE: "known",
     Verdict.REDELIVERED: "known",
     Verdict.DEAD: "known",
+    Verdict.GIVEN_UP: "known",
 }
 
 

@@ -59,8 +59,6 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
     # Null fields are left out on the wire.
     PROCESS_STATUS: (ProcessStatus, "validation"),
 }
-# Fields that version 1 was published without: (definition, field).
-_ADDED_LATER = (("ExtractionFacts", "cached"),)
 
 
 class _Published(GenerateJsonSchema):
@@ -87,12 +85,7 @@ def json_schema(record: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]
         record: The pydantic class.
         mode: ``serialization`` for what we write, ``validation`` for what we read.
     """
-    schema = record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
-    for definition, field in _ADDED_LATER:
-        required = schema.get("$defs", {}).get(definition, {}).get("required", [])
-        if field in required:
-            required.remove(field)
-    return schema
+    return record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

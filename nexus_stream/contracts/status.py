@@ -96,5 +96,4 @@ class ProcessStatus(_Record):
     output_tokens: _Count = 0
     cost_usd: _Amount = 0.0
     budget_usd_per_day: Annotated[_Amount | None, Field(description="the cap of all workers together")] = None
-    budget_usd_per_hour: Annotated[_Amount | None, Field(description="no longer written, nor read")] = None
     budgets: Annotated[tuple[BudgetStanding, ...], Field(max_length=2)] = ()

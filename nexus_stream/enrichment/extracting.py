@@ -1,7 +1,7 @@
-"""The one retry loop around an extractor.
+"""The one retry loop around an extractor: a settled work in, the intent of its answer out.
 
-From: a settled work. To: the effect of its answer. An outage is waited out, however long; a snapshot that alone keeps
-failing while others succeed becomes a dead letter.
+An outage is waited out, however long it lasts. A snapshot that fails again and again while others succeed
+becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import structlog
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.dead_letters import letter_id
-from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Suppressed
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.delivery.stage import Stage
-from nexus_stream.enrichment.effects import Effect
+from nexus_stream.enrichment.intents import Abandon, GiveUp, Store, WorkIntent
 from nexus_stream.errors import (
     BudgetExhaustedError,
     BudgetReservedError,
@@ -60,7 +59,7 @@ class Extracting:
         # Works that wait, by what for. One that the budget lets through, because it costs less, says nothing of others.
         self._waiting: dict[str, set[int]] = {}
 
-    async def until_decided(self, work: Work) -> Effect | None:
+    async def until_decided(self, work: Work) -> WorkIntent | None:
         """Ask until there is an answer, or the snapshot is at fault.
 
         Returns:
@@ -74,7 +73,7 @@ class Extracting:
         finally:
             self._waits_for(work, None)
 
-    async def _until_decided(self, work: Work) -> Effect | None:
+    async def _until_decided(self, work: Work) -> WorkIntent | None:
         snapshot = work.snapshot
         turns = [Turn(message.role, message.content) for message in snapshot.conversation.messages]
         successes_at_first_failure: int | None = None
@@ -83,7 +82,7 @@ class Extracting:
         tracing = self._stage.tracing
         while await self._stage.still_owns(work.hold):
             if work.cancelled:
-                return Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
+                return Abandon(work, snapshot)
             work.attempts += 1
             try:
                 with wanted_while(lambda: self._is_wanted(work)):
@@ -111,31 +110,24 @@ class Extracting:
                         f"failed {work.attempts} times while others succeeded; last: {error}",
                         reason=Reason.ATTEMPTS_EXHAUSTED,
                     )
-                    return _failed(work, snapshot, exhausted)
+                    return GiveUp(work, snapshot, exhausted, work.attempts)
                 pause = backoff_seconds(failures, error.retry_after_seconds, random=random.random)
                 if await self._stage.clock.wait(self._stage.draining, pause):
                     return None
             except PermanentError as error:
-                return _failed(work, snapshot, error)
+                return GiveUp(work, snapshot, error, work.attempts)
             except ConfigurationError:
                 raise
             except Exception as error:
                 _log.exception("extraction failed, record dead-lettered", record=letter_id(snapshot.record))
-                return _failed(work, snapshot, PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR))
+                internal = PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR)
+                return GiveUp(work, snapshot, internal, work.attempts)
             else:
                 if findings.made_by is None and not findings.cached:
                     # The extractor itself worked: an answer from the cache or from another says nothing of it.
                     self._successes += 1
                     self._answers_again(extractor.name)
-                return Effect(
-                    work.hold,
-                    work.key,
-                    Enriched(),
-                    work=work,
-                    snapshot=snapshot,
-                    checked=checked,
-                    findings=findings,
-                )
+                return Store(work, snapshot, findings, checked)
         return None
 
     def _is_wanted(self, work: Work) -> bool:
@@ -172,15 +164,3 @@ def _waits_for_what(error: RetryableError, extractor_name: str) -> str | None:
         # There is room as the calls under way end: nothing that anybody needs to be told.
         return None
     return _BUDGET if isinstance(error, BudgetExhaustedError) else extractor_name
-
-
-def _failed(work: Work, snapshot: Snapshot, error: PermanentError) -> Effect:
-    return Effect(
-        work.hold,
-        work.key,
-        DeadLettered(error.reason),
-        work=work,
-        snapshot=snapshot,
-        error=error,
-        attempts=work.attempts,
-    )

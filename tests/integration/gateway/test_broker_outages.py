@@ -33,7 +33,7 @@ async def _expect_503(gateway) -> None:
     assert status == 503
     assert answer["error"]
     assert int(headers["Retry-After"]) >= 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9
 
 
 async def test_it_starts_while_the_broker_is_down_and_recovers_when_it_comes(start_gateway, topic_on) -> None:
@@ -41,7 +41,7 @@ async def test_it_starts_while_the_broker_is_down_and_recovers_when_it_comes(sta
     topic = topic_on(f"127.0.0.1:{port}")
     started = time.monotonic()
     gateway = await start_gateway(topic)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 9
     answer = await gateway.wait_for_health(503)
     assert answer["status"] == "unhealthy"
     assert set(answer) == {"status", "version", "error"}

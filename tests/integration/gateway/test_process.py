@@ -101,7 +101,7 @@ async def test_it_stops_within_its_time_also_without_a_broker(start_process, top
     started = time.monotonic()
     gateway.process.send_signal(number)
     assert await asyncio.to_thread(_exit_code, gateway.process, 10) == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9
 
 
 async def test_a_request_that_never_ends_does_not_hold_the_stop(start_process, topic) -> None:
@@ -115,7 +115,7 @@ async def test_a_request_that_never_ends_does_not_hold_the_stop(start_process, t
     started = time.monotonic()
     gateway.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(_exit_code, gateway.process, 10) == 0
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 9
     writer.close()
 
 

@@ -122,7 +122,7 @@ async def test_who_may_not_make_topics_is_told_what_is_missing(stack: SecuredSta
     new = settings_of(stack, "enricher", NEXUS_TOPIC_PREFIX="other.")
     differences = await compare_topics(new)
     assert [one.detail for one in differences if one.name == new.status_topic] == [
-        "missing, or may not be seen: allow Describe on it (`nexus topics acls`)"
+        "missing, or without the Describe permission: grant it (`nexus topics acls`)"
     ]
     seen = [Permission("topic", one.name, ("Describe",), "") for one in permissions(new, "topics")]
     stack.cluster.admin.add_acls("User:enricher", seen)

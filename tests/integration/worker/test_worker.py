@@ -117,7 +117,7 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     process.process.send_signal(signal.SIGUSR1)
 
     async def stacks_are_logged() -> bool:
-        return "_commit_effects:" in log_of(stack, "enricher")
+        return "_commit_intents:" in log_of(stack, "enricher")
 
     await eventually(stacks_are_logged, seconds=30, what="where each task stands")
     assert "self = <" not in log_of(stack, "enricher")

@@ -400,7 +400,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         said = self.by_turns[tuple(turn.content for turn in turns)]
         answered: set[str] = set()
         for state in self.states(said.session):
-            if state["status"] in {"erased", "waiting", "expired"}:
+            if state["status"] in {"erased", "unblocked", "expired"}:
                 answered.clear()
             # Of refusals only the newest is remembered: test_half_done.py.
             answered.add(state.get("digest", ""))
@@ -459,7 +459,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         assert bound.bytes >= 0
         for partition in stage.ledger._partitions.values():
             assert len(partition.heap) <= 2 * len(partition.unfinished) + 64
-        if not stage._effects and not stage._committing and not stage._extracting:
+        if not stage._intents and not stage._committing and not stage._extracting:
             held = [snapshot for work in works for snapshot in (work.snapshot, work.replaced) if snapshot is not None]
             assert (bound.items, bound.bytes) == (len(works), sum(snapshot.size_bytes for snapshot in held))
             assert not stage._commands or stage.is_full
