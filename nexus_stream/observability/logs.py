@@ -36,6 +36,8 @@ _QUIET = {
     "aiohttp.access": logging.WARNING,
     "asyncio": logging.WARNING,
     "opentelemetry": logging.WARNING,
+    # This logger warns of each header that is too long, and any client can send many.
+    "opentelemetry.trace.propagation": logging.ERROR,
     # This logger reports every topic that it may not create. `nexus topics apply` creates our topics.
     "faust.transport.drivers.aiokafka": logging.ERROR,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from nexus_stream import __version__
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER
@@ -31,9 +31,8 @@ __all__ = ["ProducerSpan", "ServerSpan", "StageTracing", "Tracing"]
 
 _log = logging.getLogger(__name__)
 
-# Only version 00: later versions are not defined yet. ``tracestate`` and baggage are ignored, because a client may
-# write any text into them.
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+# Only ``traceparent`` is passed on. ``tracestate`` and baggage are ignored: a client may write any text into them.
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 _CLOSE_SECONDS = 3.0
 _SERVER_ERROR = 500
 
@@ -42,19 +41,14 @@ def context_of(traceparent: str | bytes | None) -> Context:
     """The context of a header. If the header is missing or malformed, an empty context, which starts a new trace."""
     if isinstance(traceparent, bytes):
         traceparent = traceparent.decode("latin-1")
-    match = _TRACEPARENT.fullmatch(traceparent or "")
-    if match is None:
-        return Context()
-    parent = SpanContext(
-        int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
-    )
-    return trace.set_span_in_context(NonRecordingSpan(parent), Context()) if parent.is_valid else Context()
+    return _TRACE_CONTEXT.extract({TRACEPARENT_HEADER: traceparent or ""}, Context())
 
 
 def traceparent_of(span: Span) -> str:
     """The header that continues a span's trace."""
-    context = span.get_span_context()
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
+    carrier: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier[TRACEPARENT_HEADER]
 
 
 def _fail(span: Span, kind: str) -> None:

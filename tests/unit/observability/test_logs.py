@@ -18,6 +18,7 @@ import structlog
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.observability.event_lines import EventHandler
 from nexus_stream.observability.logs import configure_logs
+from nexus_stream.observability.otel_tracing import context_of
 from nexus_stream.settings import load_settings
 
 SECRET = "Irma del Valle, 300 555 0102"
@@ -59,6 +60,12 @@ def test_only_our_own_loggers_can_be_at_debug(configure: Configure) -> None:
     logging.getLogger("nexus_stream.gateway").debug("ours")
     logging.getLogger("nexus_stream.supabase.stage").debug("ours too")
     assert [line["event"] for line in lines(stream)] == ["ours", "ours too"]
+
+
+def test_a_caller_cannot_fill_the_log_with_long_trace_headers(configure: Configure) -> None:
+    stream = configure(log_level="DEBUG")
+    context_of("0" * 600)
+    assert lines(stream) == []
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
