@@ -15,7 +15,7 @@ from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.dead_letters import letter_id
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.delivery.stage import Stage
-from nexus_stream.enrichment.decisions import Abandon, GiveUp, Store, WorkIntent
+from nexus_stream.enrichment.intents import Abandon, GiveUp, Store, WorkIntent
 from nexus_stream.errors import (
     BudgetExhaustedError,
     BudgetReservedError,
