@@ -15,9 +15,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from nexus_stream.backfill.intake import Intake
-from nexus_stream.contracts.headers import COMMAND_HEADER
+from nexus_stream.contracts.headers import COMMAND_HEADER, Headers
 from nexus_stream.contracts.session_command import CommandKind, decode_command
-from nexus_stream.delivery.received import Headers
 from nexus_stream.errors import BrokerUnavailableError, DecodeError
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings

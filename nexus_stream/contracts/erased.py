@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nexus_stream.contracts.headers import (
     ERASED_TYPE,
+    Headers,
     event_headers,
 )
 from nexus_stream.contracts.session_key import session_key
@@ -67,7 +68,7 @@ class ErasedSession(BaseModel):
         """The record's value."""
         return self.model_dump_json().encode()
 
-    def headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
+    def headers(self, source: str) -> Headers:
         """CloudEvents 1.0 binary headers; a re-emission carries the same id."""
         identity = ("erased", self.tenant_id, self.session_id, self.request_id)
         return event_headers(ERASED_TYPE, *identity, source=source, time=self.erased_at)

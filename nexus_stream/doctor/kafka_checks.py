@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.doctor import kafka_brokers, kafka_groups, kafka_topics
 from nexus_stream.doctor.facts import Facts
 from nexus_stream.doctor.finding import Finding, Severity, error, ok
@@ -26,7 +27,6 @@ from nexus_stream.doctor.network import connect
 from nexus_stream.doctor.running import CHECK_SECONDS, REACH_SECONDS, guarded
 from nexus_stream.kafka.access import unseen_topics
 from nexus_stream.kafka.clients import client_options, is_embedded, stop_consumer
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Role, Settings
 
 __all__ = ["check_kafka"]

@@ -16,8 +16,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.dead_letters import letter_headers
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import PermanentError, Reason
 from nexus_stream.kafka.sender import Sender

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.doctor.capacity_checks import (
     check_capacity,
     judge_budget,
@@ -34,7 +35,6 @@ from nexus_stream.doctor.network import trouble_of
 from nexus_stream.doctor.postgres_judging import ServerFound, judge_clock, judge_pooler, judge_server, judge_tls
 from nexus_stream.doctor.settings_checks import check_settings
 from nexus_stream.extraction.claude.prices import PRICES
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.target import parse_target
 

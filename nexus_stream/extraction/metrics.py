@@ -1,17 +1,18 @@
 """Metrics of asking Claude: requests by how they ended, their time, tokens and cost; the cache; the budget.
 
-From: extraction/, through the port `ExtractionObserver`. To: Prometheus, and of the budget the worker's status.
+Prometheus reads the metrics. The worker's status also shows the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from nexus_stream.contracts.status import BudgetStanding
-from nexus_stream.extraction.observer import CacheResult, CallOutcome
+from nexus_stream.extraction.observer import CacheResult, CallOutcome, ModelCall, untraced
 
 __all__ = ["ExtractionMetrics"]
 
@@ -31,9 +32,14 @@ _KINDS: Final = ("input", "output", "cache_read")
 
 
 class ExtractionMetrics:
-    """The `ExtractionObserver` of an enricher that asks Claude."""
+    """The `ExtractionObserver` of an enricher that asks Claude.
 
-    def __init__(self) -> None:
+    Args:
+        model_call: Makes the span of a request; the tracing of the process, if traces are exported.
+    """
+
+    def __init__(self, model_call: Callable[[str, int], AbstractContextManager[ModelCall]] = untraced) -> None:
+        self.model_call = model_call
         # All of them are shown from the start, so that the first one of a kind is seen as an increase.
         self._requests = {outcome: _REQUESTS.labels(outcome) for outcome in get_args(CallOutcome)}
         self._lookups = {result: _LOOKUPS.labels(result) for result in get_args(CacheResult)}
