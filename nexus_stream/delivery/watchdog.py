@@ -2,7 +2,7 @@
 
 From: worker/health.py tells it now and then where the partitions stand. To: readiness and liveness, one log event, and
 the exit code if configured. Faust's own lag is read-based and stands still exactly while a worker is stalled, so end
-offsets are asked from the broker by a separate client (observability/end_offsets.py).
+offsets are asked from the broker by a separate client (kafka/group_offsets.py).
 
 A partition stands still in one of three ways, and each is judged by what would explain it:
 

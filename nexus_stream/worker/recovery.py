@@ -23,7 +23,9 @@ from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
+from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.kafka.reading import read_to
 
 __all__ = ["WorkerTables"]
 
@@ -34,7 +36,6 @@ _WORTH_IT_RECORDS = 500
 # Records of one step. The loop answers /ready and follows rebalances between steps.
 _STEP_RECORDS = 2000
 _FETCH_BYTES = 4 * 1024 * 1024
-# Nothing came although there should be more: Faust's own way finds out why.
 _SILENCE_SECONDS = 5.0
 
 
@@ -61,7 +62,8 @@ class _Recovery(Recovery):
         if title == "active":
             try:
                 await self._read_ahead(set(tps), offsets)
-            except KafkaError as error:
+            except (KafkaError, BrokerUnavailableError) as error:
+                # Faust's own way finds out why.
                 _log.warning("tables are restored record by record", problem=type(error).__name__)
         await super()._seek_offsets(consumer, tps, offsets, title)
 
@@ -88,20 +90,15 @@ class _Recovery(Recovery):
             reader.assign(list(partition_of))
             for partition, tp in partition_of.items():
                 reader.seek(partition, self._begin(offsets, tp) + 1)
-            heard_at = time.monotonic()
-            while partition_of and time.monotonic() - heard_at < _SILENCE_SECONDS:
-                batches = await reader.getmany(*partition_of, timeout_ms=500, max_records=_STEP_RECORDS)
+            last = {partition: ends[tp] + 1 for partition, tp in partition_of.items()}
+            async for records in read_to(reader, last, stall_seconds=_SILENCE_SECONDS, max_records=_STEP_RECORDS):
                 if app.rebalancing_count != rebalances:
                     # Not ours any more, some of them: a write would open their files again.
                     return
-                for partition, records in batches.items():
-                    tp = partition_of[partition]
-                    self._apply(tp, records)
-                    offsets[tp] = records[-1].offset
-                    restored += len(records)
-                    heard_at = time.monotonic()
-                    if records[-1].offset >= ends[tp]:
-                        del partition_of[partition]
+                tp = partition_of[TopicPartition(records[0].topic, records[0].partition)]
+                self._apply(tp, records)
+                offsets[tp] = records[-1].offset
+                restored += len(records)
         finally:
             await stop_consumer(reader)
         _log.info("table restored", records=restored, seconds=round(time.monotonic() - started, 1))
