@@ -18,6 +18,7 @@ from nexus_stream.contracts.headers import (
     CORRELATION_ID_HEADER,
     ENRICHED_TYPE,
     REDRIVE_HEADER,
+    Headers,
     event_headers,
 )
 from nexus_stream.contracts.prospect import (
@@ -186,7 +187,7 @@ class SessionState(_StateModel):
             return Verdict.FINGERPRINT
         return Verdict.STALE
 
-    def emission_headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
+    def emission_headers(self, source: str) -> Headers:
         """The CloudEvents headers of this state's record. A re-emission has the same id."""
         identity = (self.tenant_id, self.session_id, str(self.snapshot_at_ms), self.digest, self.fingerprint or "")
         return event_headers(

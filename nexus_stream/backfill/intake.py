@@ -17,8 +17,9 @@ import orjson
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import Store
 from nexus_stream.contracts.conversation import Conversation, Limits, decode, mended
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.ordering import Relation, relate
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.settings import Settings

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from nexus_stream.contracts.headers import Headers
+
 __all__ = ["Chunk", "Counts", "Item", "Progress", "View"]
 
 
@@ -26,7 +28,7 @@ class Item:
     id: int
     session: bytes
     value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
     timestamp_ms: int
     fingerprint: str | None
     state: str

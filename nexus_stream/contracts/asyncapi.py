@@ -21,8 +21,8 @@ from nexus_stream.contracts.schemas import (
     SESSION_COMMAND,
     json_schema,
 )
+from nexus_stream.contracts.topics import TopicSpec, declared_topics
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.kafka.topics import TopicSpec, declared_topics
 from nexus_stream.settings import Settings
 
 __all__ = ["ASYNCAPI", "asyncapi_document", "asyncapi_text"]

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nexus_stream.contracts.headers import (
     ERASED_TYPE,
+    Headers,
     event_headers,
 )
 from nexus_stream.contracts.session_key import session_key
@@ -69,8 +70,8 @@ class ErasedSession(BaseModel):
         """The record's value."""
         return self.model_dump_json().encode()
 
-    def headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
-        """CloudEvents 1.0 binary headers; the same event has the same id when it is emitted again."""
+    def headers(self, source: str) -> Headers:
+        """CloudEvents 1.0 binary headers. The same event has the same id when it is emitted again."""
         identity = ("erased", self.tenant_id, self.session_id, self.request_id)
         return event_headers(ERASED_TYPE, *identity, source=source, time=self.erased_at)
 

@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nexus_stream.errors import Reason
 
-__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "IngestionHeaders", "event_headers"]
+__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "Headers", "IngestionHeaders", "event_headers"]
+
+# As a record carries them.
+Headers = tuple[tuple[str, bytes], ...]
 
 # Requests and records
 
@@ -66,7 +69,7 @@ ERASED_TYPE: Final = "nexus.prospect.erased.v1"
 
 def event_headers(
     event_type: str, *identity: str, source: str, time: str, correlation_id: str | None = None
-) -> tuple[tuple[str, bytes], ...]:
+) -> Headers:
     """The CloudEvents headers of a record.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nexus_stream.contracts.headers import COMMAND_HEADER
+from nexus_stream.contracts.headers import COMMAND_HEADER, Headers
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN
 from nexus_stream.errors import DecodeError, Reason
@@ -87,7 +87,7 @@ class SessionCommand(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
     @property
-    def headers(self) -> tuple[tuple[str, bytes], ...]:
+    def headers(self) -> Headers:
         """The record's headers."""
         return ((COMMAND_HEADER, self.command.value.encode()),)
 

@@ -20,7 +20,7 @@ import click
 
 from nexus_stream.dead_letters.filters import Filter, parse_moment
 from nexus_stream.dead_letters.letter import Action
-from nexus_stream.dead_letters.log import DeadLetterLog, Ends
+from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import State
 from nexus_stream.dead_letters.printing import Row, described_letter, escaped, json_line, table
 from nexus_stream.dead_letters.redriving import (
@@ -33,6 +33,7 @@ from nexus_stream.dead_letters.redriving import (
     survey,
 )
 from nexus_stream.errors import Reason, RetryableError
+from nexus_stream.kafka.reading import Ends
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings, load_settings

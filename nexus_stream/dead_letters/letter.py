@@ -28,8 +28,8 @@ from nexus_stream.contracts.headers import (
     ORIGIN_TOPIC_HEADER,
     REASON_HEADER,
     REDRIVE_HEADER,
+    Headers,
 )
-from nexus_stream.delivery.received import Headers
 
 __all__ = ["Action", "Letter", "Mark", "mark_headers", "read_record"]
 

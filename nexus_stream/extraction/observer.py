@@ -1,14 +1,15 @@
-"""Port for metrics of calls to Claude; observability/metrics_extraction.py implements it.
+"""Port for metrics and spans of calls to Claude. No text of a conversation passes here.
 
-No text of a conversation passes here.
+extraction/metrics.py implements the port for the enricher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
-__all__ = ["CacheResult", "CallOutcome", "ExtractionObserver", "Unobserved"]
+__all__ = ["CacheResult", "CallOutcome", "ExtractionObserver", "ModelCall", "Unobserved", "untraced"]
 
 CallOutcome = Literal[
     "ok",
@@ -26,8 +27,39 @@ CallOutcome = Literal[
 CacheResult = Literal["hit", "miss", "error"]
 
 
+class ModelCall(Protocol):
+    """A request to a model, while it runs."""
+
+    def answered(
+        self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float, stop_reason: str
+    ) -> None:
+        """The request was answered."""
+        ...
+
+    def failed(self, kind: str) -> None:
+        """The request failed; ``kind`` is an error class or an HTTP status."""
+        ...
+
+
+class _Untraced:
+    def answered(self, **_: object) -> None:
+        pass
+
+    def failed(self, kind: str) -> None:
+        pass
+
+
+def untraced(model: str, max_tokens: int) -> AbstractContextManager[ModelCall]:
+    """A `ModelCall` without a span."""
+    return nullcontext(_Untraced())
+
+
 class ExtractionObserver(Protocol):
     """Receives the outcomes of requests, the payments, the cache results and the budget."""
+
+    def model_call(self, model: str, max_tokens: int) -> AbstractContextManager[ModelCall]:
+        """The span of one request, to be held open while the request runs."""
+        ...
 
     def request_ended(self, outcome: CallOutcome, seconds: float) -> None:
         """One request ended, ``seconds`` after it was sent."""
@@ -48,6 +80,10 @@ class ExtractionObserver(Protocol):
 
 class Unobserved:
     """An observer that ignores everything, for commands and tests."""
+
+    def model_call(self, model: str, max_tokens: int) -> AbstractContextManager[ModelCall]:
+        """No span."""
+        return untraced(model, max_tokens)
 
     def request_ended(self, outcome: CallOutcome, seconds: float) -> None:
         """Do nothing."""

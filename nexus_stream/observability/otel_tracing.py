@@ -22,9 +22,9 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from nexus_stream import __version__
-from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER
+from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER, Headers
 from nexus_stream.delivery.outcomes import DeadLettered, Outcome, Superseded
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.observability.event_lines import shown_id
 
 __all__ = ["ProducerSpan", "ServerSpan", "StageTracing", "Tracing"]
@@ -123,8 +123,8 @@ class Tracing:
         return StageTracing(self._tracer, group)
 
     @contextmanager
-    def model_call(self, model: str, max_tokens: int) -> Iterator[_ModelSpan]:
-        """See `nexus_stream.observability.tracing.model_call`."""
+    def model_call(self, model: str, max_tokens: int) -> Iterator[ModelSpan]:
+        """A span for one request to a model, below the record that is being extracted."""
         span = self._tracer.start_span(
             f"chat {model}",
             kind=SpanKind.CLIENT,
@@ -135,7 +135,7 @@ class Tracing:
                 "gen_ai.request.max_tokens": max_tokens,
             },
         )
-        call = _ModelSpan(span)
+        call = ModelSpan(span)
         try:
             yield call
         except BaseException as error:
@@ -176,12 +176,15 @@ class ProducerSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class _ModelSpan:
+class ModelSpan:
+    """A request to a model, while it runs."""
+
     span: Span
 
     def answered(
         self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float, stop_reason: str
     ) -> None:
+        """The request was answered."""
         self.span.set_attributes(
             {
                 "gen_ai.usage.input_tokens": input_tokens,
@@ -193,6 +196,7 @@ class _ModelSpan:
         )
 
     def failed(self, kind: str) -> None:
+        """The request failed; ``kind`` is an error class or an HTTP status."""
         _fail(self.span, kind)
 
 

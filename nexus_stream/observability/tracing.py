@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Received
@@ -21,53 +20,12 @@ if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Observer
     from nexus_stream.observability.otel_tracing import StageTracing, Tracing
 
-__all__ = ["ModelCall", "TracedObserver", "model_call", "start_tracing", "traced"]
+__all__ = ["TracedObserver", "start_tracing", "traced"]
 
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _EXPORTERS = frozenset({"otlp", "console"})
-
-# The tracing of this process. A global, because the code that creates extractors has no reference to it.
-_tracing: Tracing | None = None
-
-
-class ModelCall(Protocol):
-    """A running call of a model."""
-
-    def answered(
-        self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float, stop_reason: str
-    ) -> None:
-        """The call returned an answer."""
-        ...
-
-    def failed(self, kind: str) -> None:
-        """The call failed; ``kind`` is an error class or an HTTP status."""
-        ...
-
-
-class _Untraced:
-    """A `ModelCall` without tracing."""
-
-    def __enter__(self) -> _Untraced:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def answered(self, **_: object) -> None:
-        """Nothing."""
-
-    def failed(self, kind: str) -> None:
-        """Nothing."""
-
-
-_UNTRACED = _Untraced()
-
-
-def model_call(model: str, max_tokens: int) -> AbstractContextManager[ModelCall]:
-    """A span for one request to a model, a child of the record's span."""
-    return _UNTRACED if _tracing is None else _tracing.model_call(model, max_tokens)
 
 
 def start_tracing(role: str, environ: Mapping[str, str] | None = None) -> Tracing | None:
@@ -81,7 +39,6 @@ def start_tracing(role: str, environ: Mapping[str, str] | None = None) -> Tracin
     Raises:
         ConfigurationError: the SDK is not installed, or the variables name an unsupported exporter or protocol.
     """
-    global _tracing  # noqa: PLW0603 - one per process, like the SDK's own
     if environ is None:
         environ = _environment()
     exporters = _wanted_exporters(environ)
@@ -94,8 +51,7 @@ def start_tracing(role: str, environ: Mapping[str, str] | None = None) -> Tracin
             "OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER enables traces, but the OpenTelemetry SDK is not "
             "installed: pip install 'nexus-stream[otel]', or set OTEL_SDK_DISABLED=true."
         ) from error
-    _tracing = Tracing.start(role, exporters, environ)
-    return _tracing
+    return Tracing.start(role, exporters, environ)
 
 
 def _wanted_exporters(environ: Mapping[str, str]) -> frozenset[str]:

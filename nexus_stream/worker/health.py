@@ -71,7 +71,7 @@ class WorkerHealth:
         """Watch, and show the metrics, until cancelled."""
         announce_build(self._role)
         state = ProcessStateCollector(self._role, lambda: state_of(self._stage, self.not_processing_because()).state)
-        asking = asyncio.create_task(self.lag.offsets.run(), name="offsets")
+        asking = asyncio.create_task(self.lag.run(), name="offsets")
         try:
             with shown(state, LagCollector(self._role, self.lag)):
                 while True:

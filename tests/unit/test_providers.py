@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.kafka.clients import batch_bytes
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, _variables, load_settings
 

@@ -34,8 +34,7 @@ from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude.reply import Meter, Reply, complete_text, read_reply
 from nexus_stream.extraction.claude.request import ask_again, create_client, message_params
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
-from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
-from nexus_stream.observability.tracing import ModelCall, model_call
+from nexus_stream.extraction.observer import ExtractionObserver, ModelCall, Unobserved
 from nexus_stream.settings import Settings
 
 __all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
@@ -206,7 +205,7 @@ class ClaudeExtractor:
         async with self._gate.call("".join(texts)) as call:
             if deadline.when() is None:
                 deadline.reschedule(asyncio.get_running_loop().time() + settings.claude_deadline_seconds)
-            with model_call(settings.claude_model, settings.claude_max_tokens) as span:
+            with self._observer.model_call(settings.claude_model, settings.claude_max_tokens) as span:
                 started = time.monotonic()
                 answer = await self._request(texts, meter, call)
                 self._observer.request_ended(outcome_of(answer), time.monotonic() - started)

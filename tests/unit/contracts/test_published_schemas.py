@@ -37,10 +37,10 @@ from nexus_stream.contracts.prospect import (
     Source,
 )
 from nexus_stream.contracts.schemas import CONVERSATION, DEAD_LETTER_HEADERS, ENRICHED, ENRICHED_HEADERS, json_schemas
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import DecodeError, Reason
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Settings
 from tables.session_state import SessionState
 

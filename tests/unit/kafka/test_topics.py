@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nexus_stream.contracts.topics import TopicSpec, declared_topics, max_record_bytes, segment_hours
 from nexus_stream.errors import TopicMismatchError
-from nexus_stream.kafka.topics import (
-    TopicDifference,
-    TopicSpec,
-    _raise_on_mismatch,
-    declared_topics,
-    max_record_bytes,
-    segment_hours,
-)
+from nexus_stream.kafka.topics import TopicDifference, _raise_on_mismatch
 from nexus_stream.settings import Settings, load_settings
 
 HOUR_MS = 3_600_000

@@ -72,9 +72,7 @@ class Answered:
     """A lag whose broker answered just now."""
 
     def __init__(self, lag: StageLag, ends: dict[TopicPartition, int], committed: dict[TopicPartition, int]) -> None:
-        lag.offsets.ends = ends
-        lag.offsets.committed = committed
-        lag.offsets.note_answer()
+        lag.note_answer(ends, committed)
         self.registry = CollectorRegistry()
         self.collector = LagCollector("enricher", lag)
 

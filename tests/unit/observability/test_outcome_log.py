@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.message_id import message_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
@@ -24,7 +25,7 @@ from nexus_stream.delivery.outcomes import (
     Stored,
     Superseded,
 )
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
 from nexus_stream.observability import event_lines
 from nexus_stream.observability.event_lines import EventHandler, EventLines, hashed, shown_id

@@ -31,6 +31,7 @@ class Bench:
     fatal: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.ends: dict[tuple[str, int], int] = {}
         self.clock = FakeClock()
         self.stage = Stage(
             StageParts(
@@ -60,12 +61,12 @@ class Bench:
         record = self.stage.read(*tp, offset, self.clock.time_ms(), b"k", b"v", ())
         assert record is not None
         self.stage.finish(record, Stored())
-        self.health.lag.offsets.ends[tp] = end
+        self.ends[tp] = end
 
     async def watch(self, seconds: int) -> None:
         """Let time pass while the broker answers and partition 1 moves."""
         for _ in range(0, seconds, 5):
-            self.health.lag.offsets.note_answer()
+            self.health.lag.note_answer(self.ends)
             self.health.observe()
             await self.clock.advance(5)
             self.read(T1, self.stage.ledger.read_positions().get(T1, 0), end=10_000)
@@ -118,8 +119,8 @@ async def test_one_stalled_partition_is_detected_while_the_other_moves(bench: Be
 
 async def test_a_partition_that_was_never_read_is_detected_too(bench: Bench):
     bench.read(T1, 0, end=10_000)
-    bench.health.lag.offsets.ends[T0] = 7
-    bench.health.lag.offsets.committed[T0] = 3
+    bench.ends[T0] = 7
+    bench.health.lag.note_answer(bench.ends, {T0: 3})
     await bench.watch(200)
     assert "(partition 0)" in (bench.health.not_live_because() or "")
 

@@ -59,6 +59,9 @@ class _Reader:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought[partition] = offset
 
+    async def position(self, partition: TopicPartition) -> int:
+        return self.sought[partition]
+
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int) -> dict[Any, Any]:
         begin = self.sought[partitions[0]]
         found = [record for record in RECORDS if record.offset >= begin][:2]

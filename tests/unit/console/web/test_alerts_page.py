@@ -68,8 +68,8 @@ def test_the_pages_program_verifies_what_we_sign() -> None:
 @pytest.mark.parametrize(
     ("environ", "problem"),
     [
-        ({"NEXUS_ALERT_WEBHOOK_URL": "https://hooks.example.com/x"}, "both are needed"),
-        ({"NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "both are needed"),
+        ({"NEXUS_ALERT_WEBHOOK_URL": "https://hooks.example.com/x"}, "set both or neither"),
+        ({"NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "set both or neither"),
         ({"NEXUS_ALERT_WEBHOOK_URL": "ftp://x", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "NEXUS_ALERT_WEBHOOK_URL"),
         ({"NEXUS_ALERT_WEBHOOK_URL": "https://[x", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET}, "NEXUS_ALERT_WEBHOOK_URL"),
         ({"NEXUS_ALERT_WEBHOOK_URL": "https://x", "NEXUS_ALERT_WEBHOOK_SECRET": "whsec_c2hvcnQ="}, "openssl"),

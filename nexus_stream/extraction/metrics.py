@@ -1,17 +1,18 @@
 """Metrics of calls to Claude: requests by outcome, their time, tokens and cost; the cache; the budget.
 
-Implements the port `ExtractionObserver`. To: Prometheus; the budget also to the worker's status.
+Prometheus reads the metrics. The worker's status also shows the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from nexus_stream.contracts.status import BudgetStanding
-from nexus_stream.extraction.observer import CacheResult, CallOutcome
+from nexus_stream.extraction.observer import CacheResult, CallOutcome, ModelCall, untraced
 
 __all__ = ["ExtractionMetrics"]
 
@@ -31,9 +32,14 @@ _KINDS: Final = ("input", "output", "cache_read")
 
 
 class ExtractionMetrics:
-    """The `ExtractionObserver` of an enricher that calls Claude."""
+    """The `ExtractionObserver` of an enricher that calls Claude.
 
-    def __init__(self) -> None:
+    Args:
+        model_call: Makes the span of a request. The process's tracing, if traces are exported.
+    """
+
+    def __init__(self, model_call: Callable[[str, int], AbstractContextManager[ModelCall]] = untraced) -> None:
+        self.model_call = model_call
         # Create all series at the start, so that the first event of a kind counts as an increase.
         self._requests = {outcome: _REQUESTS.labels(outcome) for outcome in get_args(CallOutcome)}
         self._lookups = {result: _LOOKUPS.labels(result) for result in get_args(CacheResult)}
