@@ -1,9 +1,9 @@
-"""The ingestion topic as a backfill's input: read to its end, without disturbing the enrichers.
+"""Load the ingestion topic as a backfill's input: read it to its end, without disturbing the enrichers.
 
-From: ``nexus-prospect-ingestion``, and where the enrichers' group has committed. To: intake.py.
+From: ``nexus-prospect-ingestion``, and the committed offsets of the enrichers' group. To: intake.py.
 
-What no enricher has read yet is left to them: they are about to read it and would pay for it again. With a Redis that
-they share it is taken, because there they find the answer first.
+Records that the enrichers have not committed are left to them, because they will read them soon and pay again. If
+enrichers and backfill share a Redis, these records are loaded too: the enrichers find the answers in the cache.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ANSWER_SECONDS = 30.0
 
 
 async def take_topic(intake: Intake, settings: Settings, since: datetime | None) -> int:
-    """Take in every snapshot on the topic; returns how many records were left to the enrichers.
+    """Load every snapshot on the topic. Return the number of records left to the enrichers.
 
     Args:
-        intake: Where they go.
+        intake: Receives the snapshots.
         settings: Broker, topic and group.
-        since: Only records from then on.
+        since: Only load records from this time on.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
@@ -72,7 +72,7 @@ async def take_topic(intake: Intake, settings: Settings, since: datetime | None)
 
 
 async def _seek(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], since_ms: int) -> None:
-    """Begin where that moment may be: a broker answers with the beginning of a batch, or of the partition."""
+    """Seek to the given time or before it: the broker may answer with the start of a batch or of the partition."""
     await consumer.seek_to_beginning(*partitions)
     if not since_ms:
         return
@@ -84,7 +84,7 @@ async def _seek(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], si
 
 
 async def _committed(settings: Settings, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-    """Where the enrichers' group is. Asked by a client that names the group and joins nothing."""
+    """Read the committed offsets of the enrichers' group, with a client that has its name but does not join it."""
     consumer = AIOKafkaConsumer(**client_options(settings), group_id=settings.enricher_app_id, enable_auto_commit=False)
     try:
         await consumer.start()
