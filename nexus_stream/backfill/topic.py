@@ -1,9 +1,9 @@
-"""The ingestion topic as a backfill's input: read to its end, without disturbing the enrichers.
+"""Load the ingestion topic as a backfill's input: read it to its end, without disturbing the enrichers.
 
-From: ``nexus-prospect-ingestion``, and where the enrichers' group has committed. To: intake.py.
+From: ``nexus-prospect-ingestion``, and the committed offsets of the enrichers' group. To: intake.py.
 
-What no enricher has read yet is left to them: they are about to read it and would pay for it again. With a Redis that
-they share it is taken, because there they find the answer first.
+Records that the enrichers have not committed are left to them, because they will read them soon and pay again. If
+enrichers and backfill share a Redis, these records are loaded too: the enrichers find the answers in the cache.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["take_topic"]
 
 
 async def take_topic(intake: Intake, settings: Settings, since: datetime | None) -> int:
-    """Take in every snapshot on the topic; returns how many records were left to the enrichers.
+    """Load every snapshot on the topic. Return the number of records left to the enrichers.
 
     Args:
-        intake: Where they go.
+        intake: Receives the snapshots.
         settings: Broker, topic and group.
-        since: Only records from then on.
+        since: Only load records from this time on.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
