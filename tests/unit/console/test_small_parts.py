@@ -19,7 +19,7 @@ from nexus_stream.console.web.masking import mask_email, mask_fingerprint, mask_
 from nexus_stream.console.web.rendering import duration, rate, usd
 from nexus_stream.console.web.viewing import language_of
 
-STATIC = Path(nexus_stream.console.__file__).parent / "static"
+STATIC = Path(nexus_stream.console.__file__).parent / "web" / "static"
 
 
 def test_vendored_files_are_those_of_the_packages() -> None:
