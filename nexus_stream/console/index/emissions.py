@@ -1,7 +1,7 @@
-"""What was emitted, when, and what it cost: the timeline, the live tail and the day's spending.
+"""Store emissions with their time and cost, for the timeline, the live tail and the day's spending.
 
-From: ``prospects-enriched``. To: tables ``emissions`` (the newest so many) and ``usage_hours``. Keeps nobody's
-text; who a session belongs to is looked up in the session table, from which an erased person is gone.
+From: ``prospects-enriched``. To: tables ``emissions`` (the newest rows) and ``usage_hours``. These tables contain no
+personal text. Pages look up the person in the session table, which has no data of erased people.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class EmissionWriter:
     """`TopicWriter` of the enriched topic.
 
     Args:
-        max_rows: How many emissions are kept.
+        max_rows: Maximum number of stored emissions.
     """
 
     def __init__(self, max_rows: int) -> None:
         self.newest_only: int | None = max_rows
-        # The day's spending is counted whole.
-        self.whole_ms = _DAY_MS
+        # The day's spending needs all records of the day.
+        self.full_period_ms = _DAY_MS
         self._max_rows = max_rows
 
     def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:
@@ -57,7 +57,7 @@ class EmissionWriter:
         value = _value(record.value)
         extraction, prospect = _mapping(value.get("extraction")), _mapping(value.get("prospect"))
         snapshot_at_ms = _integer(value.get("snapshot_at_ms"))
-        # The stored result emitted again, after a crash or with a fingerprint that is new: nothing was paid for it.
+        # A stored result that is emitted again, after a crash or with a new fingerprint, cost nothing.
         is_repeat = (
             db.execute(
                 "SELECT 1 FROM emissions WHERE key = ? AND snapshot_at_ms = ? AND kind = 'enriched' LIMIT 1",
@@ -96,8 +96,8 @@ class EmissionWriter:
     def prune(self, db: sqlite3.Connection, now_ms: int) -> None:
         """See `TopicWriter.prune`."""
         db.execute("DELETE FROM emissions WHERE id <= (SELECT max(id) FROM emissions) - ?", (self._max_rows,))
-        # An erased session's may have been read after its tombstone: topics are not ordered among each other. Young
-        # ones stay, because their session may not have been read yet.
+        # An emission of an erased session may arrive after the session's tombstone, because topics have no common
+        # order. Recent emissions stay, because their session may not have been read yet.
         db.execute(
             "DELETE FROM emissions WHERE recorded_at_ms < ? AND NOT EXISTS "
             "(SELECT 1 FROM sessions WHERE sessions.key = emissions.key AND status != 'erased')",

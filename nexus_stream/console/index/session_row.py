@@ -1,8 +1,8 @@
-"""One changelog record of the session table as one row of the console's index.
+"""Convert a changelog record of the session table to a row of the console's index.
 
 From: a record of ``<app>-sessions-changelog`` (key = session key, value = session state JSON). To: table ``sessions``
-of the index (store.py). Reads leniently on purpose: a state of a newer version, or a value that is no JSON at all, is
-shown with what can be read of it instead of stopping the view.
+of the index (store.py). Parsing is lenient on purpose: a state of a newer version, or a value that is not JSON, is
+shown as far as it is readable. It does not stop the view.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from nexus_stream.contracts.session_key import parse_session_key
 
 __all__ = ["OBJECTIONS", "UNREADABLE", "ChangelogRecord", "SessionRow", "facets", "fold", "state_of"]
 
-# The status of a row whose value is no JSON object or names no status.
+# The status of a row whose value is not a JSON object or has no status.
 UNREADABLE = "unreadable"
 
-# The values the index knows; store.py has a partial index for each.
+# The objections in the index. store.py has a partial index for each.
 OBJECTIONS = tuple(objection.value for objection in Objecion)
 
 _SQLITE_INTEGER_MAX = 2**63 - 1
@@ -30,7 +30,7 @@ _SQLITE_INTEGER_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class ChangelogRecord:
-    """One record as read from the broker. ``value`` None is a tombstone; ``timestamp_ms`` is the broker's."""
+    """One record from the broker. ``value`` None is a tombstone. ``timestamp_ms`` is the broker's time."""
 
     partition: int
     offset: int
@@ -41,9 +41,9 @@ class ChangelogRecord:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """What the list shows, searches and filters by, and the state itself as the bytes on the changelog.
+    """The fields for the list, its search and its filters, and the state as the bytes of the changelog.
 
-    ``fingerprints`` are no column: store.py has a table of them.
+    ``fingerprints`` is not a column: store.py has a table for them.
     """
 
     key: bytes
@@ -71,12 +71,12 @@ class SessionRow:
 
     @property
     def facets(self) -> tuple[tuple[str, str], ...]:
-        """What the list counts and filters by: (facet, value)."""
+        """The (facet, value) pairs for counts and filters of the list."""
         return facets(self.status, self.momento, self.arquetipo, self.extractor, self.objeciones)
 
     @classmethod
     def from_record(cls, record: ChangelogRecord) -> SessionRow:
-        """Read a record that is no tombstone."""
+        """Convert a record that is not a tombstone."""
         value = record.value or b""
         state = state_of(value)
         prospect = _mapping(state.get("prospect"))
@@ -114,7 +114,7 @@ class SessionRow:
 def facets(
     status: str, momento: str | None, arquetipo: str | None, extractor: str | None, objeciones: str
 ) -> tuple[tuple[str, str], ...]:
-    """The (facet, value) pairs of a row."""
+    """Return the (facet, value) pairs of a row."""
     named = {"status": status, "momento": momento, "arquetipo": arquetipo, "extractor": extractor}
     return (
         *((facet, value) for facet, value in named.items() if value is not None),
@@ -123,7 +123,7 @@ def facets(
 
 
 def state_of(value: bytes) -> Mapping[str, Any]:
-    """The state as a mapping; empty when the bytes are no JSON object."""
+    """Return the state as a mapping. Return an empty mapping if the bytes are not a JSON object."""
     try:
         return _mapping(orjson.loads(value))
     except orjson.JSONDecodeError:
@@ -131,7 +131,7 @@ def state_of(value: bytes) -> Mapping[str, Any]:
 
 
 def fold(text: str) -> str:
-    """The form in which text is searched: no case, no accents."""
+    """Normalise text for search: without case and accents."""
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(char for char in decomposed if not unicodedata.combining(char)).casefold().replace("\x00", "")
 

@@ -203,7 +203,7 @@ async def test_a_restart_begins_nothing_again_and_ends_what_ended_meanwhile(sett
 async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_come_back(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alert_watch, "_HEARD_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(alert_watch, "_REPORT_WAIT_SECONDS", 0.5)
     a_day_ago_ms = time.time_ns() // 1_000_000 - 25 * 3_600_000
     name = "gateway-0123abcd-0123ab"
     status = ProcessStatus(

@@ -245,7 +245,7 @@ async def test_ready_once_the_view_was_complete(client: Client, model: ReadModel
         "partitions": {"0": {"next_offset": 1, "lag": 0}},
         "caught_up_at_ms": NOW_MS,
     }
-    model.lose_touch("broker_unreachable")
+    model.set_problem("broker_unreachable")
     response = await client.get("/ready")
     assert response.status == 200
     assert (await response.json())["problem"] == "broker_unreachable"

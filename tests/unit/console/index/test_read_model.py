@@ -231,7 +231,7 @@ def test_freshness_counts_records_behind_and_remembers_when_it_was_complete(
     assert (model.freshness().lag, model.freshness().caught_up_at_ms) == (0, NOW_MS + 50)
     model.observe({0: 5, 1: 0}, NOW_MS + 100)
     assert (model.freshness().lag, model.freshness().caught_up_at_ms) == (3, NOW_MS + 50)
-    model.lose_touch("broker_unreachable")
+    model.set_problem("broker_unreachable")
     assert model.freshness().problem == "broker_unreachable"
     model.observe({0: 5, 1: 0}, NOW_MS + 200)
     assert model.freshness().problem is None

@@ -138,7 +138,7 @@ def test_a_long_topic_is_begun_near_its_end(model: ReadModel) -> None:
 
 def test_all_of_the_last_day_is_counted_however_many(model: ReadModel) -> None:
     model.bind("c", {0: 0}, {0: 0}, NOW_MS)
-    assert model.whole_ms("enriched") == 24 * HOUR_MS
+    assert model.full_period_ms("enriched") == 24 * HOUR_MS
     # The day begins far before the newest hundred in one, after them in another; a third has nothing so young.
     ends = {0: 1_000_000, 1: 1_000_000, 2: 1_000_000}
     model.bind_beside("enriched", {0: 100, 1: 0, 2: 0}, ends, {0: 400_000, 1: 999_990})
