@@ -8,7 +8,6 @@ configuration.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import sys
 from collections import Counter
@@ -30,7 +29,7 @@ from nexus_stream.backfill.records import Counts
 from nexus_stream.backfill.run import Run
 from nexus_stream.backfill.source import STDIN, Source, digest_of
 from nexus_stream.backfill.store import Store
-from nexus_stream.dead_letters.filters import parse_moment
+from nexus_stream.common.command_line import check_moment, run
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, RetryableError, TopicMismatchError
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.claude.budget import Budget
@@ -62,27 +61,17 @@ _MEANINGS = {
 }
 
 
-def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Validate a time but keep its text: the text identifies the run's input."""
-    try:
-        if text is not None:
-            parse_moment(text, datetime.now(UTC))
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(str(error)) from None
-    return text
-
-
 @click.command(name="backfill")
 @click.argument(
     "file", required=False, metavar="[FILE|-]", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
 )
 @click.option("--from-topic", is_flag=True, help="Read the ingestion topic instead of a file.")
 @click.option(
-    "--since", callback=_moment, metavar="TIME", help="Read the topic from this time: ISO 8601, or 2h, 7d ago."
+    "--since", callback=check_moment, metavar="TIME", help="Read the topic from this time: ISO 8601, or 2h, 7d ago."
 )
 @click.option(
     "--as-of",
-    callback=_moment,
+    callback=check_moment,
     metavar="TIME",
     help="Time of the lines without enqueuedAt. Default: the file's time of change.",
 )
@@ -138,15 +127,12 @@ def command(
 
 
 def _run(work: Coroutine[Any, Any, _T], *, dry_run: bool) -> _T:
-    # aiokafka logs several errors for each attempt while a broker is down. The command reports the error once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     quiet_http_loggers()
+    hint = "" if dry_run else _CONTINUE
     try:
-        return asyncio.run(work)
-    except (RetryableError, BatchCancelledError) as error:
-        raise click.ClickException(str(error) if dry_run else f"{error} {_CONTINUE}") from error
+        return run(work, passing=(RetryableError, BatchCancelledError), hint=hint)
     except KeyboardInterrupt:
-        raise click.ClickException("Stopped." if dry_run else f"Stopped. {_CONTINUE}") from None
+        raise click.ClickException(f"Stopped. {hint}".rstrip()) from None
 
 
 async def _work(

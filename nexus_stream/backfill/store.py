@@ -8,7 +8,6 @@ that run.py names.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from nexus_stream.backfill.records import Chunk, Counts, Item
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.errors import ConfigurationError
 
 __all__ = ["Store"]
@@ -95,14 +95,13 @@ class Store:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
             # One lock for all runs, because they share the budget file.
-            lock = (directory.parent / "lock").open("a+")
+            lock = lock_file(directory.parent / "lock")
+        except DirectoryInUseError as error:
+            raise ConfigurationError(
+                f"Another backfill uses {directory.parent}: {error.owner}. Wait until it ends."
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"NEXUS_DATA_DIR: {directory} cannot be written ({error.strerror}).") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ConfigurationError(f"Another backfill uses {directory.parent}. Wait until it ends.") from None
         path = directory / _FILE
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         return cls(sqlite3.connect(path), lock)

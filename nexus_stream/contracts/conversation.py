@@ -10,11 +10,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nexus_stream.common.moments import iso_ms
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.errors import DecodeError, Reason
 
@@ -98,16 +98,8 @@ class Conversation(_Wire):
     @property
     def enqueued_at_ms(self) -> int | None:
         """``enqueuedAt`` as Unix milliseconds; None if it is missing or not a date."""
-        text = self.metadata.enqueued_at
-        if text is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0, int(moment.timestamp() * 1000))
+        moment_ms = iso_ms(self.metadata.enqueued_at)
+        return None if moment_ms is None else max(0, moment_ms)
 
 
 def decode(value: bytes | None, limits: Limits) -> Conversation:

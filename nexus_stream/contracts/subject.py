@@ -10,8 +10,9 @@ random text. E-mail addresses and phone numbers can be guessed, so no suppressio
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import Final, Literal
+
+from nexus_stream.common.moments import iso_moment
 
 __all__ = ["HASH_PATTERN", "NO_NUL_PATTERN", "SubjectKind", "require_iso", "short_hash", "subject_hash"]
 
@@ -29,7 +30,7 @@ def require_iso(text: str) -> str:
     Raises:
         ValueError: the text is not an ISO 8601 time.
     """
-    datetime.fromisoformat(text)
+    iso_moment(text)
     return text
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.embedded.banner import banner
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.log_echo import LogEcho
 from nexus_stream.embedded.plan import (
     asked_ports,

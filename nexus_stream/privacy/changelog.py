@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
-
+from nexus_stream.common.json_reading import json_object
 from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector
@@ -68,11 +67,8 @@ class States:
 
 
 def _take(found: dict[bytes, State], key: bytes, value: bytes | None, wanted: Callable[[State], bool]) -> None:
-    try:
-        state = orjson.loads(value) if value else None
-    except orjson.JSONDecodeError:
-        state = None
-    if isinstance(state, dict) and wanted(state):
+    state = json_object(value)
+    if state and wanted(state):
         found[key] = state
     else:
         found.pop(key, None)

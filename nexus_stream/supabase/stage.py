@@ -12,12 +12,12 @@ import random
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from pydantic import ValidationError
 
+from nexus_stream.common.moments import iso_ms
 from nexus_stream.contracts.erased import ErasedSession, decode_erased
 from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_TYPE_HEADER
 from nexus_stream.contracts.prospect import EnrichedProspect
@@ -211,7 +211,7 @@ class Sink(Stage):
                 self._release(record)
                 self.finish(record, _outcome(item, suppressed=index in written.again))
                 self.facts.took((now_ms - record.timestamp_ms) / 1000, now)
-                if isinstance(item, EnrichedProspect) and (taken_ms := _taken_ms(item)) is not None:
+                if isinstance(item, EnrichedProspect) and (taken_ms := iso_ms(item.enqueued_at)) is not None:
                     self.timings.arrived(max(0.0, (now_ms - taken_ms) / 1000))
         for letter in sent:
             self._release(letter.record)
@@ -291,15 +291,6 @@ class Sink(Stage):
         self._letters.clear()
         self.keeps_a_batch = False
         self._bound.reset()
-
-
-def _taken_ms(prospect: EnrichedProspect) -> float | None:
-    """When the gateway accepted the conversation, Unix milliseconds. None if another producer sent it."""
-    try:
-        moment = datetime.fromisoformat(prospect.enqueued_at or "")
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
 
 
 def _same_kind(rows: Sequence[_Row], limit: int) -> int:
