@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import itertools
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from nexus_stream import free_ports
 
@@ -51,24 +57,47 @@ def _claim_a_range() -> int:
 free_ports._FIRST_PORT = _RANGE_START + _RANGE_PORTS * _claim_a_range()
 free_ports._LAST_PORT = free_ports._FIRST_PORT + _RANGE_PORTS - 1
 
-# Values of parameters that name a service: a package's tests of one service run on one worker, which starts it once.
-_SERVICES = {"embedded", "kafka", "debian-15"}
+_ROOT = Path(__file__).parents[1]
+# In the id of a test: the service that it runs on.
+_SERVICE = re.compile(r"[\[-](embedded|kafka|debian-15)[\]-]")
+# Folders whose tests of a service are dealt to so many workers; each worker has that service for itself.
+_DEALT = {"tests/chaos": 2}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup``, keep together what shares a service: a module, or a package and its fixtures."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+@functools.cache
+def _home(module: str) -> str:
+    """The folder whose conftest.py starts services for all modules below it; else the module itself."""
+    for folder in reversed(Path(module).parents):
+        conftest = _ROOT / folder / "conftest.py"
+        if conftest.is_file() and re.search(r'scope="(package|session)"', conftest.read_text(encoding="utf-8")):
+            return folder.as_posix()
+    return module
 
 
-def _group(item: pytest.Item) -> str:
-    fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    shared = {last.baseid for *_, last in fixtures if last.scope in {"package", "session"} and last.baseid}
-    callspec = getattr(item, "callspec", None)
-    parameters = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
-    where = min(shared, default=item.nodeid.partition("::")[0])
-    return "-".join([where, *sorted(_SERVICES.intersection(parameters))])
+class ByService(LoadScopeScheduling):
+    """Sends the tests that share a service to one worker, so that the service starts once."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        self._groups: dict[str, str] = {}
+        self._next: dict[str, Iterator[int]] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid not in self._groups:
+            module, _, test = nodeid.partition("::")
+            home, service = _home(module), _SERVICE.search(test)
+            group = f"{home} {service[1]}" if service else home
+            if service and home in _DEALT:
+                numbers = self._next.setdefault(group, itertools.cycle(range(_DEALT[home])))
+                group = f"{group} {next(numbers)}"
+            self._groups[nodeid] = group
+        return self._groups[nodeid]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """With ``-n``. (``--dist loadgroup`` of pytest-xdist 3.8 keeps nothing together under pytest 9.2.)"""
+    return ByService(config, log)
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:
