@@ -27,7 +27,7 @@ def _create() -> WorkerApp:
     settings = load_settings("enricher")
     worker = create_app(settings, settings.enricher_app_id)
     broker, assignment = worker.broker, Assignment()
-    # Beside the slot, not in it: what is in it goes when the broker is another, and money spent stays spent.
+    # Beside the slot, not in it: the slot is emptied for a new broker, but spent money stays spent.
     budget_file = worker.directory.path.with_suffix(".budget.json")
     metrics = ExtractionMetrics()
     extractor = create_extractor(settings, budget_file=budget_file, observer=metrics)
@@ -37,7 +37,7 @@ def _create() -> WorkerApp:
         key_type=bytes,
         value_type=bytes,
         partitions=settings.topic_partitions,
-        # A copy: Faust's store takes entries out of what it is given.
+        # A copy, because Faust's store removes entries from the options.
         options=dict(STORE_OPTIONS) if settings.table_store == "rocksdb" else None,
     )
     tracing = start_tracing("enricher")

@@ -24,10 +24,10 @@ _SEPARATOR = "\x1f"  # In no tenant id, session id or fingerprint: control chara
 
 
 def require_iso(text: str) -> str:
-    """The text, if it is a moment in ISO 8601.
+    """Return the text if it is an ISO 8601 time.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an ISO 8601 time.
     """
     datetime.fromisoformat(text)
     return text
@@ -39,5 +39,5 @@ def subject_hash(tenant_id: str, kind: SubjectKind, value: str) -> str:
 
 
 def short_hash(tenant_id: str, kind: SubjectKind, value: str) -> str:
-    """Its first 12 digits, to show."""
+    """The first 12 digits of the hash, to show."""
     return subject_hash(tenant_id, kind, value)[:12]

@@ -1,6 +1,6 @@
-"""Dead letters as an operator uses them: list, show, redrive, discard; docs/howto/dead-letters.md.
+"""Operator tools for dead letters: list, show, redrive, discard. See docs/howto/dead-letters.md.
 
-letter.py reads and writes the topic's records, marks.py folds them to a state a letter, filters.py chooses, log.py is
-the topic itself, redriving.py sends back and sets aside, printing.py shows without personal data, command.py is
-``nexus dlq``. What the workers write is nexus_stream/delivery/dead_letters.py.
+letter.py parses and builds the topic's records. marks.py computes the state of each letter. filters.py selects letters.
+log.py reads the topic. redriving.py redrives and discards. printing.py shows letters without personal data. command.py
+is ``nexus dlq``. The workers write dead letters with nexus_stream/delivery/dead_letters.py.
 """

@@ -1,7 +1,7 @@
-"""``nexus dlq list|show|redrive|discard``: dead letters from an operator's terminal.
+"""``nexus dlq list|show|redrive|discard``: an operator's commands for dead letters.
 
-From: ``nexus-prospect-dlq``. To: the terminal; `redrive` also to the topics letters came from. Exit code 0 when all
-that was asked is done, 1 when something was left undone, 2 for a wrong call or configuration.
+From: ``nexus-prospect-dlq``. To: the terminal; `redrive` also writes to the origin topics. Exit code 0: everything is
+done. 1: something is not done. 2: wrong options or configuration.
 """
 
 from __future__ import annotations
@@ -57,30 +57,32 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 
 
 _FILTER_OPTIONS = (
-    click.option("--id", "ids", multiple=True, metavar="ID", help="This letter; may be repeated."),
+    click.option("--id", "ids", multiple=True, metavar="ID", help="Letter id; may be repeated."),
     click.option(
         "--reason",
         "reasons",
         multiple=True,
         type=click.Choice([reason.value for reason in Reason]),
-        help="Of this reason; may be repeated.",
+        help="Reason of the failure; may be repeated.",
     ),
     click.option(
         "--origin-topic",
         "origins",
         multiple=True,
         type=click.Choice(["ingestion", "enriched"]),
-        help="That failed in the enricher (ingestion) or in the sink (enriched).",
+        help="Failed in the enricher (ingestion) or in the sink (enriched).",
     ),
-    click.option("--since", callback=_moment, metavar="TIME", help="Failed at or after it: ISO 8601, or 2h, 7d ago."),
-    click.option("--until", callback=_moment, metavar="TIME", help="Failed before it."),
-    click.option("--session", metavar="ID", help="Of this session; tenant:session for one of a tenant."),
+    click.option("--since", callback=_moment, metavar="TIME", help="Failed at or after TIME: ISO 8601, or 2h, 7d ago."),
+    click.option("--until", callback=_moment, metavar="TIME", help="Failed before TIME."),
+    click.option("--session", metavar="ID", help="Session id; tenant:session for a tenant's session."),
 )
 _ACT_OPTIONS = (
-    click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest first."),
-    click.option("--dry-run", is_flag=True, help="Only count what would be done."),
-    click.option("--yes", is_flag=True, help="Don't ask. Needed for more than one letter without a terminal."),
-    click.option("--by", metavar="NAME", help="Who does this, for the mark on each letter. Default: user@host."),
+    click.option("--limit", type=click.IntRange(1), help="Maximum number of letters, oldest first."),
+    click.option("--dry-run", is_flag=True, help="Count the letters, change nothing."),
+    click.option(
+        "--yes", is_flag=True, help="Skip the confirmation. Required for more than one letter without a terminal."
+    ),
+    click.option("--by", metavar="NAME", help="Operator's name for the mark on each letter. Default: user@host."),
 )
 
 
@@ -106,7 +108,7 @@ def _filter(settings: Settings, options: dict[str, Any]) -> Filter:
 
 
 def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    # While a broker is down it logs several errors for each attempt; the command says it once.
+    # While a broker is down, aiokafka logs several errors per attempt. The command reports the error once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work)
@@ -121,13 +123,13 @@ def command() -> None:
 
 @command.command(name="list")
 @_with(_FILTER_OPTIONS)
-@click.option("--all-states", is_flag=True, help="Also what was redriven or discarded; without, what is open.")
+@click.option("--all-states", is_flag=True, help="Include redriven and discarded letters. Default: only open letters.")
 @click.option(
-    "--limit", type=click.IntRange(1), help=f"Rows to show, the newest. Default {_DEFAULT_ROWS}; --json: all."
+    "--limit", type=click.IntRange(1), help=f"Number of newest rows to show. Default {_DEFAULT_ROWS}; --json: all."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, the oldest first, and no summary.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, oldest first, without a summary.")
 def list_command(all_states: bool, limit: int | None, as_json: bool, **options: Any) -> None:
-    """Count letters by reason, and show a line for each. Sessions are hashed, as in the logs."""
+    """Count letters by reason, and list them. Sessions are hashed, as in the logs."""
     settings = load_settings()
     _run(_list(settings, _filter(settings, options), all_states=all_states, limit=limit, as_json=as_json))
 
@@ -165,16 +167,16 @@ async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: 
         if reasons.total() > len(rows):
             click.echo(f"The newest {len(rows)} of {reasons.total()}; --limit shows more.")
     if histories.foreign:
-        click.echo(f"{histories.foreign} records of the topic are not letters of ours; they are left alone.")
+        click.echo(f"{histories.foreign} record(s) of the topic are not dead letters; they are ignored.")
 
 
 @command.command()
 @click.argument("letter_id", metavar="ID")
-@click.option("--reveal", is_flag=True, help="Show key, value and headers as they are: personal data.")
+@click.option("--reveal", is_flag=True, help="Show key, value and headers in clear text, with personal data.")
 def show(letter_id: str, reveal: bool) -> None:
-    """Show one letter: its headers, what became of it, and the shape of its value."""
+    """Show one letter: its state, its headers, and the structure of its value."""
     if not _run(_show(load_settings(), letter_id, reveal=reveal)):
-        raise click.ClickException("no such letter; `nexus dlq list --all-states` shows what there is")
+        raise click.ClickException("no letter has this id; `nexus dlq list --all-states` lists all letters")
 
 
 async def _show(settings: Settings, letter_id: str, *, reveal: bool) -> bool:
@@ -193,10 +195,10 @@ async def _show(settings: Settings, letter_id: str, *, reveal: bool) -> bool:
 
 @command.command(name="redrive")
 @_with(_FILTER_OPTIONS)
-@click.option("--again", is_flag=True, help="Also letters redriven before; discarded ones only if named by --id.")
+@click.option("--again", is_flag=True, help="Include redriven letters, and discarded letters that --id names.")
 @_with(_ACT_OPTIONS)
 def redrive_command(again: bool, **options: Any) -> None:
-    """Send open letters back to the topic they came from. What was redriven is marked and not sent twice."""
+    """Send open letters back to their origin topic. Redriven letters get a mark and are not sent twice."""
     _act(Action.REDRIVEN, again=again, **options)
 
 
@@ -204,7 +206,7 @@ def redrive_command(again: bool, **options: Any) -> None:
 @_with(_FILTER_OPTIONS)
 @_with(_ACT_OPTIONS)
 def discard_command(**options: Any) -> None:
-    """Mark open letters as dealt with: they are neither listed nor redriven any more."""
+    """Mark open letters as discarded: they are no longer listed or redriven."""
     _act(Action.DISCARDED, again=False, **options)
 
 
@@ -226,9 +228,9 @@ def _act(
     if plan.total == 0:
         sys.exit(1 if plan.not_ours else 0)
     if plan.total > 1 and not yes:
-        # Not read from a pipe: a "y" meant for something else must not count.
+        # Do not read the answer from a pipe: a "y" in it may belong to something else.
         if not sys.stdin.isatty():
-            raise click.UsageError(f"{_letters(plan.total)} without a terminal to ask on: add --yes.")
+            raise click.UsageError(f"There is no terminal to confirm {_letters(plan.total)}: add --yes.")
         click.confirm(f"{verb.capitalize()} {_letters(plan.total)}?", abort=True)
     report = Report()
     try:
@@ -236,7 +238,7 @@ def _act(
     finally:
         click.echo(f"{action.value} {_letters(report.total)}")
     if report.refused:
-        click.echo(f"{_letters(report.refused)} over the topic's max.message.bytes: left open")
+        click.echo(f"{_letters(report.refused)} over the topic's max.message.bytes: still open")
     sys.exit(1 if report.refused or report.not_ours else 0)
 
 
@@ -258,13 +260,13 @@ def _left_out(plan: Report, selection: Selection) -> list[str]:
     lines = []
     redriven, discarded = plan.states[State.REDRIVEN], plan.states[State.DISCARDED]
     if redriven and not selection.again:
-        lines.append(f"not: {redriven} redriven before (`redrive --again` sends them again)")
+        lines.append(f"skipped: {redriven} already redriven (`redrive --again` sends them again)")
     if discarded and not (selection.again and selection.filter.ids):
-        lines.append(f"not: {discarded} discarded before (`redrive --again --id ID` sends one after all)")
+        lines.append(f"skipped: {discarded} already discarded (`redrive --again --id ID` sends one of them)")
     if plan.not_ours:
         lines.append(
-            f"not: {plan.not_ours} from a topic that is neither the ingestion nor the enriched topic of these settings "
-            "(NEXUS_TOPIC_PREFIX?)"
+            f"skipped: {plan.not_ours} from a topic that is neither the ingestion nor the enriched topic of these "
+            "settings (check NEXUS_TOPIC_PREFIX)"
         )
     return lines
 
@@ -286,6 +288,6 @@ def _operator() -> str:
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
-        # A container's user id without a name.
+        # A container's user id may have no name.
         user = "unknown"
     return f"{user}@{socket.gethostname()}"

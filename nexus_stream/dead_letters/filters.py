@@ -1,4 +1,4 @@
-"""Which letters an operator means. Pure: the command line's words in, a predicate out."""
+"""Filter letters by the options of the command line. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All that is given must hold; what is empty or None asks nothing.
+    """A filter. All given conditions must hold. An empty or None field is no condition.
 
     Attributes:
         ids: Letter ids.
         reasons: Values of ``nexus-reason``.
         origin_topics: Full topic names.
-        since: Failed then or later.
-        until: Failed before.
+        since: The letter failed at this time or later.
+        until: The letter failed before this time.
         session: A session id, or ``tenant:session``.
     """
 
@@ -39,7 +39,7 @@ class Filter:
     session: str | None = None
 
     def matches(self, letter: Letter) -> bool:
-        """Whether the letter is meant."""
+        """Whether the letter matches the filter."""
         return (
             (not self.ids or letter.id in self.ids)
             and (not self.reasons or letter.reason in self.reasons)
@@ -53,14 +53,14 @@ class Filter:
     def _is_session(letter: Letter, wanted: str) -> bool:
         found = session_of(letter)
         if found is None:
-            # Not readable; its key is the session key when the gateway wrote it.
+            # The value is unreadable. The gateway writes the session key as the record's key.
             return letter.key == wanted.encode()
         tenant_id, session_id = found
         return wanted == session_id or wanted == f"{tenant_id}:{session_id}"
 
 
 def session_of(letter: Letter) -> tuple[str, str] | None:
-    """Tenant (empty for none) and session id of a letter's value, a conversation or an enriched prospect."""
+    """Return tenant (empty if none) and session id from a letter's value: a conversation or an enriched prospect."""
     try:
         value: Any = orjson.loads(letter.value or b"")
     except orjson.JSONDecodeError:
@@ -76,7 +76,7 @@ def session_of(letter: Letter) -> tuple[str, str] | None:
 
 
 def session_key_of(letter: Letter) -> str | None:
-    """The session key of a letter's value, as tables and logs know it; None when it has none."""
+    """Return the session key of a letter's value, as in tables and logs. Return None if the value has no session."""
     found = session_of(letter)
     if found is None:
         return None
@@ -87,10 +87,10 @@ def session_key_of(letter: Letter) -> str | None:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """A moment as an operator writes it: ISO 8601 (UTC unless it says otherwise), or as long ago as ``30m``, ``2h``.
+    """Parse a time: ISO 8601 (UTC if it has no offset), or an age such as ``30m`` or ``2h``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text has neither form.
     """
     ago = _AGO.fullmatch(text.strip())
     if ago is not None:
@@ -99,4 +99,4 @@ def parse_moment(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text.strip())
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("write a time as 2026-01-31T12:00:00Z, or as 90s, 30m, 2h or 7d ago") from None
+        raise ValueError("write a time as 2026-01-31T12:00:00Z, or an age as 90s, 30m, 2h or 7d") from None

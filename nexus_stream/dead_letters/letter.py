@@ -1,10 +1,10 @@
-"""The records of the dead-letter topic: letters that the workers wrote, marks that operators left.
+"""The records of the dead-letter topic: letters from the workers and marks from operators.
 
-From: ``nexus-prospect-dlq``. To: marks.py, filters.py, printing.py; `mark_headers` goes back to the topic.
+From and to: ``nexus-prospect-dlq``.
 
-A mark stands in its letter's partition, after it, so it is never removed before its letter. It has the header
-``nexus-marker`` and no ``nexus-reason``. Every letter has a reason, and headers that came with a record are kept on its
-letter: so a sender cannot make a letter look like a mark.
+A mark is in the partition of its letter and comes after it. So retention never removes a mark before its letter. A mark
+has the header ``nexus-marker`` and no ``nexus-reason``. Every letter has a ``nexus-reason``. A letter also keeps the
+headers of its record. So a sender cannot make a letter look like a mark.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from nexus_stream.delivery.received import Headers
 __all__ = ["Action", "Letter", "Mark", "mark_headers", "read_record"]
 
 _MAX_NAME_CHARS = 100
-# Beyond this a header is no count or time of ours; int() of long digits is slow, too.
+# Longer numbers are not counts from nexus-stream. int() of many digits is also slow.
 _MAX_DIGITS = 15
 
 
 class Action(StrEnum):
-    """What an operator did with a letter: the value of ``nexus-marker``."""
+    """An operator's action on a letter: the value of ``nexus-marker``."""
 
     REDRIVEN = "redriven"
     DISCARDED = "discarded"
@@ -47,16 +47,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Letter:
-    """One dead letter, with where it lies.
+    """One dead letter and its position in the topic.
 
     Attributes:
-        id: ``nexus-id``, topic-partition-offset of the record that failed.
-        digest: Of key and value. Ids repeat when a topic is deleted and made again; id and digest together do not.
-        partition: Of the dead-letter topic.
-        offset: In that partition.
-        headers: All of them: those the record had, then the failure's.
-        redrives_before: How often what failed here had been redriven already, under earlier letter ids.
-        origin_timestamp_ms: Kafka's time of the record that failed, or of the failure where that was not noted.
+        id: ``nexus-id``: topic-partition-offset of the failed record.
+        digest: Hash of key and value. Ids repeat if a topic is deleted and made again. Id and digest together do not.
+        partition: The partition in the dead-letter topic.
+        offset: The offset in that partition.
+        headers: All headers: first the original record's, then the failure's.
+        redrives_before: How often this content was already redriven under earlier letter ids.
+        origin_timestamp_ms: Kafka's time of the failed record; if that is not recorded, the time of the failure.
     """
 
     id: str
@@ -77,22 +77,22 @@ class Letter:
 
     @property
     def identity(self) -> bytes:
-        """What all copies of the letter share."""
+        """The identity that all copies of the letter share."""
         return _identity(self.id, self.digest)
 
     @property
     def size_bytes(self) -> int:
-        """Of key and value."""
+        """The size of key and value."""
         return len(self.key or b"") + len(self.value or b"")
 
     def __repr__(self) -> str:
-        # Never the key or value: they are a person's.
+        # Key and value are personal data.
         return f"<letter {self.id}>"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What an operator did with the letter of that identity."""
+    """An operator's action on the letter with this identity."""
 
     identity: bytes
     action: Action
@@ -103,8 +103,8 @@ class Mark:
 def read_record(
     partition: int, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers
 ) -> Letter | Mark | None:
-    """What a record of the dead-letter topic is; None when it is neither a letter nor a mark."""
-    # As Kafka reads repeated headers: the last counts, and ours were appended last.
+    """Parse a record of the dead-letter topic. Return None if it is neither a letter nor a mark."""
+    # The last of repeated headers counts. The worker appended its headers last.
     named = {name: raw.decode("utf-8", "replace") for name, raw in headers}
     written_at = datetime.fromtimestamp(max(0, timestamp_ms) / 1000, UTC)
     letter_id = named.get(LETTER_ID_HEADER, "")
@@ -142,13 +142,13 @@ def read_record(
 
 
 def mark_headers(letter: Letter, action: Action, *, by: str, at: datetime) -> Headers:
-    """The headers of a mark; `read_record` reads them.
+    """Return the headers of a mark. `read_record` parses them.
 
     Args:
-        letter: What was acted on.
-        action: What was done.
-        by: Who did it.
-        at: When.
+        letter: The letter.
+        action: The operator's action.
+        by: The operator's name.
+        at: The time of the action.
     """
     ours = {
         MARKER_HEADER: action.value,
@@ -161,7 +161,7 @@ def mark_headers(letter: Letter, action: Action, *, by: str, at: datetime) -> He
 
 
 def _identity(letter_id: str, digest: str) -> bytes:
-    # 16 bytes a letter is all that a reader keeps of it in memory.
+    # A reader keeps only these 16 bytes per letter in memory.
     return hashlib.blake2b(f"{letter_id}\x00{digest}".encode(), digest_size=16).digest()
 
 

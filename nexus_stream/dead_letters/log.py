@@ -1,7 +1,7 @@
-"""The dead-letter topic as a log: read from its beginning to where it ended when asked, and appended to.
+"""Read the dead-letter topic from its beginning to a fixed end.
 
-From and to: ``nexus-prospect-dlq``; `Sender` also writes to the topics letters came from. No consumer group: reading
-leaves no trace, and any number of operators and consoles read the same records. One fetch is all that is in memory.
+From: ``nexus-prospect-dlq``. The reader uses no consumer group: it commits no offsets, and any number of operators and
+consoles can read the same records. Memory holds only one fetch.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = [
     "Ends",
 ]
 
-# Partition of the dead-letter topic -> the offset after the last record that counts.
+# Partition of the dead-letter topic -> the offset after the last record to read.
 Ends = dict[int, int]
 
 _BATCH_RECORDS = 200
 _POLL_MS = 500
-# What one fetch may bring into memory; aiokafka asks for the next only when this is used up.
+# The size limit of one fetch in memory. aiokafka fetches again only when these records are used up.
 _FETCH_BYTES = 4 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024
 
 
 class DeadLetterLog:
-    """Reads the topic; an async context manager.
+    """Read the topic. Use as an async context manager.
 
     Args:
-        settings: Broker and topic.
+        settings: The settings with broker and topic.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -52,13 +52,13 @@ class DeadLetterLog:
 
     async def __aenter__(self) -> Self:
         try:
-            # Through the admin client: a consumer that asks for a missing topic may create it.
+            # Use the admin client: a consumer's metadata request may create a missing topic.
             self._partitions = await self._find_partitions()
             consumer = AIOKafkaConsumer(
                 **client_options(self._settings),
                 group_id=None,
                 enable_auto_commit=False,
-                # Retention may remove the beginning while it is read.
+                # Retention may remove the beginning during the read.
                 auto_offset_reset="earliest",
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
@@ -104,7 +104,7 @@ class DeadLetterLog:
         return sorted(numbers)
 
     async def ends(self) -> Ends:
-        """Where the topic ends now; what is written later is not read with these.
+        """Return the present end offsets. A read with these offsets skips later records.
 
         Raises:
             BrokerUnavailableError: the broker does not answer.
@@ -119,7 +119,7 @@ class DeadLetterLog:
         return {partition.partition: offset for partition, offset in found.items()}
 
     async def entries(self, ends: Ends) -> AsyncIterator[Letter | Mark | None]:
-        """Every record up to ``ends``, partition by partition, each in its order. None: neither letter nor mark.
+        """Yield every record up to ``ends``, by partition and offset. Yield None for a record of another kind.
 
         Raises:
             BrokerUnavailableError: the broker stopped answering.

@@ -1,7 +1,7 @@
-"""What became of each letter: the dead-letter topic, folded.
+"""Compute the state of each letter from the records of the dead-letter topic.
 
-From: log.py, record by record. To: redriving.py and the list. Memory: 16 bytes and a set entry a letter,
-more only for letters that were acted on or written twice; never a key or value.
+Memory: 16 bytes and a set entry per letter, and more only for letters with a mark or with copies. Keys and values are
+not kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Histories", "History", "State"]
 
 
 class State(StrEnum):
-    """What stands at the end: the last mark decides."""
+    """The state of a letter. The last mark decides."""
 
     OPEN = "open"
     REDRIVEN = "redriven"
@@ -28,14 +28,14 @@ _STATE_AFTER = {Action.REDRIVEN: State.REDRIVEN, Action.DISCARDED: State.DISCARD
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One letter's past.
+    """The history of one letter.
 
     Attributes:
         state: See `State`.
-        redriven: How often it was sent back.
-        last_by: Who acted last; empty while open.
-        last_at: When.
-        copies: How often it lies in the topic; a worker that crashed writes a letter twice.
+        redriven: How often the letter was redriven.
+        last_by: The operator of the last action. Empty if the letter is open.
+        last_at: The time of the last action.
+        copies: The number of copies in the topic. A worker that crashes may write a letter twice.
     """
 
     state: State = State.OPEN
@@ -46,17 +46,17 @@ class History:
 
 
 class Histories:
-    """Folds letters and marks in the order of their partition; a mark may precede a late copy of its letter."""
+    """Collect letters and marks in the order of their partition. A late copy of a letter may follow its mark."""
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
         self._extra_copies: dict[bytes, int] = {}
         self._marked: dict[bytes, History] = {}
-        # Records that are neither: someone else writes to the topic.
+        # Records that are neither letters nor marks. Another program wrote them.
         self.foreign = 0
 
     def add(self, entry: Letter | Mark | None) -> None:
-        """Take the next record in."""
+        """Add the next record."""
         match entry:
             case Letter(identity=identity) if identity in self._seen:
                 self._extra_copies[identity] = self._extra_copies.get(identity, 0) + 1
@@ -74,7 +74,7 @@ class Histories:
                 self.foreign += 1
 
     def of(self, letter: Letter) -> History:
-        """The past of a letter."""
+        """Return the history of a letter."""
         history = self._marked.get(letter.identity, History())
         copies = 1 + self._extra_copies.get(letter.identity, 0)
         return History(history.state, history.redriven, history.last_by, history.last_at, copies)

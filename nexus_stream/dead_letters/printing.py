@@ -1,7 +1,7 @@
-"""Letters as text and JSON lines for an operator's terminal.
+"""Format letters as text and JSON lines for an operator's terminal.
 
-From: letters and their histories. To: strings. A list holds no personal data: sessions are hashed as in the logs.
-Values are shown redacted unless asked for. Whatever a sender put in is escaped: a letter must not steer a terminal.
+A list contains no personal data: sessions are hashed as in the logs. Values are redacted unless the operator reveals
+them. All text from a sender is escaped, so that a letter cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nexus_stream.observability.logs import hashed
 
 __all__ = ["Row", "described_letter", "escaped", "json_line", "table"]
 
-# Their names and values are ours, or opaque ids.
+# nexus-stream wrote their names and values. The values contain no personal data.
 _SAFE_HEADERS = frozenset(
     {
         LETTER_ID_HEADER,
@@ -52,7 +52,7 @@ _SAFE_HEADERS = frozenset(
         REDRIVE_ID_HEADER,
     }
 )
-# Shown as the logs show them, so that a letter can be found there.
+# Shown as hashes, as in the logs, so that an operator can find the letter there.
 _IDENTIFIERS = frozenset({"sessionId", "session_id", "fingerprint", "tenant_id"})
 _ROLES = frozenset({"user", "assistant", "system"})
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}")
@@ -61,7 +61,7 @@ _MAX_DEPTH = 12
 
 
 def escaped(text: str) -> str:
-    """Text with everything escaped that is not plainly visible: control, direction and zero-width characters too."""
+    """Escape every invisible character: control, direction, zero-width characters and spaces other than the blank."""
     return "".join(
         character
         if character == " " or unicodedata.category(character)[0] not in "CZ"
@@ -72,7 +72,7 @@ def escaped(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a list shows of one letter; holds no value."""
+    """The row of one letter in a list. It does not contain the letter's value."""
 
     id: str
     reason: str
@@ -91,7 +91,7 @@ class Row:
 
     @classmethod
     def of(cls, letter: Letter, history: History) -> Row:
-        """The row of a letter."""
+        """Make the row of a letter."""
         key = session_key_of(letter)
         return cls(
             id=letter.id,
@@ -112,8 +112,8 @@ class Row:
 
 
 def json_line(row: Row) -> str:
-    """One letter as one line of ASCII JSON, every field of `Row`."""
-    # json, because it escapes all but ASCII; orjson cannot.
+    """Return one line of ASCII JSON with every field of `Row`."""
+    # json escapes non-ASCII characters; orjson cannot.
     import dataclasses
     import json
 
@@ -124,7 +124,7 @@ _COLUMNS = ("ID", "REASON", "FAILED", "TRIES", "STATE", "BYTES", "SESSION")
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Aligned lines, the heading first."""
+    """Yield aligned lines, first the heading."""
     lines = [_COLUMNS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
     for line in lines:
@@ -147,18 +147,18 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def described_letter(letter: Letter, history: History, *, reveal: bool) -> Iterator[str]:
-    """One letter in full, line by line.
+    """Yield the lines that describe one letter in full.
 
     Args:
         letter: The letter.
-        history: What became of it.
-        reveal: Show key, value and all headers as they are. Without, only their shape: names, types, lengths.
+        history: The letter's history.
+        reveal: Show key, value and all headers in clear text. Default: only names, types and lengths.
     """
     yield f"letter       {escaped(letter.id)}"
     yield f"state        {_state_line(history)}"
-    yield f"kept at      partition {letter.partition}, offset {letter.offset} of the dead-letter topic"
+    yield f"stored at    partition {letter.partition}, offset {letter.offset} of the dead-letter topic"
     if history.copies > 1:
-        yield f"copies       {history.copies}: its worker stopped between the letter and the commit"
+        yield f"copies       {history.copies}: the worker stopped after writing the letter and before the commit"
     yield f"key          {_bytes_line(letter.key, reveal)}"
     yield "headers"
     for name, raw in letter.headers:
@@ -168,7 +168,7 @@ def described_letter(letter: Letter, history: History, *, reveal: bool) -> Itera
     yield f"value        {len(letter.value or b'')} bytes, digest {letter.digest}"
     yield from (f"  {line}" for line in _value_lines(letter.value, reveal))
     if not reveal:
-        yield "Texts are left out. --reveal shows them: personal data, on purpose."
+        yield "Texts are hidden. --reveal shows them, with personal data."
 
 
 def _state_line(history: History) -> str:
@@ -185,7 +185,7 @@ def _bytes_line(raw: bytes | None, reveal: bool) -> str:
         return "none"
     if reveal:
         return escaped(raw.decode("utf-8", "backslashreplace"))
-    return f"{len(raw)} bytes, as a session {hashed(raw.decode('utf-8', 'backslashreplace'))}"
+    return f"{len(raw)} bytes, hashed as a session: {hashed(raw.decode('utf-8', 'backslashreplace'))}"
 
 
 def _value_lines(raw: bytes | None, reveal: bool) -> Iterable[str]:
@@ -195,7 +195,7 @@ def _value_lines(raw: bytes | None, reveal: bool) -> Iterable[str]:
         value: Any = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         if reveal:
-            # Its own lines, each escaped.
+            # Keep the line breaks, escape each line.
             return [escaped(line) for line in raw.decode("utf-8", "backslashreplace").split("\n")]
         return [f"not JSON at line {error.lineno}, column {error.colno}: {_kind_of_bytes(raw)}"]
     if reveal:
@@ -218,7 +218,7 @@ def _kind_of_bytes(raw: bytes) -> str:
 
 
 def _shape(value: Any, name: str, depth: int) -> Iterator[str]:
-    """A JSON value's names, types and lengths, one line each; no text of anyone's and no number."""
+    """Yield the names, types and lengths of a JSON value, one per line, without its texts and numbers."""
     indent = "  " * depth
     label = f"{indent}{name}: " if name else indent
     if isinstance(value, (dict, list)) and depth >= _MAX_DEPTH:
@@ -262,5 +262,5 @@ def _identified(field_name: str, item: Any) -> Any:
 
 
 def _field(name: str) -> str:
-    # A name that is no plain word may be somebody's data used as one.
+    # A name that is not a plain word may be personal data.
     return name if _FIELD_NAME.fullmatch(name) else f"(a name of {len(name)} characters)"

@@ -1,7 +1,7 @@
-"""Sending letters back to the topic they came from, and setting them aside for good.
+"""Redrive dead letters to their origin topic, and discard dead letters.
 
-From: log.py, letters and marks. To: ``nexus-prospect-ingestion`` or ``prospects-enriched``, and marks to
-``nexus-prospect-dlq``. Both are idempotent: what is marked is not acted on again.
+From: ``nexus-prospect-dlq``. To: ``nexus-prospect-ingestion`` or ``prospects-enriched``, and marks to
+``nexus-prospect-dlq``. Both actions are idempotent: they skip letters that already have a mark.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ __all__ = [
 ]
 
 _HOUR_MS = 3_600_000
-# Every header of ours starts so: those of the failure, the hop home, an earlier redrive. All go but the one that makes
-# a record a command: without it a redriven command would be read as a conversation.
+# The prefix of all headers of nexus-stream: of the failure, of rerouting, of an earlier redrive. A redrive removes them
+# all except the command header. Without that header, the enricher would read a command as a conversation.
 _OWN_PREFIX = "nexus-"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What an operator asks to act on.
+    """The letters that an operator selects.
 
     Attributes:
-        filter: Which letters.
-        again: Also those acted on before. Discarded ones only when the filter names them by id: "all of that
-            reason, again" is not meant to undo a decision about one of them.
-        limit: At most so many, the oldest first. None: all.
+        filter: The filter for letters.
+        again: Include redriven letters. Discarded letters are included only if the filter names them by id: a redrive
+            of a whole reason must not undo the decision about one letter.
+        limit: The maximum number of letters, oldest first. None: no limit.
     """
 
     filter: Filter
@@ -55,7 +55,7 @@ class Selection:
     limit: int | None = None
 
     def takes(self, history: History) -> bool:
-        """Whether a letter that the filter matches is to be acted on."""
+        """Whether a letter that matches the filter is selected."""
         match history.state:
             case State.OPEN:
                 return True
@@ -67,14 +67,14 @@ class Selection:
 
 @dataclass(slots=True)
 class Report:
-    """Counts of letters; filled while they are gone through, so that an interrupted run can tell, too.
+    """Counts of letters. They are updated for each letter, so that an interrupted run can report too.
 
     Attributes:
-        chosen: By reason: acted on, or (`survey`) to be acted on.
-        topics: By the topic they go to.
-        states: What the filter matches, by state before.
-        not_ours: Chosen, but from a topic that is none of the configured ones: left open.
-        refused: Chosen, but over the broker's limit for a record: left open.
+        chosen: Letters that were processed, by reason. For `survey`: letters that would be processed.
+        topics: The same letters by destination topic.
+        states: Letters that match the filter, by their state before the run.
+        not_ours: Selected letters whose origin is not a configured topic. They stay open.
+        refused: Selected letters over the broker's size limit. They stay open.
         foreign: Records that are neither letters nor marks.
     """
 
@@ -87,12 +87,12 @@ class Report:
 
     @property
     def total(self) -> int:
-        """How many letters were chosen."""
+        """The number of chosen letters."""
         return self.chosen.total()
 
 
 async def read_histories(log: DeadLetterLog, ends: Ends) -> Histories:
-    """Fold the topic up to ``ends``."""
+    """Compute the state of every letter up to ``ends``."""
     histories = Histories()
     async for entry in log.entries(ends):
         histories.add(entry)
@@ -100,7 +100,7 @@ async def read_histories(log: DeadLetterLog, ends: Ends) -> Histories:
 
 
 async def letters(log: DeadLetterLog, ends: Ends, wanted: Filter) -> AsyncIterator[Letter]:
-    """The letters that match, each once however often it was written, in the order of the topic."""
+    """Yield the matching letters in the order of the topic. Copies of a letter are yielded once."""
     seen: set[bytes] = set()
     async for entry in log.entries(ends):
         if isinstance(entry, Letter) and wanted.matches(entry) and entry.identity not in seen:
@@ -111,7 +111,7 @@ async def letters(log: DeadLetterLog, ends: Ends, wanted: Filter) -> AsyncIterat
 async def _chosen(
     log: DeadLetterLog, ends: Ends, selection: Selection, report: Report, topics: frozenset[str] | None
 ) -> AsyncIterator[tuple[Letter, History]]:
-    # As it is now, not as it was at `ends`: another operator may have acted meanwhile.
+    # Read the newest marks, also those after `ends`: another operator may have acted in the meantime.
     histories = await read_histories(log, await log.ends())
     report.foreign = histories.foreign
     left = selection.limit
@@ -128,7 +128,7 @@ async def _chosen(
 
 
 async def survey(log: DeadLetterLog, settings: Settings, ends: Ends, selection: Selection, action: Action) -> Report:
-    """Count what `redrive` or `discard` would act on; sends nothing."""
+    """Count the letters that `redrive` or `discard` would process. Send nothing."""
     report = Report()
     topics = _origins(settings) if action is Action.REDRIVEN else None
     async for letter, _ in _chosen(log, ends, selection, report, topics):
@@ -148,26 +148,27 @@ async def redrive(
     by: str,
     now: Callable[[], datetime],
 ) -> None:
-    """Send the chosen letters back, one after the other, so in their order.
+    """Send the chosen letters back, one at a time and in order.
 
-    1. Send key and value as they were received to the topic they came from, and await the broker. Crash before: the
-       letter is open and goes with the next redrive.
-    2. Mark the letter as redriven and await the broker. Crash before: it is open although it was sent, and goes again.
-       The second record has the same content: the enricher recognises the snapshot (at most it is extracted once more,
-       if it failed again meanwhile), the sink's upsert leaves the row as it is. Marked first, a crash would lose it.
+    1. Send the original key and value to the origin topic, and await the broker. Crash before this step: the letter is
+       open, and the next redrive sends it.
+    2. Mark the letter as redriven, and await the broker. Crash before this step: the letter is sent but still open, so
+       the next redrive sends it again. The second record has the same content. The enricher recognises the snapshot; if
+       it failed again in the meantime, it is extracted once more. The sink's upsert leaves the row unchanged. If the
+       mark came first, a crash would lose the letter.
 
     Args:
-        log: Where letters are read.
-        sender: Where records go.
-        settings: Topics.
-        ends: Letters after these are left alone: nobody was asked about them.
-        selection: Which letters.
-        report: Filled as the letters are gone through.
-        by: Who redrives.
-        now: The time.
+        log: The log to read letters from.
+        sender: The sender for records and marks.
+        settings: The settings with the topics.
+        ends: The end offsets. Later letters stay as they are: the operator has not confirmed them.
+        selection: The selected letters.
+        report: The counts to update.
+        by: The operator's name.
+        now: Returns the time.
 
     Raises:
-        BrokerUnavailableError: nothing was lost; what is done is marked, the rest is open.
+        BrokerUnavailableError: nothing is lost. Finished letters are marked, the others are open.
     """
     async for letter, history in _chosen(log, ends, selection, report, _origins(settings)):
         # Step 1.
@@ -188,8 +189,8 @@ async def redrive(
             await _mark(sender, settings, letter, Action.REDRIVEN, by, now())
         except BrokerUnavailableError as error:
             raise BrokerUnavailableError(
-                f"{letter.id} was sent, but the mark that says so was not acknowledged: the next redrive may send it "
-                f"again, which changes nothing. {error}"
+                f"{letter.id} was sent, but the mark for it was not acknowledged. The next redrive may send the letter "
+                f"again. A second copy changes nothing. {error}"
             ) from error
         report.chosen[letter.reason] += 1
         report.topics[letter.origin_topic] += 1
@@ -220,18 +221,18 @@ async def _mark(sender: SenderPort, settings: Settings, letter: Letter, action: 
         settings.dead_letter_topic,
         letter.id.encode(),
         None,
-        # Beside its letter: there it outlives it.
+        # In the letter's partition: there retention removes the letter first, then the mark.
         partition=letter.partition,
         headers=mark_headers(letter, action, by=by, at=at),
     )
 
 
 def redriven_headers(letter: Letter, attempt: int) -> Headers:
-    """The headers the record had when it was received, and which letter it is, for which time.
+    """Return the record's original headers, plus the letter id and the redrive count.
 
     Args:
-        letter: What is sent back.
-        attempt: Of this content, over all letters it became.
+        letter: The letter to redrive.
+        attempt: The number of redrives of this content, counted over all its letters.
     """
     kept = tuple(
         header for header in letter.headers if header[0] == COMMAND_HEADER or not header[0].startswith(_OWN_PREFIX)
@@ -240,15 +241,15 @@ def redriven_headers(letter: Letter, attempt: int) -> Headers:
 
 
 def _origins(settings: Settings) -> frozenset[str]:
-    # A header names the topic, and anyone who may write to the dead-letter topic writes headers.
+    # Allow only these topics. A header names the origin, and any writer to the dead-letter topic can forge it.
     return frozenset({settings.ingestion_topic, settings.enriched_topic})
 
 
 def redriven_timestamp_ms(letter: Letter, settings: Settings, now: datetime) -> int | None:
-    """The record's time, so that a snapshot that says no time is not taken for newer than those that came after it.
+    """Return the record's original time. A snapshot without a time of its own then does not look newer than later ones.
 
-    Not older than a third of the topic's retention: Kafka removes a segment by its newest time, also the one written
-    to; and at half of it the gateway takes what waits for endangered.
+    The time is at most a third of the topic's retention ago. Kafka removes a segment by its newest time, even the
+    active segment. At half the retention, the gateway treats unread records as endangered.
     """
     if letter.origin_topic != settings.ingestion_topic:
         return None

@@ -1,6 +1,6 @@
-"""A report for people: findings by area, plain text that stays readable in a CI log.
+"""Print a report for people: findings by area, as plain text that is readable in a CI log.
 
-From: command.py. To: stdout. Colours only on a terminal, which click decides.
+click uses colours only on a terminal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INDENT: Final = " " * 12
 
 
 def print_report(report: Report, *, strict: bool) -> None:
-    """Print it."""
+    """Print the report."""
     for area in Area:
         findings = report.of_area(area)
         if not findings:
@@ -55,5 +55,5 @@ def _print_finding(finding: Finding) -> None:
 
 
 def _print_part(label: str, text: str) -> None:
-    # Not wrapped: a command or SQL is copied from here.
+    # Do not wrap the text: the reader may copy a command or SQL from it.
     click.echo(f"{_INDENT}{label}: {text}")

@@ -37,22 +37,19 @@ from nexus_stream.delivery.outcomes import (
 from nexus_stream.delivery.received import Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.delivery.stage import Stage, StageParts
-from nexus_stream.enrichment.decisions import (
+from nexus_stream.enrichment.decisions import Decision, Rules, decide_group, group_size
+from nexus_stream.enrichment.extracting import Extracting
+from nexus_stream.enrichment.intents import (
     Abandon,
     DeadLetter,
-    Decision,
     GiveUp,
     Intent,
     Obey,
     Reemit,
     Reroute,
-    Rules,
     Store,
     WorkIntent,
-    decide_group,
-    group_size,
 )
-from nexus_stream.enrichment.extracting import Extracting
 from nexus_stream.enrichment.judging import judge
 from nexus_stream.enrichment.pending_commands import PendingCommands
 from nexus_stream.enrichment.purging import Purging
@@ -285,7 +282,7 @@ class Enrichment(Stage):
             return False
         if record.header(HOP_HEADER) is not None:
             raise DecodeError(
-                f"rerouted once and still not on partition {partition}, its session's; does its sender set {HOP_HEADER}?",
+                f"rerouted once and still not on its session's partition {partition}; its sender sets {HOP_HEADER}?",
                 reason=Reason.NOT_HOME,
             )
         await self._queue(Reroute(record, key, partition))

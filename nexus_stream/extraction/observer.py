@@ -1,6 +1,6 @@
-"""Who is told what asking Claude takes; counting lives behind it (observability/metrics_extraction.py).
+"""Port for metrics of calls to Claude; observability/metrics_extraction.py implements it.
 
-From: claude.py, cached.py and factory.py. No text of a conversation passes here.
+No text of a conversation passes here.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ CacheResult = Literal["hit", "miss", "error"]
 
 
 class ExtractionObserver(Protocol):
-    """Told of requests, of what was paid, of the cache and of the budget."""
+    """Receives the outcomes of requests, the payments, the cache results and the budget."""
 
     def request_ended(self, outcome: CallOutcome, seconds: float) -> None:
-        """One request ended; seconds since it was sent."""
+        """One request ended, ``seconds`` after it was sent."""
         ...
 
     def paid(self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float) -> None:
-        """An answer came, whether it could be used or not."""
+        """An answer came and was billed, usable or not."""
         ...
 
     def looked_up(self, result: CacheResult) -> None:
-        """The cache was asked; ``error``: it does not answer."""
+        """The cache was read; ``error`` means that it does not answer."""
         ...
 
     def has_budget(self, period: str, cap_usd: float, spent_usd: Callable[[], float]) -> None:
-        """There is a cap for ``hour`` or ``day``; ``spent_usd`` tells what of it is used."""
+        """There is a cap for ``hour`` or ``day``; ``spent_usd`` returns how much of it is spent."""
         ...
 
 
 class Unobserved:
-    """Nobody is told: commands and tests."""
+    """An observer that ignores everything, for commands and tests."""
 
     def request_ended(self, outcome: CallOutcome, seconds: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def paid(self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def looked_up(self, result: CacheResult) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def has_budget(self, period: str, cap_usd: float, spent_usd: Callable[[], float]) -> None:
-        """Nothing."""
+        """Do nothing."""

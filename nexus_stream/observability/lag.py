@@ -1,6 +1,6 @@
-"""Where a stage's partitions stand: what is not finished, by what it waits for, and what the watchdog needs to know.
+"""The lag of a stage's partitions: unfinished records by kind, for the metrics, the status and the watchdog.
 
-From: the stage's ledger, and the broker's word (end_offsets.py). To: metrics_stage.py, status.py and the watchdog.
+Computed from the stage's ledger and the broker's end offsets (end_offsets.py).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def partition_lags(
     settling: frozenset[tuple[TopicPartition, int]],
     now_ms: int,
 ) -> tuple[PartitionLag, ...]:
-    """What is not finished on each owned partition, by what it waits for.
+    """Unfinished records of each owned partition, by kind.
 
     Args:
-        positions: Below which all is finished.
-        read: The next offset to read.
-        ends: One past the last record; may lack partitions.
-        unfinished: Offsets that were read and are not finished, with their records' times in Unix milliseconds.
-        settling: Those of them whose time has not come.
+        positions: Offset below which every record is finished.
+        read: Next offset to read.
+        ends: One past the last record; partitions may be missing.
+        unfinished: Offsets that were read and are unfinished, with their records' times in Unix milliseconds.
+        settling: The unfinished offsets that are still settling.
         now_ms: Unix milliseconds.
     """
     lags = []
@@ -61,7 +61,7 @@ class StageLag:
 
     Args:
         settings: Broker and number of partitions.
-        stage: Whose partitions.
+        stage: The stage that owns the partitions.
         group: The worker's consumer group.
     """
 
@@ -72,11 +72,11 @@ class StageLag:
 
     @property
     def is_known(self) -> bool:
-        """Whether the broker said lately where partitions end."""
+        """Whether the broker reported the partitions' end offsets lately."""
         return self.offsets.is_known
 
     def partitions(self) -> tuple[PartitionLag, ...]:
-        """Every owned partition, as it stands now."""
+        """The current lag of every owned partition."""
         stage = self._stage
         return partition_lags(
             self._with_unread(stage.ledger.positions()),
@@ -88,7 +88,7 @@ class StageLag:
         )
 
     def standing(self, *, excused: bool) -> Standing:
-        """For the watchdog: positions, ends, and what else explains that nothing moves."""
+        """For the watchdog: positions, end offsets, and reasons for a missing progress."""
         stage = self._stage
         return Standing(
             positions=self._with_unread(stage.ledger.positions()),
@@ -105,11 +105,11 @@ class StageLag:
         if self._epoch != stage.assignment.epoch:
             self._epoch = stage.assignment.epoch
             self.offsets.forget_committed()
-        # The table's changelog is assigned too, and is nobody's to process.
+        # The table's changelog is assigned too, but the stage does not process it.
         owned = {tp for tp in stage.assignment.partitions if tp[0] == stage.topic}
         return owned - stage.ledger.read_positions().keys()
 
     def _with_unread(self, positions: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """With the partitions that are ours and of which nothing was read yet: the ledger does not know them."""
-        wanted = self._nothing_read_yet()
-        return positions | {tp: offset for tp, offset in self.offsets.committed.items() if tp in wanted}
+        """Add the owned partitions of which no record was read yet: the ledger does not know them."""
+        unread = self._nothing_read_yet()
+        return positions | {tp: offset for tp, offset in self.offsets.committed.items() if tp in unread}

@@ -1,6 +1,6 @@
-"""The line in ``privacy_audit`` of one request: written before anybody is looked for, ended however it ends.
+"""The audit row of one request in the table ``privacy_audit``.
 
-From: command.py, erasing.py, exporting.py and the console. To: the table, through people.py.
+The row is written before the search for the person. It is completed at the end, whatever the outcome.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Action = Literal["export", "erase", "lift", "forget-session"]
 
 
 class Audit:
-    """One request.
+    """The audit of one request.
 
     Attributes:
-        request_id: Its id, also in what it causes.
-        outcome: What is noted at the end; left empty it is ``done``, or ``failed`` after an error.
+        request_id: The request's id, also used in its commands and events.
+        outcome: The outcome to record at the end. Empty means ``done``, or ``failed`` after an error.
     """
 
     def __init__(self, people: People, action: Action, selector: Selector, requested_by: str) -> None:
@@ -35,7 +35,7 @@ class Audit:
         self._about = (action, self.request_id, requested_by, selector)
 
     async def concerns(self, person: Person) -> None:
-        """Note whom it concerns."""
+        """Record the person that the request concerns."""
         await self._people.begin_audit(*self._about, person)
 
 
@@ -43,14 +43,16 @@ class Audit:
 async def audited(
     people: People, action: Action, selector: Selector, requested_by: str, *, within: Audit | None = None
 ) -> AsyncIterator[Audit]:
-    """Note a request before and after it. One that is cut off, or ends while the database is away, stays ``running``.
+    """Record a request at its start and at its end.
+
+    The row stays ``running`` if the process is killed, or if the database is unreachable at the end.
 
     Args:
         people: The database.
-        action: What is asked for.
-        selector: About whom.
-        requested_by: Who asks.
-        within: A request that is noted already, of which this is a part.
+        action: The kind of request.
+        selector: The selected person.
+        requested_by: The requester.
+        within: The audit of a larger request that includes this one.
     """
     if within is not None:
         yield within
@@ -60,7 +62,7 @@ async def audited(
     try:
         yield audit
     except Exception:
-        # What went wrong is to be told, not that it could not be noted.
+        # Raise the original error, not the failure to record it.
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await people.end_audit(audit.request_id, audit.outcome or "failed")
         raise

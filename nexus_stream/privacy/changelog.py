@@ -1,7 +1,7 @@
-"""A person in the session table, read from its changelog: what the database does not know (yet, or any more).
+"""Find a person's session states in the changelog of the session table. The database may not have these sessions.
 
-From: ``<app>-sessions-changelog``, from its beginning to its end, without a group. To: erasing.py and the export. Only
-what matches is kept in memory.
+From: ``<app>-sessions-changelog``, from its beginning to its end, without a consumer group. Only matching states stay
+in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLL_MS = 500
 
 
 async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> dict[bytes, State]:
-    """The newest state of every session for which ``wanted`` holds.
+    """Return the newest state of every session that ``wanted`` accepts.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
@@ -38,7 +38,7 @@ async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> di
 
 @asynccontextmanager
 async def follow_states(settings: Settings, wanted: Callable[[State], bool]) -> AsyncIterator[States]:
-    """The same, for whoever asks again and again: what was read once is not read a second time."""
+    """Like `read_states`, for repeated reads: each read continues where the last one ended."""
     topic = settings.sessions_changelog_topic
     consumer = AIOKafkaConsumer(
         **client_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -55,10 +55,10 @@ async def follow_states(settings: Settings, wanted: Callable[[State], bool]) -> 
 
 
 class States:
-    """The newest states, as far as they were read. Made by `follow_states`.
+    """The newest states read so far. Use `follow_states` to make one.
 
     Attributes:
-        records_read: In all.
+        records_read: Total number of records read.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class States:
         self.records_read = 0
 
     async def newest(self) -> dict[bytes, State]:
-        """Read on, up to where the changelog ends now: under load it is never quiet.
+        """Read to the present end of the changelog. Under load, new records never stop, so later ones are not read.
 
         Raises:
             BrokerUnavailableError: the broker does not answer.
@@ -107,7 +107,7 @@ def _take(found: dict[bytes, State], key: bytes, value: bytes | None, wanted: Ca
 
 
 def matches(state: State, selector: Selector, person: Person) -> bool:
-    """Whether a session is the person's; one that was erased is known by its hashes only."""
+    """Whether a session belongs to the person. An erased session has only hashes."""
     if state.get("tenant_id", "") != person.tenant_id:
         return False
     if state.get("session_id") in person.session_ids:
@@ -124,7 +124,7 @@ def matches(state: State, selector: Selector, person: Person) -> bool:
 
 
 def extend(person: Person, states: Iterable[State]) -> bool:
-    """Add the sessions, and their fingerprints; whether there was anything new."""
+    """Add the sessions and their fingerprints to the person. Return whether any of them is new."""
     size = person.size
     for state in states:
         person.session_ids.add(state["session_id"])

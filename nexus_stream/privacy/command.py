@@ -1,13 +1,14 @@
-"""``nexus privacy export|erase|forget-session|lift``: what a person may ask for, from an operator's terminal.
+"""``nexus privacy export|erase|forget-session|unblock``: an operator's commands for privacy requests.
 
-Exit code 0 when all that was asked is done, 1 when nobody was found, something was left undone or time was up (calling
-it again goes on), 2 for a wrong call or configuration. Every call that gets as far as looking for somebody is in the
-table ``privacy_audit``, however it ends. Only an export shows ids; the others show hashes.
+Exit code 0: the request is complete. 1: nobody was found, something is not done, or the timeout passed (run the command
+again to continue). 2: wrong options or configuration. The table ``privacy_audit`` records every call that searches for
+a person, however the call ends. Only an export shows ids. The other commands show hashes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import getpass
 import json
 import logging
@@ -26,7 +27,7 @@ from nexus_stream.errors import ConfigurationError, RetryableError
 from nexus_stream.privacy.audit import Action, Audit, audited
 from nexus_stream.privacy.changelog import State
 from nexus_stream.privacy.copies import remaining_copies
-from nexus_stream.privacy.erasing import Erased, erase, forget_session, lift, locate, locate_session
+from nexus_stream.privacy.erasing import Erased, erase, forget_session, locate, locate_session, unblock
 from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.report import as_dict, described, reported
@@ -41,27 +42,27 @@ _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _KINDS: dict[SelectorKind, str] = {
-    "session": "This session, and with it the whole person it belongs to.",
-    "fingerprint": "This browser, with all of its sessions.",
-    "email": "Whoever gave this address, with all of their browsers and sessions.",
-    "phone": "Whoever gave this number, with all of their browsers and sessions.",
+    "session": "The person of this session, with all their sessions.",
+    "fingerprint": "The person of this browser, with all its sessions.",
+    "email": "Every person who gave this address, with all their browsers and sessions.",
+    "phone": "Every person who gave this number, with all their browsers and sessions.",
 }
 _SELECTORS = tuple(click.option(f"--{kind}", metavar="VALUE", help=text) for kind, text in _KINDS.items())
 _OPTIONS = (
-    click.option("--tenant", default="", metavar="ID", help="Of this tenant; without, of the one without a name."),
-    click.option("--by", metavar="NAME", help="Who asks, for the audit. Default: user@host."),
+    click.option("--tenant", default="", metavar="ID", help="The person's tenant. Default: the one without a name."),
+    click.option("--by", metavar="NAME", help="Name of the requester for the audit. Default: user@host."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text."),
 )
 _ACT_OPTIONS = (
-    click.option("--yes", is_flag=True, help="Don't ask. Needed without a terminal."),
-    click.option("--dry-run", is_flag=True, help="Only show whom it would concern."),
+    click.option("--yes", is_flag=True, help="Skip the confirmation. Required without a terminal."),
+    click.option("--dry-run", is_flag=True, help="Show the affected sessions and browsers, change nothing."),
     click.option(
         "--timeout",
         type=click.FloatRange(min=1.0),
         default=_DEFAULT_TIMEOUT_SECONDS,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait until it is done.",
+        help="Maximum time to wait for completion.",
     ),
 )
 
@@ -86,7 +87,7 @@ def _selector(settings: Settings, options: dict[str, Any]) -> Selector:
 
 
 def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    # While a broker is down it logs several errors for each attempt; the command says it once.
+    # While a broker is down, aiokafka logs several errors per attempt. The command reports the error once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work)
@@ -100,13 +101,13 @@ def _requested_by(name: str | None) -> str:
 
 @click.group(name="privacy")
 def command() -> None:
-    """Export, erase and let in again a person's data; forget one session."""
+    """Export, erase or unblock a person; forget one session."""
 
 
 @command.command(name="export")
 @_with((*_SELECTORS, *_OPTIONS))
 def export_command(by: str | None, as_json: bool, **options: Any) -> None:
-    """Everything that is stored about a person, as JSON, and where copies of it are."""
+    """Print all stored data of a person as JSON, and list the copies."""
     settings = load_settings()
     found, is_known = _run(_export(settings, _selector(settings, options), _requested_by(by)))
     click.echo(json.dumps(found, indent=2, default=str))
@@ -122,9 +123,9 @@ async def _export(settings: Settings, selector: Selector, requested_by: str) -> 
 @command.command(name="erase")
 @_with((*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS))
 def erase_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
-    """Erase a person, keep them away, and say where copies remain until when."""
+    """Erase and block a person, and list the copies that remain."""
     settings = load_settings()
-    work = _Work("erase", "Erase this person? It cannot be undone.", locate, erase, leaves_copies=True)
+    work = _Work("erase", "Erase this person? This cannot be undone.", locate, erase, leaves_copies=True)
     _act(settings, _selector(settings, options), work, by, as_json, yes, dry_run, timeout)
 
 
@@ -134,29 +135,37 @@ def erase_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeo
 def forget_session_command(
     session: str, tenant: str, by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float
 ) -> None:
-    """Take one session out of its person, who stays. What it says from now on is stored again."""
+    """Delete one session and keep the rest of the person. New messages of the session are stored again."""
     settings = load_settings()
-    question = "Forget this session? It cannot be undone."
+    question = "Forget this session? This cannot be undone."
     work = _Work("forget-session", question, locate_session, forget_session, leaves_copies=True)
     selector = _selector(settings, {**dict.fromkeys(_KINDS), "session": session, "tenant": tenant})
     _act(settings, selector, work, by, as_json, yes, dry_run, timeout)
 
 
-@command.command(name="lift")
+@command.command(name="unblock")
 @_with((*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS))
-def lift_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
-    """Let in again what an erased person says from now on. What was erased stays erased."""
+def unblock_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
+    """Store new messages of an erased person again. Erased data stays erased."""
     settings = load_settings()
     selector = _selector(settings, options)
     if selector.kind in {"email", "phone"}:
-        raise ConfigurationError(f"--{selector.kind}: nothing erased is known by it. Use --session or --fingerprint.")
-    work = _Work("lift", "Let this person in again?", locate, lift, leaves_copies=False)
+        raise ConfigurationError(
+            f"--{selector.kind}: an erasure keeps no e-mail address or phone number. Use --session or --fingerprint."
+        )
+    work = _Work("lift", "Unblock this person?", locate, unblock, leaves_copies=False)
     _act(settings, selector, work, by, as_json, yes, dry_run, timeout)
+
+
+# The former name of `unblock`, for existing scripts.
+_lift_command = copy.copy(unblock_command)
+_lift_command.hidden = True
+command.add_command(_lift_command, name="lift")
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is done about whom; everything else the three commands have in common."""
+    """The differences between the three commands that change data."""
 
     action: Action
     question: str
@@ -176,7 +185,7 @@ def _act(
     timeout_seconds: float,
 ) -> None:
     if not (yes or dry_run) and not sys.stdin.isatty():
-        raise click.UsageError("Without a terminal to ask on, give --yes or --dry-run.")
+        raise click.UsageError("There is no terminal for the confirmation. Give --yes or --dry-run.")
 
     async def act() -> tuple[Person, Erased | None]:
         requested_by = _requested_by(by)
@@ -208,7 +217,7 @@ def _act(
             return person, None
 
     person, result = _run(act())
-    # Counted from when all is done: the question and the wait may have taken long.
+    # Take the time now: the confirmation and the wait may have taken long.
     counted_from = datetime.now(UTC)
     copies = remaining_copies(settings, counted_from) if result and work.leaves_copies else []
     if as_json:
@@ -231,5 +240,5 @@ async def _confirmed(question: str, audit: Audit) -> bool:
 
 def _nobody() -> NoReturn:
     raise click.ClickException(
-        "Nobody found. What the enricher and the sink have not read yet is not found: see that they have no lag."
+        "Nobody found. Records that the enricher and the sink have not read yet are not searched: check their lag."
     )

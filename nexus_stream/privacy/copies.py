@@ -1,7 +1,7 @@
-"""Where copies of a person's data remain after an erasure, and until when.
+"""List the copies of a person's data that remain after an erasure, with their latest time of deletion.
 
-From: the settings the topics were made with. To: what ``nexus privacy`` prints. Kafka deletes whole segments, some time
-after the newest record in them is too old, and compacts at its own pace: the moments here are the latest ones.
+The times follow from the topics' settings. Kafka deletes whole segments, some time after the newest record in a segment
+expires. Kafka compacts at its own pace. So the times here are the latest possible ones.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from nexus_stream.settings import Settings
 
 __all__ = ["Copy", "remaining_copies"]
 
-# log.retention.check.interval.ms and file.delete.delay.ms, at Kafka's defaults, with room.
+# log.retention.check.interval.ms and file.delete.delay.ms at Kafka's defaults, plus a margin.
 _BROKER_DELAY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One place. ``until`` None: no time follows from our settings, ``note`` tells what it depends on."""
+    """One place. If ``until`` is None, our settings do not limit the time; ``note`` names what does."""
 
     place: str
     what: str
@@ -28,13 +28,13 @@ class Copy:
     note: str = ""
 
     def as_dict(self) -> dict[str, str | None]:
-        """For JSON."""
+        """Return the copy for JSON."""
         until = None if self.until is None else self.until.isoformat(timespec="seconds")
         return {"place": self.place, "what": self.what, "until": until, "note": self.note}
 
 
 def remaining_copies(settings: Settings, now: datetime | None = None) -> list[Copy]:
-    """Every place that may still hold the person's data once they were erased at ``now``."""
+    """Return every place that may still hold data of a person who was erased at ``now``."""
     now = now or datetime.now(UTC)
 
     def topic(name: str, retention_hours: int, what: str, note: str = "") -> Copy:
@@ -45,14 +45,14 @@ def remaining_copies(settings: Settings, now: datetime | None = None) -> list[Co
         topic(
             settings.ingestion_topic,
             settings.ingestion_retention_hours,
-            "conversations as they were sent",
-            "each time their browser speaks again it sends the whole history anew: then for as long from then",
+            "conversations as received",
+            "each new message of the browser sends the whole history again: then the time counts from that message",
         ),
         topic(
             settings.enriched_topic,
             settings.enriched_retention_hours,
             "enriched records before the erasure",
-            "a new session from the same browser is read once before it is erased: then for as long from then",
+            "a new session of the browser is read once before it is erased: then the time counts from that session",
         ),
         topic(settings.dead_letter_topic, settings.dead_letter_retention_hours, "conversations that failed, if any"),
         Copy(
@@ -65,39 +65,40 @@ def remaining_copies(settings: Settings, now: datetime | None = None) -> list[Co
             f"files of the enricher, {settings.data_dir}/{settings.enricher_app_id}",
             "former states of the sessions",
             now + timedelta(minutes=1),
-            "on the worker that owns them now; one that owned them before keeps its copy until it owns them again or "
-            "its directory is removed",
+            "on the worker that owns the partition now; a former owner keeps its copy until it owns the partition "
+            "again or its directory is removed",
         ),
         Copy(
             f"file of the console, {settings.data_dir}/console",
             "former states of the sessions",
             now + timedelta(minutes=1),
-            "while a console runs; one that is stopped does it when it starts",
+            "if a console runs; a stopped console removes them when it starts",
         ),
         Copy(
             f"files of a backfill, {settings.data_dir}/backfill, where it ran",
             "conversations and answers that are not on the topic yet",
             None,
-            "until the run has sent them; one that was broken off keeps them until it goes on to its end, or its "
+            "until the run has sent them; an interrupted run keeps them until it is resumed and ends, or until its "
             "directory is removed",
         ),
         Copy(
             "database files",
-            "deleted rows, in the table until vacuum and in the write-ahead log until it is recycled",
+            "deleted rows: in the table until vacuum, in the write-ahead log until it is recycled",
             None,
             "autovacuum and the server's own settings",
         ),
-        Copy(
-            "database backups", "rows as they were", None, "the backup's own retention (Supabase: Database > Backups)"
-        ),
-        Copy("other subscribers", "what they stored of enriched records", None, "they are sent the erased event"),
+        Copy("database backups", "former rows", None, "the backup's own retention (Supabase: Database > Backups)"),
+        Copy("other subscribers", "their stored enriched records", None, "they receive the erased event"),
     ]
     if settings.use_claude:
         if settings.cache_max_entries or settings.redis_url is not None:
             where = "Redis" if settings.redis_url is not None else "memory of the enrichers"
             until = now + timedelta(seconds=settings.cache_ttl_seconds)
-            note = "emptied by the enricher that erases, within seconds; of another one's memory, or if Redis was away"
+            note = (
+                "the erasing enricher deletes them within seconds; this time is for another enricher's memory, or if "
+                "Redis was unreachable"
+            )
             copies.insert(6, Copy(where, "answers to former conversations, keyed by their hash", until, note))
-        note = "as agreed with Anthropic; a backfill's batch until all of it is on the topic"
-        copies.append(Copy("Anthropic", "conversations that were sent to Claude", None, note))
+        note = "the agreement with Anthropic; a backfill's batch until all its results are on the topic"
+        copies.append(Copy("Anthropic", "conversations sent to Claude", None, note))
     return copies

@@ -1,9 +1,10 @@
-"""Erase a person, or one session, and wait until it is done; let them in again.
+"""Erase a person or forget one session, and wait for completion. Unblock an erased person.
 
-From: command.py and the console. To: one command a session on ``nexus-prospect-ingestion``, so that the enricher that
-owns it obeys in order with what was said; and the database, for what belongs to no session.
+To: one command per session on ``nexus-prospect-ingestion``, and the database for rows without a session. The enricher
+of the session's partition runs the command in order with the session's messages.
 
-Commands first: should this stop half-way, the person is still found in the database, and calling it again finishes it.
+An erasure sends the commands first. If it stops half-way, the person can still be found in the database, and a second
+run finishes the erasure.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
 from nexus_stream.settings import Settings
 
-__all__ = ["Erased", "erase", "forget_session", "lift", "locate", "locate_session"]
+__all__ = ["Erased", "erase", "forget_session", "locate", "locate_session", "unblock"]
 
-_ASK_AGAIN_SECONDS = 0.3
+_POLL_SECONDS = 0.3
 _MAX_ROUNDS = 5
 _MAX_HASHES = 256
 
 
 @dataclass(slots=True)
 class Erased:
-    """How an erasure, or a lift, went.
+    """The result of erasing, unblocking or forgetting.
 
     Attributes:
-        request_id: In the audit, the events and the suppressions.
-        waiting_for: Sessions whose enricher has not obeyed yet, hashed.
+        request_id: The id in the audit, the events and the suppressions.
+        waiting_for: Hashes of sessions whose command is not complete.
         rows_left: Rows that the database still holds.
     """
 
@@ -47,12 +48,12 @@ class Erased:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked is done."""
+        """Whether the request is complete."""
         return not self.waiting_for and not self.rows_left
 
 
 async def locate(settings: Settings, people: People, selector: Selector) -> tuple[Person, dict[bytes, State]]:
-    """The person, from the database and the session table, and their sessions' states in the latter."""
+    """Find a person in the database and the session table. Also return their session states from the session table."""
     person = await people.find(selector)
     states: dict[bytes, State] = {}
     for _ in range(_MAX_ROUNDS):
@@ -64,7 +65,7 @@ async def locate(settings: Settings, people: People, selector: Selector) -> tupl
 
 
 async def locate_session(settings: Settings, people: People, selector: Selector) -> tuple[Person, dict[bytes, State]]:
-    """One session and nothing else of its person."""
+    """Return only this session, without the rest of its person."""
     person = Person(selector.tenant_id, {selector.value})
     return person, await read_states(settings, _is_theirs(person))
 
@@ -79,10 +80,10 @@ async def erase(
     timeout_seconds: float,
     audit: Audit | None = None,
 ) -> Erased:
-    """Erase everything of a person that is not bound to a topic's retention.
+    """Erase all data of a person, except copies that a topic keeps until its retention ends.
 
     Raises:
-        BrokerUnavailableError, DatabaseUnavailableError: call it again; it begins anew and repeats nothing harmful.
+        BrokerUnavailableError, DatabaseUnavailableError: call this function again. A repeat is harmless.
     """
     async with _audited(people, "erase", selector, person, requested_by, audit) as noted:
         result = Erased(noted.request_id)
@@ -90,7 +91,7 @@ async def erase(
         await people.erase(person, result.request_id)
 
         async def look() -> None:
-            # Kept away by the sink, which the enricher told: both have done it.
+            # The sink suppresses a session after the enricher's event. So a suppressed session is done in both.
             result.waiting_for = sorted(one[:12] for one in await people.not_erased_yet(person, result.request_id))
             result.rows_left = await people.rows_left(person)
 
@@ -98,7 +99,7 @@ async def erase(
     return result
 
 
-async def lift(
+async def unblock(
     settings: Settings,
     people: People,
     selector: Selector,
@@ -108,12 +109,12 @@ async def lift(
     timeout_seconds: float,
     audit: Audit | None = None,
 ) -> Erased:
-    """Let in again what an erased person says from now on."""
+    """Unblock an erased person: new messages are stored again."""
     async with _audited(people, "lift", selector, person, requested_by, audit) as noted:
         result = Erased(noted.request_id)
         moment = datetime.now(UTC)
-        # The database first: what the enricher lets in must not be kept away there.
-        await people.lift(person, moment)
+        # The database first: it must accept the records that the enricher accepts after the command.
+        await people.unblock(person, moment)
         await _send(settings, CommandKind.UNBLOCK, person, result.request_id, requested_by, moment)
         async with follow_states(settings, _is_theirs(person)) as states:
 
@@ -134,7 +135,7 @@ async def forget_session(
     timeout_seconds: float,
     audit: Audit | None = None,
 ) -> Erased:
-    """Take one session out, as if it had been idle for too long: its person stays, and nothing is kept away."""
+    """Forget one session, as retention does for an idle one. Its person stays, and nothing is suppressed."""
     async with _audited(people, "forget-session", selector, person, requested_by, audit) as noted:
         result = Erased(noted.request_id)
         await _send(settings, CommandKind.EXPIRE, person, result.request_id, requested_by, datetime.now(UTC))
@@ -158,13 +159,13 @@ async def _audited(
 
 
 async def _wait(result: Erased, look: Callable[[], Awaitable[None]], timeout_seconds: float) -> str:
-    """Look until all is done or time is up; the outcome to note."""
+    """Poll until the request is complete or the timeout passes. Return the outcome for the audit."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         await look()
         if result.complete or time.monotonic() > deadline:
             return "done" if result.complete else "incomplete"
-        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _is_theirs(person: Person) -> Callable[[State], bool]:

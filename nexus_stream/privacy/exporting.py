@@ -1,6 +1,6 @@
-"""Everything that is stored about a person, as one JSON object, and where copies of it are.
+"""Export all stored data of a person, and list the copies, as one JSON object.
 
-From: the database and the session table. To: command.py and the console. Each export is noted (audit.py).
+From: the database and the session table. audit.py records each export.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["export"]
 async def export(
     settings: Settings, people: People, selector: Selector, requested_by: str
 ) -> tuple[dict[str, Any], bool]:
-    """Find a person and take out what is stored.
+    """Find a person and return the stored data.
 
     Args:
-        settings: Broker, retentions.
+        settings: The settings of the broker and the retentions.
         people: The database.
-        selector: Who.
-        requested_by: For the audit.
+        selector: The person to find.
+        requested_by: The requester for the audit.
 
     Returns:
-        The object, and whether anything was stored about them.
+        The export, and whether any data about the person is stored.
 
     Raises:
-        BrokerUnavailableError, DatabaseUnavailableError: call it again.
+        BrokerUnavailableError, DatabaseUnavailableError: call this function again.
     """
     async with audited(people, "export", selector, requested_by) as audit:
         person, states = await locate(settings, people, selector)

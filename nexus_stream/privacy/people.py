@@ -1,6 +1,6 @@
-"""A person in Supabase: found, exported, erased, let in again, and the audit of it.
+"""Find, export, erase and unblock a person in Supabase, and write the audit.
 
-From and to: the tables and functions of the migrations, as a member of ``nexus_privacy``. One connection a command.
+From and to: the tables and functions of the migrations, with the role ``nexus_privacy``. One connection per command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nexus_stream.supabase.pool import connect_once, target_of, to_nexus_error, 
 
 __all__ = ["People", "Person"]
 
-# An operator waits longer than a sink: e-mail and phone have no index, all of the tenant's rows are read for them.
+# Longer than the sink's timeout: e-mail and phone have no index, so a search reads all rows of the tenant.
 _STATEMENT_SECONDS = 120.0
 _SESSION_PREFIX = "session:"
 _NOTED_AS = {"forget-session": ("erase", "session only")}
@@ -37,7 +37,7 @@ _FOUND: dict[str, LiteralString] = {
         UNION SELECT fingerprint_id FROM public.prospect_contributions
         WHERE tenant_id = $1 AND lower(btrim(data ->> 'email')) = $2
     """,
-    # As Selector.is_number.
+    # The same rule as Selector.is_number.
     "phone": r"""
         SELECT person_key FROM (
             SELECT person_key, record -> 'prospect' ->> 'telefono' AS phone
@@ -77,7 +77,7 @@ _EXPORTS: dict[str, LiteralString] = {
 
 @dataclass(slots=True)
 class Person:
-    """Who a selector names: everything by which their data is stored."""
+    """A person: all session ids and fingerprints under which their data is stored."""
 
     tenant_id: str
     session_ids: set[str] = field(default_factory=set)
@@ -90,19 +90,19 @@ class Person:
 
     @property
     def session_keys(self) -> set[str]:
-        """Those of sessions that have no fingerprint, or had none once."""
+        """The person keys of sessions that have, or once had, no fingerprint."""
         return {_SESSION_PREFIX + session_id for session_id in self.session_ids}
 
     def session_hashes(self) -> list[str]:
-        """As the suppressions have them."""
+        """The session hashes, as in ``prospect_suppressions``."""
         return sorted(subject_hash(self.tenant_id, "session", session_id) for session_id in self.session_ids)
 
     def fingerprint_hashes(self) -> list[str]:
-        """As the suppressions have them."""
+        """The fingerprint hashes, as in ``prospect_suppressions``."""
         return sorted(subject_hash(self.tenant_id, "fingerprint", fingerprint) for fingerprint in self.fingerprints)
 
     def add_keys(self, person_keys: Iterable[str]) -> None:
-        """Take in keys of prospect_tracking."""
+        """Add the sessions or fingerprints of ``prospect_tracking`` keys."""
         for key in person_keys:
             if key.startswith(_SESSION_PREFIX):
                 self.session_ids.add(key.removeprefix(_SESSION_PREFIX))
@@ -111,7 +111,7 @@ class Person:
 
     @property
     def size(self) -> int:
-        """Grows with everything that is found."""
+        """The number of known sessions and fingerprints."""
         return len(self.session_ids) + len(self.fingerprints)
 
 
@@ -128,7 +128,7 @@ class People:
 
         Raises:
             ConfigurationError: the DSN, the login or the tables are wrong.
-            DatabaseUnavailableError: it does not answer.
+            DatabaseUnavailableError: the database does not answer.
         """
         target = target_of(settings)
         async with connect_once(target, settings.database_connect_timeout_seconds) as connection:
@@ -139,7 +139,7 @@ class People:
                 raise to_nexus_error(error, target) from error
 
     async def find(self, selector: Selector) -> Person:
-        """Who that is, as far as the database knows. What was asked for is part of the answer, found or not."""
+        """Find the person in the database. The selected session or fingerprint is included even if it is unknown."""
         person = Person(selector.tenant_id)
         if selector.kind == "session":
             person.session_ids.add(selector.value)
@@ -154,7 +154,7 @@ class People:
         return person
 
     async def complete(self, person: Person) -> None:
-        """Add the sessions of the person's fingerprints, the fingerprints of these, and so on to the end."""
+        """Add sessions of the person's fingerprints and fingerprints of these sessions, until nothing is new."""
         size = -1
         while person.size != size:
             size = person.size
@@ -163,7 +163,7 @@ class People:
             person.fingerprints.update(row["fingerprint"] for row in rows if row["fingerprint"])
 
     async def export(self, person: Person) -> dict[str, list[Any]]:
-        """Every row about the person, by table."""
+        """Return every row about the person, by table."""
         arguments = (
             person.tenant_id,
             sorted(person.fingerprints),
@@ -175,11 +175,11 @@ class People:
         }
 
     async def rows_left(self, person: Person) -> int:
-        """How many rows are stored about the person."""
+        """Count the stored rows about the person."""
         return sum(len(rows) for rows in (await self.export(person)).values())
 
     async def sessions_left(self, person: Person) -> int:
-        """How many rows of the person's sessions there are, whosoever's they are by now."""
+        """Count the rows of the person's sessions, even if a session now belongs to another person."""
         rows = await self._fetch(
             "SELECT FROM public.prospect_sessions WHERE tenant_id = $1 AND session_id = ANY ($2::text[])",
             person.tenant_id,
@@ -188,7 +188,7 @@ class People:
         return len(rows)
 
     async def erase(self, person: Person, request_id: str) -> None:
-        """Delete the rows of the person's fingerprints, and keep those away."""
+        """Delete the rows of the person's fingerprints, and suppress the fingerprints."""
         await self._fetch(
             "SELECT public.nexus_erase_people($1, $2::text[], $3)",
             person.tenant_id,
@@ -197,7 +197,7 @@ class People:
         )
 
     async def not_erased_yet(self, person: Person, request_id: str) -> set[str]:
-        """Sessions whose erased event of this request has not come through enricher and sink, by their hashes."""
+        """Return the hashes of sessions that the enricher and the sink have not erased yet for this request."""
         rows = await self._fetch(
             "SELECT subject_hash FROM public.prospect_suppressions"
             " WHERE tenant_id = $1 AND request_id = $2 AND kind = 'session'",
@@ -206,8 +206,8 @@ class People:
         )
         return set(person.session_hashes()) - {row["subject_hash"] for row in rows}
 
-    async def lift(self, person: Person, moment: datetime) -> int:
-        """Let the person in again; how many entries kept them away."""
+    async def unblock(self, person: Person, moment: datetime) -> int:
+        """End the person's suppressions at ``moment``. Return their number."""
         rows = await self._fetch(
             "SELECT public.nexus_lift($1, $2::text[], $3::timestamptz)",
             person.tenant_id,
@@ -219,8 +219,8 @@ class People:
     async def begin_audit(
         self, action: str, request_id: str, requested_by: str, selector: Selector, person: Person
     ) -> None:
-        """Note who asks for what, before anybody is looked for; and again, with the same id, once they were found."""
-        # The table knows three actions: forgetting one session is an erasure with less behind it.
+        """Record the request before the search. A second call with the same id adds the person that was found."""
+        # The table has no action "forget-session": it is recorded as an erasure with the kind "session only".
         action, kind = _NOTED_AS.get(action, (action, selector.kind))
         await self._fetch(
             "INSERT INTO public.privacy_audit (request_id, action, requested_by, tenant_id, selector_kind,"
@@ -239,7 +239,7 @@ class People:
         )
 
     async def end_audit(self, request_id: str, outcome: str) -> None:
-        """Note how it ended."""
+        """Record the outcome."""
         await self._fetch(
             "UPDATE public.privacy_audit SET outcome = $2, finished_at = now() WHERE request_id = $1",
             request_id,

@@ -1,7 +1,4 @@
-"""What ``nexus privacy`` says of a person and of what was done: hashes, counts and moments.
-
-From: command.py. To: the operator's terminal, as text or as one JSON object.
-"""
+"""Output of ``nexus privacy``, as text or as one JSON object. It shows hashes, counts and times, but no ids."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ __all__ = ["as_dict", "described", "reported"]
 
 
 def described(person: Person, states: dict[bytes, State], rows: int) -> list[str]:
-    """Whom it would concern."""
+    """Describe the person before the confirmation."""
     lines = [
         f"{len(person.session_ids)} session(s), {len(person.fingerprints)} browser(s), {rows} row(s) in the database, "
         f"{len(states)} state(s) in the session table"
     ]
     erased = {state["session_id"] for state in states.values() if state.get("status") == "erased"}
     for session_id in sorted(person.session_ids):
-        mark = "  erased before" if session_id in erased else ""
+        mark = "  already erased" if session_id in erased else ""
         lines.append(f"  session     {short_hash(person.tenant_id, 'session', session_id)}{mark}")
     return lines + [
         f"  fingerprint {short_hash(person.tenant_id, 'fingerprint', fingerprint)}"
@@ -34,21 +31,22 @@ def described(person: Person, states: dict[bytes, State], rows: int) -> list[str
 
 
 def reported(result: Erased, copies: list[Copy]) -> list[str]:
-    """How it went, and where copies remain."""
+    """Describe the result, and list the copies that remain."""
     if result.complete:
         lines = [f"Done. Request {result.request_id}."]
     else:
         lines = [
             f"Not complete yet: {len(result.waiting_for)} session(s) wait for their enricher or the sink, "
-            f"{result.rows_left} row(s) are left. The commands stand on the topic and will be obeyed, but that a chat "
-            f"that goes on is not taken out by forget-session; call it again to see. Request {result.request_id}.",
+            f"{result.rows_left} row(s) remain. The commands are queued on the topic. forget-session does not forget a "
+            f"chat that is still active: run the command again to check. Request {result.request_id}.",
             *(f"  session     {session}" for session in result.waiting_for),
         ]
     if copies and result.complete:
-        lines.append("Copies that remain, and until when at the latest:")
+        lines.append("Copies that remain, with the latest time of deletion:")
     elif copies:
         lines.append(
-            "Copies that remain. The times count from when it is obeyed; if that were now, at the latest until:"
+            "Copies that remain, with the latest time of deletion. The times assume that the commands run now; they "
+            "count from when the commands run:"
         )
     for copy in copies:
         until = "no fixed time" if copy.until is None else copy.until.isoformat(timespec="minutes")
@@ -58,7 +56,10 @@ def reported(result: Erased, copies: list[Copy]) -> list[str]:
 
 
 def as_dict(person: Person, result: Erased | None, copies: list[Copy], counted_from: datetime) -> dict[str, Any]:
-    """The same for programs. Moments of an erasure that is not complete move on with ``copies_counted_from``."""
+    """Return the result for JSON. Until the erasure is complete, the times of copies count from each run's end.
+
+    ``copies_counted_from`` holds this start time.
+    """
     answer: dict[str, Any] = {
         "found": bool(person.size),
         "session_hashes": person.session_hashes(),

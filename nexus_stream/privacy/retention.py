@@ -1,10 +1,10 @@
-"""Forget sessions in which nothing happened for ``NEXUS_RETENTION_DAYS``.
+"""Expire sessions that were idle for ``NEXUS_RETENTION_DAYS``.
 
-From: the session table of this worker's partitions, now and then, a slice at a time. To: an expire command for each
-idle session on ``nexus-prospect-ingestion``. The command goes the way of every record, so a session that speaks up
-meanwhile stays: whoever obeys it looks at the session again.
+From: the session table of the assigned partitions, read in slices. To: one expire command per idle session on
+``nexus-prospect-ingestion``. The enricher checks the session again when it reads the command. So a session with a new
+message stays.
 
-A timer over our own table, because Faust's windowed tables do not expire what they recovered from the changelog.
+A timer scans the table, because Faust's windowed tables do not expire entries recovered from the changelog.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 3600.0
 _DAY_MS = 86_400_000
-# Read and decoded between two turns of the event loop: a few milliseconds.
+# States to read and decode between two turns of the event loop. A slice takes a few milliseconds.
 _SLICE = 200
 
 
 class RetentionSweep:
-    """Sweeps once an hour.
+    """Sweep once an hour.
 
     Args:
         table: The session table.
-        assignment: Which partitions are ours.
-        broker: Where commands are sent.
-        clock: Time.
+        assignment: The assigned partitions.
+        broker: The broker for the commands.
+        clock: The clock.
         topic: The ingestion topic.
         retention_days: How long a session may be idle.
     """
@@ -63,18 +63,18 @@ class RetentionSweep:
         self._retention_days = retention_days
 
     async def run(self) -> None:
-        """Sweep until cancelled. The first one waits, so that a worker that starts is not slowed down by it."""
+        """Sweep until cancelled. The first sweep waits an hour, so that it does not slow down the start."""
         while True:
             await self._clock.sleep(_SWEEP_SECONDS)
             try:
                 expired = await self.sweep()
             except RetryableError as error:
-                _log.warning("retention sweep broken off, the next one goes on", error=str(error))
+                _log.warning("retention sweep interrupted, the next sweep continues", error=str(error))
             else:
                 _log.info("retention sweep done", sessions=expired)
 
     async def sweep(self) -> int:
-        """Send a command for each idle session; how many."""
+        """Send a command for each idle session. Return the number of sessions."""
         idle_since_ms = self._clock.time_ms() - round(self._retention_days * _DAY_MS)
         sent: set[bytes] = set()
         for topic, partition in sorted(self._assignment.partitions):
@@ -85,7 +85,7 @@ class RetentionSweep:
                 states = self._table.scan(partition, after, _SLICE)
                 acknowledgements: list[Any] = []
                 for key, state in states:
-                    # The marker of an erased session stays: it is what keeps it away.
+                    # Keep the state of an erased session: this state suppresses the session.
                     if state.last_seen_ms > idle_since_ms or state.status == "erased" or key in sent:
                         continue
                     command = expire(state, idle_since_ms)
@@ -102,7 +102,7 @@ class RetentionSweep:
 
 
 def expire(state: SessionState, idle_since_ms: int) -> SessionCommand:
-    """Forget a session in which nothing was seen after that moment."""
+    """Make the command that expires a session, unless the session has a message after ``idle_since_ms``."""
     return SessionCommand(
         command=CommandKind.EXPIRE,
         tenant_id=state.tenant_id,

@@ -1,7 +1,7 @@
-"""Whom an operator means: one session, fingerprint, e-mail address or phone number of a tenant.
+"""Select a person: by one session, fingerprint, e-mail address or phone number of a tenant.
 
-An e-mail address is compared in lower case. A phone number is compared by its digits, because others than us write it
-as it was given to them, and then with or without the country's code.
+E-mail addresses are compared in lower case. Phone numbers are compared by their digits: other writers store a number as
+the person typed it, with or without the country code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nexus_stream.errors import ConfigurationError
 
 __all__ = ["Selector", "SelectorKind"]
 
-# The (0) of +44 (0)20 … is not dialled from abroad.
+# Callers from abroad do not dial the (0) of +44 (0)20 ….
 _NO_DIGITS = re.compile(r"\(0\)|[^0-9]")
 _INTERNATIONAL = re.compile(r"\s*\(?\+")
 
@@ -26,7 +26,7 @@ SelectorKind = Literal["session", "fingerprint", "email", "phone"]
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """``value`` is normalised. Its repr and hash can be shown."""
+    """One way to name a person. ``value`` is normalised. The repr and the hash contain no personal data."""
 
     kind: SelectorKind
     value: str
@@ -34,10 +34,10 @@ class Selector:
 
     @classmethod
     def of(cls, kind: SelectorKind, text: str, tenant_id: str, default_region: str) -> Selector:
-        """Normalise what was typed.
+        """Normalise the operator's input.
 
         Raises:
-            ConfigurationError: it is no such thing.
+            ConfigurationError: the text is not of this kind.
         """
         value = text.strip()
         if kind == "email":
@@ -56,29 +56,29 @@ class Selector:
 
     @property
     def international_digits(self) -> str:
-        """A phone number's, with the country's code."""
+        """The digits of a phone number, with the country code."""
         return self.value.removeprefix("+")
 
     @property
     def any_digits(self) -> tuple[str, ...]:
-        """Those it may have where no ``+`` stands before it: with the country's code, without, with a trunk prefix.
+        """The digits a number may have without a ``+``: with the country code, without it, or with a trunk prefix.
 
-        Without zeros in front: they stand for the way out of the country, or of the town.
+        Leading zeros are removed: they are the prefix for calls to another country or town.
         """
         number = phonenumbers.parse(self.value)
-        dialled_at_home = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
-        forms = (self.value, phonenumbers.national_significant_number(number), dialled_at_home)
+        national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        forms = (self.value, phonenumbers.national_significant_number(number), national)
         return tuple(dict.fromkeys(_digits(form) for form in forms))
 
     def is_number(self, text: str) -> bool:
-        """Whether somebody's text is the phone number; the same as ``people.py`` asks in SQL."""
+        """Whether a text is this phone number. ``people.py`` applies the same rule in SQL."""
         if _INTERNATIONAL.match(text):
             return _digits(text) == self.international_digits
         return _digits(text) in self.any_digits
 
     @property
     def hash(self) -> str:
-        """For the audit: e-mail and phone can be guessed from it, so who reads the audit must be trusted with that."""
+        """The hash for the audit. Guessing can reveal an e-mail or phone behind it: only trusted people may read it."""
         return subject_hash(self.tenant_id, self.kind, self.value)
 
     def __repr__(self) -> str:

@@ -1,1 +1,1 @@
-"""Enriched prospects into Supabase: connections, upsert, merge rules, error classes and migrations."""
+"""Write enriched prospects to Supabase: connections, upsert, merge rules, error classes and migrations."""

@@ -1,6 +1,6 @@
-"""One batch in one transaction: the upsert and what follows from it, and the search for rows PostgreSQL refuses.
+"""Write one batch in one transaction: the upsert, its effect, and the search for rows that PostgreSQL refuses.
 
-From: writer.py, with rows and an open transaction. To: ``prospect_sessions``, and whatever the effect writes.
+To: ``prospect_sessions``, and the tables or the function of the effect.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["Effect", "Step", "Tally", "next_step", "write_all"]
 
 @dataclass(slots=True)
 class Tally:
-    """What the statements of one transaction did so far.
+    """Counts and results of one transaction so far.
 
     Attributes:
-        bisected: Whether bad rows had to be looked for.
-        people: (tenant, person) of every session that was written, and of the person it was taken from.
-        sessions: (tenant, session) of every session that was written.
+        bisected: Whether the writer had to search for bad rows.
+        people: (tenant, person) of every written session, and of its former person if the session moved.
+        sessions: (tenant, session) of every written session.
     """
 
     inserted: int = 0
@@ -41,14 +41,14 @@ class Tally:
 
 
 class Effect(Protocol):
-    """What follows from sessions that were written, in their transaction."""
+    """Further writes for the written sessions, in the same transaction."""
 
     async def begin(self, connection: AnyConnection) -> None:
-        """Lock what must be locked before the upsert."""
+        """Take the locks that the upsert needs."""
         ...
 
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
-        """Do it for ``tally``'s people or sessions, and count the statements."""
+        """Apply the effect to ``tally``'s people or sessions, and count the statements."""
         ...
 
 
@@ -57,10 +57,12 @@ _Write: TypeAlias = Callable[["AnyConnection", Sequence[Row], Tally], Awaitable[
 
 
 def next_step(step: Step, *, upsert_succeeded: bool) -> Step | None:
-    """How to write rows after ``step`` met a bad one; None when it had found all of those already.
+    """Return the next step after ``step`` met a bad row. Return None if no further step is left.
 
-    1. All at once. 2. If a row is bad: again, looking for the bad ones. 3. If the effect fails over a row that
-    prospect_sessions took (a trigger on prospect_tracking, say): again, each piece with its effect.
+    1. Write all rows at once.
+    2. If a row is bad: search for the bad rows, then apply the effect.
+    3. If the effect fails for a row that prospect_sessions accepted (example: a trigger on prospect_tracking): search
+       for the bad rows, and apply the effect to each piece.
     """
     if step is _bisect_with_effect:
         return None
@@ -70,7 +72,7 @@ def next_step(step: Step, *, upsert_succeeded: bool) -> Step | None:
 async def write_all(
     connection: AnyConnection, rows: Sequence[Row], tally: Tally, effect: Effect, known: Exception | None = None
 ) -> None:
-    """Write rows, none of them known to be bad."""
+    """Write all rows at once, then apply the effect."""
     await _upsert(connection, rows, tally)
     await effect.apply(connection, tally)
 
@@ -107,10 +109,10 @@ async def _upsert(connection: AnyConnection, rows: Sequence[Row], tally: Tally) 
 async def _bisect(
     connection: AnyConnection, rows: Sequence[Row], tally: Tally, known: Exception | None, write: _Write
 ) -> None:
-    """Write all rows but the bad ones, knowing that there is one: log2(n) + 2 statements more for each of those.
+    """Write all rows except the bad ones. Each bad row needs log2(n) + 2 more statements.
 
-    Everything before ``start`` is dealt with. Halves are tried from the left, so that what is left unknown is always
-    one piece, tried at once when the bad row is found.
+    At least one row is known to be bad. Rows before ``start`` are done. The search tries halves from the left, so the
+    untested rows are always one piece. When a bad row is found, the search tries this piece at once.
     """
     start, end = 0, len(rows)
     error = known
@@ -121,7 +123,7 @@ async def _bisect(
             if left_error is None:
                 start = middle
                 if end - start == 1:
-                    # It must be this one; ask for its own error.
+                    # Only this row is left, so it is bad. Write it alone to get its own error.
                     error = await _attempt(connection, rows[start:end], tally, write)
             else:
                 end, error = middle, left_error
@@ -133,7 +135,7 @@ async def _bisect(
 
 
 async def _attempt(connection: AnyConnection, rows: Sequence[Row], tally: Tally, write: _Write) -> Exception | None:
-    """Write rows under a savepoint; the error if one of them is bad."""
+    """Write rows under a savepoint. Return the error if one of the rows is bad."""
     piece = Tally()
     try:
         async with connection.transaction():

@@ -1,7 +1,4 @@
-"""The sink's writer: connects when it is first needed, counts its batches, and asks whether the database answers.
-
-From: nexus_stream/sink.py. To: writer.py; metrics_sink.py; what the stage waits for, and so whether it is ready.
-"""
+"""The sink's writer: connect on first use, count batches, and check regularly that the database answers."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATABASE", "ConnectingWriter", "watch_database"]
 
-# What the stage waits for, as nexus_stream/supabase/stage.py names it.
+# The name of this dependency in the stage's readiness.
 DATABASE: Final = "Supabase"
 _PING_SECONDS: Final = 5.0
 
@@ -35,7 +32,7 @@ class _Batch:
 
 
 class ConnectingWriter:
-    """Connects when it is first needed, so that a database that is down delays nobody's start; counts what it does."""
+    """Connect on first use, so that the worker starts while the database is down. Count the batches."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -57,7 +54,7 @@ class ConnectingWriter:
             return await (await self.connected()).erase(events)
 
     async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
-        """See `ProspectWriter.suppressed`; the batch it belongs to was counted when it was written."""
+        """See `ProspectWriter.suppressed`. `write` already counted this batch."""
         try:
             return await (await self.connected()).suppressed(records)
         except DatabaseUnavailableError as error:
@@ -84,8 +81,8 @@ class ConnectingWriter:
         await (await self.connected()).ping()
 
     async def connected(self) -> ProspectWriter:
-        """The writer, connected. Raises as `ProspectWriter.connect`."""
-        # One pool, also when a batch and a ping want it at the same moment.
+        """Return the connected writer. Raises the same errors as `ProspectWriter.connect`."""
+        # The lock ensures one pool, even if a batch and a ping arrive at the same moment.
         async with self._connecting:
             if self._writer is None:
                 self._writer = await ProspectWriter.connect(self._settings)
@@ -98,9 +95,9 @@ class ConnectingWriter:
 
 
 async def watch_database(stage: Sink, ping: Callable[[], Awaitable[None]]) -> None:
-    """Ask every few seconds whether the database answers, so that an idle sink knows too.
+    """Ping the database every few seconds, so that an idle sink also notices an outage.
 
-    A refused login is no answer; it stops the worker when there is something to write, with its message.
+    A refused login counts as an outage here. The next write then stops the worker with the error's message.
     """
     while True:
         await stage.clock.sleep(_PING_SECONDS)
@@ -109,6 +106,6 @@ async def watch_database(stage: Sink, ping: Callable[[], Awaitable[None]]) -> No
         except (DatabaseUnavailableError, ConfigurationError):
             stage.waits_for(DATABASE)
         else:
-            # It may answer and take nothing, as a standby does: then the batch that is kept has the last word.
+            # A database may answer and still refuse writes, as a standby does. A batch that waits for a retry decides.
             if not stage.keeps_a_batch:
                 stage.waits_no_longer(DATABASE)

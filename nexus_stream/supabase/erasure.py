@@ -1,7 +1,7 @@
-"""Erasing in Supabase: what the sink does for an erased event, and who is kept away.
+"""Erase sessions in Supabase, and find records of suppressed people.
 
-From: writer.py, with the pool. To: the functions of the privacy migration, which delete, fold and remember in one
-transaction each.
+To: the SQL functions of the privacy migration. Each function deletes rows, recomputes the person and stores the
+suppression in one transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["apply_erasure", "suppressed_by_fingerprint"]
 _ERASE: LiteralString = "SELECT public.nexus_erase_session($1, $2, $3::text[], $4, $5::timestamptz)"
 _EXPIRE: LiteralString = "SELECT public.nexus_expire_session($1, $2, $3)"
 
-# Sessions of an erased person that were not erased themselves: new ones, whose enricher knows nothing of it.
+# New sessions of an erased person. Nobody erased these sessions, so the enricher does not know of the erasure.
 _SUPPRESSED: LiteralString = """
 SELECT i.number::int AS number
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
@@ -42,7 +42,7 @@ WHERE EXISTS (
 
 
 async def apply_erasure(connection: AnyConnection, event: ErasedSession) -> bool:
-    """Do in SQL what the event says. The same event again changes nothing; False when nothing was done."""
+    """Apply an erased event. Return False if nothing changed. A second run of the same event changes nothing."""
     if event.reason == "retention":
         return bool(
             await connection.fetchval(_EXPIRE, event.tenant_id, event.session_id, _bigint(event.through_ms or 0))
@@ -60,22 +60,22 @@ async def apply_erasure(connection: AnyConnection, event: ErasedSession) -> bool
 
 
 async def suppressed_by_fingerprint(connection: AnyConnection, records: Sequence[EnrichedProspect]) -> list[int]:
-    """Which of the records are of an erased person's further session, by their positions."""
-    asked = [index for index, record in enumerate(records) if record.fingerprint]
-    if not asked:
+    """Return the positions of records that belong to a new session of an erased person."""
+    candidates = [index for index, record in enumerate(records) if record.fingerprint]
+    if not candidates:
         return []
     rows = await connection.fetch(
         _SUPPRESSED,
-        [records[index].tenant_id for index in asked],
-        [records[index].session_id.replace("\x00", "") for index in asked],
-        [(records[index].fingerprint or "").replace("\x00", "") for index in asked],
-        [_bigint(records[index].snapshot_at_ms) for index in asked],
+        [records[index].tenant_id for index in candidates],
+        [records[index].session_id.replace("\x00", "") for index in candidates],
+        [(records[index].fingerprint or "").replace("\x00", "") for index in candidates],
+        [_bigint(records[index].snapshot_at_ms) for index in candidates],
     )
-    return [asked[row["number"] - 1] for row in rows]
+    return [candidates[row["number"] - 1] for row in rows]
 
 
 def _bigint(value: int) -> int:
-    # As far as PostgreSQL's timestamps go; what lies beyond is refused as a bad row elsewhere.
+    # Clamp to the range of timestamps (year 9999). The upsert rejects rows with a later time as bad rows.
     return max(0, min(value, 253_402_300_799_999))
 
 
@@ -85,7 +85,10 @@ def _moment(text: str) -> datetime:
 
 
 def erase_again(prospect: EnrichedProspect) -> SessionCommand:
-    """Erase a session that an erased person opened since: its enricher cannot know, the database does."""
+    """Make the command that erases a new session of an erased person.
+
+    Only the database knows that the person was erased. The enricher cannot know.
+    """
     return SessionCommand(
         command=CommandKind.ERASE,
         tenant_id=prospect.tenant_id,

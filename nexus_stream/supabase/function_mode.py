@@ -1,11 +1,11 @@
-"""The mode ``function``: an installation's own ``update_prospect_data`` keeps its people's rows, and we call it.
+"""The mode ``function``: call the installation's own ``update_prospect_data``, which writes the person rows.
 
-From: writer.py, after the upsert. To: that function, once for each session whose facts changed, in time order, and in
-the transaction that stores the session: ``prospect_sessions`` is the ledger, so a replay calls nothing again. A session
-without a fingerprint waits there; its first record with one brings everything.
+To: that SQL function, once for each session whose facts changed, in time order. The call runs in the transaction that
+stores the session. ``prospect_sessions`` records each call, so a replay does not call the function again. A session
+without a fingerprint stays in ``prospect_sessions``. Its first record with a fingerprint passes all facts.
 
-An answer of ``success: false`` counts as the error it stands for. Where nothing in it says which, the session is tried
-again alone, and then it is the row's fault.
+An answer ``success: false`` counts as the error that it contains. If the answer names no error, the writer tries the
+session again alone. If that fails too, the row is bad.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, failure_of
-from nexus_stream.supabase.tables_mode import keep_erasures_away
+from nexus_stream.supabase.tables_mode import lock_out_erasures
 
 if TYPE_CHECKING:
     from nexus_stream.supabase.bisecting import Tally
@@ -39,7 +39,7 @@ WHERE p.pronamespace = 'public'::regnamespace AND p.proname = 'update_prospect_d
 ORDER BY p.pronargs
 """
 
-# One row for each session that is due, and what it is called with: what is known, without nulls and empty strings.
+# One row for each session that needs a call, with the arguments: all known facts, without nulls and empty strings.
 _DUE: LiteralString = """
 WITH due AS MATERIALIZED (
     SELECT s.tenant_id, s.session_id, s.fingerprint, c.constructor_id, d.data,
@@ -57,7 +57,7 @@ WITH due AS MATERIALIZED (
     ORDER BY s.fingerprint COLLATE "C", s.snapshot_at_ms, s.session_id COLLATE "C"
 )
 """
-# As the types of its arguments are: of several functions of that name, this one is meant.
+# Cast the arguments to the declared types, so that PostgreSQL picks the right one of several overloads.
 _FINGERPRINT: dict[str, LiteralString] = {"text": "fingerprint", "character varying": "fingerprint::varchar"}
 _DATA: dict[str, LiteralString] = {"jsonb": "data", "json": "data::json"}
 
@@ -80,7 +80,7 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS i (tenant_id, session_id, dig
 WHERE s.tenant_id = i.tenant_id AND s.session_id = i.session_id
 """
 
-# What such functions put into their answer is SQLERRM. PostgreSQL's words for what no row is to blame for.
+# Such functions put SQLERRM into their answer. These are PostgreSQL's messages for errors that no row caused.
 _WORDS = (
     (
         re.compile(r"deadlock detected|could not (serialize|obtain lock)|lock timeout|too many (connections|clients)"),
@@ -99,11 +99,11 @@ _CODE = re.compile(r"[0-9A-Z]{5}")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The installation's function, as it is to be called.
+    """The installation's function and how to call it.
 
     Attributes:
-        signature: As PostgreSQL writes it.
-        takes_constructor: Whether it has the third argument.
+        signature: The signature as PostgreSQL writes it.
+        takes_constructor: Whether the function has the third argument.
         constructors: Tenant -> third argument.
     """
 
@@ -114,13 +114,13 @@ class Call:
 
     async def begin(self, connection: AnyConnection) -> None:
         """See `Effect.begin`."""
-        await keep_erasures_away(connection)
+        await lock_out_erasures(connection)
 
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
         """See `Effect.apply`.
 
         Raises:
-            RefusedCallError: an answer was ``success: false``.
+            RefusedCallError: the function answered ``success: false``.
         """
         if not tally.sessions:
             return
@@ -146,26 +146,26 @@ class Call:
             )
 
     def _require_constructors(self, tenants: set[str]) -> None:
-        """Refuse a tenant the mapping does not know: its people would become another tenant's.
+        """Refuse a tenant that the mapping does not contain: its people would go to another tenant.
 
-        Without any mapping the argument keeps its default, as for the consumer that called the function before.
+        Without any mapping, the argument keeps its default, as before nexus-stream.
         """
         if self.takes_constructor and self.constructors and tenants - self.constructors.keys() - {""}:
             raise RefusedCallError(Failure.BAD_ROW, "22023", "the tenant is not in NEXUS_TENANT_CONSTRUCTORS")
 
 
 async def find_function(connection: AnyConnection, constructors: Mapping[str, UUID]) -> Call:
-    """Look for ``update_prospect_data`` and how many arguments it has.
+    """Find ``update_prospect_data`` and its argument types.
 
     Args:
-        connection: In a transaction.
+        connection: A connection in a transaction.
         constructors: Tenant -> third argument.
 
     Raises:
-        ConfigurationError: there is none that can be called, or it is our own.
+        ConfigurationError: no such function can be called, or the only one is nexus-stream's own.
     """
     found_all = [row for row in await connection.fetch(_CANDIDATES) if _callable(row, needs_third=bool(constructors))]
-    # Ours may stand beside theirs in a database whose migrations are not up to date.
+    # Both functions may exist in a database with old migrations: prefer the installation's own.
     candidates = [row for row in found_all if not row["ours"]] or found_all
     if not candidates:
         third = ", uuid" if constructors else ""
@@ -173,7 +173,7 @@ async def find_function(connection: AnyConnection, constructors: Mapping[str, UU
             f"NEXUS_SINK_MODE=function: there is no public.update_prospect_data(text, jsonb{third}). "
             "Set NEXUS_SINK_MODE=tables, or create it."
         )
-    # Of two, the one with the argument somebody bothered to map; else the plain one.
+    # If there are several: with a mapping, take the one with the third argument; else the one with fewest arguments.
     found = candidates[-1] if constructors else candidates[0]
     if found["ours"]:
         raise ConfigurationError(
@@ -182,7 +182,7 @@ async def find_function(connection: AnyConnection, constructors: Mapping[str, UU
         )
     if not found["allowed"]:
         raise ConfigurationError(
-            f"NEXUS_SINK_MODE=function: the login may not execute {found['signature']}. "
+            f"NEXUS_SINK_MODE=function: the login has no permission to execute {found['signature']}. "
             f"Run: grant execute on function public.{found['signature'].removeprefix('public.')} to nexus_sink"
         )
     takes_constructor = len(found["types"]) > 2 and found["types"][2] == "uuid"
@@ -203,10 +203,10 @@ def _callable(candidate: Any, *, needs_third: bool) -> bool:
 
 
 def require_success(answer: str | None) -> None:
-    """Read an answer (JSON).
+    """Check the function's answer (JSON).
 
     Raises:
-        RefusedCallError: it says ``success: false``.
+        RefusedCallError: the answer is ``success: false``.
     """
     found = json.loads(answer) if answer is not None else None
     if not isinstance(found, dict) or found.get("success") not in (False, "false"):
@@ -218,7 +218,7 @@ def require_success(answer: str | None) -> None:
 
 
 def _sqlstate_in(answer: Mapping[str, Any]) -> str:
-    """The code an answer gives, or its words stand for; else that of RAISE."""
+    """Return the SQLSTATE in the answer, or the one its message matches. Default: the code of RAISE."""
     for key in ("sqlstate", "SQLSTATE", "code", "error_code"):
         code = answer.get(key)
         if isinstance(code, str) and _CODE.fullmatch(code) and failure_of(code) is not None:

@@ -1,7 +1,7 @@
-"""What an installation has already, and what the migrations would add to it.
+"""Inspect an existing database: which objects it has, and which ones the migrations would add.
 
-From: ``nexus migrate``, before and after the files. To: its plan, and the refusal of a database the files cannot be
-applied to. Reads the catalog and counts rows; changes nothing. Fingerprints leave here as hashes only.
+``nexus migrate`` uses the results for its plan, and refuses a database that the migration files do not fit. The
+inspection reads the catalog and counts rows. It changes nothing. It returns fingerprints only as hashes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = [
     "objects_replaced_by",
 ]
 
-# Duplicates are listed up to this many; the number of all is told.
+# The inspection lists at most this many duplicates, and the total number.
 _SHOWN_DUPLICATES = 20
 
 PERSON_INDEX = "prospect_tracking_person"
 
 _TABLE: LiteralString = """
 SELECT c.relkind::text AS kind, coalesce(obj_description(c.oid, 'pg_class'), '') LIKE '%Made by nexus-stream.' AS ours,
-    greatest(c.reltuples, 0)::bigint AS estimated_rows
+    greatest(c.reltuples, 0)::bigint AS estimated_rows, has_table_privilege(c.oid, 'select') AS readable
 FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('public.prospect_tracking')
 """
 _COLUMNS: LiteralString = """
@@ -42,7 +42,7 @@ SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type,
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = to_regclass('public.prospect_tracking') AND a.attnum > 0 AND NOT a.attisdropped
 """
-# The columns of each unique index that has nothing special about it.
+# The columns of each plain unique index: immediate, not partial, without expressions.
 _UNIQUE: LiteralString = """
 SELECT (
     SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a
@@ -80,20 +80,21 @@ UNION ALL SELECT 'role ' || rolname FROM pg_catalog.pg_roles
 UNION ALL SELECT 'column ' || c.relname || '.' || a.attname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL SELECT 'policy ' || p.polname || ' on ' || c.relname FROM pg_catalog.pg_policy p
+    JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = 'public'::regnamespace
 """
 _MAKE_INDEX: LiteralString = (
     "CREATE UNIQUE INDEX prospect_tracking_person ON public.prospect_tracking (tenant_id, fingerprint_id)"
 )
 
-# What our files make, as they write it. A policy belongs to its table.
+# The statements in our migration files that make an object. A policy belongs to its table.
 _MADE = re.compile(
     r"""
     create\s+(?:or\s+replace\s+)?(?P<kind>table|function|role|policy|(?:unique\s+)?index)\s+(?:if\s+not\s+exists\s+)?
         (?:public\.)?(?P<name>\w+)(?:\s+on\s+public\.(?P<on>\w+))?
   | alter\s+table\s+public\.(?P<table>\w+)\s+add\s+column\s+(?:if\s+not\s+exists\s+)?(?P<column>\w+)
-  | alter\s+function\s+public\.(?P<renamed>\w+)\(.*?\)\s+rename\s+to\s+(?P<new_name>\w+)
     """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
@@ -102,7 +103,7 @@ _REPLACED = re.compile(r"create\s+or\s+replace\s+function\s+(?:public\.)?(?P<nam
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A fingerprint that stands on several rows: the start of its SHA-256, and how many."""
+    """A fingerprint with several rows: the start of its SHA-256, and the number of rows."""
 
     hash: str
     rows: int
@@ -110,20 +111,20 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What there is of ``prospect_tracking`` and ``update_prospect_data``.
+    """The state of ``prospect_tracking`` and ``update_prospect_data`` in a database.
 
     Attributes:
-        has_table: Whether the table is there; all that follows is empty if not.
-        table_is_ours: Whether our migrations made it.
-        estimated_rows: From the planner's statistics.
+        has_table: Whether the table exists. If not, the fields about the table are empty.
+        table_is_ours: Whether our migrations made the table.
+        estimated_rows: The row count in the planner's statistics.
         problems: Why the migrations cannot be applied.
-        obstacles: Why the mode ``tables`` cannot write to it, once they are applied.
-        remarks: What will be different there from a table of ours.
-        duplicates: The fingerprints that stand twice, those on most rows first, a few of them.
-        duplicate_count: How many there are.
-        has_person_index: Whether a fingerprint can stand only once for each tenant.
-        functions: Signature -> whether our migrations made it.
-        existing: What is in the schema, as ``<kind> <name>``.
+        obstacles: Why the mode ``tables`` cannot write to the table after the migrations.
+        remarks: How the table will differ from one that our migrations made.
+        duplicates: Some fingerprints with several rows, those with the most rows first.
+        duplicate_count: The number of all such fingerprints.
+        has_person_index: Whether an index allows a fingerprint only once for each tenant.
+        functions: Signature -> whether our migrations made the function.
+        existing: The objects in the schema, as ``<kind> <name>``.
     """
 
     has_table: bool
@@ -140,14 +141,15 @@ class Installation:
 
 
 async def inspect_installation(connection: AnyConnection) -> Installation:
-    """Look; in a transaction of the caller's."""
+    """Inspect the database in the caller's transaction."""
     table = await connection.fetchrow(_TABLE)
     columns = {row["name"]: row for row in await connection.fetch(_COLUMNS)}
     unique = [set(row["columns"]) for row in await connection.fetch(_UNIQUE)]
     functions = {row["signature"]: row["ours"] for row in await connection.fetch(_FUNCTIONS)}
     problems = _problems(table["kind"], columns) if table else ()
     duplicates: Sequence[Any] = ()
-    if table and not problems:
+    # A login of the sink's may read no row before the last file is applied.
+    if table and table["readable"] and not problems:
         query = _DUPLICATES_BY_TENANT if "tenant_id" in columns else _DUPLICATES
         duplicates = await connection.fetch(query, _SHOWN_DUPLICATES)
     return Installation(
@@ -166,7 +168,7 @@ async def inspect_installation(connection: AnyConnection) -> Installation:
 
 
 async def make_person_index(connection: AnyConnection, found: Installation) -> bool:
-    """Make the unique index the migrations left out, once no fingerprint stands twice any more. True if it did."""
+    """Make the unique index that the migrations left out, if no duplicates remain. Return True if it was made."""
     if not found.has_table or found.has_person_index or found.duplicate_count:
         return False
     await connection.execute(_MAKE_INDEX)
@@ -174,15 +176,12 @@ async def make_person_index(connection: AnyConnection, found: Installation) -> b
 
 
 def objects_made_by(statements: Sequence[str]) -> list[str]:
-    """What a migration's statements make, as ``<kind> <name>`` in their order; each once."""
+    """Return the objects that the statements make, as ``<kind> <name>``, in order and without repeats."""
     made: dict[str, None] = {}
     for statement in statements:
         for match in _MADE.finditer(without_comments(statement)):
             if match["column"]:
                 made[f"column {match['table']}.{match['column']}"] = None
-            elif match["renamed"]:
-                # Its name is free again: what is made under it later is another.
-                made[f"function {match['new_name']}"] = None
             elif match["kind"].lower() == "policy":
                 made[f"policy {match['name']} on {match['on']}"] = None
             else:
@@ -191,7 +190,7 @@ def objects_made_by(statements: Sequence[str]) -> list[str]:
 
 
 def objects_replaced_by(statements: Sequence[str]) -> set[str]:
-    """Those of `objects_made_by` that take the place of an older version of ours."""
+    """Return the functions that the statements create or replace, in the form of `objects_made_by`."""
     return {
         f"function {match['name']}"
         for statement in statements
@@ -201,7 +200,7 @@ def objects_replaced_by(statements: Sequence[str]) -> set[str]:
 
 def _problems(kind: str, columns: dict[str, Any]) -> tuple[str, ...]:
     if kind not in {"r", "p"}:
-        return ("public.prospect_tracking is no table",)
+        return ("public.prospect_tracking is not a table",)
     wanted = {"fingerprint_id": ("text", "character varying"), "prospect_data": ("jsonb",), "tenant_id": ("text",)}
     found: list[str] = []
     for name, types in wanted.items():
@@ -224,5 +223,5 @@ def _obstacles(columns: dict[str, Any]) -> tuple[str, ...]:
 
 def _remarks(unique: Sequence[set[str]]) -> tuple[str, ...]:
     if {"fingerprint_id"} in unique:
-        return ("prospect_tracking allows a fingerprint once: two tenants cannot both have a person with it",)
+        return ("prospect_tracking allows a fingerprint once: two tenants cannot have the same fingerprint",)
     return ()

@@ -1,8 +1,8 @@
-"""The connections to PostgreSQL: direct, or through a session or transaction pooler.
+"""Connections to PostgreSQL: direct, or through a session or transaction pooler.
 
-From: settings. To: writer.py and migrate.py. Works behind a transaction pooler: no prepared statement outlives its
-transaction there, nothing is set on a connection but by SET LOCAL, no session state is left to reset, and whatever has
-parameters or a result runs in a transaction, whose messages stay together on one server connection.
+This module works behind a transaction pooler. There, no prepared statement outlives its transaction. Settings change
+only with SET LOCAL, so no session state needs a reset. Every statement with parameters or a result runs in a
+transaction: the pooler sends all messages of a transaction to one server connection.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 APPLICATION_NAME = "nexus-stream"
-# A server that stopped answering never reports its own timeout; ours lies above it.
+# The client's timeout is longer than the server's. It ends calls to a server that stopped answering.
 _ANSWER_MARGIN_SECONDS = 5.0
 _CLOSE_TIMEOUT_SECONDS = 5.0
 _CACHED_STATEMENTS = 100
 
 
 def target_of(settings: Settings) -> Target:
-    """The database the settings name, refused in production when the connection could be listened to.
+    """Return the configured database. Refuse an insecure connection in production.
 
     Raises:
-        ConfigurationError: not set, malformed or insecure.
+        ConfigurationError: the DSN is missing, malformed or insecure.
     """
     if settings.database_url is None:
         raise ConfigurationError(
@@ -65,11 +65,11 @@ def target_of(settings: Settings) -> Target:
 
 
 async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
-    """Connect, and keep between one and ``database_pool_max`` connections.
+    """Open a pool of one to ``database_pool_max`` connections.
 
     Raises:
         ConfigurationError: the DSN, the login or the database is wrong.
-        DatabaseUnavailableError: it does not answer, or has no connection left.
+        DatabaseUnavailableError: the database does not answer, or has no free connection.
     """
     target = await find_mode(target_of(settings), settings.database_connect_timeout_seconds)
     answer_seconds = settings.database_statement_timeout_seconds + _ANSWER_MARGIN_SECONDS
@@ -85,7 +85,7 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
             command_timeout=answer_seconds,
             statement_cache_size=statement_cache_size(target),
             server_settings={"application_name": APPLICATION_NAME},
-            # Nothing is ever set for longer than a transaction: no need to ask the server to reset it.
+            # All settings end with their transaction, so a reset query is not needed.
             reset=_nothing_to_reset,
         )
     except Exception as error:
@@ -98,29 +98,29 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
 
 
 async def find_mode(target: Target, timeout_seconds: float) -> Target:
-    """The target with its mode, asked from the server where address and settings do not tell.
+    """Return the target with its mode. Query the server if address and settings do not decide the mode.
 
-    A pooler announces a process id of its own to its clients; the server that answers a query has another.
+    A pooler announces its own process id to clients. The server behind it reports a different one.
     """
     if target.mode is not None:
         return target
     async with connect_once(target, timeout_seconds) as connection:
         try:
             async with connection.transaction():
-                answered = await connection.fetchval("SELECT pg_backend_pid()")
+                server_pid = await connection.fetchval("SELECT pg_backend_pid()")
         except Exception as error:
             raise to_nexus_error(error, target) from error
-        direct = answered == connection.get_server_pid()
+        direct = server_pid == connection.get_server_pid()
     return dataclasses.replace(target, mode=Mode.DIRECT if direct else Mode.POOLER)
 
 
 @asynccontextmanager
 async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[Connection[Any]]:
-    """One connection outside any pool.
+    """Open one connection outside any pool.
 
     Raises:
         ConfigurationError: the DSN, the login or the database is wrong.
-        DatabaseUnavailableError: it does not answer.
+        DatabaseUnavailableError: the database does not answer.
     """
     try:
         connection = await asyncpg.connect(
@@ -129,7 +129,7 @@ async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[
             port=list(target.ports),
             database=target.database,
             timeout=timeout_seconds,
-            # Used for a moment: nothing would be asked twice.
+            # The connection is short-lived: no statement runs twice.
             statement_cache_size=0,
             server_settings={"application_name": APPLICATION_NAME},
         )
@@ -145,7 +145,7 @@ async def connect_once(target: Target, timeout_seconds: float) -> AsyncIterator[
 
 
 async def close_pool(pool: Pool[Any]) -> None:
-    """Close every connection; those that do not end in time are cut."""
+    """Close every connection. Cut the connections that do not close in time."""
     try:
         await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -154,10 +154,10 @@ async def close_pool(pool: Pool[Any]) -> None:
 
 @asynccontextmanager
 async def transaction(connection: AnyConnection, statement_timeout_seconds: float) -> AsyncIterator[None]:
-    """READ COMMITTED, with timeouts that end with the transaction."""
+    """Run a READ COMMITTED transaction. Its timeouts end with it."""
     async with connection.transaction(isolation="read_committed"):
         statement_ms = max(1, round(statement_timeout_seconds * 1000))
-        # Waiting for a lock is no reason to make the batch smaller: that is reported first, as what it is.
+        # The lock timeout is shorter than the statement timeout. A smaller batch does not help against a lock.
         await connection.execute(
             "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),"
             " set_config('idle_in_transaction_session_timeout', $3, true)",
@@ -169,19 +169,20 @@ async def transaction(connection: AnyConnection, statement_timeout_seconds: floa
 
 
 def to_nexus_error(error: BaseException, target: Target) -> NexusError:
-    """The error to raise for one that no row is to blame for. Its message says what to fix, and holds no data."""
+    """Convert an error that no single row caused. The message says what to fix and contains no row data."""
     if isinstance(error, NexusError):
         return error
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.PostgresError):
-        # Part of str(error), and of any traceback: it may quote a row.
+        # The detail may quote a row. str(error) and every traceback contain the detail.
         error.detail = None
     failure = classify(error)
     code = f" [{sqlstate}]" if sqlstate else ""
     if failure is Failure.CONFIGURATION:
         return ConfigurationError(f"Database {target}: {_configuration_advice(error, sqlstate)}{code}")
     if failure is Failure.BAD_ROW:
-        # The writer rejects bad rows one by one: here it could not tell which (a constraint checked at commit, say).
+        # The writer rejects bad rows one by one. Here it found no single bad row (example: a constraint checked at
+        # commit).
         return ConfigurationError(f"Database {target} refuses a whole batch: {describe(error)}{code}")
     read_only = sqlstate == "25006"
     problem = "read-only: a standby, or a failover under way" if read_only else f"unavailable: {describe(error)}"
@@ -193,7 +194,7 @@ def to_nexus_error(error: BaseException, target: Target) -> NexusError:
 
 def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
     if isinstance(error, RefusedCallError):
-        return f"{error}, and no row is to blame for the error in it."
+        return f"{error}, and no row caused the error."
     match sqlstate:
         case "28P01" | "28000":
             return "it refuses the login. Check user and password in SUPABASE_DB_URL."
@@ -205,24 +206,24 @@ def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
             return "the login lacks a privilege. Run `nexus migrate`, then: grant nexus_sink to <user>."
         case "26000" | "42P05":
             return (
-                "prepared statements do not work: a transaction pooler stands in between. "
+                "prepared statements do not work behind a transaction pooler. "
                 "Set NEXUS_DATABASE_POOLER_MODE=transaction."
             )
         case "XX000":
-            return "the pooler knows no such project or user. Check host and user in SUPABASE_DB_URL."
+            return "the pooler does not know this project or user. Check host and user in SUPABASE_DB_URL."
     if isinstance(error, ConnectionError):
-        return "it speaks no TLS, and sslmode in SUPABASE_DB_URL demands it."
+        return "the server does not support TLS, but sslmode in SUPABASE_DB_URL requires it."
     if isinstance(error, OSError):
         return "its certificate is not trusted. Check sslrootcert and the host name in SUPABASE_DB_URL."
     if sqlstate is None:
-        # The driver's own, about the DSN, TLS and files, met before anything is sent.
+        # The driver raised this error before it sent anything. It concerns the DSN, TLS or files.
         return str(error)
-    # Also for a mistake in a statement: it may have been put together from a row, by a function or trigger of theirs.
+    # Also describe syntax errors: the installation's own function or trigger may build a statement from row data.
     return describe(error)
 
 
 def statement_cache_size(target: Target) -> int:
-    """No statement stays prepared where the next transaction may run on another server connection."""
+    """Return 0 if the next transaction may run on another server connection: prepared statements fail there."""
     return _CACHED_STATEMENTS if target.mode in {Mode.DIRECT, Mode.SESSION_POOLER} else 0
 
 

@@ -1,7 +1,7 @@
-"""Enriched prospects as parameters of the upsert.
+"""Convert enriched prospects to parameters of the upsert.
 
-From: the sink's batch. To: writer.py. Of several records of one session only the newest is sent: an INSERT with ON
-CONFLICT refuses to write one row twice (SQLSTATE 21000), and what was replaced need not travel.
+A batch sends only the newest record of each session. An INSERT with ON CONFLICT cannot write one row twice (SQLSTATE
+21000), and older records are not needed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["Rejected", "Row", "columns", "newest_rows"]
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record PostgreSQL refuses.
+    """A record that PostgreSQL refuses.
 
     Attributes:
-        index: Its position in the batch as handed in.
+        index: The record's position in the caller's batch.
         sqlstate: PostgreSQL's code, classes 22, 23, 54 and P0001.
-        message: What kind of error and where in the schema; none of the record's data.
+        message: The kind of error and its place in the schema, without data of the record.
     """
 
     index: int
@@ -32,7 +32,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record, ready to send; ``index`` is its position in the batch."""
+    """One record, ready for the upsert. ``index`` is its position in the batch."""
 
     index: int
     tenant_id: str
@@ -45,9 +45,9 @@ class Row:
 
 
 def newest_rows(records: Sequence[EnrichedProspect]) -> tuple[list[Row], list[Rejected]]:
-    """The newest record of each session, and what cannot be sent at all.
+    """Return the newest record of each session, and the records that cannot be sent.
 
-    Several of one session when they are of the same version and differ: the server chooses, in an order of its own.
+    If records of one session have the same version but differ, all are returned. The server picks one of them.
     """
     newest: dict[tuple[str, str], list[Row]] = {}
     rejected: list[Rejected] = []
@@ -69,7 +69,7 @@ def newest_rows(records: Sequence[EnrichedProspect]) -> tuple[list[Row], list[Re
 def columns(
     rows: Sequence[Row],
 ) -> tuple[list[str], list[str], list[str | None], list[str], list[str], list[str], list[str]]:
-    """The rows as the arrays of the upsert, all text: a value out of range is then the server's error, on its row."""
+    """Return the arrays for the upsert, all as text. The server then reports a value out of range for its row."""
     return (
         [row.tenant_id for row in rows],
         [row.session_id for row in rows],
@@ -91,7 +91,7 @@ def _row(index: int, record: EnrichedProspect) -> Row | Rejected:
     try:
         record_json = record.model_dump_json()
     except ValueError:
-        # pydantic_core.PydanticSerializationError: a lone surrogate has no UTF-8.
+        # pydantic_core.PydanticSerializationError: UTF-8 cannot encode a lone surrogate.
         return Rejected(index, "22021", "the record is not valid Unicode")
     return Row(
         index=index,

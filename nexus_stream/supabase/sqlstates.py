@@ -1,7 +1,7 @@
-"""What a database error means for the batch it happened to.
+"""Classify database errors: the writer then retries, bisects, halves the batch or stops.
 
-From: any exception asyncpg raises. To: the writer, which retries, bisects, halves or stops. Codes are PostgreSQL's
-(Appendix A, "PostgreSQL Error Codes"); a test walks asyncpg's exception classes and fails on one this table misses.
+The codes are PostgreSQL's (Appendix A, "PostgreSQL Error Codes"). A test walks asyncpg's exception classes and fails if
+this table misses one.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["Failure", "RefusedCallError", "classify", "describe", "failure_of", 
 
 
 class Failure(StrEnum):
-    """What to do about an error."""
+    """The action after an error."""
 
-    TRANSIENT = "transient"  # the same batch will succeed later: wait, retry
-    BAD_ROW = "bad_row"  # one row is at fault: find it, write the others
-    SMALLER_BATCH = "smaller_batch"  # too much at once
-    CONFIGURATION = "configuration"  # somebody has to fix the database or the settings: stop
+    TRANSIENT = "transient"  # the same batch will succeed later: wait, then retry
+    BAD_ROW = "bad_row"  # one row causes the error: find it, write the others
+    SMALLER_BATCH = "smaller_batch"  # the batch is too large
+    CONFIGURATION = "configuration"  # the operator must fix the database or the settings: stop
 
 
 class RefusedCallError(Exception):
-    """A call of the installation's own function came to nothing, without an SQL error.
+    """A call of the installation's own function failed without an SQL error.
 
     Attributes:
-        failure: What to do about it.
-        sqlstate: The code it gave, or that of RAISE.
+        failure: The action to take.
+        sqlstate: The code in the function's answer, or the code of RAISE.
     """
 
     def __init__(self, failure: Failure, sqlstate: str, message: str) -> None:
@@ -49,7 +49,7 @@ _BY_CODE = {
     "55P03": _T,  # lock_timeout
     "57014": _S,  # statement_timeout, or cancelled
     "HV00N": _T,
-    "P0001": _B,  # RAISE in a trigger of the installation's own, about this row
+    "P0001": _B,  # RAISE in the installation's own trigger, about this row
     "XX001": _C,  # data_corrupted
     "XX002": _C,  # index_corrupted
 }
@@ -61,43 +61,43 @@ _BY_CLASS = {
     "23": _B,  # integrity constraint
     "40": _T,  # serialization failure, deadlock
     "53": _T,  # out of connections, memory, disk
-    "54": _B,  # a value over a limit of the server: an index entry, nesting
+    "54": _B,  # a value exceeds a limit of the server: an index entry, nesting
     "57": _T,  # shutting down, starting up, terminated
     "58": _T,  # input/output
     "72": _T,
-    "XX": _T,  # internal; poolers report their own troubles so too
-    # All others mean that the database, or what we send it, is not as it should be: no row is at fault.
+    "XX": _T,  # internal; poolers use it for their own errors too
+    # All other classes mean that the database or our statement is wrong. No row causes these errors.
     **dict.fromkeys(["03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "24", "25", "26", "27"], _C),
     **dict.fromkeys(["28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "42", "44", "55"], _C),
     **dict.fromkeys(["F0", "HV", "P0"], _C),
 }
 
-# Supavisor answers with internal_error, whatever is wrong.
+# Supavisor reports every problem as internal_error.
 _POOLER_CONFIGURATION = ("tenant or user not found", "unsupported or invalid secret format")
 
 
 def failure_of(sqlstate: str) -> Failure | None:
-    """What a code means; None for one that no table lists."""
+    """Return the action for a code, or None for an unknown code."""
     return _BY_CODE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2])
 
 
 def classify(error: BaseException) -> Failure | None:
-    """What an exception means; None when it is none of the database's.
+    """Return the action for an exception, or None if it is not a database error.
 
-    A code unknown here is transient: nothing is lost by trying again, and the lag alert shows it.
+    An unknown code is transient: a retry loses nothing, and the lag alert shows the problem.
     """
     match error:
         case RefusedCallError():
             return error.failure
         case exceptions.InvalidCachedStatementError() | exceptions.OutdatedSchemaCacheError():
-            # The schema changed under a prepared statement: the next connection prepares it anew.
+            # The schema changed under a prepared statement. The next connection prepares it again.
             return _T
         case asyncpg.InternalServerError() if _pooler_refuses(error):
             return _C
         case asyncpg.PostgresError():
             return failure_of(error.sqlstate or "") or _T
         case exceptions.DataError():
-            # asyncpg could not encode a value (a lone surrogate, say).
+            # asyncpg could not encode a value (example: a lone surrogate).
             return _B
         case (
             exceptions.ClientConfigurationError()
@@ -124,7 +124,7 @@ def _pooler_refuses(error: asyncpg.PostgresError) -> bool:
 
 
 def original(error: BaseException) -> BaseException:
-    """The error that ended a connection, instead of "connection is closed", which the rollback after it raises."""
+    """Return the error that ended a connection. The rollback hides it behind "connection is closed"."""
     found: BaseException | None = error
     while isinstance(found, asyncpg.InterfaceError):
         found = found.__context__
@@ -132,17 +132,19 @@ def original(error: BaseException) -> BaseException:
 
 
 def needs_new_connection(error: BaseException) -> bool:
-    """Whether to leave the open connections: they may lead to a server that is gone, read-only or out of date.
+    """Whether to replace the open connections: they may lead to a server that is gone, read-only or out of date.
 
-    True for whatever is tried again. A new connection costs milliseconds; an old one to the wrong server, the batch.
+    True for every error that is retried. A new connection takes milliseconds. An old one to the wrong server fails the
+    batch again.
     """
     return classify(error) is Failure.TRANSIENT or classify(original(error)) is Failure.TRANSIENT
 
 
 def describe(error: BaseException) -> str:
-    """An error in words that hold none of the row's data.
+    """Describe an error without data of the row.
 
-    The server's own message is left out: it quotes the value it refuses ("invalid input syntax for type ...: "...").
+    The description omits the server's own message, which quotes the refused value ("invalid input syntax for type ...:
+    "...").
     """
     if isinstance(error, RefusedCallError):
         return str(error)

@@ -1,7 +1,4 @@
-"""An SQL file as its statements, as the Supabase CLI splits it: at semicolons outside quotes, bodies and comments.
-
-From: migration files. To: migrate.py, which runs and records them one by one.
-"""
+"""Split an SQL file into statements, as the Supabase CLI does: at semicolons outside quotes, bodies and comments."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["essence", "split_statements", "without_comments"]
 
-# One of these at a time; whatever else there is, is one plain character (PostgreSQL manual, 4.1 "Lexical Structure").
+# One token. Any other character is a plain token of its own (PostgreSQL manual, 4.1 "Lexical Structure").
 _TOKEN = re.compile(
     r"""
     (?P<comment> --[^\n]* )
@@ -26,7 +23,7 @@ _TOKEN = re.compile(
 
 
 def split_statements(sql: str) -> list[str]:
-    """The statements, without their semicolons and the space around them. Pieces of comment alone are none."""
+    """Return the statements without semicolons and surrounding space. Skip pieces that contain only comments."""
     statements: list[str] = []
     text = ""
     code = False
@@ -42,7 +39,7 @@ def split_statements(sql: str) -> list[str]:
 
 
 def essence(statements: Iterable[str]) -> str:
-    """What is left without comments, white space and statement ends: equal when two texts do the same."""
+    """Return the statements without comments, white space and semicolons, to compare two SQL texts."""
     return "".join(
         re.sub(r"\s+", "", token)
         for statement in statements
@@ -65,7 +62,7 @@ def _tokens(sql: str) -> Iterator[tuple[str, str]]:
 
 
 def _block_end(sql: str, position: int) -> int:
-    """Past a block comment; they nest."""
+    """Return the position after a block comment. Block comments may nest."""
     depth = 0
     for mark in re.compile(r"/\*|\*/").finditer(sql, position):
         depth += 1 if mark[0] == "/*" else -1
@@ -75,5 +72,5 @@ def _block_end(sql: str, position: int) -> int:
 
 
 def without_comments(statement: str) -> str:
-    """The statement as PostgreSQL reads it, comments of a quoted function or DO body included in the body."""
+    """Return the statement without its comments. Comments inside a quoted function or DO body stay."""
     return "".join(token for kind, token in _tokens(statement) if kind != "comment")

@@ -1,6 +1,6 @@
-"""The mode ``tables``: each person's row is folded anew from all that is known about them.
+"""The mode ``tables``: recompute each person's row from all known facts about the person.
 
-From: writer.py, after the upsert. To: ``prospect_tracking``, through the migrations' ``nexus_refresh_people``.
+To: ``prospect_tracking``, through the SQL function ``nexus_refresh_people`` of the migrations.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nexus_stream.supabase.bisecting import Tally
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["Fold", "check_person_row", "check_schema", "keep_erasures_away"]
+__all__ = ["Fold", "check_person_row", "check_schema", "lock_out_erasures"]
 
 _FOLD: LiteralString = "SELECT public.nexus_refresh_people($1::text[], $2::text[])"
 
@@ -25,7 +25,7 @@ SELECT to_regclass('public.prospect_sessions') IS NOT NULL AND to_regclass('publ
     AND to_regprocedure('public.nexus_keep_erasures_away()') IS NOT NULL
 """
 
-# What keeps an older prospect_tracking from taking a row of ours, whoever the person is.
+# Reasons why an older prospect_tracking cannot store any row of nexus-stream.
 _OBSTACLES: LiteralString = """
 SELECT format('its column %I must have a value and has no default', a.attname)
 FROM pg_catalog.pg_attribute a
@@ -33,7 +33,7 @@ WHERE a.attrelid = 'public.prospect_tracking'::regclass AND a.attnum > 0 AND NOT
     AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''
     AND a.attname NOT IN ('tenant_id', 'fingerprint_id', 'prospect_data', 'merged_keys')
 UNION ALL
-SELECT 'it holds a fingerprint twice, or its unique index is missing (nexus migrate --plan tells)'
+SELECT 'it has duplicate fingerprints, or its unique index is missing (run nexus migrate --plan)'
 WHERE NOT EXISTS (
     SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = 'public.prospect_tracking'::regclass
@@ -45,17 +45,17 @@ WHERE NOT EXISTS (
 )
 """
 
-# Asked each time: a function of the installation's own may come while a sink runs.
-_KEEP_ERASURES_AWAY: LiteralString = "SELECT public.nexus_keep_erasures_away()"
+# Runs in each transaction: the installation's own function may appear while a sink runs.
+_LOCK_OUT_ERASURES: LiteralString = "SELECT public.nexus_keep_erasures_away()"
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Recompute the people whose sessions were written, in one statement."""
+    """Recompute the people of the written sessions in one statement."""
 
     async def begin(self, connection: AnyConnection) -> None:
         """See `Effect.begin`."""
-        await keep_erasures_away(connection)
+        await lock_out_erasures(connection)
 
     async def apply(self, connection: AnyConnection, tally: Tally) -> None:
         """See `Effect.apply`."""
@@ -66,33 +66,34 @@ class Fold:
         await connection.execute(_FOLD, [tenant for tenant, _ in people], [person for _, person in people])
 
 
-async def keep_erasures_away(connection: AnyConnection) -> None:
-    """Beside an installation's own function let none begin until the transaction ends, and wait for one that did.
+async def lock_out_erasures(connection: AnyConnection) -> None:
+    """Lock out erasures until the transaction ends, if the database has its own update function.
 
-    An erasure inserts no row there that a batch could wait for.
+    Wait for an erasure that is already running. Without this lock, a batch has no row to wait for: in that mode an
+    erasure inserts none.
     """
-    await connection.execute(_KEEP_ERASURES_AWAY)
+    await connection.execute(_LOCK_OUT_ERASURES)
 
 
 async def check_schema(connection: AnyConnection) -> None:
-    """See that the migrations are applied.
+    """Check that the migrations are applied.
 
     Raises:
-        ConfigurationError: they are not.
+        ConfigurationError: a table or function is missing.
     """
     if not await connection.fetchval(_CHECK_SCHEMA):
         raise ConfigurationError("the database's tables or functions are missing. Run `nexus migrate`.")
 
 
 async def check_person_row(connection: AnyConnection) -> None:
-    """See that any person can have a row: what an older table refuses for all of them is no row's fault.
+    """Check that ``prospect_tracking`` can store rows. If an older table refuses every row, no single row is bad.
 
     Raises:
-        ConfigurationError: it names what stands in the way.
+        ConfigurationError: the message names the obstacles.
     """
     obstacles = [obstacle for (obstacle,) in await connection.fetch(_OBSTACLES)]
     if obstacles:
         raise ConfigurationError(
-            f"prospect_tracking cannot take our rows: {'; '.join(obstacles)}. "
+            f"prospect_tracking cannot store nexus-stream's rows: {'; '.join(obstacles)}. "
             "Change the table, or set NEXUS_SINK_MODE=function to call its own update_prospect_data."
         )

@@ -1,8 +1,7 @@
-"""Which database a DSN leads to, checked before anything connects.
+"""Parse and check the DSN ``SUPABASE_DB_URL`` before the first connection.
 
-From: ``SUPABASE_DB_URL``. To: pool.py and migrate.py. Nothing here ever prints more of the DSN than hosts, ports and
-the database's name, and those only after the DSN has proved to be well-formed: an unescaped ``@`` or ``#`` in a
-password would otherwise make a part of the password look like a host.
+This module prints only hosts, ports and the database's name, and only of a well-formed DSN. With an unescaped ``@`` or
+``#`` in the password, a part of the password would look like a host.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ _SUPABASE_POOLER = ".pooler.supabase.com"
 
 
 class Mode(StrEnum):
-    """What stands between us and the server."""
+    """The kind of connection to the server."""
 
     DIRECT = "direct"
     SESSION_POOLER = "session pooler"
     TRANSACTION_POOLER = "transaction pooler"
-    # Found by connecting; nothing tells which of the two kinds it is.
+    # Detected by connecting. The kind of the pooler is unknown.
     POOLER = "pooler"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parsed DSN; its repr holds no secret.
+    """A parsed DSN. Its repr contains no secret.
 
     Attributes:
-        hosts, ports, database: Handed to the driver with the DSN, so that what was checked is what is connected to,
-            whatever the environment (PGPORT, PGDATABASE) says.
-        mode: None until somebody connects and looks: neither the address nor a setting tells.
+        hosts, ports, database: Passed to the driver with the DSN. So the driver connects to the checked database, even
+            if the environment (PGPORT, PGDATABASE) names another.
+        mode: None if neither the address nor a setting decides. A connection can then find out.
     """
 
     dsn: str = field(repr=False)
@@ -67,22 +66,22 @@ class Target:
 
 
 def parse_target(dsn: str, pooler_mode: PoolerMode = "auto") -> Target:
-    """Take a DSN apart.
+    """Parse a DSN.
 
     Args:
-        dsn: As PostgreSQL's own clients take it.
-        pooler_mode: What stands before the server; ``auto`` goes by Supabase's ports and host names.
+        dsn: A DSN in the form that PostgreSQL's own clients accept.
+        pooler_mode: The pooler before the server; ``auto`` decides by Supabase's ports and host names.
 
     Raises:
-        ConfigurationError: it is none; the message says what is wrong and quotes nothing of it.
+        ConfigurationError: the DSN is malformed. The message explains the problem and quotes no part of the DSN.
     """
     try:
         parts = urlsplit(dsn.strip())
         query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
     except ValueError:
-        raise _malformed("it cannot be read") from None
+        raise _malformed("the DSN cannot be parsed") from None
     if parts.scheme not in {"postgresql", "postgres"}:
-        raise _malformed("it must start with postgresql://")
+        raise _malformed("the DSN must start with postgresql://")
     if parts.fragment or "@" in parts.path or "/" in parts.path[1:] or parts.netloc.count("@") > 1:
         raise _malformed("a special character is not percent-encoded")
     user, _, hostspec = parts.netloc.rpartition("@")
@@ -94,7 +93,7 @@ def parse_target(dsn: str, pooler_mode: PoolerMode = "auto") -> Target:
         dsn=dsn.strip(),
         hosts=hosts,
         ports=ports,
-        # Without one, PostgreSQL takes the user's name.
+        # The default database name in PostgreSQL is the user's name.
         database=database or unquote(user.partition(":")[0]) or settings.get("user") or "postgres",
         sslmode=settings.get("sslmode"),
         sslrootcert=settings.get("sslrootcert"),
@@ -114,14 +113,14 @@ def _mode(pooler_mode: PoolerMode, hosts: tuple[str, ...], ports: tuple[int, ...
 
 
 def require_secure(target: Target, *, production: bool) -> None:
-    """Refuse a connection that somebody between us and the server could read or answer.
+    """Refuse a connection that a third party on the network could read or answer.
 
     Raises:
-        ConfigurationError: in production, sslmode is less than verify-full and the server is another machine; or the
-            file with the CA's certificate is not there, which is no reason to try again later.
+        ConfigurationError: in production, the server is another machine and sslmode is not verify-full. Or the file
+            with the CA's certificate does not exist; a retry would not help.
     """
     if target.sslrootcert is not None and not Path(target.sslrootcert).is_file():
-        raise ConfigurationError(f"SUPABASE_DB_URL: there is no file {target.sslrootcert}, which sslrootcert names.")
+        raise ConfigurationError(f"SUPABASE_DB_URL: there is no file {target.sslrootcert}. Check sslrootcert.")
     if not production:
         return
     if target.is_loopback or target.sslmode == "verify-full":
@@ -134,11 +133,11 @@ def require_secure(target: Target, *, production: bool) -> None:
 
 
 def _refuse_named_twice(hostspec: str, path: str, settings: Mapping[str, str]) -> None:
-    """PostgreSQL's clients differ in which of two they take: one would be checked, and the other connected to."""
+    """Refuse a value named twice: clients disagree which one wins, so we could check one and connect to the other."""
     if hostspec and not settings.keys().isdisjoint({"host", "hostaddr", "port"}):
-        raise _malformed("host and port belong either before the ? or behind it, not in both places")
+        raise _malformed("put host and port either before or after the ?, not in both places")
     if (path != "") + ("dbname" in settings) + ("database" in settings) > 1:
-        raise _malformed("the database's name belongs either before the ? or behind it, not in both places")
+        raise _malformed("put the database's name either before or after the ?, not in both places")
 
 
 def _hosts_and_ports(hostspec: str, portspec: str | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -152,9 +151,9 @@ def _hosts_and_ports(hostspec: str, portspec: str | None) -> tuple[tuple[str, ..
         elif not item.startswith("/"):
             host, _, port = item.partition(":")
         if not (_HOST.fullmatch(host) or host.startswith("/") or _address(host)):
-            raise _malformed("a host is needed, and special characters in the password must be percent-encoded")
+            raise _malformed("the DSN needs a host, and special characters in the password must be percent-encoded")
         if port and portspec:
-            raise _malformed("the port is named twice")
+            raise _malformed("the port appears twice")
         port = port or portspec or "5432"
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise _malformed("the port is not a number; special characters in the password must be percent-encoded")
@@ -179,6 +178,6 @@ def _is_loopback(host: str) -> bool:
 
 def _malformed(problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"SUPABASE_DB_URL: {problem}. It looks like {_EXAMPLE}; in the password write @ as %40, # as %23, / as %2F, "
+        f"SUPABASE_DB_URL: {problem}. The form is {_EXAMPLE}; in the password write @ as %40, # as %23, / as %2F, "
         "? as %3F, : as %3A."
     )

@@ -1,8 +1,8 @@
-"""The upsert of sessions: each keeps its newest record.
+"""Upsert sessions: each session keeps its newest record.
 
-From: bisecting.py, with rows. To: ``prospect_sessions``. A record that is not newer than the stored one changes
-nothing, and neither does one of a session or person that was erased. Two of the same version that differ are told apart
-by their content, in PostgreSQL's order of jsonb: which of them stays must not depend on which came first.
+To: ``prospect_sessions``. A record that is not newer than the stored one changes nothing. A record of an erased session
+or person changes nothing either. If two different records have the same version, the greater one in PostgreSQL's jsonb
+order stays: the result must not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WrittenSession", "upsert"]
 
-# Sorted, so that two sinks lock sessions in the same order. The tracking table is asked for erased people only.
+# Sorted, so that two sinks lock sessions in the same order. The query on prospect_tracking only finds erased people.
 _UPSERT: LiteralString = """
 INSERT INTO public.prospect_sessions AS stored
     (tenant_id, session_id, fingerprint, record, snapshot_at_ms, enriched_at, source)
@@ -55,10 +55,10 @@ RETURNING tenant_id, session_id, person_key, moved_from, xmax = 0 AS is_new
 
 
 class WrittenSession(NamedTuple):
-    """A session whose row is new or was replaced.
+    """A session with a new or replaced row.
 
     Attributes:
-        moved_from: The person it belonged to before, when that was another.
+        moved_from: The session's former person, if the person changed.
     """
 
     tenant_id: str
@@ -69,5 +69,5 @@ class WrittenSession(NamedTuple):
 
 
 async def upsert(connection: AnyConnection, rows: Sequence[Row]) -> list[WrittenSession]:
-    """Write rows; those that were not newer are left out of the answer."""
+    """Write rows. Return only the sessions that changed."""
     return [WrittenSession._make(written) for written in await connection.fetch(_UPSERT, *columns(rows))]

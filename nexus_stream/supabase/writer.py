@@ -1,8 +1,8 @@
-"""Batches of enriched prospects into Supabase: prospect_sessions, and from it prospect_tracking.
+"""Write batches of enriched prospects to Supabase: first prospect_sessions, then prospect_tracking.
 
-From: the sink (topic ``prospects-enriched``). To: PostgreSQL, one transaction a batch. A replay changes nothing: each
-session keeps its newest record, and what follows, follows only from records that were newer. What that is depends on
-``sink_mode``: folding each person's row anew (tables_mode.py), or an installation's own function (function_mode.py).
+From: the sink (topic ``prospects-enriched``). To: PostgreSQL, one transaction per batch. A replay changes nothing: each
+session keeps its newest record, and only a newer record has an effect on the person. ``sink_mode`` chooses the effect:
+recompute the person's row (tables_mode.py), or call the installation's own function (function_mode.py).
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What a batch did.
+    """The result of one batch.
 
     Attributes:
-        inserted: Sessions that were new.
-        updated: Sessions whose record was replaced by a newer one.
-        unchanged: Records not newer than the stored one or another of the batch, and those of an erased person.
-        rejected: Records PostgreSQL refuses; the others are written.
-        statements: Upserts and what follows them, also those that failed: 2 when all is well, 3 with a function.
-        bisected: Whether bad rows had to be looked for.
+        inserted: Number of new sessions.
+        updated: Number of sessions whose record was replaced by a newer one.
+        unchanged: Number of records that changed nothing: an equal or newer record exists, or the person was erased.
+        rejected: Records that PostgreSQL refuses. The others are written.
+        statements: Number of upserts and effect statements, failed ones included. Without errors: 2, or 3 with a
+            function.
+        bisected: Whether the writer had to search for bad rows.
     """
 
     inserted: int
@@ -62,11 +63,11 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class EraseResult:
-    """What erasing did.
+    """The result of erasing.
 
     Attributes:
-        erased: Sessions that were not erased before.
-        rejected: Events PostgreSQL refuses; the others are done.
+        erased: Number of newly erased sessions.
+        rejected: Events that PostgreSQL refuses. The others are done.
     """
 
     erased: int
@@ -74,23 +75,23 @@ class EraseResult:
 
 
 class ProspectWriter:
-    """Writes batches; safe to call concurrently, as far as the pool goes."""
+    """Write batches. Concurrent calls are safe, up to the size of the pool."""
 
     def __init__(self, pool: Pool[Any], target: Target, settings: Settings, effect: Effect) -> None:
         self._pool = pool
         self._effect = effect
         self._target = target
         self._settings = settings
-        # Rows a transaction may hold; halved when the server ran out of time, a little more after each success.
+        # Row limit of a transaction. A statement timeout halves it. Each success raises it a little.
         self._max_rows: int = settings.sink_batch_max_rows
 
     @classmethod
     async def connect(cls, settings: Settings) -> Self:
-        """Connect, and check that the database is as this mode needs it.
+        """Connect, and check that the database has the objects this mode needs.
 
         Raises:
             ConfigurationError: the DSN, the login, the database or its tables are wrong.
-            DatabaseUnavailableError: it does not answer, or has no connection left.
+            DatabaseUnavailableError: the database does not answer, or has no free connection.
         """
         pool, target = await open_pool(settings)
         try:
@@ -108,18 +109,18 @@ class ProspectWriter:
 
     @property
     def mode(self) -> Mode | None:
-        """What stands between us and the server."""
+        """The kind of connection to the server."""
         return self._target.mode
 
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
-        """Store a batch in one transaction, and recompute the people it touches.
+        """Store a batch in one transaction, and update its people.
 
-        A batch the server has no time for is written in smaller ones, each a transaction of its own: whatever fails
-        then, the whole batch can be handed in again.
+        If the server runs out of time, the batch is split into smaller transactions. After any failure, the caller may
+        write the whole batch again.
 
         Raises:
-            DatabaseUnavailableError: nothing is at fault with the records; hand the batch in again later.
-            ConfigurationError: somebody has to fix the database or the settings first.
+            DatabaseUnavailableError: the records are good. Write the batch again later.
+            ConfigurationError: the operator must fix the database or the settings first.
         """
         rows, rejected = newest_rows(records)
         tally = Tally(rejected=rejected)
@@ -143,7 +144,7 @@ class ProspectWriter:
                 await self._leave_connections(raised)
                 raise to_nexus_error(error, self._target) from error
             start += len(chunk)
-            # Slowly: too much costs a whole statement timeout.
+            # Grow slowly: a batch that is too large wastes a whole statement timeout.
             self._max_rows = min(self._max_rows + 1 + self._max_rows // 8, self._settings.sink_batch_max_rows)
         return WriteResult(
             inserted=tally.inserted,
@@ -155,11 +156,11 @@ class ProspectWriter:
         )
 
     async def erase(self, events: Sequence[ErasedSession]) -> EraseResult:
-        """Erase sessions, each in a transaction of its own, and keep them away.
+        """Erase and suppress sessions, each in its own transaction.
 
         Raises:
-            DatabaseUnavailableError: hand them in again later; those that were erased are left alone then.
-            ConfigurationError: somebody has to fix the database or the settings first.
+            DatabaseUnavailableError: erase all events again later. A repeated erasure changes nothing.
+            ConfigurationError: the operator must fix the database or the settings first.
         """
         erased = 0
         rejected: list[Rejected] = []
@@ -174,11 +175,11 @@ class ProspectWriter:
         return EraseResult(erased, tuple(rejected))
 
     async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
-        """Which records are of an erased person's session that was not erased itself, by their positions.
+        """Return the positions of records whose person was erased but whose session was not.
 
         Raises:
-            DatabaseUnavailableError: ask again later.
-            ConfigurationError: somebody has to fix the database or the settings first.
+            DatabaseUnavailableError: try again later.
+            ConfigurationError: the operator must fix the database or the settings first.
         """
         return await self._in_transaction(partial(suppressed_by_fingerprint, records=records))
 
@@ -197,16 +198,16 @@ class ProspectWriter:
             raise to_nexus_error(error, self._target) from error
 
     async def _leave_connections(self, error: BaseException) -> None:
-        """Whoever tries again gets a new connection: the old ones may lead to a server that is no longer the one."""
+        """Let a retry use new connections: the old ones may lead to the wrong server."""
         if needs_new_connection(error):
             await self._pool.expire_connections()
 
     async def ping(self) -> None:
-        """Ask the server for an answer, at most as long as connecting may take.
+        """Query the server, with the connect timeout as limit.
 
         Raises:
-            DatabaseUnavailableError: none came.
-            ConfigurationError: it refuses the login.
+            DatabaseUnavailableError: the server did not answer.
+            ConfigurationError: the server refuses the login.
         """
         try:
             async with asyncio.timeout(self._settings.database_connect_timeout_seconds):
@@ -217,11 +218,11 @@ class ProspectWriter:
             raise to_nexus_error(error, self._target) from error
 
     async def close(self) -> None:
-        """Close the connections; waits for writes under way, but not for ever."""
+        """Close the connections. Wait a limited time for running writes."""
         await close_pool(self._pool)
 
     async def _write_chunk(self, rows: Sequence[Row], total: Tally) -> None:
-        """Write rows in one transaction, as simply as they allow (`next_step`)."""
+        """Write rows in one transaction, with the simplest step that works (`next_step`)."""
         step: Step = write_all
         known: Exception | None = None
         while True:

@@ -1,8 +1,8 @@
-"""A worker's own directory, and whether what it holds belongs to this broker.
+"""A worker's own data directory, and a check that its tables belong to the current broker.
 
-``NEXUS_DATA_DIR/<app id>/<slot>``: the first slot whose lock is free, so that several workers run on one host and each
-finds its old slot again. The local table store is bound to the broker's cluster id: a memory-only broker that restarted
-is another cluster, and Faust would either crash on the old state (``ConsistencyError``) or silently keep it.
+The directory is ``NEXUS_DATA_DIR/<app id>/<slot>``, with the first slot whose lock is free. So several workers can run
+on one host, and each finds an old slot again. The local tables are bound to the broker's cluster id: a restarted
+memory-only broker is another cluster. Faust would crash on the old tables (``ConsistencyError``) or silently keep them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class WorkerDirectory:
 
     @classmethod
     def claim(cls, data_dir: Path, app_id: str) -> WorkerDirectory:
-        """Lock the first free slot; the kernel frees it however the process ends.
+        """Lock the first free slot. The kernel frees the lock at any end of the process.
 
         Raises:
             ConfigurationError: the directory cannot be written, or all slots are taken.
@@ -50,7 +50,7 @@ class WorkerDirectory:
                 lock = (path / "lock").open("a+")
             except OSError as error:
                 raise ConfigurationError(
-                    f"NEXUS_DATA_DIR: {path} cannot be written ({error.strerror}). Choose a directory of your own."
+                    f"NEXUS_DATA_DIR: {path} cannot be written ({error.strerror}). Choose a writable directory."
                 ) from error
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,10 +67,10 @@ class WorkerDirectory:
         """Keep the stored tables only if they belong to this broker and these topics.
 
         Args:
-            identity: The broker's cluster id and whatever else the tables depend on.
+            identity: The broker's cluster id, and anything else that the tables depend on.
 
         Returns:
-            Whether old tables were discarded; the changelog rebuilds them.
+            Whether old tables were discarded. The changelog rebuilds them.
         """
         stamp = self.path / "identity.json"
         try:
@@ -92,5 +92,5 @@ class WorkerDirectory:
         return discarded
 
     def release(self) -> None:
-        """Let the slot go before the process ends."""
+        """Free the slot before the process ends."""
         self._lock.close()

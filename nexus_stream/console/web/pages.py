@@ -23,7 +23,7 @@ from nexus_stream.console.web.viewing import Viewing
 __all__ = ["STATUSES", "Pages"]
 
 # Shown first and in this order; whatever else the table holds follows.
-STATUSES = ("enriched", "waiting", "dead", "erased", UNREADABLE)
+STATUSES = ("enriched", "unblocked", "dead", "erased", UNREADABLE)
 
 
 class Pages:

@@ -38,7 +38,7 @@ _PROSPECT_FIELDS = (
     "arquetipo",
     "objeciones",
 )
-_COUNTERS = ("snapshots", "duplicates", "calls", "input_tokens", "output_tokens", "cost_usd")
+_COUNTERS = ("snapshots", "calls", "input_tokens", "output_tokens", "cost_usd")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ async def test_a_second_redrive_sends_nothing(desk: Desk):
     second = await desk.nexus("redrive", "--yes")
     assert second.code == 0
     assert "redrive 0 letters" in second.output
-    assert "3 redriven before" in second.output
+    assert "skipped: 3 already redriven" in second.output
     assert len(await desk.ingested()) == 3
     assert await rows(desk) == []
 
@@ -257,7 +257,7 @@ async def test_records_of_others_are_left_alone(desk: Desk):
     await desk.write_letter(1)
     await desk.sender.send(desk.settings.dead_letter_topic, b"k", b"v", partition=0, headers=(("nexus-id", b"x"),))
     ended = await desk.nexus("list")
-    assert "1 records of the topic are not letters of ours" in ended.output
+    assert "1 record(s) of the topic are not dead letters" in ended.output
     await desk.nexus("redrive", "--yes")
     assert len(await desk.ingested()) == 1
 

@@ -96,7 +96,7 @@ class RefusesOne:
         headers: Headers = (),
     ) -> None:
         if key == self._key:
-            raise PermanentError(f"{topic} takes no record of this size", reason=Reason.TOO_LARGE)
+            raise PermanentError(f"{topic} accepts no record of this size", reason=Reason.TOO_LARGE)
         await self._sender.send(topic, key, value, partition=partition, timestamp_ms=timestamp_ms, headers=headers)
 
 

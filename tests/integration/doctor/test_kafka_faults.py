@@ -130,7 +130,7 @@ def test_plain_text_to_a_port_that_speaks_tls(
         report = without_database.examine(NEXUS_KAFKA_BOOTSTRAP_SERVERS=f"localhost:{port}")
 
     found = finding(report, "kafka.reachable")
-    assert "speaks TLS" in found.found
+    assert "the server uses TLS" in found.found
     assert "NEXUS_KAFKA_SECURITY_PROTOCOL: SSL" in found.fix
 
 
@@ -138,7 +138,7 @@ def test_tls_to_a_port_that_speaks_plain_text(without_database: Doctor, finding:
     report = without_database.examine(NEXUS_KAFKA_SECURITY_PROTOCOL="SSL")
 
     found = finding(report, "kafka.reachable")
-    assert "speaks plain text, and is spoken to in TLS" in found.found
+    assert "the server uses plain text, but the settings say TLS" in found.found
     assert "NEXUS_KAFKA_SECURITY_PROTOCOL: PLAINTEXT" in found.fix
 
 

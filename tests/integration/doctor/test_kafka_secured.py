@@ -111,7 +111,7 @@ def test_tls_without_the_login(environ: dict[str, str], finding: Any) -> None:
     report = _examine(environ, "gateway", NEXUS_KAFKA_SECURITY_PROTOCOL="SSL")
 
     found = finding(report, "kafka.reachable")
-    assert "wants a login (SASL)" in found.found
+    assert "requires a login (SASL)" in found.found
     assert "NEXUS_KAFKA_SECURITY_PROTOCOL=SASL_SSL" in found.fix
 
 

@@ -208,7 +208,7 @@ async def test_an_erasure_that_is_not_obeyed_yet_says_that_the_moments_move_on(d
 
     code, out, err = await desk.nexus("erase", "--fingerprint", "fp", "--yes", "--timeout", "1")
     assert code == 0, "nothing of theirs is left, and no session is known any more: " + out + err
-    assert "Copies that remain, and until when at the latest:" in out
+    assert "Copies that remain, with the latest time of deletion:" in out
 
 
 async def test_forgetting_a_session_is_noted_as_that(desk: Desk):
@@ -236,7 +236,7 @@ async def test_states_are_read_once_however_often_they_are_asked_for(desk: Desk)
         for _ in range(3):
             assert set(await states.newest()) == {b"s-1", b"s-2"}
         assert states.records_read == 32
-        await desk.states({"session_id": "s-1", "status": "waiting"}, {"session_id": "s-3", "status": "erased"})
+        await desk.states({"session_id": "s-1", "status": "unblocked"}, {"session_id": "s-3", "status": "erased"})
         assert set(await states.newest()) == {b"s-2", b"s-3"}
         assert states.records_read == 34
     assert set(await read_states(desk.settings, wanted)) == {b"s-2", b"s-3"}

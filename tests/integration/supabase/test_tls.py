@@ -76,7 +76,7 @@ def _wait_for_tls(port: int) -> None:
             if connection.recv(1) == b"S":
                 return
         time.sleep(0.05)
-    pytest.fail("the server speaks no TLS")
+    pytest.fail("the server does not support TLS")
 
 
 def _dsn(port: int, database: Database, host: str, options: str) -> str:
@@ -121,7 +121,7 @@ async def test_a_server_that_speaks_no_tls_is_refused_for_good(
     dsn = _dsn(port, database, _HOST, f"sslmode=verify-full&sslrootcert={authority.certificate}")
     with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
         await asyncpg.connect(dsn)
-    with pytest.raises(ConfigurationError, match="speaks no TLS"):
+    with pytest.raises(ConfigurationError, match="does not support TLS"):
         await _connect(dsn)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-import nexus_stream.console
+import nexus_stream.console.web
 from nexus_stream.console.reading.filters import SessionFilter, list_url
 from nexus_stream.console.web.conversation_text import shown_turns
 from nexus_stream.console.web.export import _cell
@@ -19,7 +19,7 @@ from nexus_stream.console.web.masking import mask_email, mask_fingerprint, mask_
 from nexus_stream.console.web.rendering import duration, rate, usd
 from nexus_stream.console.web.viewing import language_of
 
-STATIC = Path(nexus_stream.console.__file__).parent / "static"
+STATIC = Path(nexus_stream.console.web.__file__).parent / "static"
 
 
 def test_vendored_files_are_those_of_the_packages() -> None:

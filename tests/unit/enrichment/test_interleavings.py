@@ -400,7 +400,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         said = self.by_turns[tuple(turn.content for turn in turns)]
         answered: set[str] = set()
         for state in self.states(said.session):
-            if state["status"] in {"erased", "waiting", "expired"}:
+            if state["status"] in {"erased", "unblocked", "expired"}:
                 answered.clear()
             # Of refusals only the newest is remembered: test_half_done.py.
             answered.add(state.get("digest", ""))

@@ -54,12 +54,12 @@ def test_what_is_kept_where_a_backfill_ran_is_listed_without_a_moment(tmp_path: 
     (copy,) = [copy for place, copy in copies.items() if str(tmp_path / "backfill") in place]
     assert copy.until is None
     assert "conversations and answers" in copy.what
-    assert "broken off" in copy.note
+    assert "interrupted run" in copy.note
 
 
 def test_what_a_browser_sends_later_is_said_to_count_from_then():
     copies = _copies()
-    assert "browser speaks again" in copies["topic nexus-prospect-ingestion"].note
+    assert "each new message of the browser" in copies["topic nexus-prospect-ingestion"].note
     assert "new session" in copies["topic prospects-enriched"].note
 
 
@@ -79,8 +79,8 @@ def test_every_place_without_a_moment_says_what_it_depends_on():
 def test_moments_that_cannot_be_known_yet_are_said_to_be_so():
     copies = list(_copies().values())
     done, waiting = Erased("request-1"), Erased("request-2", waiting_for=["1b0f3c6f8a2e"])
-    assert "Copies that remain, and until when at the latest:" in reported(done, copies)
-    assert any("count from when it is obeyed" in line for line in reported(waiting, copies))
+    assert "Copies that remain, with the latest time of deletion:" in reported(done, copies)
+    assert any("count from when the commands run" in line for line in reported(waiting, copies))
     assert any(line.strip().startswith("2026-02-04T12:10+00:00") for line in reported(done, copies))
     answer = as_dict(Person("", {"s-1"}), waiting, copies, _NOW)
     assert (answer["complete"], answer["copies_counted_from"]) == (False, "2026-01-31T12:00:00+00:00")

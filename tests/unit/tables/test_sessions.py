@@ -130,7 +130,7 @@ def test_an_erased_session_takes_nothing_until_it_is_let_in_again() -> None:
     erasure = Erasure(request_id="r-1", requested_at=moment, erased_at=moment)
     erased = SessionState(session_id="s-1", status="erased", erasure=erasure)
     assert erased.judge(snapshot("hola", at_ms=NOW_MS + 1, headers=((REDRIVE_HEADER, b"1"),))) is Verdict.SUPPRESSED
-    lifted = SessionState(session_id="s-1", status="waiting", lifted_at_ms=NOW_MS)
+    lifted = SessionState(session_id="s-1", status="unblocked", lifted_at_ms=NOW_MS)
     assert lifted.judge(snapshot("hola", at_ms=NOW_MS)) is Verdict.SUPPRESSED
     assert lifted.judge(snapshot("hola", at_ms=NOW_MS + 1)) is Verdict.NEW
 
