@@ -1,7 +1,7 @@
-"""`make test`: lint, types, then every test tier that can run here; a line at the end for each.
+"""`make test`: run lint, types, then every test tier that can run here. Print a result line for each at the end.
 
-``make test ARGS="tests/unit -k ledger"`` hands pytest its arguments. With ``NEXUS_REQUIRE=kafka,node`` a missing
-optional part fails instead of being skipped.
+``make test ARGS="tests/unit -k ledger"`` passes arguments to pytest. With ``NEXUS_REQUIRE=kafka,node`` tests of a
+missing optional part fail instead of being skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# In the order of how soon each tells something.
+# The fastest tier is first.
 TIERS = ("tests/unit", "tests/integration", "tests/acceptance", "tests/chaos", "tests/browser")
 
 
@@ -25,7 +25,7 @@ def step(name: str, command: list[str]) -> tuple[str, int, float]:
 
 
 def main() -> int:
-    """Run all steps, also after one failed, and return 1 if any did."""
+    """Run all steps, even after a failure, and return 1 if any step failed."""
     arguments = sys.argv[1:]
     python = sys.executable
     results = []
