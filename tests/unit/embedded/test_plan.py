@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.embedded.plan import (
-    asked_ports,
     choose_ports,
     port_environment,
     process_environment,
     refuse_in_production,
+    requested_ports,
     unused_variables,
     user_environment,
 )
@@ -107,7 +107,7 @@ def test_every_variable_that_is_replaced_is_said() -> None:
     given = _environment(theirs)
 
     replaced = {name for name in theirs if given[name] != "theirs"}
-    assert replaced - set(asked_ports(theirs)) == set(unused_variables(theirs))
+    assert replaced - set(requested_ports(theirs)) == set(unused_variables(theirs))
 
 
 def test_the_users_other_settings_are(monkeypatch) -> None:
