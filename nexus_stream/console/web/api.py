@@ -1,6 +1,6 @@
-"""The same data as JSON under ``/api/v1``, for programs: a bearer token, or the browser's cookie.
+"""The JSON API under ``/api/v1``, with the same data as the pages. Login: a bearer token, or the browser's cookie.
 
-From: programs. To: the queries the pages use. openapi.py describes it; a test holds the two together.
+From: programs. openapi.py describes the API, and a test compares both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MAX_BODY_BYTES = 16_384
 
 
 def add_routes(app: web.Application) -> None:
-    """Add everything under ``/api/v1``."""
+    """Add all routes under ``/api/v1``."""
     router = app.router
     router.add_get("/api/v1/openapi.json", openapi)
     router.add_get("/api/v1/overview", overview)
@@ -60,12 +60,12 @@ def add_routes(app: web.Application) -> None:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The description of all this."""
+    """Return the OpenAPI document."""
     return _json(openapi_document())
 
 
 async def overview(request: web.Request) -> web.Response:
-    """Figures, processes, alerts."""
+    """Return figures, processes and alerts."""
     context, reader = request.app[CONTEXT], viewing(request)
     figures = await context.figures(reader.now_ms)
     freshness = {
@@ -77,7 +77,7 @@ async def overview(request: web.Request) -> web.Response:
 
 
 async def series(request: web.Request) -> web.Response:
-    """Curves of the last minutes."""
+    """Return the curves of the last minutes."""
     context = request.app[CONTEXT]
     minutes = _integer(request.query.get("minutes"), 180, _MAX_MINUTES)
     found = await asyncio.to_thread(context.overview.series, viewing(request).now_ms, minutes)
@@ -85,7 +85,7 @@ async def series(request: web.Request) -> web.Response:
 
 
 async def sessions(request: web.Request) -> web.Response:
-    """One page of sessions."""
+    """Return one page of sessions."""
     context, reader = request.app[CONTEXT], viewing(request)
     session_filter, after = filter_of(request)
     page = await page_of(context, reader, session_filter, after, _limit(request))
@@ -98,7 +98,7 @@ async def sessions(request: web.Request) -> web.Response:
 
 
 async def session(request: web.Request) -> web.Response:
-    """One session with its record and all that belongs to it; its text, row and state for operators."""
+    """Return one session with its details. Only operators get its text, database row and state."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
     detail = await load_detail(context, reader, row)
@@ -121,7 +121,7 @@ async def session(request: web.Request) -> web.Response:
 
 
 async def emissions(request: web.Request) -> web.Response:
-    """The newest emissions, or the first ones after an id; the oldest first."""
+    """Return the newest emissions, or the first ones after an id. Both are in order, oldest first."""
     context, limit = request.app[CONTEXT], _limit(request)
     if "after" in request.query:
         after = _integer(request.query["after"], 0, 2**53, lowest=0)
@@ -134,7 +134,7 @@ async def emissions(request: web.Request) -> web.Response:
 
 
 async def letters(request: web.Request) -> web.Response:
-    """Dead letters: how many of each reason, and a page of them, the newest first. Never their bytes."""
+    """Return dead letters without their bytes: counts by reason, and one page, newest first."""
     context = request.app[CONTEXT]
     groups = await asyncio.to_thread(context.activity.letter_groups)
     after = request.query.get("after", "")
@@ -145,7 +145,7 @@ async def letters(request: web.Request) -> web.Response:
 
 
 async def letter(request: web.Request) -> web.Response:
-    """One dead letter; its bytes for operators, read from the topic now."""
+    """Return one dead letter. Operators also get its bytes, read from the topic now."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await asyncio.to_thread(context.activity.letter, request.match_info["id"])
     if row is None:
@@ -179,7 +179,7 @@ async def act_on_letters(request: web.Request) -> web.Response:
 
 
 async def audit(request: web.Request) -> web.Response:
-    """What operators did."""
+    """Return the operators' actions."""
     require_operator(request)
     return _json({"actions": request.app[CONTEXT].audit.newest(_limit(request))})
 
