@@ -1,4 +1,4 @@
-"""Settings for every tier: a folder of their own, and what Hypothesis may take for granted."""
+"""Settings for every tier: a folder and ports of their own, who runs which test, what Hypothesis may rely on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from nexus_stream import free_ports
+from tests.support.side_by_side import ByService, claim_ports
 
 # No deadline per example: a busy machine is no bug. In CI the same examples each time: a red run means a change.
 settings.register_profile(
@@ -25,6 +29,14 @@ _own_root: Path | None = None
 if _ROOT_VARIABLE not in os.environ:
     _own_root = Path(tempfile.mkdtemp(prefix="nexus-tests-"))
     os.environ[_ROOT_VARIABLE] = str(_own_root)
+
+free_ports._FIRST_PORT, free_ports._LAST_PORT = claim_ports()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByService:
+    """With ``-n``: who runs which test."""
+    return ByService(config, log)
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:

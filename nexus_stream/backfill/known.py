@@ -1,7 +1,7 @@
-"""What the session table already knows: such conversations are neither paid for nor sent.
+"""Skip conversations that the session table already knows: they are neither paid nor sent.
 
-From: the table's changelog, read to its end. To: the items of store.py. The judgement is the table's own, so that the
-enricher will see it alike. An erased person's conversation is never sent to Claude.
+From: the table's changelog, read to its end. To: the items of store.py. The session state judges each snapshot with
+the same function as in the enricher. An erased person's conversation is never sent to Claude.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tables.session_state import Verdict, decode_state
 
 __all__ = ["PLAIN", "judge_pending"]
 
-# Sent without an answer: the enricher needs none.
+# Outcome of an item that is sent without an answer, because the enricher needs none.
 PLAIN = "plain"
 _OUTCOMES = {
     Verdict.SUPPRESSED: "erased",
@@ -28,16 +28,17 @@ _OUTCOMES = {
     Verdict.STALE: "known",
     Verdict.REDELIVERED: "known",
     Verdict.DEAD: "known",
+    Verdict.GIVEN_UP: "known",
 }
 
 
 async def judge_pending(store: Store, settings: Settings, *, use_table: bool = True) -> None:
-    """Skip what the table knows, and let go what needs no model; the rest stays pending.
+    """Skip known items, and mark items that need no model as ready; the others stay pending.
 
     Args:
-        store: The run.
+        store: The state of the run.
         settings: Broker, topics, limits, consent.
-        use_table: Whether there is a table to ask.
+        use_table: Whether the table can be read.
 
     Raises:
         BrokerUnavailableError: the changelog cannot be read.
@@ -55,7 +56,7 @@ def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> N
     topic, limits = settings.ingestion_topic, limits_of(settings)
     if raw is not None:
         state = decode_state(orjson.dumps(raw))
-        # With an answer beside it, it also counts as new where only rules have read it.
+        # With an answer header, a snapshot also counts as new if only the offline rules have read it.
         answered = snapshot_of(topic, item, limits, ((ANSWER_HEADER, b""),))
         verdict = state.judge(answered)
         if verdict is Verdict.FINGERPRINT:
@@ -70,7 +71,7 @@ def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> N
 
 
 def _needs_model(conversation: Conversation, settings: Settings) -> bool:
-    """Whether the live extractor would ask Claude: not without consent, nor where the user said nothing."""
+    """Whether the live extractor would call Claude: not without consent, and not if the user wrote nothing."""
     if conversation.metadata.consent is False and settings.consent_respected:
         return False
     return any(message.role == "user" and message.content.strip() for message in conversation.messages)

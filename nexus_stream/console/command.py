@@ -7,7 +7,6 @@ part of the console failed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sqlite3
 import sys
@@ -16,6 +15,7 @@ import click
 import structlog
 from aiohttp import web
 
+from nexus_stream.common.command_line import quiet_broker_client
 from nexus_stream.console.index.emissions import EmissionWriter
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.index.letters import LetterWriter
@@ -43,8 +43,7 @@ def command() -> None:
     """Serve the web view of table state."""
     settings = load_settings("console")
     configure_logs(settings)
-    # During an outage, aiokafka logs several errors per attempt. The indexer logs the outage once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    quiet_broker_client()
     sys.exit(asyncio.run(serve(settings)))
 
 

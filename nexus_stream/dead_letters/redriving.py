@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from nexus_stream.contracts.headers import COMMAND_HEADER, REDRIVE_HEADER, REDRIVE_ID_HEADER
+from nexus_stream.contracts.headers import COMMAND_HEADER, REDRIVE_HEADER, REDRIVE_ID_HEADER, Headers
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action, Letter, mark_headers
-from nexus_stream.dead_letters.log import DeadLetterLog, Ends
+from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import Histories, History, State
-from nexus_stream.delivery.received import Headers
 from nexus_stream.errors import BrokerUnavailableError, PermanentError
+from nexus_stream.kafka.reading import Ends
 from nexus_stream.kafka.sender import SenderPort
 from nexus_stream.settings import Settings
 

@@ -1,5 +1,5 @@
-"""At-least-once delivery owned by us: which offsets are finished, what may wait, what a record became.
+"""At-least-once delivery without Faust: finished offsets, bounds on pending work, and the outcome of each record.
 
 Nothing here imports Faust. ``received`` -> ``ledger`` + ``bounds`` -> ``settling`` (ordered by ``ordering``) ->
-``outcomes`` -> ``dead_letters``; ``ports`` says what a worker must provide.
+``outcomes`` -> ``dead_letters``. A worker implements ``ports``.
 """

@@ -1,8 +1,7 @@
-"""How long to wait before the same conversation is tried again.
+"""The wait before a retry of the same conversation: exponential backoff with jitter.
 
-From: a `RetryableError`'s ``retry_after_seconds`` and the number of failures so far. To: the one retry loop, in the
-enricher. Pure: no clock, no sleep, the randomness is passed in. Extractors never wait by themselves and the SDK's own
-retries are off, because nested loops multiply.
+Pure: no clock, no sleep; the caller passes the randomness. Only the enricher has a retry loop. Extractors never wait by
+themselves, and the SDK's own retries are off, because nested loops multiply the attempts.
 """
 
 from __future__ import annotations
@@ -12,23 +11,23 @@ from collections.abc import Callable
 __all__ = ["BASE_SECONDS", "CAP_SECONDS", "backoff_seconds"]
 
 BASE_SECONDS = 0.5
-# A model that is limited or overloaded recovers within seconds; a longer wait would only add to the lag.
+# A limited or overloaded model recovers within seconds. A longer wait would only increase the lag.
 CAP_SECONDS = 30.0
 
 _MAX_DOUBLINGS = 16
 
 
 def backoff_seconds(attempt: int, retry_after_seconds: float | None, *, random: Callable[[], float]) -> float:
-    """Exponential backoff with full jitter, never shorter than what the other side asked for.
+    """Exponential backoff with full jitter, never shorter than the server's Retry-After.
 
     Args:
-        attempt: How often it failed so far, from 1.
-        retry_after_seconds: What the other side asked for, already capped by who raised the error; None for nothing.
-        random: A number in [0, 1), for example ``random.random``.
+        attempt: Number of failures so far, from 1.
+        retry_after_seconds: The server's Retry-After, already capped; None if there is none.
+        random: Returns a number in [0, 1), for example ``random.random``.
 
     Returns:
-        Seconds: uniform in [0, min(30, 0.5 * 2^(attempt-1))), added to ``retry_after_seconds`` when that is given.
-        Added, not the larger of the two: many sessions are told the same time and must not come back at once.
+        Seconds: uniform in [0, min(30, 0.5 * 2^(attempt-1))), plus ``retry_after_seconds``. The sum, not the larger of
+        the two: many sessions get the same Retry-After and must not retry at the same moment.
     """
     doublings = min(max(attempt, 1) - 1, _MAX_DOUBLINGS)
     jitter = random() * min(CAP_SECONDS, BASE_SECONDS * float(2**doublings))

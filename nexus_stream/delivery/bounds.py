@@ -1,7 +1,7 @@
-"""The bound on pending work: at it, the agent's loop waits, Faust's buffer fills and the consumer pauses.
+"""The bound on pending work, for backpressure. When it is reached, the agent's loop waits and the consumer pauses.
 
-Backpressure in one place. The right size is (sessions per second) x (settle seconds + call seconds), see
-docs/reference/capacity.md; the defaults are meant for one worker of a small site.
+The right size is (sessions per second) x (settle seconds + call seconds), see docs/reference/capacity.md. The defaults
+fit one worker of a small site.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ __all__ = ["PendingBound"]
 
 
 class PendingBound:
-    """Counts pending items and their bytes; who adds one waits while either is at its bound.
+    """Counts pending items and their bytes. A new item must wait while either number is at its bound.
 
-    One item larger than the bound on bytes is let in alone, so that it cannot stop the stream for ever.
+    If nothing is pending, an item of any size may enter: otherwise an item over the bound would block the stream.
     """
 
     def __init__(self, *, max_items: int, max_bytes: int) -> None:
@@ -27,7 +27,7 @@ class PendingBound:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether somebody waits for room."""
+        """Whether a caller waits for room."""
         return self._waiting > 0
 
     @property
@@ -41,11 +41,11 @@ class PendingBound:
         return self._bytes
 
     def is_full_for(self, size_bytes: int) -> bool:
-        """Whether an item of that size has to wait."""
+        """Whether an item of that size must wait."""
         return self._items > 0 and (self._items >= self._max_items or self._bytes + size_bytes > self._max_bytes)
 
     async def wait_for_room(self, size_bytes: int) -> None:
-        """Return once an item of that size may come in, or something was freed: ask again."""
+        """Return at once if an item of that size may enter, otherwise after the next release: check again then."""
         if self.is_full_for(size_bytes):
             self._freed.clear()
             self._waiting += 1
@@ -55,18 +55,18 @@ class PendingBound:
                 self._waiting -= 1
 
     def add(self, size_bytes: int, items: int = 1) -> None:
-        """Count bytes in, and an item unless they join one (``items=0``)."""
+        """Count bytes and an item; ``items=0`` if the bytes join a pending item."""
         self._items += items
         self._bytes += size_bytes
 
     def release(self, size_bytes: int, items: int = 1) -> None:
-        """Count out what `add` counted in."""
+        """Undo an `add`."""
         self._items -= items
         self._bytes -= size_bytes
         self._freed.set()
 
     def reset(self) -> None:
-        """Count nothing: all pending work was dropped."""
+        """Set both counts to 0, because all pending work was dropped."""
         self._items = 0
         self._bytes = 0
         self._freed.set()

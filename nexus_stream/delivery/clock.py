@@ -1,4 +1,4 @@
-"""The clock, injected wherever time decides something, so that a test can turn it by hand."""
+"""The clock, a parameter of all code that depends on time, so that tests can control time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Clock(Protocol):
     """Monotonic time for waiting, wall-clock time for records."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
+        """Monotonic seconds."""
         ...
 
     def time_ms(self) -> int:
@@ -21,11 +21,11 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep that long on this clock."""
+        """Sleep for that time on this clock."""
         ...
 
     async def wait(self, event: asyncio.Event, timeout_seconds: float | None) -> bool:
-        """Wait for the event, at most that long on this clock; whether it is set."""
+        """Wait for the event, at most that time on this clock; return whether it is set."""
         ...
 
 
@@ -33,7 +33,7 @@ class SystemClock:
     """The machine's clock."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
+        """Monotonic seconds."""
         return time.monotonic()
 
     def time_ms(self) -> int:
@@ -41,11 +41,11 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep that long."""
+        """Sleep for that time."""
         await asyncio.sleep(seconds)
 
     async def wait(self, event: asyncio.Event, timeout_seconds: float | None) -> bool:
-        """Wait for the event, at most that long; whether it is set."""
+        """Wait for the event, at most that time; return whether it is set."""
         if event.is_set():
             return True
         try:

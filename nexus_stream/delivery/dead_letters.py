@@ -1,7 +1,7 @@
-"""Dead letters: a record set aside as it was received, with why, when and from where in its headers.
+"""Headers of a dead letter: the record as received, plus the reason, the time and the origin.
 
 From: the enricher and the sink. To: ``nexus-prospect-dlq`` (key and value as received). The id is
-topic-partition-offset, so a letter sent twice after a crash is recognisably one.
+topic-partition-offset, so a letter that is sent twice after a crash keeps one id.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from nexus_stream.contracts.headers import (
     ORIGIN_TIMESTAMP_HEADER,
     ORIGIN_TOPIC_HEADER,
     REASON_HEADER,
+    Headers,
 )
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.errors import PermanentError, Reason
 
 __all__ = [
@@ -32,24 +33,24 @@ _MAX_ERROR_CHARS = 500
 
 
 def letter_id(record: Received) -> str:
-    """The same for every letter of one record."""
+    """The id of a record's dead letter: the same each time."""
     return f"{record.topic}-{record.partition}-{record.offset}"
 
 
 def letter_headers(record: Received, error: PermanentError | Reason, *, attempts: int, failed_at: str) -> Headers:
-    """The headers of a dead letter: those of the record, then ours.
+    """The headers of a dead letter: the record's headers, then the headers about the failure.
 
     Args:
-        record: What is set aside.
-        error: Why; its message holds no personal data.
-        attempts: How often the step was tried.
+        record: The record that failed.
+        error: The reason; its message holds no personal data.
+        attempts: Number of attempts.
         failed_at: ISO 8601, UTC.
     """
     if isinstance(error, Reason):
         reason, error_class, message = error, "", ""
     else:
         reason, error_class, message = error.reason, type(error).__name__, str(error)
-    ours = {
+    about_failure = {
         LETTER_ID_HEADER: letter_id(record),
         REASON_HEADER: reason.value,
         ERROR_CLASS_HEADER: error_class,
@@ -61,6 +62,6 @@ def letter_headers(record: Received, error: PermanentError | Reason, *, attempts
         ORIGIN_TIMESTAMP_HEADER: str(max(0, record.timestamp_ms)),
         FAILED_AT_HEADER: failed_at,
     }
-    # An answer that came along is a person's data, and headers are shown; a redrive asks anew anyway.
-    kept = tuple(header for header in record.headers if header[0] not in ours and header[0] != ANSWER_HEADER)
-    return kept + tuple((name, value.encode()) for name, value in ours.items())
+    # Drop an extracted answer: it holds personal data, and the console shows headers. A redrive calls the model again.
+    kept = tuple(header for header in record.headers if header[0] not in about_failure and header[0] != ANSWER_HEADER)
+    return kept + tuple((name, value.encode()) for name, value in about_failure.items())

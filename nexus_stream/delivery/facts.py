@@ -1,6 +1,6 @@
-"""Numbers a stage keeps of its own work, for status and metrics: how long things took, what Claude used.
+"""Numbers of a stage's work for status and metrics: latencies, and Claude's tokens and cost.
 
-From: the stages. To: observability/status.py. Pure; bounded memory.
+Pure; bounded memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from nexus_stream.delivery.timings import Timings, Untimed
 
 __all__ = ["Facts"]
 
-# Of each stage the newest so many; at 100 records/s the percentiles then stand on the last 40 s.
+# The newest latencies of a stage. At 100 records/s the percentiles cover the last 40 s.
 _MAX_LATENCIES = 4096
 
 
@@ -20,13 +20,13 @@ class Facts:
     """Counters and recent latencies of one stage.
 
     Args:
-        timings: Told of every latency too.
+        timings: Receives every latency too.
 
     Attributes:
-        input_tokens: Since the process started; so are the next two.
-        output_tokens: As the model counted them.
-        cost_usd: At list price.
-        newest_due_done: Of what was finished the latest time it was due; seconds, monotonic.
+        input_tokens: Since the process started, as the model counted them.
+        output_tokens: Likewise.
+        cost_usd: Since the process started, at list price.
+        newest_due_done: The latest due time among the finished work; monotonic seconds.
     """
 
     def __init__(self, timings: Timings | None = None) -> None:
@@ -38,11 +38,11 @@ class Facts:
         self._latencies: deque[tuple[float, float]] = deque(maxlen=_MAX_LATENCIES)
 
     def took(self, seconds: float, now: float) -> None:
-        """Note that something was finished.
+        """Note finished work.
 
         Args:
-            seconds: From when it was due.
-            now: Seconds, monotonic.
+            seconds: Time since the work was due.
+            now: Monotonic seconds.
         """
         seconds = max(0.0, seconds)
         self._latencies.append((now, seconds))
@@ -50,15 +50,15 @@ class Facts:
         self._timings.done(seconds)
 
     def spent(self, input_tokens: int, output_tokens: int, cost_usd: float) -> None:
-        """Note what one answer used."""
+        """Note the tokens and cost of one answer."""
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
         self.cost_usd += cost_usd
 
     def percentiles(self, shares: tuple[float, ...], since: float) -> tuple[float | None, ...]:
-        """Latencies in seconds at those shares (0.95, say), of what was finished since; None without any."""
+        """Latencies in seconds at those shares (for example 0.95) of the work finished since then; None if none was."""
         recent = sorted(seconds for at, seconds in self._latencies if at >= since)
         if not recent:
             return (None,) * len(shares)
-        # Nearest rank: the smallest value that at least that share of all is not above.
+        # Nearest rank: the smallest latency such that at least this share of all latencies is not above it.
         return tuple(recent[max(0, math.ceil(share * len(recent)) - 1)] for share in shares)

@@ -1,12 +1,12 @@
-"""How long a worker may take its partitions for its own without hearing from its group.
+"""The lease: how long a worker may assume that it still owns its partitions, without an answer from its group.
 
 From: the group's answers to heartbeats (worker/consumer.py, in the consumer's thread). To: every step of a stage that
-sends or pays, through `Assignment.lease`.
+sends a record or costs money, through `Assignment.lease`.
 
-A worker that is frozen (SIGSTOP, a suspended machine, a disk that hangs) past its session timeout has lost its
-partitions when it wakes, and does not know: its timers are due and its answers are there, and no broker refuses a
-record because of who sends it. A state it sends then lies in the changelog behind the new owner's and wins. So what is
-not confirmed waits for the next heartbeat: that either confirms it or says that we are nobody.
+A worker may be frozen (SIGSTOP, a suspended machine, a hanging disk) past its session timeout. When it wakes, it has
+lost its partitions but does not know yet. Its timers are due and its answers have arrived, and no broker refuses a
+record because of its sender. A state that it sends then comes after the new owner's state in the changelog, and wins.
+Therefore a worker without a valid lease waits for the next heartbeat. The group's answer renews the lease or ends it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from collections.abc import Callable
 
 __all__ = ["Lease", "now"]
 
-# Goes on while the machine is suspended, where there is one that does.
+# CLOCK_BOOTTIME, if the system has it, also counts the time while the machine is suspended.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now() -> float:
-    """Seconds that only grow, also while this process or its machine stands still."""
+    """Monotonic seconds; they also grow while this process is stopped or the machine is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 class Lease:
-    """Valid for some time after each confirmed heartbeat. Written by one thread, read by others.
+    """Valid for some time after each confirmed heartbeat. One thread writes it, others read it.
 
     Args:
-        valid_seconds: Well below the session timeout: what was begun must also arrive before the group gives us up.
+        valid_seconds: Well below the session timeout: a send that has begun must arrive before the group reassigns the
+            partitions.
         clock: See `now`.
     """
 
@@ -40,14 +41,14 @@ class Lease:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the group cannot have given our partitions to another yet."""
+        """Whether the group cannot have given this worker's partitions to another worker yet."""
         confirmed_at = self._confirmed_at
         return confirmed_at is not None and self._clock() - confirmed_at < self._valid_seconds
 
     def renew(self, asked_at: float) -> None:
-        """The group knew us; ``asked_at`` is when the question was sent, by the lease's clock."""
+        """Note a confirmed heartbeat; ``asked_at`` is its send time by the lease's clock."""
         self._confirmed_at = asked_at
 
     def lose(self) -> None:
-        """The group does not know us any more."""
+        """Note that this worker is no longer a member of the group."""
         self._confirmed_at = None

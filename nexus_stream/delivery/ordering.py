@@ -1,7 +1,7 @@
-"""Which of two snapshots of a session is newer: by content first, by clocks only when content cannot tell.
+"""Decide which of two snapshots of a session is newer: by content first, by time only if the content cannot decide.
 
-The whole history travels in every message, so a snapshot that begins with all turns of another is newer than it,
-whatever any clock says. Only unrelated ones (the site shortened or restarted its history) are ordered by time.
+Every message holds the whole history. So if a snapshot begins with all turns of another, it is newer, whatever the
+clocks say. Only unrelated snapshots (the site shortened or restarted its history) are ordered by time.
 """
 
 from __future__ import annotations
@@ -11,61 +11,61 @@ from typing import Protocol
 
 __all__ = ["MAX_CHAIN", "MAX_CLOCK_AHEAD_MS", "Placed", "Relation", "relate", "snapshot_time_ms"]
 
-# A producer's clock may be wrong; the broker's receipt bounds how far ahead it can claim to be.
+# A producer's clock may be wrong, so its time may be at most this far ahead of the broker's time.
 MAX_CLOCK_AHEAD_MS = 5_000
-# Hashes kept per session: 256 turns back a late snapshot is still recognised as a prefix.
+# Hashes stored per session: a late snapshot is recognised as a prefix up to 256 turns back.
 MAX_CHAIN = 256
 
 
 class Relation(Enum):
-    """How a snapshot stands to a known one."""
+    """The relation of a new snapshot to a known snapshot."""
 
     EQUAL = auto()  # the same turns (consent or tenant may still differ: compare digests)
-    EXTENDS = auto()  # all turns of the known one, then more
-    PREFIX = auto()  # the known one has all of these turns, then more
+    EXTENDS = auto()  # all turns of the known snapshot, then more
+    PREFIX = auto()  # the known snapshot has all turns of the new one, then more
     LATER = auto()  # unrelated, and later by time
     EARLIER = auto()  # unrelated, and earlier by time
 
 
 class Placed(Protocol):
-    """What ordering looks at; snapshots and session states both have it."""
+    """The fields that ordering compares; snapshots and session states have them."""
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """Cumulative turn hashes, the newest `MAX_CHAIN` of them."""
+        """The newest `MAX_CHAIN` cumulative turn hashes."""
         ...
 
     @property
     def turns(self) -> int:
-        """How many turns the snapshot has."""
+        """Number of turns of the snapshot."""
         ...
 
     @property
     def snapshot_at_ms(self) -> int:
-        """When it was taken."""
+        """Time of the snapshot, Unix milliseconds."""
         ...
 
     @property
     def source_offset(self) -> int:
-        """The offset of the record that carried it."""
+        """Offset of the snapshot's record."""
         ...
 
 
 def snapshot_time_ms(enqueued_at_ms: int | None, record_timestamp_ms: int) -> int:
-    """When a snapshot was taken: the gateway's time, unless it lies more than 5 s ahead of the broker's."""
+    """Time of a snapshot: the gateway's time, at most 5 s ahead of the broker's time."""
     if enqueued_at_ms is None:
         return record_timestamp_ms
     return min(enqueued_at_ms, record_timestamp_ms + MAX_CLOCK_AHEAD_MS)
 
 
 def _hash_at(placed: Placed, turns: int) -> str | None:
-    """The cumulative hash over the first ``turns`` turns, if the bounded chain still has it."""
+    """The cumulative hash of the first ``turns`` turns, if the bounded chain still holds it."""
     index = len(placed.chain) - 1 - (placed.turns - turns)
     return placed.chain[index] if 0 <= index < len(placed.chain) else None
 
 
 def relate(new: Placed, known: Placed) -> Relation:
-    """How ``new`` stands to ``known``."""
+    """The relation of ``new`` to ``known``."""
     last_new, last_known = new.chain[-1], known.chain[-1]
     if new.turns == known.turns and last_new == last_known:
         return Relation.EQUAL

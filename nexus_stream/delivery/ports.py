@@ -1,4 +1,4 @@
-"""What a stage needs from its worker: worker/broker.py provides it with Faust, nexus_stream.testing without."""
+"""Ports of a stage to its worker: worker/broker.py implements them with Faust, nexus_stream.testing without."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from nexus_stream.delivery.received import Headers, Received, TopicPartition
+from nexus_stream.contracts.headers import Headers
+from nexus_stream.delivery.received import Received, TopicPartition
 
 __all__ = ["BrokerPort", "TracePort"]
 
 
 class TracePort(Protocol):
-    """Following records through a stage; a stage without one follows none."""
+    """Traces records through a stage; optional."""
 
     def begin(self, record: Received) -> None:
         """A record was read."""
         ...
 
     def extracting(self, record: Received) -> AbstractContextManager[None]:
-        """What runs inside is the extraction of the record's snapshot."""
+        """A context around the extraction of the record's snapshot."""
         ...
 
     def outgoing(self, record: Received, topic: str, headers: Headers) -> Headers:
-        """The headers of a record that is sent because of this one."""
+        """The headers of a record that is sent because of ``record``."""
         ...
 
     def wrote(self, records: Sequence[Received], began_ns: int, table: str) -> None:
-        """A batch is in the database; writing it began then (Unix time in nanoseconds)."""
+        """A batch was written to the database; ``began_ns`` is the start of the write, Unix nanoseconds."""
         ...
 
     def drop_all(self) -> None:
@@ -36,7 +37,7 @@ class TracePort(Protocol):
 
 
 class BrokerPort(Protocol):
-    """Sending and committing."""
+    """Sends records and commits offsets."""
 
     async def send(
         self,
@@ -48,28 +49,28 @@ class BrokerPort(Protocol):
         timestamp_ms: int | None = None,
         headers: Headers = (),
     ) -> Awaitable[object]:
-        """Hand a record to the producer; sends started in order stay in order.
+        """Give a record to the producer. Records keep the order of the calls.
 
         Returns:
-            What to await for the broker's acknowledgement (``acks=all``).
+            An awaitable for the broker's acknowledgement (``acks=all``).
 
         Raises:
-            KafkaError: here or from the returned awaitable; `Stage.until_acknowledged` sends again.
+            KafkaError: from this call or from the returned awaitable; `Stage.until_acknowledged` sends again.
             RetryableError: likewise.
         """
         ...
 
     def drop_unsent(self) -> None:
-        """The partitions were revoked: what was handed over and is not on its way yet is not sent, now or later.
+        """After a revocation: drop the records that the producer has not sent yet.
 
-        Whoever awaits it gets an error, as from a broker that refuses.
+        Their awaitables raise an error, like a refusal by the broker.
         """
         ...
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> bool:
-        """Commit the next offset to read of each partition; False when the group has rebalanced meanwhile."""
+        """Commit the next offset to read of each partition; False if the group has rebalanced meanwhile."""
         ...
 
     def partition_count(self, topic: str) -> int | None:
-        """The topic's partitions as the consumer knows them; None before it does."""
+        """Number of the topic's partitions; None until the consumer knows it."""
         ...

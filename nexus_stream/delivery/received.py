@@ -1,7 +1,4 @@
-"""One record as it was read from a topic, and whether this worker may still act on it.
-
-From: the agents, which make a `Received` of each Faust event. To: every step of a stage.
-"""
+"""One record as it was read from a topic, and whether this worker may still process it."""
 
 from __future__ import annotations
 
@@ -9,18 +6,18 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import PartitionLostError
 
-__all__ = ["Assignment", "Headers", "Received", "TopicPartition"]
+__all__ = ["Assignment", "Received", "TopicPartition"]
 
 TopicPartition = tuple[str, int]
-Headers = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A record, and the epoch of the assignment it was read under. ``timestamp_ms``: Kafka's record time."""
+    """A record, and the epoch of the assignment in which it was read. ``timestamp_ms``: Kafka's record time."""
 
     topic: str
     partition: int
@@ -37,25 +34,25 @@ class Received:
         return self.topic, self.partition
 
     def header(self, name: str) -> bytes | None:
-        """The last header of that name, as Kafka reads repeated headers."""
+        """The value of the last header with that name, as in Kafka's own clients."""
         for header_name, value in reversed(self.headers):
             if header_name == name:
                 return value
         return None
 
     def __repr__(self) -> str:
-        # Never the key or value: they are a person's.
+        # Never the key or the value: they hold personal data.
         return f"<record {self.topic}-{self.partition}-{self.offset}>"
 
 
 class Assignment:
-    """Which partitions this worker owns.
+    """The partitions that are assigned to this worker.
 
-    Every revocation starts a new epoch. Work begun in an older one is dropped before it touches the table, a topic or
-    an offset: the partition's next owner reads the record again.
+    Every revocation starts a new epoch. Work of an older epoch is dropped before it changes the table, a topic or an
+    offset: the partition's next owner reads the record again.
 
     Attributes:
-        lease: How long that may be believed without hearing from the group; None: for ever.
+        lease: Limits the assignment's validity without an answer from the group; None: no limit.
     """
 
     lease: Lease | None = None
@@ -67,17 +64,17 @@ class Assignment:
 
     @property
     def epoch(self) -> int:
-        """The current epoch; grows at each revocation."""
+        """The current epoch; each revocation increases it."""
         return self._epoch
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
-        """What is owned now."""
+        """The partitions owned now."""
         return self._owned
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the group is known to hold this worker still; see `Lease`."""
+        """Whether this worker is certainly still a member of the group; see `Lease`."""
         return self.lease is None or self.lease.is_valid
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
@@ -85,16 +82,16 @@ class Assignment:
         self._owned = frozenset(partitions)
 
     def revoke(self) -> None:
-        """Own nothing. Rebalances are eager: all partitions go, and may come back in a new epoch."""
+        """Own no partition. Rebalances are eager: all partitions are revoked, and may return in a new epoch."""
         self._owned = frozenset()
         self._epoch = next(self._epochs)
 
     def owns(self, record: Received) -> bool:
-        """Whether the record may still have effects."""
+        """Whether this worker may still process the record."""
         return record.epoch == self._epoch and record.tp in self._owned
 
     def require(self, record: Received) -> None:
-        """Raise unless the record may still have effects.
+        """Raise unless this worker may still process the record.
 
         Raises:
             PartitionLostError: the partition was revoked since the record was read.

@@ -1,14 +1,14 @@
-"""Settling: a session's newest snapshot waits until the chat is quiet, then leaves once for all it replaced.
+"""Settling: a session's newest snapshot waits until the chat is quiet. It is then extracted once for all snapshots.
 
-From: the enrichment stage offers each decoded snapshot. To: `take` hands out settled work, one at a time per session.
-Pure data and an injected "now" (seconds, monotonic); no task, no clock, no I/O.
+`offer` adds each decoded snapshot. `take` returns settled work, at most one per session. Pure data: no task, no clock,
+no I/O. The caller passes "now" (monotonic seconds).
 
-A newer snapshot takes the place of a waiting one only if it begins with all of its turns. Otherwise (the site shortened
-its history) both stay, in order, and are extracted one after the other.
+A newer snapshot replaces a pending one only if it begins with all of its turns. Otherwise (the site shortened its
+history) both stay, in order, and are extracted one after the other.
 
-Offsets: a `Work` has one unfinished offset, that of its first record (``hold``). Whatever joins it later came from the
-same partition at a higher offset, so while the hold is unfinished the ledger cannot commit past it, and the later
-offsets can be done at once. That keeps the ledger's memory at one offset a live session.
+Offsets: a `Work` has one unfinished offset, the offset of its first record (``hold``). Later snapshots of the work come
+from the same partition at higher offsets. While the hold is unfinished, the ledger cannot commit past it. So the later
+offsets are marked done at once, and the ledger remembers only one offset per live session.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from nexus_stream.delivery.received import Received
 
 __all__ = ["MAX_FINGERPRINTS", "Joined", "Settling", "Snapshot", "Work"]
 
-# Of one session, in its work and in its state.
+# Per session, both in its pending work and in its stored state.
 MAX_FINGERPRINTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One decoded conversation with what orders it."""
+    """One decoded conversation, with the fields that order it."""
 
     record: Received
     conversation: Conversation
@@ -41,7 +41,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, record: Received, conversation: Conversation) -> Snapshot:
-        """The snapshot a record carries."""
+        """Make the snapshot of a record."""
         return cls(
             record=record,
             conversation=conversation,
@@ -52,65 +52,65 @@ class Snapshot:
 
     @property
     def turns(self) -> int:
-        """How many turns it has."""
+        """Number of turns."""
         return len(self.conversation.messages)
 
     @property
     def source_offset(self) -> int:
-        """The offset of its record."""
+        """Offset of its record."""
         return self.record.offset
 
     @property
     def size_bytes(self) -> int:
-        """What it counts for against the bound on pending bytes."""
+        """Its size for the bound on pending bytes."""
         return len(self.record.value or b"")
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One extraction to be made: the newest snapshot, and what finishes with it."""
+    """One extraction to make: the newest snapshot, and the data of the snapshots it replaced."""
 
     key: bytes
     snapshot: Snapshot
     hold: Received
     first_at: float
     due_at: float
-    # Seen on this snapshot or on any that it stands for, the current one last.
+    # Fingerprints of this snapshot and of all it replaced, the current one last.
     fingerprints: list[str] = field(default_factory=list)
-    # The snapshot it took the place of: extracted instead, should this one be dead-lettered.
+    # The previous snapshot, which is extracted instead if this one is dead-lettered.
     replaced: Snapshot | None = None
     snapshots: int = 1
     is_due: bool = False
     in_flight: bool = False
-    # Its session was erased: whatever it yields is thrown away.
+    # The session was erased, so the result is discarded.
     cancelled: bool = False
     attempts: int = 0
-    # It failed since it left, at no fault of its own perhaps: `attempts` alone would not tell.
+    # Failed since it was taken. Not the same as `attempts`: a general failure counts as no attempt.
     is_tried_again: bool = False
 
     def note_fingerprint(self, fingerprint: str | None) -> None:
-        """Remember a fingerprint; the last one noted is the current one."""
+        """Remember a fingerprint as the current one."""
         if fingerprint is None:
             return
         if fingerprint in self.fingerprints:
             self.fingerprints.remove(fingerprint)
         self.fingerprints.append(fingerprint)
-        # What waits for long, while the model is away say, may be repeated with ever new ones.
+        # Bounded: while work waits for long (the model is unavailable), its snapshot may repeat with new fingerprints.
         del self.fingerprints[:-MAX_FINGERPRINTS]
 
 
 class Joined:
-    """What became of an offered snapshot (a plain enum would lose the superseded snapshot)."""
+    """The result of an offered snapshot (a plain enum could not hold the superseded snapshot)."""
 
     @dataclass(frozen=True, slots=True)
     class Added:
-        """It waits as work of its own."""
+        """It is new work of its own."""
 
         work: Work
 
     @dataclass(frozen=True, slots=True)
     class Replaced:
-        """It took the place of a waiting snapshot, which is superseded; the one that had replaced is let go."""
+        """It replaced a pending snapshot (``superseded``), which had itself replaced ``let_go``, if any."""
 
         work: Work
         superseded: Snapshot
@@ -118,31 +118,31 @@ class Joined:
 
     @dataclass(frozen=True, slots=True)
     class Duplicate:
-        """The same snapshot waits or runs."""
+        """The same snapshot is pending or in flight."""
 
     @dataclass(frozen=True, slots=True)
     class Stale:
-        """A newer one waits or runs."""
+        """A newer snapshot is pending or in flight."""
 
     @dataclass(frozen=True, slots=True)
     class Unknown:
-        """Earlier than all that waits and nothing runs: only the table can tell."""
+        """Older than all pending snapshots, and none is in flight: compare it with the stored state."""
 
     Any = Added | Replaced | Duplicate | Stale | Unknown
 
 
 class Settling:
-    """Work that waits or runs, by session key.
+    """Pending work and work in flight, by session key.
 
     Args:
         settle_seconds: Quiet time after the newest snapshot.
-        max_wait_seconds: The longest a session waits after its first snapshot, however busy the chat is.
+        max_wait_seconds: Longest wait after a session's first snapshot, also in a busy chat.
     """
 
     def __init__(self, *, settle_seconds: float, max_wait_seconds: float) -> None:
         self._settle_seconds = settle_seconds
         self._max_wait_seconds = max_wait_seconds
-        # In the order of extraction; only the first of a session may be in flight.
+        # In the order of extraction; only the first work of a session may be in flight.
         self._sessions: dict[bytes, deque[Work]] = {}
         self._due_heap: list[tuple[float, int, Work]] = []
         self._sequence = itertools.count()
@@ -152,16 +152,16 @@ class Settling:
         return len(self._sessions)
 
     def works(self) -> Iterator[Work]:
-        """Everything that waits or runs."""
+        """All work, pending and in flight."""
         for queue in self._sessions.values():
             yield from queue
 
     def has(self, key: bytes) -> bool:
-        """Whether work of that session waits or runs."""
+        """Whether that session has work, pending or in flight."""
         return key in self._sessions
 
     def offer(self, snapshot: Snapshot, now: float) -> Joined.Any:
-        """Place a snapshot among its session's live work, by content first and time second."""
+        """Place a snapshot among its session's work, by content first and time second."""
         key = snapshot.conversation.key
         queue = self._sessions.get(key)
         if not queue:
@@ -175,7 +175,7 @@ class Settling:
                 if snapshot.digest == work.snapshot.digest:
                     work.note_fingerprint(fingerprint)
                     return Joined.Duplicate()
-                # The same turns with another consent: the later one counts.
+                # The same turns with another consent: the later snapshot counts.
                 relation = (
                     Relation.EXTENDS if snapshot.snapshot_at_ms >= work.snapshot.snapshot_at_ms else Relation.PREFIX
                 )
@@ -188,12 +188,12 @@ class Settling:
             if relation in {Relation.EXTENDS, Relation.LATER} and place is None:
                 place = index + 1
         if place is None:
-            # Earlier than everything live. Behind running work it is late; before waiting work only the table can tell.
+            # Older than all work. It is too late if work is in flight; otherwise the stored state must decide.
             return Joined.Stale() if queue[0].in_flight else Joined.Unknown()
         return Joined.Added(self.add(snapshot, now, place))
 
     def add(self, snapshot: Snapshot, now: float, place: int = 0) -> Work:
-        """Let a snapshot wait as work of its own, at that place of its session's queue."""
+        """Add a snapshot as new work, at that place of its session's queue."""
         work = Work(
             key=snapshot.conversation.key,
             snapshot=snapshot,
@@ -204,7 +204,7 @@ class Settling:
         work.note_fingerprint(snapshot.conversation.fingerprint)
         queue = self._sessions.setdefault(work.key, deque())
         queue.insert(place, work)
-        # A later one that was first in line is no longer; its turn comes again when this one is finished.
+        # Work that was first in its queue is now second. `finish` makes it ready again.
         if place == 0 and len(queue) > 1 and queue[1] in self._ready:
             self._ready.remove(queue[1])
         heapq.heappush(self._due_heap, (work.due_at, next(self._sequence), work))
@@ -217,19 +217,19 @@ class Settling:
         work.snapshots += 1
         work.note_fingerprint(snapshot.conversation.fingerprint)
         if not work.is_due:
-            # Only ever later: the heap's old entry is corrected when it comes up.
+            # The due time only moves later, so `_settle_heap` corrects the heap's entry when it reaches the top.
             work.due_at = min(now + self._settle_seconds, work.first_at + self._max_wait_seconds)
         return Joined.Replaced(work, superseded, let_go)
 
     def next_due(self) -> float | None:
-        """When the next work is due; now or earlier if some is ready. None if nothing waits."""
+        """Time when the next work is due; minus infinity if work is ready, None if none is pending."""
         if self._ready:
             return float("-inf")
         self._settle_heap(float("-inf"))
         return self._due_heap[0][0] if self._due_heap else None
 
     def _settle_heap(self, now: float) -> None:
-        """Move what is due at ``now`` to the ready line and correct entries whose time was moved."""
+        """Move the work that is due at ``now`` to the ready queue, and correct entries with a changed due time."""
         while self._due_heap:
             due_at, _, work = self._due_heap[0]
             if work.due_at > due_at:
@@ -243,12 +243,12 @@ class Settling:
                 return
 
     def ready(self, now: float) -> int:
-        """How much work is settled and may leave."""
+        """Number of settled works that can be taken."""
         self._settle_heap(now)
         return len(self._ready)
 
     def take(self, now: float, limit: int) -> list[Work]:
-        """Hand out settled work, at most ``limit``; it is in flight until `finish`."""
+        """Return settled work, at most ``limit``; it is in flight until `finish`."""
         self._settle_heap(now)
         taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
         for work in taken:
@@ -256,7 +256,7 @@ class Settling:
         return taken
 
     def finish(self, work: Work) -> None:
-        """Forget work that was in flight; its session's next one may leave."""
+        """Forget work that was in flight; the session's next work may become ready."""
         queue = self._sessions.get(work.key)
         if not queue or queue[0] is not work:
             return
@@ -267,7 +267,7 @@ class Settling:
             self._ready.append(queue[0])
 
     def fall_back(self, work: Work) -> Snapshot | None:
-        """After the newest snapshot was dead-lettered, put the one it replaced in its place; None if there is none."""
+        """After the newest snapshot was dead-lettered, use the previous one; None if there is none."""
         if work.replaced is None or work.cancelled:
             return None
         work.snapshot, work.replaced = work.replaced, None
@@ -278,23 +278,23 @@ class Settling:
         return work.snapshot
 
     def cancel(self, key: bytes) -> list[Work]:
-        """Forget all work of a session, because it was erased; returns what it was, each marked as cancelled.
+        """Forget all work of an erased session; returns that work, marked as cancelled.
 
-        Work that waited ends here: its hold may be done at once, since the erasing record has a higher offset of the
-        same partition and is unfinished. Work in flight ends where it runs, and its hold with it.
+        The caller may mark the hold of pending work as done at once, because the erase command is unfinished and has a
+        higher offset of the same partition. The hold of work in flight is done when that work ends.
         """
         works = list(self._sessions.pop(key, ()))
         for work in works:
             work.cancelled = True
         if works:
-            # Not left to come up by themselves: they hold what was said.
+            # Remove the entries now, because they hold the conversation's text.
             self._due_heap = [entry for entry in self._due_heap if not entry[2].cancelled]
             heapq.heapify(self._due_heap)
             self._ready = deque(work for work in self._ready if not work.cancelled)
         return works
 
     def clear(self) -> None:
-        """Forget everything: the partitions were revoked."""
+        """Forget all work, because the partitions were revoked."""
         self._sessions.clear()
         self._due_heap.clear()
         self._ready.clear()

@@ -1,4 +1,4 @@
-"""Who is told how long a stage's work took; histograms live behind it (observability/metrics_stage.py)."""
+"""Port for the durations of a stage's work; the histograms are in observability/metrics_stage.py."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ __all__ = ["Timings", "Untimed"]
 
 
 class Timings(Protocol):
-    """Told once a record at the most, so every method must be cheap."""
+    """Receives durations, up to once per record, so every method must be cheap."""
 
     def settled(self, seconds: float) -> None:
-        """A session's work left settling, so long after its first snapshot was seen."""
+        """Note the time from a session's first snapshot to the end of settling."""
         ...
 
     def done(self, seconds: float) -> None:
-        """Work became durable, so long after it was due (settled, or emitted)."""
+        """Note the time from due (settled, or emitted) to durable."""
         ...
 
     def arrived(self, seconds: float) -> None:
-        """A conversation's row was committed, so long after the gateway had taken it."""
+        """Note the time from the gateway's acceptance of a conversation to the commit of its row."""
         ...
 
 
 class Untimed:
-    """Nobody is told."""
+    """`Timings` that does nothing."""
 
     def settled(self, seconds: float) -> None:
         """Nothing."""

@@ -1,16 +1,15 @@
-"""The progress watchdog: notices a partition that has records to read, no reason to wait, and does not move.
+"""The progress watchdog: detects a partition that has records to read but makes no progress without a reason.
 
-From: worker/health.py tells it now and then where the partitions stand. To: readiness and liveness, one log event, and
-the exit code if configured. Faust's own lag is read-based and stands still exactly while a worker is stalled, so end
-offsets are asked from the broker by a separate client (observability/end_offsets.py).
+Faust's own lag counts the records that were read, so it does not grow while a worker is stalled. Therefore a separate
+client reads the end offsets from the broker (kafka/group_offsets.py).
 
-A partition stands still in one of three ways, and each is judged by what would explain it:
+A partition stalls in one of three ways. Each has its own test:
 
-1. Nothing moves on any partition, though something is there.
-2. Others move; this one has unread records and none is read. A bound on pending work explains it, and so does nothing
-   else: records are read in the order they arrive.
-3. Others move; this one's oldest unfinished record does not end. Work leaves in the order in which it is due, so it
-   has been passed over when something that was due long after it is done. A record that is tried again is explained.
+1. No partition moves, although there are unfinished records.
+2. Other partitions move, but this one has unread records and none is read. Only a full bound on pending work explains
+   this, because records are read in the order of arrival.
+3. Other partitions move, but this one's oldest unfinished record does not end. Work is done in the order of its due
+   time. So the record was skipped if work with a much later due time is done. A retry of the record explains the delay.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ __all__ = ["Progress", "Standing"]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a stage stands at one moment.
+    """The progress of a stage at one moment.
 
     Attributes:
-        positions: Per owned partition the offset below which all is finished.
+        positions: Per owned partition the offset below which every record is finished.
         read: Per owned partition the next offset to read.
-        end_offsets: Per partition of the topic one past the last record; empty when the broker does not answer.
-        excused: Waiting for Claude, Supabase or the broker, rebalancing, recovering, or owning nothing.
+        end_offsets: Per partition of the topic one past the last record; empty if the broker does not answer.
+        excused: True while the stage waits for Claude, Supabase or the broker, rebalances, recovers, or owns nothing.
         is_full: A bound on pending work is reached, so nothing is read.
-        tried_again: Partitions with a record that failed and is tried again.
-        newest_due_done: Of all work that is done the latest time it was due; seconds, monotonic.
+        tried_again: Partitions with a failed record that is being retried.
+        newest_due_done: The latest due time among the finished work; monotonic seconds.
     """
 
     positions: Mapping[TopicPartition, int]
@@ -47,22 +46,22 @@ class Standing:
 
     @property
     def unread(self) -> int:
-        """Records on owned partitions that were not read yet."""
+        """Number of records on owned partitions that were not read yet."""
         return sum(max(0, self.end_offsets.get(tp, 0) - position) for tp, position in self.read.items())
 
     @property
     def lag(self) -> int:
-        """Records on owned partitions that are not finished: high watermark minus what can be committed."""
+        """Number of unfinished records on owned partitions: high watermark minus the committable offset."""
         return sum(self.lag_of(tp) for tp in self.positions)
 
     def lag_of(self, tp: TopicPartition) -> int:
-        """Records of one partition that are not finished."""
+        """Number of unfinished records of one partition."""
         return max(0, self.end_offsets.get(tp, 0) - self.positions[tp])
 
 
 @dataclass(slots=True)
 class _Partition:
-    """Where a partition stood, and since when."""
+    """A partition's positions, and since when each has not moved."""
 
     position: int
     read: int
@@ -71,14 +70,14 @@ class _Partition:
 
 
 class Progress:
-    """Remembers when anything last moved, and when each partition did.
+    """Remembers when the stage last moved, and when each partition did.
 
     Args:
-        stalled_after_seconds: Above the longest a healthy record may take: maximum wait plus retries.
-        now: Seconds, monotonic.
+        stalled_after_seconds: Must be above the longest time of a healthy record: maximum wait plus retries.
+        now: Monotonic seconds.
 
     Attributes:
-        stalled: The partitions that stand still for too long.
+        stalled: The partitions without progress for too long.
     """
 
     def __init__(self, *, stalled_after_seconds: float, now: float) -> None:
@@ -88,10 +87,10 @@ class Progress:
         self.stalled: tuple[TopicPartition, ...] = ()
 
     def observe(self, standing: Standing, now: float) -> float | None:
-        """Take a new standing in.
+        """Compare a new standing with the previous one.
 
         Returns:
-            Seconds without any movement if that is too long, of all partitions or of the worst one, else None.
+            Seconds without progress, of all partitions or of the worst one, if too long; otherwise None.
         """
         seen = {tp: _Partition(at, standing.read.get(tp, at), now, now) for tp, at in standing.positions.items()}
         places = {tp: (partition.position, partition.read) for tp, partition in seen.items()}
@@ -111,7 +110,7 @@ class Progress:
         return max((stills[tp] for tp in self.stalled), default=None)
 
     def _keep_times(self, tp: TopicPartition, partition: _Partition, standing: Standing) -> None:
-        """Since when it has stood where it stands; now, if it has nothing to do there or a reason to wait."""
+        """Keep the previous times of an unmoved partition, unless it has nothing to do or a reason to wait."""
         before = self._partitions.get(tp)
         if before is None:
             return
@@ -122,9 +121,9 @@ class Progress:
             partition.ended_at = before.ended_at
 
     def _still_seconds(self, tp: TopicPartition, partition: _Partition, standing: Standing, now: float) -> float:
-        """How long it has stood still without an explanation."""
+        """Seconds without progress and without an explanation."""
         unread_for = now - partition.read_at
-        # It was read before it was seen here, and due at the latest a maximum wait after that, which is less.
-        passed_over = standing.newest_due_done >= partition.ended_at + self._stalled_after_seconds
-        unfinished_for = now - partition.ended_at if passed_over else 0.0
+        # The record was due at most one maximum wait after `ended_at`. `stalled_after_seconds` is longer than that.
+        was_skipped = standing.newest_due_done >= partition.ended_at + self._stalled_after_seconds
+        unfinished_for = now - partition.ended_at if was_skipped else 0.0
         return max(unread_for, unfinished_for)

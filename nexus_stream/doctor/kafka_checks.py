@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.doctor import kafka_brokers, kafka_groups, kafka_topics
 from nexus_stream.doctor.facts import Facts
 from nexus_stream.doctor.finding import Finding, Severity, error, ok
@@ -23,16 +24,17 @@ from nexus_stream.doctor.kafka_provider import judge_provider
 from nexus_stream.doctor.kafka_reach import reach_brokers
 from nexus_stream.doctor.network import connect
 from nexus_stream.doctor.running import CHECK_SECONDS, REACH_SECONDS, guarded
+from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.access import unseen_topics
 from nexus_stream.kafka.clients import client_options, is_embedded, stop_consumer
-from nexus_stream.kafka.topics import declared_topics
+from nexus_stream.kafka.group_offsets import GroupOffsets, GroupStanding
+from nexus_stream.kafka.reading import partitions_of
 from nexus_stream.settings import Role, Settings
 
 __all__ = ["check_kafka"]
 
 _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
-_OLDEST_SECONDS: Final = 3.0
 
 
 async def check_kafka(
@@ -163,63 +165,35 @@ async def _group(settings: Settings, admin: AIOKafkaAdminClient, role: Role, fac
     retention_hours = settings.enriched_retention_hours if is_sink else settings.ingestion_retention_hours
     options = (await _configs(admin, [ConfigResource(ConfigResourceType.TOPIC, topic)])).get(topic, {})
     retention_ms = float(options.get("retention.ms", retention_hours * _HOUR_MS))
-    backlog = await _backlog(settings, group, topic)
-    return findings + kafka_groups.judge_backlog(backlog, retention_ms, alert_lag=settings.alert_lag_records)
+    standing = await _standing(settings, group, topic)
+    return findings + kafka_groups.judge_backlog(
+        standing, retention_ms, time.time() * 1000, alert_lag=settings.alert_lag_records
+    )
 
 
-async def _backlog(settings: Settings, group: str, topic: str) -> kafka_groups.Backlog:
-    consumer = _reader(settings, group)
+async def _standing(settings: Settings, group: str, topic: str) -> GroupStanding:
+    offsets = GroupOffsets(settings, group, topic)
     try:
-        await consumer.start()
-        partitions = await _partitions(consumer, topic)
-        beginnings, ends = await asyncio.gather(
-            consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-        )
-        committed = await asyncio.gather(*(consumer.committed(partition) for partition in partitions))
-        offsets = {
-            partition.partition: (beginnings[partition], ends[partition], offset)
-            for partition, offset in zip(partitions, committed, strict=True)
-        }
-        age_ms = await _oldest_age_ms(consumer, topic, offsets)
-        return kafka_groups.Backlog.of(group, topic, offsets, age_ms)
+        standing = await offsets.ask()
     finally:
-        await stop_consumer(consumer)
-
-
-async def _oldest_age_ms(
-    consumer: AIOKafkaConsumer, topic: str, offsets: Mapping[int, tuple[int, int, int | None]]
-) -> float | None:
-    """Return the age of the oldest unfinished record, by record timestamps. The content is not used."""
-    waiting = {
-        TopicPartition(topic, number): max(beginning, committed or 0)
-        for number, (beginning, end, committed) in offsets.items()
-        if end > max(beginning, committed or 0)
-    }
-    if not waiting:
-        return None
-    consumer.assign(list(waiting))
-    for partition, offset in waiting.items():
-        consumer.seek(partition, offset)
-    oldest_ms: float | None = None
-    unseen = set(waiting)
-    deadline = time.monotonic() + _OLDEST_SECONDS
-    while unseen and (left := deadline - time.monotonic()) > 0:
-        for partition, records in (await consumer.getmany(*unseen, timeout_ms=int(left * 1000))).items():
-            unseen.discard(partition)
-            consumer.pause(partition)
-            first_ms = records[0].timestamp
-            oldest_ms = first_ms if oldest_ms is None else min(oldest_ms, first_ms)
-    return None if oldest_ms is None else max(0.0, time.time() * 1000 - oldest_ms)
+        await offsets.close()
+    if standing is None:
+        raise BrokerUnavailableError(f"group {group} on {topic}: {offsets.problem}")
+    return standing
 
 
 async def _volume(settings: Settings, facts: Facts) -> list[Finding]:
-    """Count the records that the ingestion topic received. The capacity checks use these counts."""
-    consumer = _reader(settings, None)
+    """How many records the ingestion topic received: what budget and bounds are judged by."""
+    consumer = AIOKafkaConsumer(
+        **{**client_options(settings), "request_timeout_ms": int(CHECK_SECONDS * 1000)},
+        client_id="nexus-doctor",
+        group_id=None,
+    )
     try:
         await consumer.start()
-        if settings.ingestion_topic not in await consumer.topics():
+        partitions = await partitions_of(consumer, settings.ingestion_topic)
+        if not partitions:
             return []
-        partitions = await _partitions(consumer, settings.ingestion_topic)
         ends = await consumer.end_offsets(partitions)
         now_ms = int(time.time() * 1000)
         counts = []
@@ -231,21 +205,3 @@ async def _volume(settings: Settings, facts: Facts) -> list[Finding]:
         await stop_consumer(consumer)
     facts.records_last_day, facts.records_last_hour = counts
     return [ok("kafka.volume", f"{counts[0]} conversation snapshots in the last 24 h, {counts[1]} in the last hour")]
-
-
-def _reader(settings: Settings, group: str | None) -> AIOKafkaConsumer:
-    """Make a consumer without subscription. With a group, it can read the group's offsets but never joins it."""
-    return AIOKafkaConsumer(
-        **{**client_options(settings), "request_timeout_ms": int(CHECK_SECONDS * 1000)},
-        client_id="nexus-doctor",
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=200,
-        max_partition_fetch_bytes=65_536,
-    )
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    await consumer.topics()
-    return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from nexus_stream.doctor.finding import Finding, error, note, ok, warning
+from nexus_stream.kafka.group_offsets import GroupStanding
 
-__all__ = ["Backlog", "GroupFound", "group_found", "judge_backlog", "judge_group"]
+__all__ = ["GroupFound", "group_found", "judge_backlog", "judge_group"]
 
 # The assignor of Faust's workers, and also the prefix of their client id.
 _ASSIGNOR: Final = "faust"
@@ -93,66 +94,39 @@ def judge_group(group: GroupFound, variable: str) -> list[Finding]:
     return [ok("kafka.group", f"group {group.name}: {group.members} worker(s), {group.state.lower()}")]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """The unfinished records of a group on its topic.
-
-    Attributes:
-        lag: The number of records after the committed offsets.
-        oldest_age_ms: The age of the oldest of them. None if there is none, or if it could not be read.
-        lost: The number of records that were deleted before the group read them.
-    """
-
-    group: str
-    topic: str
-    lag: int
-    oldest_age_ms: float | None
-    lost: int
-
-    @classmethod
-    def of(
-        cls, group: str, topic: str, offsets: Mapping[int, tuple[int, int, int | None]], oldest_age_ms: float | None
-    ) -> Backlog:
-        """Compute the backlog from partition -> (beginning, end, committed)."""
-        lag = lost = 0
-        for beginning, end, committed in offsets.values():
-            lag += max(0, end - max(beginning, committed or 0))
-            if committed is not None:
-                lost += max(0, beginning - committed)
-        return cls(group, topic, lag, oldest_age_ms, lost)
-
-
-def judge_backlog(backlog: Backlog, retention_ms: float, *, alert_lag: int) -> list[Finding]:
-    """Judge the lag, and the age of the oldest unfinished record against the topic's retention.
+def judge_backlog(standing: GroupStanding, retention_ms: float, now_ms: float, *, alert_lag: int) -> list[Finding]:
+    """Lag, and the age of the oldest unprocessed record against the topic's retention.
 
     Args:
-        backlog: The measured backlog.
-        retention_ms: The topic's retention; 0 or less means no limit.
-        alert_lag: A larger lag is a warning.
+        standing: Where the group is on its topic.
+        retention_ms: How long the topic keeps a record; 0 or less: for ever.
+        now_ms: Unix milliseconds.
+        alert_lag: From this many records on it is a warning.
     """
     findings = []
-    if backlog.lost:
-        found = f"{backlog.topic}: {backlog.lost} record(s) were deleted before group {backlog.group} read them"
-        why = "These conversations are lost, unless they were skipped on purpose."
-        fix = "Send them again if you can; raise the topic's retention above your longest outage."
+    topic, group, waiting = standing.topic, standing.group, standing.lag - standing.lost
+    if standing.lost:
+        found = f"{topic}: {standing.lost} record(s) were deleted before group {group} read them"
+        why = "Those conversations are lost, unless they were only skipped on purpose."
+        fix = "Ask for them again where you can; raise the topic's retention above your longest outage."
         findings.append(error("kafka.lost", found, why, fix))
-    age_ms = backlog.oldest_age_ms
-    if age_ms is not None and retention_ms > 0 and age_ms > _SOON * retention_ms:
+    age_ms = 1000 * standing.oldest_age_seconds(now_ms)
+    if 0 < _SOON * retention_ms < age_ms:
         found = (
-            f"{backlog.topic}: the oldest unfinished record of group {backlog.group} is "
+            f"{topic}: the oldest record group {group} has not finished is "
             f"{age_ms / _HOUR_MS:.1f} h old, {age_ms / retention_ms:.0%} of the retention"
         )
         fix = (
-            "Start or add workers, check which service they wait for (console, overview), or keep records longer: "
-            f"kafka-configs.sh --alter --entity-type topics --entity-name {backlog.topic} --add-config "
+            "Start or add workers, look at what they wait for (console, overview), or keep records longer: "
+            f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config "
             f"retention.ms={int(2 * retention_ms)}"
         )
         make = error if age_ms > _URGENT * retention_ms else warning
-        findings.append(make("kafka.retention", found, "Records unread at the end of the retention are lost.", fix))
-    elif backlog.lag > alert_lag:
-        found = f"{backlog.topic}: {backlog.lag} record(s) wait for group {backlog.group}"
+        findings.append(make("kafka.retention", found, "What is not read before the retention ends is lost.", fix))
+    elif waiting > alert_lag:
+        found = f"{topic}: {waiting} record(s) wait for group {group}"
         fix = "See docs/howto/troubleshooting.md; add workers up to the number of partitions."
         findings.append(warning("kafka.lag", found, "Prospects arrive late.", fix))
     if not findings:
-        findings.append(ok("kafka.lag", f"{backlog.topic}: {backlog.lag} record(s) wait for group {backlog.group}"))
+        findings.append(ok("kafka.lag", f"{topic}: {waiting} record(s) wait for group {group}"))
     return findings

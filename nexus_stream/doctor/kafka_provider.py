@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nexus_stream.contracts.topics import max_record_bytes
 from nexus_stream.doctor.finding import Finding, note, ok, warning
 from nexus_stream.doctor.kafka_reach import parse_bootstrap
-from nexus_stream.kafka.topics import max_record_bytes
 from nexus_stream.providers import PROVIDERS
 from nexus_stream.settings import Settings, provider_of
 

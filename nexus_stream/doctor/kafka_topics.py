@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nexus_stream.contracts.topics import TopicSpec, declared_topics, max_record_bytes
 from nexus_stream.doctor.finding import Finding, Severity, error, note, ok, warning
-from nexus_stream.kafka.topics import TopicSpec, declared_topics, max_record_bytes
 from nexus_stream.settings import Settings
 
 __all__ = ["TopicFound", "judge_topics", "topics_found"]

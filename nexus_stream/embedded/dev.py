@@ -16,9 +16,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.embedded.banner import banner
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.log_echo import LogEcho
 from nexus_stream.embedded.plan import (
     asked_ports,
@@ -35,7 +35,7 @@ from nexus_stream.embedded.procfile import read_procfile
 from nexus_stream.embedded.state import DevDirectory, DevInfo, stop_leftovers
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
 from nexus_stream.embedded.terminal import Terminal, typed
-from nexus_stream.errors import ConfigurationError, EmbeddedServiceError, NexusError
+from nexus_stream.errors import ConfigurationError, EarlierCheckoutError, EmbeddedServiceError, NexusError
 from nexus_stream.free_ports import port_is_free
 from nexus_stream.settings import Settings, load_settings
 
@@ -203,10 +203,12 @@ class Dev:
             return await self._in_thread(lambda: start(None))
 
     async def _migrate(self, database_url: str) -> str:
-        from nexus_stream.supabase.migrate import apply_migrations
+        from nexus_stream.supabase.migrate import apply_migrations, plan_migrations
 
         applied = await apply_migrations(database_url)
-        return f"{len(applied)} applied" if applied else "nothing new"
+        newer = (await plan_migrations(database_url)).newer
+        detail = f"{len(applied)} applied" if applied else "nothing new"
+        return f"{detail}; a newer version made the database" if newer else detail
 
     async def _create_topics(self, settings: Settings) -> str:
         from nexus_stream.kafka.topics import apply_topics
@@ -217,6 +219,9 @@ class Dev:
         started = time.monotonic()
         try:
             detail = await work
+        except EarlierCheckoutError as error:
+            # Without the steps for other databases, and without the log: nothing failed there.
+            raise EmbeddedServiceError(f"{name}: {error.found}{hint}") from error
         except Exception as error:
             log = self._directory.log(log_role)
             raise EmbeddedServiceError(f"{name}: {error}{hint}\nThe last lines of {log}:\n{last_lines(log)}") from error

@@ -6,10 +6,11 @@ this only reads what was added.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from nexus_stream.common.json_reading import json_object
 
 __all__ = ["LogEcho"]
 
@@ -89,10 +90,7 @@ def _whole_lines(path: Path, position: int) -> tuple[list[str], int]:
 
 def _is_worth_telling(line: str) -> bool:
     if line.startswith("{"):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
+        record = json_object(line)
+        if record:
             return str(record.get("level", "")).lower() in _WORTH_TELLING
     return _LEVEL.search(line[:_LEVEL_WITHIN_CHARS]) is not None and _EXPECTED.search(line) is None

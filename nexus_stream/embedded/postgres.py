@@ -20,7 +20,7 @@ from typing import IO, Self
 
 import psutil
 
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.embedded.postgres_data import (
     check_version,
     initialise,

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from nexus_stream.common.json_reading import json_object
 from nexus_stream.embedded.processes import ProcessIdentity
 
 __all__ = ["DevDirectory", "DevInfo", "stop_leftovers"]
@@ -64,9 +65,8 @@ class DevDirectory:
 
     def read_info(self) -> DevInfo | None:
         """Where a running ``nexus dev`` is reached; None when none is ready here."""
-        content = _read_json(self.info)
         try:
-            return DevInfo(**content) if isinstance(content, dict) else None
+            return DevInfo(**_read_json(self.info))
         except TypeError:
             return None
 
@@ -132,8 +132,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     os.replace(file.name, path)
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return json_object(path.read_bytes())
+    except OSError:
+        return {}

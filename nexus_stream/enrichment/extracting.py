@@ -1,7 +1,7 @@
-"""The one retry loop around an extractor.
+"""The one retry loop around an extractor: a settled work in, the intent of its answer out.
 
-From: a settled work. To: the effect of its answer. An outage is waited out, however long; a snapshot that alone keeps
-failing while others succeed becomes a dead letter.
+An outage is waited out, however long it lasts. A snapshot that fails again and again while others succeed
+becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import structlog
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.dead_letters import letter_id
-from nexus_stream.delivery.outcomes import DeadLettered, Enriched, Suppressed
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.delivery.stage import Stage
-from nexus_stream.enrichment.effects import Effect
+from nexus_stream.enrichment.intents import Abandon, GiveUp, Store, WorkIntent
 from nexus_stream.errors import (
     BudgetExhaustedError,
     BudgetReservedError,
@@ -37,16 +36,16 @@ __all__ = ["Extracting"]
 
 _log = structlog.get_logger(__name__)
 
-# What the stage waits for, beside the extractor's name.
+# Names what the stage waits for, if not the extractor.
 _BUDGET = "budget"
 _NOT_READ = NoExtraction()
 
 
 class Extracting:
-    """Asks one extractor, for all sessions.
+    """Calls one extractor, for all sessions.
 
     Args:
-        stage: Whose clock and assignment it uses, and which it tells what is waited for.
+        stage: Its clock and assignment are used; it notes what is waited for.
         settings: Region, consent and attempts.
         extractor: Reads conversations.
     """
@@ -55,16 +54,16 @@ class Extracting:
         self._stage = stage
         self._settings = settings
         self._extractor = extractor
-        # Successes so far: a session that keeps failing while this grows is itself at fault.
+        # Successes so far. If a session keeps failing while this grows, the session is at fault.
         self._successes = 0
-        # Works that wait, by what for. One that the budget lets through, because it costs less, says nothing of others.
+        # Waiting works, by what they wait for. A cheap work that fits the budget proves nothing about the others.
         self._waiting: dict[str, set[int]] = {}
 
-    async def until_decided(self, work: Work) -> Effect | None:
-        """Ask until there is an answer, or the snapshot is at fault.
+    async def until_decided(self, work: Work) -> WorkIntent | None:
+        """Call the extractor until it answers, or the snapshot is at fault.
 
         Returns:
-            What follows from it; None when the partition is gone or the stage is stopping.
+            The intent. None if the partition is revoked or the stage is stopping.
 
         Raises:
             ConfigurationError: no snapshot is at fault.
@@ -74,7 +73,7 @@ class Extracting:
         finally:
             self._waits_for(work, None)
 
-    async def _until_decided(self, work: Work) -> Effect | None:
+    async def _until_decided(self, work: Work) -> WorkIntent | None:
         snapshot = work.snapshot
         turns = [Turn(message.role, message.content) for message in snapshot.conversation.messages]
         successes_at_first_failure: int | None = None
@@ -83,7 +82,7 @@ class Extracting:
         tracing = self._stage.tracing
         while await self._stage.still_owns(work.hold):
             if work.cancelled:
-                return Effect(work.hold, work.key, Suppressed(), work=work, snapshot=snapshot)
+                return Abandon(work, snapshot)
             work.attempts += 1
             try:
                 with wanted_while(lambda: self._is_wanted(work)):
@@ -94,14 +93,14 @@ class Extracting:
                             findings = await extractor.extract(turns)
                 checked = check(findings, turns, default_region=self._settings.default_region)
             except NotWantedError:
-                # It may be another work's, that shared the call; then it is asked anew.
+                # The call may have belonged to another work that shared it. Then this work calls again.
                 work.attempts -= 1
             except RetryableError as error:
                 self._waits_for(work, _waits_for_what(error, extractor.name))
                 failures += 1
                 work.is_tried_again = True
                 if error.is_general:
-                    # Any record would have met it: it must not use up this one's attempts.
+                    # Every record would have failed: this must not use up this record's attempts.
                     work.attempts -= 1
                 if successes_at_first_failure is None:
                     successes_at_first_failure = self._successes
@@ -111,31 +110,24 @@ class Extracting:
                         f"failed {work.attempts} times while others succeeded; last: {error}",
                         reason=Reason.ATTEMPTS_EXHAUSTED,
                     )
-                    return _failed(work, snapshot, exhausted)
+                    return GiveUp(work, snapshot, exhausted, work.attempts)
                 pause = backoff_seconds(failures, error.retry_after_seconds, random=random.random)
                 if await self._stage.clock.wait(self._stage.draining, pause):
                     return None
             except PermanentError as error:
-                return _failed(work, snapshot, error)
+                return GiveUp(work, snapshot, error, work.attempts)
             except ConfigurationError:
                 raise
             except Exception as error:
                 _log.exception("extraction failed, record dead-lettered", record=letter_id(snapshot.record))
-                return _failed(work, snapshot, PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR))
+                internal = PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR)
+                return GiveUp(work, snapshot, internal, work.attempts)
             else:
                 if findings.made_by is None and not findings.cached:
-                    # The extractor itself worked: an answer from the cache or from another says nothing of it.
+                    # The extractor itself answered. A cached answer, or another extractor's, proves nothing about it.
                     self._successes += 1
                     self._answers_again(extractor.name)
-                return Effect(
-                    work.hold,
-                    work.key,
-                    Enriched(),
-                    work=work,
-                    snapshot=snapshot,
-                    checked=checked,
-                    findings=findings,
-                )
+                return Store(work, snapshot, findings, checked)
         return None
 
     def _is_wanted(self, work: Work) -> bool:
@@ -143,7 +135,7 @@ class Extracting:
         return assignment.owns(work.hold) and assignment.is_confirmed and not work.cancelled
 
     def _waits_for(self, work: Work, what: str | None) -> None:
-        """Note what the work waits for now. The stage waits for it until none of its works does."""
+        """Note what the work waits for now. The stage waits for it as long as any work does."""
         for other, works in list(self._waiting.items()):
             works.discard(id(work))
             if not works and other != what:
@@ -162,25 +154,13 @@ class Extracting:
             return _NOT_READ
         answer = snapshot.record.header(ANSWER_HEADER)
         if answer is not None:
-            # Read and paid for elsewhere; what it says is checked like any other answer.
+            # A batch read and paid for it. The answer is checked like any other.
             return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
         return self._extractor
 
 
 def _waits_for_what(error: RetryableError, extractor_name: str) -> str | None:
     if isinstance(error, BudgetReservedError):
-        # There is room as the calls under way end: nothing that anybody needs to be told.
+        # There will be room when the running calls end, so nobody needs to know.
         return None
     return _BUDGET if isinstance(error, BudgetExhaustedError) else extractor_name
-
-
-def _failed(work: Work, snapshot: Snapshot, error: PermanentError) -> Effect:
-    return Effect(
-        work.hold,
-        work.key,
-        DeadLettered(error.reason),
-        work=work,
-        snapshot=snapshot,
-        error=error,
-        attempts=work.attempts,
-    )

@@ -1,18 +1,17 @@
 """Conversations in, one enriched prospect per settled snapshot out.
 
-From: topic ``nexus-prospect-ingestion`` (JSON, key = session key; foreign keys are sent home).
+From: topic ``nexus-prospect-ingestion`` (JSON, key = session key; records with another key are rerouted).
 To: table ``sessions``; topic ``prospects-enriched`` (key = session key). Dead letters: ``nexus-prospect-dlq``.
-Delivery: at least once; a replay emits the stored result again, with the same id, and asks no model.
+Delivery: at least once. A replay emits the stored result again, with the same id, and calls no model.
 
-The way of a record: ``submit`` decodes it, sends it home or compares it with what is known, and lets it wait; when its
-session is quiet ``_dispatch`` hands it to the extractor; ``commit`` makes the result durable, in numbered steps.
+The way of a record, from top to bottom: `submit` decodes it, reroutes it or compares it with what is known, and lets it
+settle. `_dispatch` hands a quiet session to the extractor. `commit_group` makes results durable, in numbered steps.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka.partitioner import murmur2
@@ -29,19 +28,29 @@ from nexus_stream.delivery.outcomes import (
     Enriched,
     Erased,
     Expired,
+    Outcome,
     ReemitCause,
-    Reemitted,
-    Rerouted,
     Stale,
     Superseded,
     Suppressed,
-    Unblocked,
 )
 from nexus_stream.delivery.received import Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.delivery.stage import Stage, StageParts
-from nexus_stream.enrichment.effects import Decider, Effect, group_size
+from nexus_stream.enrichment.decisions import Decision, Rules, decide_group, group_size
 from nexus_stream.enrichment.extracting import Extracting
+from nexus_stream.enrichment.intents import (
+    Abandon,
+    DeadLetter,
+    GiveUp,
+    Intent,
+    Obey,
+    Reemit,
+    Reroute,
+    Store,
+    WorkIntent,
+)
+from nexus_stream.enrichment.judging import judge
 from nexus_stream.enrichment.pending_commands import PendingCommands
 from nexus_stream.enrichment.purging import Purging
 from nexus_stream.errors import (
@@ -52,27 +61,18 @@ from nexus_stream.errors import (
     Reason,
     TopicMismatchError,
 )
-from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.extraction.extractor import Extractor, MadeBy
 from nexus_stream.privacy.retention import RetentionSweep
 from nexus_stream.settings import Settings
-from tables.session_state import Dead, SessionState, Verdict
+from tables.session_state import SessionState, Verdict
 from tables.sessions import SessionTablePort
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Enrichment"]
 
 _log = structlog.get_logger(__name__)
 
-# One group of effects is three round trips to the broker, whatever its size.
+# A group costs three round trips to the broker, whatever its size.
 _MAX_GROUP = 500
-
-_COMMAND_OUTCOMES: dict[CommandKind, Erased | Unblocked | Expired] = {
-    CommandKind.ERASE: Erased(),
-    CommandKind.UNBLOCK: Unblocked(),
-    CommandKind.EXPIRE: Expired(),
-}
 
 
 class Enrichment(Stage):
@@ -99,7 +99,7 @@ class Enrichment(Stage):
         self._table = table
         self._extractor_is_immediate = getattr(extractor, "is_immediate", False)
         self._limits = Limits(
-            # What the gateway adds to a body's metadata is not the sender's fault.
+            # The gateway adds metadata to a body. The sender is not to blame for those bytes.
             body_bytes=settings.max_body_bytes + 16_384,
             turns=settings.max_turns,
             turn_chars=settings.max_turn_chars,
@@ -108,8 +108,8 @@ class Enrichment(Stage):
         self._settling = Settling(settle_seconds=settings.settle_seconds, max_wait_seconds=settings.max_wait_seconds)
         self._bound = PendingBound(max_items=settings.pending_max_sessions, max_bytes=settings.pending_max_bytes)
         self._partition_count = settings.topic_partitions
-        self._effects: list[Effect] = []
-        self._effects_queued = asyncio.Event()
+        self._intents: list[Intent] = []
+        self._intents_queued = asyncio.Event()
         self._work_offered = asyncio.Event()
         self._committing = 0
         self._extracting = 0
@@ -117,14 +117,14 @@ class Enrichment(Stage):
         self._idle.set()
         self._commands = PendingCommands()
         self._asking = Extracting(self, settings=settings, extractor=extractor)
-        self._decider = Decider(self, settings=settings, table=table, extractor=extractor, source=source)
+        self._rules = Rules(settings, MadeBy.of(extractor), source)
         self._purging = Purging(table=table, extractor=extractor, clock=self.clock)
 
     def start(self) -> None:
         """Start dispatching and committing."""
         super().start()
         self.spawn(self._dispatch())
-        self.spawn(self._commit_effects())
+        self.spawn(self._commit_intents())
         self.spawn(self._purging.run())
         if self._settings.retention_days is not None:
             sweep = RetentionSweep(
@@ -139,7 +139,7 @@ class Enrichment(Stage):
 
     @property
     def pending_sessions(self) -> int:
-        """Sessions that wait or run."""
+        """Sessions that settle or are extracted."""
         return len(self._settling)
 
     def settling_offsets(self) -> frozenset[tuple[TopicPartition, int]]:
@@ -160,46 +160,53 @@ class Enrichment(Stage):
         """See `Stage.tried_again`."""
         return frozenset(work.hold.tp for work in self._settling.works() if work.is_tried_again)
 
-    # Reading: decode, home, compare
+    # Reading: decode, reroute, compare
 
     async def submit(self, record: Received) -> None:
-        """Take one record in. Waits while a bound on pending work is reached; raises nothing into the agent's loop."""
+        """Take one record in. Waits while a bound on pending work is reached. Raises nothing into the agent's loop."""
         try:
             try:
                 await self._submit(record)
             except PermanentError as error:
-                await self._queue_letter(record, error)
+                await self._queue(DeadLetter(record, error))
             except (PartitionLostError, ConfigurationError):
                 raise
             except Exception as error:
                 _log.exception("submit failed, record dead-lettered", record=letter_id(record))
-                await self._queue_letter(record, PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR))
+                internal = PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR)
+                await self._queue(DeadLetter(record, internal))
         except PartitionLostError:
             self.observer.outcome(record, Dropped())
         except ConfigurationError as error:
             self.fatal(error)
 
-    async def _queue_letter(self, record: Received, error: PermanentError, attempts: int = 1) -> None:
-        await self._queue(Effect(record, record.key or b"", DeadLettered(error.reason), error=error, attempts=attempts))
-
     async def _submit(self, record: Received) -> None:
-        command = record.header(COMMAND_HEADER)
-        if command is not None:
-            await self._submit_command(record, decode_command(record.value, command))
+        header = record.header(COMMAND_HEADER)
+        if header is not None:
+            command = decode_command(record.value, header)
+            if not await self._is_rerouted(record, command.key):
+                await self._submit_command(record, command)
             return
         conversation = decode(record.value, self._limits)
-        key = conversation.key
-        home = self._home_partition(record, key)
-        if home != record.partition:
-            await self._queue(Effect(record, key, Rerouted(), home_partition=home))
-            return
-        snapshot = Snapshot.of(record, conversation)
+        if not await self._is_rerouted(record, conversation.key):
+            await self._submit_snapshot(Snapshot.of(record, conversation))
+
+    async def _submit_snapshot(self, snapshot: Snapshot) -> None:
+        """Let a snapshot settle, unless the table or the work of its session already holds it."""
+        record, key = snapshot.record, snapshot.conversation.key
         await self._wait_for_room(record, snapshot.size_bytes)
-        if self._settling.has(key) and await self._is_given_up(snapshot):
+        state = self._table.get(record, key)
+        verdict = judge(state, self._commands.of(key), snapshot)
+        if verdict is Verdict.DEAD and state is not None and state.dead is not None:
+            # A pending snapshot must not be replaced by this one: it would fail again, and be billed again.
+            error = PermanentError("dead-lettered before a restart", reason=state.dead.reason)
+            await self._queue(DeadLetter(record, error, state.dead.attempts))
+            return
+        if verdict is Verdict.GIVEN_UP:
+            self.finish(record, Duplicate())
             return
         now = self.clock.monotonic()
-        joined = self._settling.offer(snapshot, now)
-        match joined:
+        match self._settling.offer(snapshot, now):
             case Joined.Added():
                 self._bound.add(snapshot.size_bytes)
             case Joined.Replaced(superseded=superseded, let_go=let_go):
@@ -214,106 +221,72 @@ class Enrichment(Stage):
             case Joined.Stale():
                 self.finish(record, Stale())
             case Joined.Unknown():
-                await self._judge(snapshot, now)
+                await self._follow(verdict, snapshot, now)
         self._work_offered.set()
 
-    async def _submit_command(self, record: Received, command: SessionCommand) -> None:
-        """Let a command wait for the next group. An erasure cancels what waits or runs, at once."""
-        # Noted below only while the partition is ours: a revocation forgets what was noted before it.
-        self.assignment.require(record)
-        key = command.key
-        home = self._home_partition(record, key)
-        if home != record.partition:
-            await self._queue(Effect(record, key, Rerouted(), home_partition=home))
-            return
-        if command.command is CommandKind.EXPIRE and self._settling.has(key):
-            self.finish(record, Stale())
-            return
-        fingerprints: list[str] = []
-        # A second delivery obeys nothing: what was said since a lift stays. At most its event is sent again.
-        is_noted = self._commands.note(command, self._table.get(record, key), (record.partition, record.offset))
-        if command.command is CommandKind.ERASE and is_noted:
-            for work in self._settling.cancel(key):
-                fingerprints.extend(work.fingerprints)
-                if not work.in_flight:
-                    # The command is unfinished and comes after it: see Settling.cancel.
-                    self._release_work(work)
-                    self.finish(work.hold, Suppressed(), about=work.snapshot.record)
-        outcome = _COMMAND_OUTCOMES[command.command]
-        seen = tuple(fingerprints)
-        await self._queue(Effect(record, key, outcome, command=command, is_noted=is_noted, fingerprints=seen))
-
-    async def _is_given_up(self, snapshot: Snapshot) -> bool:
-        """Whether a dead letter holds what it says, so that it ends here.
-
-        It must not join what waits: it would take the place of what it was refused for once, and be paid again.
-        """
-        record = snapshot.record
-        state, verdict = self._verdict(snapshot)
-        if state is None or state.dead is None or state.dead.digest != snapshot.digest:
-            return False
-        match verdict:
-            case Verdict.DEAD:
-                await self._queue_dead_again(record, state.dead)
-            case Verdict.DUPLICATE:
-                self.finish(record, Duplicate())
-            case _:
-                return False
-        return True
-
-    def _verdict(self, snapshot: Snapshot) -> tuple[SessionState | None, Verdict]:
-        """What the table knows of the session, and how the snapshot stands to it once pending commands are obeyed."""
-        state = self._table.get(snapshot.record, snapshot.conversation.key)
-        verdict = Verdict.NEW if state is None else state.judge(snapshot)
-        return state, self._commands.judge(snapshot, verdict)
-
-    async def _queue_dead_again(self, record: Received, dead: Dead) -> None:
-        error = PermanentError("dead-lettered before a restart", reason=dead.reason)
-        await self._queue_letter(record, error, dead.attempts)
-
-    async def _judge(self, snapshot: Snapshot, now: float) -> None:
-        """Compare with the table: extract, emit again, or leave it."""
-        record, key = snapshot.record, snapshot.conversation.key
-        state, verdict = self._verdict(snapshot)
+    async def _follow(self, verdict: Verdict, snapshot: Snapshot, now: float) -> None:
+        """Act on the table's verdict: extract the snapshot, emit the stored result again, or leave it."""
+        record, fingerprint = snapshot.record, snapshot.conversation.fingerprint
         match verdict:
             case Verdict.NEW:
                 self._settling.add(snapshot, now)
                 self._bound.add(snapshot.size_bytes)
             case Verdict.REDELIVERED:
-                await self._queue(Effect(record, key, Reemitted(ReemitCause.REDELIVERED), snapshot=snapshot))
+                await self._queue(Reemit(record, snapshot, ReemitCause.REDELIVERED))
             case Verdict.FINGERPRINT:
-                await self._queue(Effect(record, key, Reemitted(ReemitCause.FINGERPRINT), snapshot=snapshot))
-            case Verdict.DEAD:
-                assert state is not None and state.dead is not None  # noqa: S101, PT018 - the verdict came from it
-                await self._queue_dead_again(record, state.dead)
-            case Verdict.DUPLICATE:
-                self.finish(record, Duplicate())
+                seen = () if fingerprint is None else (fingerprint,)
+                await self._queue(Reemit(record, snapshot, ReemitCause.FINGERPRINT, seen))
             case Verdict.STALE:
                 self.finish(record, Stale())
             case Verdict.SUPPRESSED:
                 self.finish(record, Suppressed())
+            case Verdict.DUPLICATE | Verdict.GIVEN_UP | Verdict.DEAD:
+                self.finish(record, Duplicate())
 
-    def _home_partition(self, record: Received, key: bytes) -> int:
-        """The partition that Kafka's default partitioner gives the session key.
+    async def _submit_command(self, record: Received, command: SessionCommand) -> None:
+        """Queue a command for the next group. An erasure cancels its session's work at once."""
+        # A revocation forgets the noted commands, so a command is noted only while the partition is assigned.
+        self.assignment.require(record)
+        key = command.key
+        if command.command is CommandKind.EXPIRE and self._settling.has(key):
+            self.finish(record, Stale())
+            return
+        fingerprints: list[str] = []
+        # A second delivery of a command changes nothing. At most its event is sent again.
+        is_noted = self._commands.note(command, self._table.get(record, key), (record.partition, record.offset))
+        if command.command is CommandKind.ERASE and is_noted:
+            for work in self._settling.cancel(key):
+                fingerprints.extend(work.fingerprints)
+                if not work.in_flight:
+                    # The command is unfinished and has a higher offset: see Settling.cancel.
+                    self._release_work(work)
+                    self.finish(work.hold, Suppressed(), about=work.snapshot.record)
+        await self._queue(Obey(record, command, is_noted, tuple(fingerprints)))
+
+    async def _is_rerouted(self, record: Received, key: bytes) -> bool:
+        """Whether the record is on another partition than Kafka's default partitioner gives the key; then reroute it.
 
         Raises:
             TopicMismatchError: the topic's partition count changed while this worker ran.
-            DecodeError: the record was sent on before and is still not at home.
+            DecodeError: the record was rerouted before and is still on a wrong partition.
         """
-        # Not known yet right after a start: then as it was checked before the start.
+        # Right after a start the count is not known yet: the start has checked it.
         count = self.broker.partition_count(record.topic) or self._partition_count
         if count != self._partition_count:
             raise TopicMismatchError(
                 f"{record.topic} had {self._partition_count} partitions and now has {count}: sessions would split "
                 "between workers. See docs/reference/topics.md, Changing the partition count."
             )
-        home: int = (murmur2(key) & 0x7FFFFFFF) % count
-        if home != record.partition and record.header(HOP_HEADER) is not None:
+        partition: int = (murmur2(key) & 0x7FFFFFFF) % count
+        if partition == record.partition:
+            return False
+        if record.header(HOP_HEADER) is not None:
             raise DecodeError(
-                f"sent on once and still not on its session's partition {home}; its sender sets {HOP_HEADER}?",
+                f"rerouted once and still not on its session's partition {partition}; its sender sets {HOP_HEADER}?",
                 reason=Reason.NOT_HOME,
             )
-        return home
+        await self._queue(Reroute(record, key, partition))
+        return True
 
     # Bounds
 
@@ -323,10 +296,20 @@ class Enrichment(Stage):
             self.assignment.require(record)
         self.assignment.require(record)
 
+    async def _queue(self, intent: Reroute | DeadLetter | Reemit | Obey) -> None:
+        """Queue an intent that needs no extraction for the next group, within the bound."""
+        await self._wait_for_room(intent.record, intent.size_bytes)
+        self._bound.add(intent.size_bytes)
+        self._append(intent)
+
+    def _append(self, intent: Intent) -> None:
+        self._intents.append(intent)
+        self._intents_queued.set()
+
     # Extracting
 
     async def _dispatch(self) -> None:
-        """Let settled sessions leave, in batches: as many as are due, after a short wait for company."""
+        """Start the extraction of settled sessions, in batches: all that are due, after a short wait for more."""
         while True:
             now = self.clock.monotonic()
             due = None if self.draining.is_set() else self._settling.next_due()
@@ -344,7 +327,7 @@ class Enrichment(Stage):
             self._extracting += len(batch)
             self._idle.clear()
             if self._extractor_is_immediate:
-                # Nothing to wait for, so nothing runs beside it: a task a session would only cost.
+                # The extractor waits for nothing, so a task for each session would only cost time.
                 self.spawn(self._extract_in_turn(batch))
                 await asyncio.sleep(0)
             else:
@@ -356,38 +339,29 @@ class Enrichment(Stage):
             await self._extract(work)
 
     async def _extract(self, work: Work) -> None:
-        """Ask the extractor until it answers, the snapshot is at fault, or the partition is gone."""
-        effect: Effect | None = None
+        """Call the extractor until it answers, the snapshot is at fault, or the partition is revoked."""
+        intent: WorkIntent | None = None
         try:
-            effect = await self._asking.until_decided(work)
+            intent = await self._asking.until_decided(work)
         except ConfigurationError as error:
             self.fatal(error)
         finally:
-            if effect is not None:
-                self._effects.append(effect)
-                self._effects_queued.set()
+            if intent is not None:
+                self._append(intent)
             self._extracting -= 1
             self._note_idle()
 
-    # Effects
+    # Committing
 
-    async def _queue(self, effect: Effect) -> None:
-        """Let an effect that needs no extraction wait for the next group, within the bound."""
-        effect.size_bytes = len(effect.record.value or b"")
-        await self._wait_for_room(effect.record, effect.size_bytes)
-        self._bound.add(effect.size_bytes)
-        self._effects.append(effect)
-        self._effects_queued.set()
-
-    async def _commit_effects(self) -> None:
-        """Commit whatever is ready, as one group after the other: a group's size follows the load."""
+    async def _commit_intents(self) -> None:
+        """Commit whatever is queued, group after group. A group's size follows the load."""
         while True:
-            if not self._effects:
-                self._effects_queued.clear()
-                await self._effects_queued.wait()
+            if not self._intents:
+                self._intents_queued.clear()
+                await self._intents_queued.wait()
                 continue
-            size = group_size(self._effects, _MAX_GROUP)
-            group, self._effects = self._effects[:size], self._effects[size:]
+            size = group_size(self._intents, _MAX_GROUP)
+            group, self._intents = self._intents[:size], self._intents[size:]
             self._committing = len(group)
             self._idle.clear()
             try:
@@ -396,93 +370,107 @@ class Enrichment(Stage):
                 self._committing = 0
                 self._note_idle()
 
-    async def commit_group(self, group: list[Effect]) -> None:
+    async def commit_group(self, group: list[Intent]) -> None:
         """Make a group of results durable.
 
-        0. Decide, against the table as it is now, what each effect writes and sends. Nothing has happened yet: a crash
+        0. Decide, against the table as it is now, what each intent writes and sends. Nothing has happened yet: a crash
            here repeats the calls of this group and no other.
         1. Send the table's changelog records and await the broker, then write the local table. Crash before the broker
            has one: its call is paid again. Crash after: the redelivered record finds its own offset in the table and
            emits the stored result without a call.
-        2. Send to ``prospects-enriched``, the dead-letter topic or home, and await the broker. Crash after it stored
-           them: they are sent twice with the same id; readers and sink absorb it.
+        2. Send to ``prospects-enriched``, the dead-letter topic or the session's partition, and await the broker. Crash
+           after it stored them: they are sent twice with the same id. Readers and the sink absorb that.
         3. Mark the offsets done; the ledger commits what is contiguous. Moved above 1 or 2, a crash loses the record.
         """
         # Step 0.
-        decided = self._decider.decide(group)
-        # Step 1.
-        writes = [effect for effect in decided if effect.writes]
-        written = set(map(id, await self.until_acknowledged(writes, lambda effect: effect.record, self._write_state)))
-        decided = [effect for effect in decided if not effect.writes or id(effect) in written]
+        decisions = self._decide(group)
+        # Step 1. Of several writes of one session only the last is sent: a retry could put an older state on top.
+        last_writes = {decision.intent.key: decision for decision in decisions if decision.write is not None}
+        written = await self.until_acknowledged(list(last_writes.values()), _record_of, self._write_state)
+        written_keys = {decision.intent.key for decision in written}
+        decisions = [one for one in decisions if one.write is None or one.intent.key in written_keys]
         # Step 2.
-        sends = [effect for effect in decided if effect.send is not None]
-        sent = set(map(id, await self.until_acknowledged(sends, lambda effect: effect.record, self._send)))
+        sends = [decision for decision in decisions if decision.send is not None]
+        sent = set(map(id, await self.until_acknowledged(sends, _record_of, self._send)))
         # Step 3.
-        for effect in decided:
-            if effect.send is None or id(effect) in sent:
-                self._finish_effect(effect)
+        for decision in decisions:
+            if decision.send is None or id(decision) in sent:
+                self._finish_decision(decision)
 
-    async def _write_state(self, effect: Effect) -> Awaitable[object]:
-        return await self._table.put(effect.record, effect.key, effect.state)
+    def _decide(self, group: list[Intent]) -> list[Decision]:
+        """Decide the group's intents; those of a revoked partition are dropped."""
+        assigned: list[Intent] = []
+        for intent in group:
+            if self.assignment.owns(intent.record):
+                assigned.append(intent)
+            else:
+                self.observer.outcome(intent.record, Dropped())
+        decisions = decide_group(assigned, self._state_of, self._rules, now_ms=self.clock.time_ms())
+        for decision in decisions:
+            intent = decision.intent
+            if isinstance(intent, Store) and isinstance(decision.outcome, Enriched) and not intent.findings.cached:
+                usage = intent.findings.usage
+                self.facts.spent(usage.input_tokens, usage.output_tokens, usage.cost_usd)
+        return decisions
 
-    async def _send(self, effect: Effect) -> Awaitable[object]:
-        assert effect.send is not None  # noqa: S101 - filtered in commit_group
-        topic, key, value, headers = effect.send
+    def _state_of(self, intent: Intent) -> SessionState | None:
+        if isinstance(intent, Reroute | DeadLetter):
+            # They belong to another worker's session, or to none.
+            return None
+        return self._table.get(intent.record, intent.key)
+
+    async def _write_state(self, decision: Decision) -> Awaitable[object]:
+        assert decision.write is not None  # noqa: S101 - filtered in commit_group
+        return await self._table.put(decision.intent.record, decision.intent.key, decision.write.state)
+
+    async def _send(self, decision: Decision) -> Awaitable[object]:
+        send = decision.send
+        assert send is not None  # noqa: S101 - filtered in commit_group
+        headers = send.headers
         if self.tracing is not None:
-            headers = self.tracing.outgoing(effect.about, topic, headers)
-        if isinstance(effect.outcome, Rerouted):
-            # The broker's time of receipt bounds what a producer's clock may claim: it travels along.
-            return await self.broker.send(
-                topic,
-                key,
-                value,
-                partition=effect.home_partition,
-                timestamp_ms=effect.record.timestamp_ms or None,
-                headers=headers,
-            )
-        return await self.broker.send(topic, key, value, headers=headers)
+            headers = self.tracing.outgoing(decision.intent.about, send.topic, headers)
+        return await self.broker.send(
+            send.topic, send.key, send.value, partition=send.partition, timestamp_ms=send.timestamp_ms, headers=headers
+        )
 
-    def _finish_effect(self, effect: Effect) -> None:
-        if not self.assignment.owns(effect.record):
-            self.observer.outcome(effect.about, Dropped())
+    def _finish_decision(self, decision: Decision) -> None:
+        intent, outcome = decision.intent, decision.outcome
+        if not self.assignment.owns(intent.record):
+            self.observer.outcome(intent.about, Dropped())
             return
-        work = effect.work
-        if effect.command is not None:
-            self._finish_command(effect)
-        if work is None:
-            self._bound.release(effect.size_bytes)
-            self.finish(effect.record, effect.outcome)
-            return
-        failed = work.snapshot
-        if isinstance(effect.outcome, DeadLettered) and self._settling.fall_back(work) is not None:
-            self._bound.release(failed.size_bytes, items=0)
-            # The newest snapshot failed, the one it replaced may not: the work goes on, its offset stays unfinished.
-            self.observer.outcome(effect.about, effect.outcome)
+        match intent:
+            case Store() | GiveUp() | Abandon():
+                self._finish_work(decision, intent)
+            case Reroute() | DeadLetter() | Reemit() | Obey():
+                if isinstance(intent, Obey):
+                    self._finish_command(intent, outcome)
+                self._bound.release(intent.size_bytes)
+                self.finish(intent.record, outcome)
+
+    def _finish_work(self, decision: Decision, intent: WorkIntent) -> None:
+        work, about, outcome = intent.work, intent.about, decision.outcome
+        if isinstance(outcome, DeadLettered) and self._settling.fall_back(work) is not None:
+            # The newest snapshot failed, but the one it replaced may not. The work goes on, its offset unfinished.
+            self._bound.release(intent.snapshot.size_bytes, items=0)
+            self.observer.outcome(about, outcome)
             self._work_offered.set()
             return
         self._release_work(work)
         if work.cancelled:
-            # Its answer came after the erasure, and may have been kept.
+            # The extractor may have cached its answer after the erasure.
             self._purging.want_cache_emptied()
         self._settling.finish(work)
         now = self.clock.monotonic()
         self.facts.took(now - work.due_at, now)
-        late = [
-            fingerprint
-            for fingerprint in work.fingerprints
-            if effect.state is not None and fingerprint not in effect.state.fingerprints
-        ]
-        if late and isinstance(effect.outcome, Enriched):
-            # A duplicate brought it after the record was decided, and its own offset is done: this one stands for it.
-            self._bound.add(0)
-            again = Reemitted(ReemitCause.FINGERPRINT)
-            self._effects.append(
-                Effect(effect.record, effect.key, again, snapshot=effect.snapshot, late_fingerprints=tuple(late))
-            )
-            self._effects_queued.set()
-            self.observer.outcome(effect.about, effect.outcome)
+        late = _late_fingerprints(decision, work)
+        if late:
+            # The record that brought them is done already, so this work's record stands for them too.
+            again = Reemit(intent.record, intent.snapshot, ReemitCause.FINGERPRINT, late)
+            self._bound.add(again.size_bytes)
+            self._append(again)
+            self.observer.outcome(about, outcome)
         else:
-            self.finish(effect.record, effect.outcome, about=effect.about)
+            self.finish(intent.record, outcome, about=about)
         self._work_offered.set()
 
     def _release_work(self, work: Work) -> None:
@@ -490,32 +478,44 @@ class Enrichment(Stage):
         if work.replaced is not None:
             self._bound.release(work.replaced.size_bytes, items=0)
 
-    def _finish_command(self, effect: Effect) -> None:
-        if effect.is_noted and effect.command is not None:
-            self._commands.obeyed(effect.command)
-        if isinstance(effect.outcome, Erased | Expired):
-            # Also when it was obeyed before: a crash may have come before the files were rewritten.
-            self._purging.want(effect.key, effect.record)
-        if isinstance(effect.outcome, Erased):
+    def _finish_command(self, intent: Obey, outcome: Outcome) -> None:
+        if intent.is_noted:
+            self._commands.obeyed(intent.command)
+        if isinstance(outcome, Erased | Expired):
+            # Also if the command was obeyed before: a crash may have come before the files were rewritten.
+            self._purging.want(intent.key, intent.record)
+        if isinstance(outcome, Erased):
             self._purging.want_cache_emptied()
 
     # Stopping
 
     def _note_idle(self) -> None:
-        if not self._extracting and not self._committing and not self._effects:
+        if not self._extracting and not self._committing and not self._intents:
             self._idle.set()
 
     async def drained(self) -> None:
-        """Return once no extraction and no effect is under way."""
-        while self._extracting or self._committing or self._effects:
+        """Return once no extraction runs and no intent is queued."""
+        while self._extracting or self._committing or self._intents:
             self._idle.clear()
             await self._idle.wait()
 
     def drop_all(self) -> None:
-        """Forget what waits; what still runs finds its partition gone."""
+        """Forget pending work. Work that still runs finds its partition revoked."""
         self._settling.clear()
-        self._effects.clear()
+        self._intents.clear()
         self._commands.clear()
         self._purging.clear()
         self._bound.reset()
         self._work_offered.set()
+
+
+def _record_of(decision: Decision) -> Received:
+    return decision.intent.record
+
+
+def _late_fingerprints(decision: Decision, work: Work) -> tuple[str, ...]:
+    """Fingerprints that duplicates brought to the work after its state was decided."""
+    if not isinstance(decision.outcome, Enriched) or decision.write is None or decision.write.state is None:
+        return ()
+    known = decision.write.state.fingerprints
+    return tuple(fingerprint for fingerprint in work.fingerprints if fingerprint not in known)

@@ -1,7 +1,7 @@
 """``nexus evaluate``: score an extractor on labelled conversations.
 
 From: a JSON-lines file of conversations with labels (evaluation.py reads it). To: a table, or one JSON object.
-Each conversation goes the enricher's own way: extract, ground, merge into an empty record.
+Each conversation passes the enricher's own steps: extract, ground, merge into an empty record.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _BadInputError(click.ClickException):
     help="Default: Claude if ANTHROPIC_API_KEY is set, else the offline rules.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-@click.option("--failures", is_flag=True, help="Also list what was expected and what was given; shows the file's data.")
+@click.option("--failures", is_flag=True, help="Also list expected and given values. This shows the file's data.")
 def command(file: Path, extractor: str | None, as_json: bool, failures: bool) -> None:
     """Score an extractor on labelled conversations (JSON lines).
 
@@ -75,7 +75,7 @@ async def _run(
 async def evaluate_cases(
     extractor: Extractor, cases: Sequence[LabelledCase], *, default_region: str
 ) -> tuple[list[Prospect], dict[str, str]]:
-    """The prospect of each case, in order, and case id -> message where the extractor failed.
+    """Return the prospect of each case, in order, and a message by case id for each failure of the extractor.
 
     A failed case counts as an empty prospect.
     """

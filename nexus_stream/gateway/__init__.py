@@ -1,1 +1,1 @@
-"""HTTP in, Kafka out: the process that websites post their conversations to."""
+"""HTTP in, Kafka out: websites post their conversations to this process."""

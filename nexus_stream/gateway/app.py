@@ -1,8 +1,8 @@
 """The gateway's HTTP contract: ``/api/nexus/producer``, ``/live`` and ``/ready``.
 
-From: browsers (fetch, ``navigator.sendBeacon``) and servers. To: publisher.py. A 202 is sent after the broker's
-acknowledgement and never before; every answer is JSON, also 404, 405 and what a middle step refuses. Nothing about a
-person is logged: no address, no header, no body.
+From: browsers (fetch, ``navigator.sendBeacon``) and servers. To: publisher.py. The gateway sends a 202 only after the
+broker's acknowledgement. Every answer is JSON, also 404, 405 and refusals. Logs hold nothing about a person: no
+address, no header, no body.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ PRODUCER_VERSION = f"nexus-stream/{__version__}"
 _log = logging.getLogger(__name__)
 
 _BODY_TIMEOUT_SECONDS = 10.0
-# Bodies being received at one moment; what waits for the broker has a bound of its own.
+# Bytes of all bodies being received at one moment. Records pending at the broker have their own bound (publisher.py).
 _BODY_BUDGET_BYTES = 64 * 1024 * 1024
 _BROKER_RETRY_SECONDS = 2.0
-# Longer than the idle timeout of common load balancers (60 s), so that they close first. aiohttp also ends a
-# connection whose request headers take longer.
+# Longer than the idle timeout of common load balancers (60 s), so that they close first. aiohttp also closes a
+# connection if the request headers do not arrive within this time.
 _KEEPALIVE_SECONDS = 75.0
-# After a refusal the rest of the body is read and dropped for this long, so that the client sees the answer.
+# After a refusal the gateway reads and drops the rest of the body for this long, so that the client sees the answer.
 _LINGERING_SECONDS = 5.0
 _MAX_HEADER_BYTES = 16_384
 _ACCEPTED = 202
@@ -64,22 +64,22 @@ _SERVER_ERROR = 500
 
 
 class PublishesRecords(Protocol):
-    """What the gateway needs from publisher.py."""
+    """Port to the broker; publisher.py implements it."""
 
     @property
     def connected(self) -> bool:
-        """Whether records are accepted now."""
+        """Whether the broker accepts records now."""
 
     @property
     def problem(self) -> str:
-        """Why not."""
+        """Why it does not."""
 
     async def publish(self, value: bytes, key: bytes, headers: Sequence[tuple[str, bytes]]) -> RecordMetadata:
         """Send one record and wait for the acknowledgement."""
 
 
 class Gateway:
-    """The handlers and what they share: limiter, budget, requests in flight."""
+    """The request handlers and their shared state: rate limiter, byte budget, requests in flight."""
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
-        # The rest is for the console: posts by their answer, and how long they took.
         self._metrics = RequestMetrics()
+        # For the status record: posts by outcome, and their latency.
         self.outcomes: Counter[str] = Counter()
         self.facts = Facts()
 
     async def drain(self, timeout_seconds: float) -> bool:
-        """Close connections after their current request and wait until none is in flight; False when time is up."""
+        """Close connections after their current request, and wait for those requests; False when time is up."""
         self._draining = True
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -192,7 +192,7 @@ class Gateway:
             return stored
 
     async def health(self, request: web.Request) -> web.StreamResponse:
-        """Say whether messages are accepted; sends none."""
+        """Answer whether messages are accepted; sends no message."""
         problem = self._refuses_because()
         if problem is not None:
             return _json({"status": "unhealthy", "version": __version__, "error": problem}, 503)
@@ -210,22 +210,22 @@ class Gateway:
         )
 
     async def options(self, request: web.Request) -> web.StreamResponse:
-        """Answer a preflight; the headers that matter are added with everyone's."""
+        """Answer a preflight; `middleware` adds the CORS headers, as to every answer."""
         return web.Response(status=204, headers={hdrs.ALLOW: "GET, HEAD, OPTIONS, POST"})
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        """Say that the process serves, whatever its broker does: restarting it would not help."""
+        """Answer that the process runs, also while the broker is down: a restart would not help then."""
         return _json({"status": "live"})
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
-        """Say whether a load balancer should send requests here."""
+        """Answer whether a load balancer should send requests to this process."""
         error = self.not_ready_because()
         if error is not None:
             return _json({"status": "not ready", "error": error}, 503)
         return _json({"status": "ready"})
 
     def not_ready_because(self) -> str | None:
-        """Why no request should be sent here; None if any may."""
+        """Why a load balancer should send no requests to this process; None if it may."""
         return "stopping" if self._draining else self._refuses_because()
 
     def state(self) -> ProcessState:
@@ -261,7 +261,7 @@ class Gateway:
         try:
             return await handler(request)
         except RequestRefusedError as refusal:
-            # At DEBUG: anyone can make as many as the limit lets through. The metrics count them.
+            # At DEBUG: any client can cause many refusals. The metrics count them.
             _log.debug("message refused", extra={"event": "message_refused", "status": refusal.status})
             self._metrics.refused(refusal.status, refusal.reason)
             response = _json(refusal.body, refusal.status, refusal.headers)
@@ -272,7 +272,7 @@ class Gateway:
             allow = {"Allow": error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
             return _json({"error": error.reason}, error.status, allow)
         except Exception as error:
-            # The type and the place alone: the message of an unexpected error may quote what it choked on.
+            # Only the type and the place: the message of an unexpected error may quote the request.
             _log.error(
                 "request failed",
                 extra={"event": "request_failed", "error": type(error).__name__, "place": _place(error)},
@@ -286,7 +286,7 @@ class Gateway:
         self.facts.took(now - started, now)
 
     def middleware(self) -> Middleware:
-        """What every request goes through: counting, JSON errors, CORS, no caching."""
+        """The middleware of every request: metrics, JSON errors, CORS, no caching."""
 
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -304,7 +304,7 @@ class Gateway:
                 if self._in_flight == 0:
                     self._idle.set()
             response.headers[hdrs.CACHE_CONTROL] = "no-store"
-            # Instead of aiohttp's, which tells the versions of Python and of itself.
+            # aiohttp's own value shows the versions of Python and of aiohttp.
             response.headers[hdrs.SERVER] = "nexus-stream"
             if request.path == PRODUCER_PATH:
                 preflight = request.method == hdrs.METH_OPTIONS
@@ -327,14 +327,14 @@ def create_app(
     tracing: Tracing | None = None,
     retention: RetentionWatch | None = None,
 ) -> web.Application:
-    """The application; starting and stopping the publisher is its caller's business.
+    """Create the application; the caller starts and stops the publisher.
 
     Args:
         settings: Limits, allowed origins, topic.
-        publisher: Where records go.
-        body_timeout_seconds: In which a body has to arrive.
-        tracing: Makes a span of each post; None: nobody does.
-        retention: Tells when messages must be refused; None: nobody does.
+        publisher: Sends the records.
+        body_timeout_seconds: A body must arrive within this time.
+        tracing: Makes a span of each post; None: no spans.
+        retention: Refuses messages that might expire unread; None: refuses none.
     """
     gateway = Gateway(
         settings, publisher, body_timeout_seconds=body_timeout_seconds, tracing=tracing, retention=retention
@@ -344,7 +344,7 @@ def create_app(
     app = web.Application(
         middlewares=[gateway.middleware()],
         handler_args={
-            # Lines of the access log hold addresses, referers and user agents.
+            # No access log: its lines hold addresses, referers and user agents.
             "access_log": None,
             "logger": http_log,
             "auto_decompress": False,
@@ -363,12 +363,12 @@ def create_app(
 
 
 def _without_personal_data(record: logging.LogRecord) -> bool:
-    # aiohttp names the peer's address and quotes the bytes that are no HTTP.
+    # aiohttp's own message holds the peer's address, and quotes bytes that are not HTTP.
     error = record.exc_info[0] if record.exc_info else None
     record.msg, record.args = f"connection error: {error.__name__ if error else 'unknown'}", ()
     record.exc_info = record.exc_text = record.stack_info = None
     if error is not None and issubclass(error, HttpProcessingError):
-        # Scanners send what is no HTTP all day: nothing here is wrong.
+        # Scanners send bytes that are not HTTP all day. That is no fault of the gateway.
         record.levelno, record.levelname = logging.INFO, "INFO"
     return True
 

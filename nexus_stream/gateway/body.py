@@ -1,6 +1,6 @@
-"""Read a request's body: JSON by its headers, bounded in bytes, in time, and in what all requests together hold.
+"""Read a request's body. Bounds: its bytes, its time, and the bytes of all requests together.
 
-From: the socket. To: record.py. Compressed bodies are refused unread, so a small request cannot become a large one.
+Only bodies with a JSON content type are read. Compressed bodies are refused unread: a small one could grow very large.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class ByteBudget:
-    """Bytes that many requests share; what does not fit is refused instead of growing the process."""
+    """A number of bytes that all requests share, so that the memory of the process stays bounded."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.used_bytes = 0
 
     def take(self, count: int) -> bool:
-        """Reserve; False when it does not fit, and nothing was reserved."""
+        """Reserve ``count`` bytes; False if they do not fit, and then none is reserved."""
         if self.used_bytes + count > self._max_bytes:
             return False
         self.used_bytes += count
         return True
 
     def give_back(self, count: int) -> None:
-        """Release what was taken."""
+        """Release ``count`` reserved bytes."""
         self.used_bytes -= count
 
 
 def require_json(request: web.Request) -> None:
-    """Refuse what does not claim to be JSON.
+    """Refuse a request whose headers do not announce JSON.
 
-    ``text/plain`` is taken: it is what ``navigator.sendBeacon`` sends for a string. So is a missing content type: the
-    existing site's clients were never asked for one.
+    ``text/plain`` is accepted, because ``navigator.sendBeacon`` sends it for a string. A missing content type is
+    accepted too, because the existing site never required one.
 
     Raises:
         RequestRefusedError: 415.
@@ -61,11 +61,11 @@ def require_json(request: web.Request) -> None:
 
 
 async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float, budget: ByteBudget) -> bytes:
-    """The whole body. What it holds of ``budget`` is released on return: from there the publisher's own bound counts.
+    """Read the whole body. Its bytes of ``budget`` are released on return: then the publisher's own bound counts.
 
     Raises:
-        RequestRefusedError: 413 over ``max_bytes``, announced or sent; 408 when it does not arrive in time; 503 while
-            all requests together hold too much; 400 when it breaks off.
+        RequestRefusedError: 413 over ``max_bytes``, announced or sent; 408 if the body does not arrive in time; 503 if
+            all requests together use up ``budget``; 400 if the body is incomplete.
     """
     if request.content_length is not None and request.content_length > max_bytes:
         raise _too_large(max_bytes)

@@ -1,7 +1,7 @@
-"""Which client a request is counted against: the peer, or who a trusted proxy says it is.
+"""Find the client that a request counts against: the connected peer, or the client that a trusted proxy names.
 
-``X-Forwarded-For`` is written by anyone: only the entries that our own proxies appended count, which are the last ones.
-With N trusted proxies the client is the Nth entry from the right. Addresses are used here and never logged.
+Anyone can send an ``X-Forwarded-For`` header, so only the last entries count: the trusted proxies appended them.
+With N trusted proxies the client is the Nth entry from the right. Addresses are never logged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 __all__ = ["client_bucket"]
 
 _UNKNOWN = b"unknown"
-# A site's visitors get a /64 each and may choose any address in it (RFC 6177).
+# A visitor gets a /64 and may use any address in it (RFC 6177).
 _IPV6_SITE_BYTES = 8
 
 
@@ -20,9 +20,9 @@ def client_bucket(peer: str | None, forwarded_for: Sequence[str], trusted_proxie
     """The client's address as a key for the rate limiter.
 
     Args:
-        peer: The address that connected.
+        peer: Address of the connected peer.
         forwarded_for: Every ``X-Forwarded-For`` header, in order.
-        trusted_proxies: How many proxies of ours stand in front.
+        trusted_proxies: Number of the operator's own proxies in front of the gateway.
 
     Returns:
         The packed IPv4 address, or an IPv6 address's /64.
@@ -30,7 +30,7 @@ def client_bucket(peer: str | None, forwarded_for: Sequence[str], trusted_proxie
     address = _parse(peer)
     if trusted_proxies:
         hops = [hop for header in forwarded_for for hop in header.split(",")]
-        # Fewer entries than proxies: the leftmost one was still appended by a trusted proxy.
+        # If there are fewer entries than proxies, a trusted proxy still appended the leftmost one.
         for hop in reversed(hops[-trusted_proxies:]):
             parsed = _parse(hop.strip())
             if parsed is None:
@@ -55,5 +55,5 @@ def _parse(text: str | None) -> IPv4Address | IPv6Address | None:
         address = ip_address(text)
     except ValueError:
         return None
-    # An IPv4 client on a dual-stack socket must not share a bucket with all others.
+    # On a dual-stack socket every IPv4 client has a mapped IPv6 address: all of them would share one /64 bucket.
     return getattr(address, "ipv4_mapped", None) or address

@@ -1,7 +1,7 @@
 """``nexus gateway``: serve the HTTP gateway until SIGTERM or SIGINT.
 
-From: the settings (``NEXUS_GATEWAY_HOST``, ``NEXUS_GATEWAY_PORT`` or ``PORT``). The process serves at once, also while
-the broker is down: it answers 503 until the broker comes.
+The address comes from ``NEXUS_GATEWAY_HOST`` and ``NEXUS_GATEWAY_PORT`` (or ``PORT``). The process serves at once, also
+while the broker is down. It answers 503 until the broker is up.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["command", "serve"]
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
-# Of the time to stop, what is kept for the last answers and for flushing the producer.
+# Share of the stop time that is reserved for the last answers and for flushing the producer.
 _FLUSH_SHARE = 0.3
 _STATUS_STOP_SECONDS = 2.0
-# How long serving may wait for the broker's first word.
+# The start waits at most this long for the broker's answer.
 _ACCESS_SECONDS = 3.0
 
 
@@ -59,18 +59,18 @@ async def serve(settings: Settings) -> None:
     """Run until a signal, then stop gracefully within ``gateway_stop_seconds``.
 
     1. Stop accepting connections.
-    2. Finish the requests in flight. One that is cut off here got no answer, so nothing was promised.
+    2. Finish the requests in flight. A request that is cut off here got no 202, so nothing was promised.
     3. Flush and close the producer.
 
     Raises:
-        ConfigurationError: the address is taken or not ours, or the broker refuses our login or permissions.
+        ConfigurationError: the process cannot listen on the address, or the broker refuses the login or a permission.
     """
     stop = _stop_signal()
     key = process_id("gateway", f"{settings.gateway_host}:{settings.port}")
     try:
         await _serve(settings, stop, key)
     except ConfigurationError as error:
-        # It refused to start, so mostly before it had said anything.
+        # The gateway usually refuses to start before its first status report.
         report = failed_status("gateway", key, type(error).__name__)
         await StatusPublisher(settings, key, report).say_once()
         raise
@@ -97,7 +97,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
         for host, port, *_ in runner.addresses:
             click.echo(f"gateway listening on http://{f'[{host}]' if ':' in host else host}:{port}")
         announce_build("gateway")
-        # Also while it stops: then it says so.
+        # The metrics server also runs while the gateway stops, and answers /ready with "stopping".
         async with serve_metrics(settings, gateway.not_ready_because):
             with shown(ProcessStateCollector("gateway", gateway.state)):
                 await stop.wait()
@@ -115,7 +115,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
         raise
     finally:
         if not status.cancelling():
-            # Once only: a second time would cut its goodbye short and leave its producer open.
+            # Cancel only once: a second cancel would interrupt its last report and leave its producer open.
             status.cancel()
         watching.cancel()
         await asyncio.wait([status, watching], timeout=_STATUS_STOP_SECONDS)
@@ -126,7 +126,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
 
 
 async def _require_access(settings: Settings) -> None:
-    """Stop with an explanation when the broker refuses us; go on and answer 503 while there is none."""
+    """Raise if the broker refuses access. If no broker answers, return: the gateway then answers 503."""
     with contextlib.suppress(BrokerUnavailableError, TimeoutError):
         async with asyncio.timeout(_ACCESS_SECONDS):
             await require_access(settings, "gateway")
@@ -137,7 +137,7 @@ def _stop_signal() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
-        # The system's own action again: a second signal ends the process at once.
+        # This restores the default action: a second signal ends the process at once.
         loop.remove_signal_handler(number)
         stop.set()
 

@@ -1,8 +1,8 @@
-"""Which web pages may read the answers: the CORS headers, from an allow-list of origins.
+"""CORS headers from an allow-list of origins: they decide which web pages may read the answers.
 
-``navigator.sendBeacon`` always sends credentials, so a named origin is echoed with ``allow-credentials``; with ``*`` in
-the list, others get the wildcard, which browsers refuse to combine with credentials. CORS is no access control: it
-decides what a page may read, not who may post.
+``navigator.sendBeacon`` always sends credentials. Therefore the answer repeats a named origin with
+``allow-credentials``. With ``*`` in the list, other origins get the wildcard; browsers refuse a wildcard together with
+credentials. CORS is not access control: it decides which pages may read an answer, not who may post.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["CorsPolicy"]
 _METHODS = "GET, POST, OPTIONS"
 _REQUEST_HEADERS = "content-type, x-tenant-id"
 _EXPOSED_HEADERS = "X-Message-Id, X-Processing-Time, Retry-After"
-# Browsers cap it themselves (Chromium at two hours).
+# Browsers have their own upper limit (Chromium: two hours).
 _MAX_AGE_SECONDS = "7200"
 
 
@@ -24,17 +24,17 @@ class CorsPolicy:
     def __init__(self, allowed_origins: Iterable[str]) -> None:
         origins = {origin.strip().rstrip("/").lower() for origin in allowed_origins}
         self._any = "*" in origins
-        # "null" is what sandboxed frames and local files send: naming it would allow all of them.
+        # Sandboxed frames and local files send "null": an allowed "null" would allow all of them.
         self._named = frozenset(origins - {"*", "null", ""})
 
     def headers(self, origin: str | None, *, preflight: bool = False) -> dict[str, str]:
-        """The headers of one answer; without ``allow-origin`` the browser keeps it from the page.
+        """The headers of one answer; without ``allow-origin`` the browser hides the answer from the page.
 
         Args:
             origin: The request's ``Origin`` header.
             preflight: Whether the answer is to a preflight request.
         """
-        # Always: a cache must not hand one origin's answer, or one without headers, to another.
+        # Always present: a cache must not give the answer for one origin, or for no origin, to another origin.
         headers = {"Vary": "Origin"}
         if origin is None:
             return headers

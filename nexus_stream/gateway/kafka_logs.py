@@ -1,7 +1,7 @@
-"""What aiokafka may log in the gateway: nothing about a record, and during an outage each kind of line once in a while.
+"""Limit aiokafka's logs in the gateway: nothing about a record, and each kind of line once per interval.
 
-At DEBUG it logs every record's key and value, which are conversations. While a broker is down it logs several errors
-for each attempt, ten times a second.
+At DEBUG aiokafka logs the key and value of every record, which are conversations. While a broker is down, it logs
+several errors for each attempt, ten times a second.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _LOGGERS = (
 
 
 class OncePerInterval(logging.Filter):
-    """Lets one record of each message template pass per interval.
+    """Passes one log record of each message template per interval.
 
     Args:
-        clock: Seconds that only grow.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,7 +40,7 @@ class OncePerInterval(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
         now = self._clock()
-        # The templates are literals of aiokafka's source, so there are few.
+        # The templates are literals in aiokafka's source, so there are few.
         if now - self._passed_at.get(str(record.msg), -_INTERVAL_SECONDS) < _INTERVAL_SECONDS:
             return False
         self._passed_at[str(record.msg)] = now
@@ -51,10 +51,10 @@ _FILTER = OncePerInterval()
 
 
 def quiet_kafka_logs() -> None:
-    """Set it up; calling it again changes nothing."""
+    """Set the levels and filters; a second call changes nothing."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if logger.getEffectiveLevel() < logging.INFO:
             logger.setLevel(logging.INFO)
-        # A logger's filter does not apply to its children: hence each of them.
+        # The filter of a logger does not apply to its children, so each logger gets it.
         logger.addFilter(_FILTER)

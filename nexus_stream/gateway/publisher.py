@@ -1,8 +1,8 @@
-"""One Kafka producer for all requests: a record is either acknowledged by all in-sync replicas, or refused.
+"""One Kafka producer for all requests: all in-sync replicas acknowledge a record, or the request is refused.
 
-From: app.py. To: topic ``nexus-prospect-ingestion``. The producer lives in a supervising task: it starts while the
-broker is down, is watched by metadata requests that create nothing, and is replaced when it cannot recover by itself.
-Memory is bounded: bytes not yet acknowledged count until Kafka decided about them, also after the caller gave up.
+From: app.py. To: topic ``nexus-prospect-ingestion``. A supervising task owns the producer. It starts while the broker
+is down, watches the broker with metadata requests that create no topic, and replaces a producer that cannot recover.
+Memory is bounded: a record's bytes count until Kafka accepts or refuses the record, also after the caller gave up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _LINGER_MS = 2
 _MAX_BATCH_BYTES = 128 * 1024
 _MAX_PENDING_BYTES = 32 * 1024 * 1024
-# What a waiting record costs besides its bytes: futures, headers, the request that waits for it.
+# Memory of a pending record besides its bytes: futures, headers, the request that waits for it.
 _RECORD_OVERHEAD_BYTES = 4096
 _FIRST_CONNECT_SECONDS = 1.0
 _PROBE_TIMEOUT_SECONDS = 3.0
@@ -45,7 +45,7 @@ _RETRY_MAX_SECONDS = 2.0
 _INT32_MAX = 2**31 - 1
 
 _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
-# Not retriable for this record, and yet no reason to doubt the producer.
+# These fail the record without a retry, but the producer is still healthy.
 _HARMLESS = (
     *_TOO_LARGE,
     kafka_errors.KafkaTimeoutError,
@@ -55,11 +55,11 @@ _HARMLESS = (
 
 
 class Publisher:
-    """Publishes to the ingestion topic. `start` it, `publish` from any number of tasks, `stop` it.
+    """Publishes to the ingestion topic: `start` it, `publish` from any number of tasks, `stop` it.
 
     Attributes:
         connected: Whether the broker answered the last metadata request and the topic has a leader.
-        problem: Why it is not connected, without addresses; empty when it is.
+        problem: Why it is not connected, without addresses; empty if connected.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,7 +68,7 @@ class Publisher:
         self._options = client_options(settings)
         self._max_batch_bytes = batch_bytes(settings, _MAX_BATCH_BYTES)
         self._timeout_seconds = settings.kafka_request_timeout_seconds
-        # A body at its limit, its key, headers and framing.
+        # The largest body, its key, headers and framing.
         self._max_request_bytes = max(1_048_576, settings.max_body_bytes + 65_536)
         self._max_pending_bytes = max(_MAX_PENDING_BYTES, 4 * settings.max_body_bytes)
         self._pending_bytes = 0
@@ -81,7 +81,7 @@ class Publisher:
         self.problem = "not started"
 
     async def start(self) -> None:
-        """Start connecting; returns when the first attempt is over or a second has passed, connected or not."""
+        """Start connecting. Returns after the first attempt or after one second, connected or not."""
         quiet_kafka_logs()
         self._supervisor = asyncio.create_task(self._supervise(), name="gateway-publisher")
         with contextlib.suppress(TimeoutError):
@@ -89,7 +89,7 @@ class Publisher:
                 await self._attempted.wait()
 
     async def stop(self, timeout_seconds: float) -> None:
-        """Flush what is pending and close; what is not acknowledged in time was never promised to anyone."""
+        """Flush pending records and close. A record that is not acknowledged in time got no 202."""
         producer, self._producer = self._producer, None
         self.connected, self.problem = False, "the gateway is stopping"
         if self._supervisor is not None:
@@ -101,7 +101,7 @@ class Publisher:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes Kafka has not decided about."""
+        """Bytes that Kafka has neither accepted nor refused yet."""
         return self._pending_bytes
 
     async def publish(self, value: bytes, key: bytes, headers: Sequence[tuple[str, bytes]]) -> RecordMetadata:
@@ -111,9 +111,9 @@ class Publisher:
             Its topic, partition and offset.
 
         Raises:
-            BrokerUnavailableError: it was not acknowledged in time, or the bound on pending bytes is reached. It may
-                still arrive: whoever tries again sends an equal snapshot, which is recognised.
-            PermanentError: the broker's own limit on a record is lower than ours (reason ``too_large``).
+            BrokerUnavailableError: it was not acknowledged in time, or the bound on pending bytes is reached. The
+                record may still arrive. A client that tries again sends the same snapshot, and the enricher detects it.
+            PermanentError: the broker's limit on a record is lower than the gateway's (reason ``too_large``).
         """
         producer = self._producer
         if producer is None or not self.connected:
@@ -128,7 +128,7 @@ class Publisher:
                 acknowledged = await producer.send(self._topic, value=value, key=key, headers=list(headers))
                 handed_over = True
                 acknowledged.add_done_callback(lambda future: self._settled(future, cost))
-                # Shielded: a caller that gives up does not take the record back.
+                # Shielded: if the caller is cancelled, the producer still sends the record.
                 return await asyncio.shield(acknowledged)
         except TimeoutError as error:
             self._probe_now.set()
@@ -137,7 +137,7 @@ class Publisher:
             ) from error
         except _TOO_LARGE as error:
             _log.error(
-                "the broker's max.message.bytes is below what NEXUS_MAX_BODY_BYTES admits",
+                "the broker's max.message.bytes is too low for NEXUS_MAX_BODY_BYTES",
                 extra={"event": "record_too_large", "topic": self._topic},
             )
             raise PermanentError("the record is over the broker's limit", reason=Reason.TOO_LARGE) from error
@@ -154,7 +154,7 @@ class Publisher:
     def _settled(self, future: asyncio.Future[RecordMetadata], cost: int) -> None:
         self._pending_bytes -= cost
         if not future.cancelled():
-            # Retrieved, because the caller may be gone.
+            # Read the exception here, because the caller may be gone: asyncio would log it as never retrieved.
             future.exception()
 
     def _up(self) -> None:
@@ -186,7 +186,7 @@ class Publisher:
             await asyncio.sleep(delay_seconds)
 
     async def _why(self, error: BaseException) -> str:
-        """The problem in words: to aiokafka a refused login looks like a broker that is down."""
+        """Describe the problem. aiokafka cannot tell a refused login from a broker that is down, so check access."""
         try:
             await require_access(self._settings, "gateway")
         except AccessDeniedError as denied:
@@ -204,7 +204,7 @@ class Publisher:
             **self._options,
             client_id="nexus-gateway",
             acks="all",
-            # Without it a retry after a lost answer may store a record twice; the enricher recognises the second.
+            # Without idempotence a retry after a lost answer may store a record twice; the enricher drops the second.
             enable_idempotence=idempotent,
             linger_ms=_LINGER_MS,
             max_batch_size=self._max_batch_bytes,
@@ -220,7 +220,7 @@ class Publisher:
         return producer
 
     async def _broker_gives_producer_ids(self) -> bool:
-        """Ask for one, as an idempotent producer would: Apache Kafka answers, the embedded broker refuses."""
+        """Request a producer id, as an idempotent producer does: Apache Kafka answers, the embedded broker refuses."""
         client = AIOKafkaClient(**self._options, client_id="nexus-gateway-probe")
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -242,7 +242,7 @@ class Publisher:
         return False
 
     async def _watch(self, producer: AIOKafkaProducer) -> None:
-        """Keep ``connected`` true to the broker; return when the producer should be replaced."""
+        """Update ``connected`` from the broker's answers; return when the producer should be replaced."""
         unreachable_since: float | None = None
         delay_seconds = _RETRY_MIN_SECONDS
         while not self._replace_producer:
@@ -254,8 +254,8 @@ class Publisher:
                 self._up()
             self._attempted.set()
             unreachable_since = None if reached else unreachable_since or time.monotonic()
-            # It knows addresses from its last metadata only; a new one starts from the configured servers. By now
-            # every request that waited for the old one has been answered.
+            # A producer knows only the addresses in its last metadata; a new producer starts from the configured
+            # servers. By now every request that waited for the old producer has timed out.
             if unreachable_since and time.monotonic() - unreachable_since > self._timeout_seconds:
                 break
             delay_seconds = min(2 * delay_seconds, _RETRY_MAX_SECONDS) if problem else _RETRY_MIN_SECONDS
@@ -265,10 +265,10 @@ class Publisher:
         self._replace_producer = False
 
     async def _probe(self, client: AIOKafkaClient) -> tuple[bool, str]:
-        """Whether a broker answers, and what is wrong with the topic if anything.
+        """Whether a broker answers, and the problem with the topic; empty if there is none.
 
-        Without permission to create it: a broker with ``auto.create.topics.enable`` would make the topic with its own
-        partition count, and the producer's metadata therefore never names the topic before it exists.
+        The request forbids topic creation: a broker with ``auto.create.topics.enable`` would create the topic with its
+        own partition count. For the same reason the producer requests no metadata of the topic before the topic exists.
         """
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
@@ -309,7 +309,7 @@ def _topic_problem(response: Any, topic: str) -> str:
 
 
 async def _close(producer: AIOKafkaProducer, timeout_seconds: float) -> None:
-    # `stop` waits until everything is delivered, which never happens while the broker is down.
+    # `stop` waits until every record is delivered. While the broker is down, that never happens.
     with contextlib.suppress(TimeoutError, kafka_errors.KafkaError):
         async with asyncio.timeout(timeout_seconds):
             await producer.stop()

@@ -1,8 +1,8 @@
 """A token bucket per client address, in bounded memory.
 
-Each client may send a minute's worth at once and is refilled evenly. Kept as one number a client, the moment at which
-its bucket is full again (the generic cell rate algorithm, ATM Forum TM 4.0), so there is nothing to refill by timer.
-Each process counts for itself: N gateways behind one address allow N times the rate.
+Each client may send the requests of one minute in a burst; its bucket refills evenly. The limiter stores one number per
+client: the moment when the bucket is full again (the generic cell rate algorithm, ATM Forum TM 4.0). No timer refills
+buckets. Each process counts separately: N gateways behind one address allow N times the rate.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 __all__ = ["MAX_CLIENTS", "RateLimiter"]
 
 _BURST_SECONDS = 60.0
-# About 100 bytes each. When all are busy the one seen longest ago is forgotten, which gives it a full bucket.
+# About 100 bytes each. Above this number the limiter forgets the client seen longest ago, which then has a full bucket.
 MAX_CLIENTS = 50_000
 
 
 class RateLimiter:
-    """Says how long a client has to wait.
+    """Computes how long a client must wait.
 
     Args:
-        requests_per_minute: What one client may send, in a burst or evenly.
+        requests_per_minute: Limit per client, in a burst or evenly.
         max_clients: Clients remembered at the same time.
-        clock: Seconds that only grow.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class RateLimiter:
         """Take one token.
 
         Returns:
-            0.0 when there was one; else the seconds until there is, and nothing was taken.
+            0.0 if a token was taken; otherwise the seconds until the next token, and none was taken.
         """
         now = self._clock()
         self._forget_idle(now)
         full_at = max(self._full_again_at.get(client, now), now) + self._seconds_per_request
-        # A rounding error must not cost the last request of a burst.
+        # A rounding error must not refuse the last request of a burst.
         wait = full_at - now - _BURST_SECONDS
         if wait > 1e-6:
             return wait
@@ -59,7 +59,7 @@ class RateLimiter:
         return 0.0
 
     def _forget_idle(self, now: float) -> None:
-        # Two a call: more than one call can add, so the table shrinks, and no call pays for a large sweep.
+        # Remove two clients per call. A call adds at most one, so the table shrinks, and no call does a large sweep.
         for _ in range(2):
             oldest = next(iter(self._full_again_at), None)
             if oldest is None or self._full_again_at[oldest] > now:

@@ -1,8 +1,7 @@
-"""From a request body to the record on ``nexus-prospect-ingestion``.
+"""Build the record for ``nexus-prospect-ingestion`` from a request's body and headers.
 
-From: body.py and the request's headers. To: publisher.py. The value is the client's JSON with ``metadata`` enriched,
-and what is checked is that value itself, with the function the enricher uses: what the gateway accepted, the enricher
-can read.
+The value is the client's JSON with more fields in ``metadata``. The gateway checks that value with the enricher's own
+function. So the enricher can read every record that the gateway accepts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from nexus_stream.gateway.refusal import RequestRefusedError
 
 __all__ = ["MESSAGES_REQUIRED", "SESSION_REQUIRED", "IngestionRecord", "RequestContext", "ingestion_record"]
 
-# The existing site's own words: its callers may compare them.
+# The messages of the existing site: its callers may compare them.
 MESSAGES_REQUIRED = "Messages array is required and cannot be empty"
 SESSION_REQUIRED = "sessionId is required"
 
@@ -36,7 +35,7 @@ _TENANT = re.compile(TENANT_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What the request says besides its body; header values as received, None where absent."""
+    """Data of the request besides its body: header values as received, None if absent."""
 
     enqueued_at: str
     producer_version: str
@@ -57,14 +56,14 @@ def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> In
     """Check the body and build the record.
 
     Raises:
-        RequestRefusedError: 400 with what is wrong per field, 413 when the value is over ``limits.body_bytes``.
+        RequestRefusedError: 400 with the problem of each field, 413 if the value is over ``limits.body_bytes``.
     """
     data = _parse(body)
     _require_existing_fields(data)
     metadata = data.get("metadata")
     if metadata is None or isinstance(metadata, dict):
         data["metadata"] = _enriched(metadata or {}, context)
-    # Any other type stays, for `decode` to name it.
+    # Any other type stays: `decode` reports it.
     try:
         value = orjson.dumps(data)
     except orjson.JSONEncodeError:
@@ -114,7 +113,7 @@ def _enriched(metadata: dict[str, Any], context: RequestContext) -> dict[str, An
     enriched["producerVersion"] = context.producer_version
     enriched["url"] = _first_text(metadata.get("url"), context.referer)
     enriched["userAgent"] = _first_text(metadata.get("userAgent"), context.user_agent)
-    # Only from the header, which a site's own server sets: a page must not choose a tenant in its body.
+    # Only from the header, which the site's own server sets: a page must not choose a tenant in its body.
     tenant_id = (context.tenant_id or "").strip()
     if tenant_id:
         if not _TENANT.fullmatch(tenant_id):
@@ -128,7 +127,7 @@ def _enriched(metadata: dict[str, Any], context: RequestContext) -> dict[str, An
 
 
 def _bounded_extras(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The keys that are the site's own, as far as they are small: dropping one is no reason to lose a lead."""
+    """The site's own keys, without those over a limit: a dropped key is better than a refused lead."""
     extras: dict[str, Any] = {}
     for key, value in metadata.items():
         if key in _SET_BY_GATEWAY or len(key) > _MAX_EXTRA_KEY_CHARS:
@@ -146,13 +145,13 @@ def _bounded_extras(metadata: dict[str, Any]) -> dict[str, Any]:
 def _first_text(*candidates: object) -> str:
     for candidate in candidates:
         if isinstance(candidate, str) and candidate.strip():
-            # Header bytes that are no UTF-8 arrive as lone surrogates.
+            # Header bytes that are not UTF-8 arrive as lone surrogates.
             return candidate[:_MAX_CONTEXT_CHARS].encode("utf-8", "replace").decode()
     return _UNKNOWN
 
 
 def _not_json(error: json.JSONDecodeError) -> RequestRefusedError:
-    # The position only: the parser's message is its own wording, but nothing of the body may ever come back.
+    # Only the position, not the parser's message: an answer must never repeat anything of the body.
     return RequestRefusedError(
         400,
         "The body is not valid JSON",
@@ -170,7 +169,7 @@ def _refusal(error: DecodeError) -> RequestRefusedError:
         case Reason.TOO_LARGE:
             return RequestRefusedError(413, f"The body with its metadata is over the limit: {error}")
         case Reason.NOT_JSON:
-            # It was JSON a moment ago; the enricher's parser has a lower limit on depth.
+            # The body was valid JSON above, so only the depth is left: `decode` has a lower limit on depth.
             return _too_deep()
         case _:
             return RequestRefusedError(400, str(error), error.details)

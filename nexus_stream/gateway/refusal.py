@@ -1,7 +1,4 @@
-"""The one exception with which a step of a request ends it: a status and a JSON body with ``error``.
-
-Raised by body.py, record.py and app.py; turned into a response in app.py alone. It never holds a refused value.
-"""
+"""The exception that refuses a request: a status and a JSON body with ``error``. It never holds a refused value."""
 
 from __future__ import annotations
 
@@ -12,15 +9,15 @@ __all__ = ["RequestRefusedError"]
 
 
 class RequestRefusedError(Exception):
-    """The request is answered with ``status`` and ``{"error": ..., "details": {...}}``.
+    """The answer is ``status`` with ``{"error": ..., "details": {...}}``.
 
     Attributes:
         status: HTTP status, 4xx or 503.
-        error: What is wrong, for a developer.
-        details: Per field what is wrong; left out of the body when empty.
+        error: The problem, for a developer.
+        details: The problem of each field; not in the body if empty.
         retry_after_seconds: Sent as ``Retry-After``, rounded up.
-        close: End the connection: the rest of the body is not worth reading.
-        reason: Why, for counting (metrics_gateway.py), where the status does not say it.
+        close: Close the connection instead of reading the rest of the body.
+        reason: Label for the metrics (metrics_gateway.py) if one status has several reasons.
     """
 
     def __init__(
@@ -48,7 +45,7 @@ class RequestRefusedError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """``Retry-After`` in whole seconds, at least 1, if trying again can help."""
+        """``Retry-After`` in whole seconds, at least 1, if a retry can help."""
         if self.retry_after_seconds is None:
             return {}
         return {"Retry-After": str(max(1, math.ceil(self.retry_after_seconds)))}

@@ -1,8 +1,8 @@
-"""Whether what is accepted now would be read before the topic forgets it.
+"""Refuse messages that the ingestion topic might delete before the enrichers read them.
 
-From: the enrichers' committed offsets and the times of what is not done (kafka/group_offsets.py). To: app.py,
-which refuses messages, and says it is not ready, while the oldest unprocessed message is older than half the topic's
-retention: a 202 promises more than that. It recovers by itself once the enrichers have caught up.
+From: the enrichers' committed offsets and the times of unprocessed records (kafka/group_offsets.py). While the oldest
+unprocessed message is older than half the topic's retention, the gateway refuses messages and is not ready: a 202 would
+promise too much. The gateway accepts messages again when the enrichers have caught up.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ __all__ = ["RETRY_AFTER_SECONDS", "RetentionWatch"]
 
 _log = logging.getLogger(__name__)
 
-# Catching up takes minutes; a balancer or a client that asks sooner learns nothing new.
+# Catching up takes minutes, so an earlier retry is useless.
 RETRY_AFTER_SECONDS = 60.0
 _INTERVAL_SECONDS = 10.0
-# One look may meet an old record in the moment before it is done.
+# One check may see an old record just before an enricher finishes it.
 _CONFIRM_SECONDS = 2.0
 _PROBLEM = "the oldest unprocessed message is older than half the retention"
 
 
 class RetentionWatch:
-    """Looks every few seconds while `run` runs. What the broker does not say is taken for well.
+    """Checks every few seconds while `run` runs. If the age is not known, messages are accepted.
 
     Args:
         settings: Broker, topic, retention, the enrichers' group.
-        interval_seconds: Between looks.
-        confirm_seconds: Before the second look that a refusal needs.
+        interval_seconds: Time between checks.
+        confirm_seconds: Time before the second check that confirms a refusal.
 
     Attributes:
         problem: Why messages are refused; None while they are accepted.
@@ -53,19 +53,19 @@ class RetentionWatch:
         self.problem: str | None = None
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         try:
             while True:
-                too_old = await self._look()
+                too_old = await self._is_too_old()
                 if too_old and self.problem is None:
                     await asyncio.sleep(self._confirm_seconds)
-                    too_old = await self._look()
+                    too_old = await self._is_too_old()
                 self._note(_PROBLEM if too_old else None)
                 await asyncio.sleep(self._interval_seconds)
         finally:
             await self._offsets.close()
 
-    async def _look(self) -> bool:
+    async def _is_too_old(self) -> bool:
         too_old = await self._offsets.has_older(time.time_ns() // 1_000_000 - self._half_retention_ms)
         because = self._offsets.problem
         if because != self._unknown_because and because is not None:

@@ -1,4 +1,4 @@
-"""What a gateway says of itself on the status topic."""
+"""The gateway's report on the status topic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nexus_stream.settings import Settings
 
 
 def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, key: str) -> StatusReport:
-    """The report of a gateway."""
+    """Make the function that reports the gateway's status."""
     started_at_ms = time.time_ns() // 1_000_000
     state = StateClock()
 

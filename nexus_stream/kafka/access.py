@@ -1,8 +1,8 @@
-"""Whether the broker lets us in, and lets us do what a process needs: asked at start, in one connection.
+"""Check at start, on one connection, that the broker accepts the login and grants the permissions of a role.
 
-From: settings and permissions.py. To: the workers, the gateway and the tools, which stop with the answer. Kafka's
-clients take a refused login for a broker that is down and try again for ever; a permission that is missing shows up
-later, as an error of some request. Here the reason is named, with what to set or to grant, and without a secret.
+Kafka's clients cannot tell a refused login from a broker that is down, so they retry for ever. A missing permission
+shows later, as an error of some request. The errors here name the reason and the setting or permission to change. They
+hold no secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nexus_stream.settings import Settings
 
 __all__ = ["denied_permissions", "principal", "require_access", "require_login", "unseen_topics"]
 
-# Kafka's numbers of operations, which are the bits of an answer (AclOperation.java).
+# Kafka's numbers of the operations: each is the position of a bit in the answer (AclOperation.java).
 _BITS: dict[Operation, int] = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 _TOPIC_DENIED = kafka_errors.TopicAuthorizationFailedError.errno
 _GROUP_DENIED = kafka_errors.GroupAuthorizationFailedError.errno
@@ -37,7 +37,7 @@ _LOGIN_REFUSED = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
 )
-# An alert of the broker's about our certificate, or about there being none.
+# TLS alerts with which a broker refuses a client certificate, or the lack of one.
 _CERTIFICATE_ALERTS = (
     "CERTIFICATE_REQUIRED",
     "BAD_CERTIFICATE",
@@ -48,7 +48,7 @@ _CERTIFICATE_ALERTS = (
 
 
 def principal(settings: Settings) -> str:
-    """Who the broker takes us for, as its ACLs name it; with a placeholder where only the broker knows."""
+    """The principal of this process in the broker's ACLs; a placeholder if only the broker knows the name."""
     if not settings.kafka_security_protocol.startswith("SASL"):
         # A certificate's name depends on the broker's ssl.principal.mapping.rules.
         return "User:ANONYMOUS" if settings.kafka_client_cert_file is None else "User:CERTIFICATE_SUBJECT"
@@ -58,10 +58,10 @@ def principal(settings: Settings) -> str:
 
 
 async def require_login(settings: Settings) -> None:
-    """Go on when the broker lets us in.
+    """Return if the broker accepts the login.
 
     Raises:
-        AccessDeniedError: it does not, or TLS cannot be agreed on.
+        AccessDeniedError: the broker refuses the login, or TLS fails.
         BrokerUnavailableError: no broker answers.
     """
     async with _connected(settings):
@@ -69,7 +69,7 @@ async def require_login(settings: Settings) -> None:
 
 
 async def require_access(settings: Settings, role: PermissionRole) -> None:
-    """Go on when the broker lets us in and allows what the role needs, as far as it tells.
+    """Return if the broker accepts the login and reports no missing permission of the role.
 
     Raises:
         AccessDeniedError: with every missing permission, and the commands that grant them.
@@ -89,13 +89,13 @@ async def require_access(settings: Settings, role: PermissionRole) -> None:
 
 
 async def denied_permissions(settings: Settings, role: PermissionRole) -> list[Permission]:
-    """Which of a role's permissions are missing; what the broker does not tell counts as allowed.
+    """The missing permissions of a role. If the broker does not report a permission, it counts as granted.
 
-    A topic that cannot be seen counts as missing all of them: Kafka does not tell it from one that is not there,
-    unless it may be described.
+    For a topic without the Describe permission all permissions count as missing: Kafka then does not even tell whether
+    the topic exists.
 
     Raises:
-        AccessDeniedError: we are not let in.
+        AccessDeniedError: the broker refuses the login.
         BrokerUnavailableError: no broker answers.
     """
     needed = permissions(settings, role)
@@ -113,10 +113,10 @@ async def denied_permissions(settings: Settings, role: PermissionRole) -> list[P
 
 
 async def unseen_topics(settings: Settings, names: list[str]) -> set[str]:
-    """Those of the topics that we may not see, whether they are there or not.
+    """The topics among ``names`` that this process may not describe, whether they exist or not.
 
     Raises:
-        AccessDeniedError: we are not let in.
+        AccessDeniedError: the broker refuses the login.
         BrokerUnavailableError: no broker answers.
     """
     async with _connected(settings) as connection:
@@ -130,12 +130,12 @@ def _missing(needed: tuple[Operation, ...], allowed: int | None) -> tuple[Operat
 
 
 def _trusted(allowed: int) -> int | None:
-    # What answers at all may be described: an answer without that bit was not filled in.
+    # The broker answers only for what may be described. Without the Describe bit it did not fill in the field.
     return allowed if allowed > 0 and allowed & 1 << _BITS["Describe"] else None
 
 
 async def _topic_operations(connection: AIOKafkaConnection, names: list[str]) -> dict[str, int | None]:
-    """Per topic the bits of what is allowed: 0 if it cannot be seen, None if the broker does not tell."""
+    """Per topic the bits of the allowed operations: 0 if it may not be described, None if the broker reports none."""
     request = TopicAccessRequest(names)
     if not is_supported(request, connection._versions):
         return {}
@@ -149,7 +149,7 @@ async def _topic_operations(connection: AIOKafkaConnection, names: list[str]) ->
 
 
 async def _group_operations(settings: Settings, connection: AIOKafkaConnection, group: str) -> int | None:
-    """The same for a group, which only its coordinator knows."""
+    """The same for a group; only the group's coordinator knows them."""
     found = await connection.send(FindCoordinatorRequest(group, 0))
     if found.error_code == _GROUP_DENIED:
         return 0
@@ -167,7 +167,7 @@ async def _group_operations(settings: Settings, connection: AIOKafkaConnection, 
 
 @asynccontextmanager
 async def _connected(settings: Settings, address: tuple[str, int] | None = None) -> AsyncIterator[AIOKafkaConnection]:
-    """A connection that is logged in: to the first of the configured brokers that answers, or to that address."""
+    """A connection after login: to ``address`` if given, otherwise to the first configured broker that answers."""
     options = client_options(settings)
     servers = options.pop("bootstrap_servers")
     options.pop("metadata_max_age_ms")
@@ -206,8 +206,8 @@ async def _log_in(host: str, port: int, options: dict[str, Any]) -> AIOKafkaConn
         await _close(connection)
         raise
     if not answer.brokers:
-        # A refused token is answered with a document (RFC 7628, 3.2.2), which aiokafka takes for consent. Apache Kafka
-        # then answers the next request with nothing in it, and hangs up.
+        # A broker refuses a token with a JSON document (RFC 7628, 3.2.2), which aiokafka mistakes for success. Apache
+        # Kafka then sends an empty answer to the next request, and closes the connection.
         await _close(connection)
         raise kafka_errors.SaslAuthenticationFailed
     return connection
@@ -216,7 +216,7 @@ async def _log_in(host: str, port: int, options: dict[str, Any]) -> AIOKafkaConn
 async def _close(connection: AIOKafkaConnection) -> None:
     closed = connection.close()
     if closed is not None:
-        # TLS says goodbye before the socket goes.
+        # TLS sends a closing message before the socket closes.
         await asyncio.wait([closed], timeout=_GOODBYE_SECONDS)
 
 
@@ -230,7 +230,7 @@ def _hint(settings: Settings, error: BaseException | None) -> str:
 
 
 def _raise_if_refused(settings: Settings, place: str, error: BaseException) -> None:
-    """Raise what explains the error, unless it may pass by itself."""
+    """Raise an error that explains the cause, unless the problem may be temporary."""
     for cause in _chain(error):
         if isinstance(cause, ConfigurationError):
             raise AccessDeniedError(str(cause.args[0])) from error
@@ -260,12 +260,12 @@ def _refusal(settings: Settings, place: str, error: BaseException) -> str:
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
         return f"NEXUS_KAFKA_SASL_MECHANISM: {place} does not offer {mechanism}."
     if isinstance(error, kafka_errors.IllegalSaslStateError):
-        return f"NEXUS_KAFKA_SECURITY_PROTOCOL: {place} takes no SASL login: another port does, or set SSL."
+        return f"NEXUS_KAFKA_SECURITY_PROTOCOL: {place} accepts no SASL login. Choose another port, or set SSL."
     if mechanism == "OAUTHBEARER":
         where = settings.kafka_oauth_token_file or f"signed for MSK in {settings.kafka_aws_region}"
         return (
             f"NEXUS_KAFKA_OAUTH_TOKEN_FILE, NEXUS_KAFKA_AWS_REGION: {place} refuses the token ({where}): it is "
-            "expired, for another audience, or its identity is unknown there."
+            "expired, for another audience, or the broker does not know its identity."
         )
     return (
         f"NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD: {place} refuses the login of {principal(settings)} by "

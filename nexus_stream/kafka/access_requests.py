@@ -1,7 +1,7 @@
-"""Two requests that aiokafka 0.14 does not have: what a connection may do with topics, and with a group.
+"""Two requests that aiokafka 0.14 lacks: the allowed operations on topics, and on a consumer group.
 
-From: access.py. To: the broker, on one connection. Kafka answers with a bit for each operation its authorizer would
-allow (KIP-430); brokers that do not know the field, or do not fill it, answer with none of them.
+Kafka answers with one bit for each operation that its authorizer allows (KIP-430). A broker that does not know the
+field, or does not fill it in, sets no bit.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
 
 
 class TopicAccessRequest(Request[_MetadataRequest]):  # type: ignore[misc]
-    """Metadata of topics with what is allowed on each; creates none.
+    """Metadata of topics with the allowed operations on each; creates no topic.
 
     Args:
-        topics: Their names.
+        topics: The names.
     """
 
     API_KEY = 3
@@ -116,10 +116,10 @@ class _DescribeGroupsRequest(RequestStruct):  # type: ignore[misc]
 
 
 class GroupAccessRequest(Request[_DescribeGroupsRequest]):  # type: ignore[misc]
-    """A consumer group with what is allowed on it. For its coordinator.
+    """A consumer group with the allowed operations on it. Send it to the group's coordinator.
 
     Args:
-        group: Its name.
+        group: The name.
     """
 
     API_KEY = 15
@@ -133,6 +133,6 @@ class GroupAccessRequest(Request[_DescribeGroupsRequest]):  # type: ignore[misc]
 
 
 def is_supported(request: Any, versions: dict[int, tuple[int, int]]) -> bool:
-    """Whether a broker with those API versions takes the request."""
+    """Whether a broker with those API versions supports the request."""
     lowest, highest = versions.get(request.API_KEY, (0, -1))
     return any(lowest <= struct.API_VERSION <= highest for struct in request._CLASSES)

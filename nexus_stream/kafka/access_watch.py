@@ -1,7 +1,7 @@
-"""Notices while a worker runs that the broker no longer lets it do its work, and says what is missing.
+"""Detect a permission that a running worker has lost, and report it.
 
-From: hints (an error of a client's that speaks of authorisation) and a look every half minute. To: ``on_denied``, which
-stops the worker. Without it a refused fetch, send, commit or login is tried again for ever.
+The watch checks every half minute, and at once after a hint: a client's error about authorization. ``on_denied`` then
+stops the worker. Without the watch a refused fetch, send, commit or login would be retried for ever.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nexus_stream.kafka.access import principal, require_access
 from nexus_stream.kafka.permissions import PermissionRole
 from nexus_stream.settings import Settings
 
-__all__ = ["AccessWatch", "speaks_of_access"]
+__all__ = ["AccessWatch", "is_access_error"]
 
 _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 30.0
-# A permission that is taken away and given again within this time (a changed ACL, say) stops nobody.
+# A permission that returns within this time (for example a replaced ACL) does not stop the worker.
 _CONFIRM_SECONDS = 3.0
 _ACCESS_ERRORS = (
     kafka_errors.TopicAuthorizationFailedError,
@@ -34,8 +34,8 @@ _ACCESS_ERRORS = (
 )
 
 
-def speaks_of_access(error: BaseException) -> bool:
-    """Whether an error of aiokafka's says that something is not allowed."""
+def is_access_error(error: BaseException) -> bool:
+    """Whether an error of aiokafka is about a refused login or permission."""
     return isinstance(error, _ACCESS_ERRORS)
 
 
@@ -44,8 +44,8 @@ class AccessWatch:
 
     Args:
         settings: Broker, names of topics and groups.
-        role: Whose permissions.
-        on_denied: Called once, with what is missing.
+        role: The role whose permissions are checked.
+        on_denied: Called once, with an error that lists the missing permissions.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class AccessWatch:
         self._hint: BaseException | None = None
 
     def hint(self, error: BaseException) -> None:
-        """Look now, if the error speaks of access."""
-        if speaks_of_access(error) and self._loop is not None:
+        """Check now, if the error is about access."""
+        if is_access_error(error) and self._loop is not None:
             self._hint = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
                 self._loop.call_soon_threadsafe(self._hinted.set)
@@ -71,7 +71,7 @@ class AccessWatch:
             self.hint(error)
 
     async def run(self) -> None:
-        """Look until something is denied."""
+        """Check until the broker denies a permission."""
         self._loop = asyncio.get_running_loop()
         while True:
             hint, self._hint = self._hint, None
@@ -83,7 +83,7 @@ class AccessWatch:
                     return
             elif hint is not None:
                 _log.warning(
-                    "the broker refused a request, though all that is known to be needed is allowed",
+                    "the broker refused a request, although no known permission is missing",
                     problem=type(hint).__name__,
                     principal=principal(self._settings),
                 )
@@ -98,5 +98,5 @@ class AccessWatch:
         except AccessDeniedError as error:
             return error
         except BrokerUnavailableError:
-            return None  # that passes, and shows elsewhere
+            return None  # temporary, and reported elsewhere
         return None

@@ -1,6 +1,6 @@
-"""How every process reaches the broker: the aiokafka options that follow from the settings.
+"""How every process connects to the broker: the aiokafka options from the settings.
 
-Used by the gateway, the console, the topic tools and the tests; worker/options.py translates them for Faust.
+worker/options.py translates the settings for Faust.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nexus_stream.settings import Settings
 
 __all__ = ["EMBEDDED_CLUSTER_PREFIX", "batch_bytes", "client_options", "is_embedded", "ssl_context", "stop_consumer"]
 
-# How the embedded broker's cluster id begins, so that clients can allow for what it does differently.
+# Cluster ids of the embedded broker begin with this, so that clients can adapt to its differences.
 EMBEDDED_CLUSTER_PREFIX = "embedded-"
 
 
@@ -45,7 +45,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for any aiokafka client: addresses, TLS, SASL, timeouts.
 
     Raises:
-        ConfigurationError: a certificate file cannot be read, or what makes tokens is missing.
+        ConfigurationError: a certificate file cannot be read, or there is no way to get a token.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
@@ -69,7 +69,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 def batch_bytes(settings: Settings, preferred: int) -> int:
-    """How large a producer's batches may be: aiokafka sends one of each partition in a request."""
+    """The largest batch of a producer: aiokafka sends one batch of each partition in a request."""
     if settings.kafka_request_max_bytes is None:
         return preferred
     return min(preferred, settings.kafka_request_max_bytes // (settings.topic_partitions + 1))
@@ -83,17 +83,17 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        # Nobody cancelled us: while a broker is down, stop() lets out the cancellation of its own fetch task
-        # (aio-libs/aiokafka#647) and leaves its connections open.
+        # Nobody cancelled this task. While a broker is down, stop() raises the cancellation of its own fetch task
+        # (aio-libs/aiokafka#647), and leaves its connections open.
         await consumer._client.close()
 
 
 def is_embedded(cluster_id: str | None) -> bool:
-    """Whether that is the embedded broker.
+    """Whether the cluster id belongs to the embedded broker.
 
-    Its answer for the end of a partition is one past the *first* record of the last batch (measured, Tansu 0.6: three
-    records in one batch, end offset 1). Whoever reads "up to the end", as Faust's table recovery does, misses the rest
-    of that batch; so producers send it one record a batch.
+    The embedded broker reports a wrong end of a partition: one past the *first* record of the last batch (measured,
+    Tansu 0.6: three records in one batch, end offset 1). A reader that stops at the end, like Faust's table recovery,
+    misses the rest of that batch. Therefore producers send it one record per batch.
     """
     return cluster_id is not None and cluster_id.startswith(EMBEDDED_CLUSTER_PREFIX)
 

@@ -1,4 +1,4 @@
-"""``nexus topics plan|apply|check|acls``: show, create and verify the topics, and who may do what with them."""
+"""``nexus topics plan|apply|check|acls``: show, create and verify the topics, and print the permissions they need."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 
 import click
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.kafka.permissions import PERMISSION_ROLES, PermissionRole, acl_commands
-from nexus_stream.kafka.topics import apply_topics, compare_topics, declared_topics, require_topics
+from nexus_stream.kafka.topics import apply_topics, compare_topics, require_topics
 from nexus_stream.settings import load_settings
 
 __all__ = ["command"]
@@ -16,12 +17,12 @@ __all__ = ["command"]
 
 @click.group(name="topics")
 def command() -> None:
-    """Plan, create and check the Kafka topics, and print who needs which permission."""
+    """Plan, create and check the Kafka topics, and print the permissions of each role."""
 
 
 @command.command()
 def plan() -> None:
-    """Print every declared topic and what `apply` would do; changes nothing. Exit 1 when something differs."""
+    """Print every declared topic and what `apply` would do. Changes nothing. Exit 1 if a topic differs."""
     settings = load_settings()
     differences = {difference.name: difference for difference in asyncio.run(compare_topics(settings))}
     for spec in declared_topics(settings):
@@ -35,24 +36,24 @@ def plan() -> None:
 
 @command.command()
 def apply() -> None:
-    """Create the topics that are missing."""
+    """Create the missing topics."""
     created = asyncio.run(apply_topics(load_settings()))
     click.echo(f"created: {', '.join(created)}" if created else "nothing to create")
 
 
 @command.command()
 def check() -> None:
-    """Exit 0 when every topic is as declared, 2 with the differences otherwise."""
+    """Exit 0 if every topic is as declared; otherwise print the differences and exit 2."""
     asyncio.run(require_topics(load_settings()))
     click.echo("topics are as declared")
 
 
 @command.command()
-@click.option("--role", type=click.Choice(PERMISSION_ROLES), required=True, help="The process, or who runs the tools.")
-@click.option("--principal", required=True, help="Who it logs in as, with Kafka's prefix: User:enricher.")
+@click.option("--role", type=click.Choice(PERMISSION_ROLES), required=True, help="A process, or a kind of command.")
+@click.option("--principal", required=True, help="The Kafka user of that role, with Kafka's prefix: User:enricher.")
 def acls(role: PermissionRole, principal: str) -> None:
-    """Print the `kafka-acls.sh` commands that allow a principal what a role needs, and no more; changes nothing."""
+    """Print the `kafka-acls.sh` commands that grant a principal the permissions of a role. Changes nothing."""
     if ":" not in principal:
-        raise click.BadParameter("begin with the type: User:NAME", param_hint="--principal")
+        raise click.BadParameter("the type must come first: User:NAME", param_hint="--principal")
     for line in acl_commands(load_settings(), role, principal):
         click.echo(line)

@@ -1,7 +1,6 @@
-"""What each process may do at the broker, and no more: the list behind ``nexus topics acls``.
+"""The least permissions that each process needs at the broker; ``nexus topics acls`` prints them as commands.
 
-From: settings (names of topics and groups). To: ``kafka-acls.sh`` commands, docs/reference/kafka-permissions.md (a test
-holds the two together), access.py (which compares it with what the broker says), and the tests' secured cluster.
+access.py compares them with the broker's answer. A test compares docs/reference/kafka-permissions.md with them.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ __all__ = [
     "permissions",
 ]
 
-# "topics" is who runs `nexus topics apply`; "tools" who runs dlq, privacy, backfill and doctor.
+# "topics" is the user of `nexus topics apply`; "tools" is the user of `nexus dlq`, privacy, backfill and doctor.
 PermissionRole = Literal["gateway", "enricher", "sink", "console", "topics", "tools"]
 PERMISSION_ROLES: tuple[PermissionRole, ...] = get_args(PermissionRole)
 ResourceType = Literal["topic", "group"]
-# Kafka's names. Read and Write bring Describe with them.
+# Kafka's names. Read and Write include Describe.
 Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One topic or group and what is allowed on it.
+    """The allowed operations on one topic or group.
 
     Attributes:
-        resource: Which of the two.
-        name: Its name, literally.
-        operations: What is allowed.
-        why: What it is for.
+        resource: The type.
+        name: The full name, without wildcards.
+        operations: The allowed operations.
+        why: Their purpose.
     """
 
     resource: ResourceType
@@ -49,47 +48,47 @@ class Permission:
 
 
 def permissions(settings: Settings, role: PermissionRole) -> tuple[Permission, ...]:
-    """The least that a role needs.
+    """The permissions of a role, and no more.
 
     Args:
         settings: Prefix of topics, app ids.
-        role: Which process or tool.
+        role: Process or kind of command.
     """
     ingestion, changelog = settings.ingestion_topic, settings.sessions_changelog_topic
     enriched, letters, status = settings.enriched_topic, settings.dead_letter_topic, settings.status_topic
-    says_how_it_is = Permission("topic", status, ("Write",), "says how it is doing")
+    reports_status = Permission("topic", status, ("Write",), "reports its status")
     match role:
         case "gateway":
             return (
                 Permission("topic", ingestion, ("Write",), "publishes conversations"),
-                says_how_it_is,
-                Permission("group", settings.enricher_app_id, ("Describe",), "refuses what would expire unread"),
+                reports_status,
+                Permission("group", settings.enricher_app_id, ("Describe",), "refuses messages that may expire"),
             )
         case "enricher":
             return (
-                Permission("topic", ingestion, ("Read", "Write"), "reads conversations, sends strangers' keys home"),
+                Permission("topic", ingestion, ("Read", "Write"), "reads conversations, reroutes wrong keys"),
                 Permission("topic", changelog, ("Read", "Write"), "keeps and rebuilds the table"),
                 Permission("topic", enriched, ("Write",), "publishes enriched prospects"),
-                Permission("topic", letters, ("Write",), "sets records aside"),
-                says_how_it_is,
+                Permission("topic", letters, ("Write",), "writes dead letters"),
+                reports_status,
                 Permission("group", settings.enricher_app_id, ("Read",), "shares partitions, commits offsets"),
             )
         case "sink":
             return (
                 Permission("topic", enriched, ("Read",), "reads enriched prospects"),
-                Permission("topic", letters, ("Write",), "sets rows aside"),
-                says_how_it_is,
+                Permission("topic", letters, ("Write",), "writes dead letters"),
+                reports_status,
                 Permission("group", settings.sink_app_id, ("Read",), "shares partitions, commits offsets"),
             )
         case "console":
             return (
                 Permission("topic", changelog, ("Read",), "shows sessions"),
                 Permission("topic", enriched, ("Read", "Write"), "shows prospects, redrives to it"),
-                Permission("topic", letters, ("Read", "Write"), "shows dead letters, marks what it did with them"),
+                Permission("topic", letters, ("Read", "Write"), "shows and marks dead letters"),
                 Permission("topic", status, ("Read",), "shows the processes"),
                 Permission("topic", ingestion, ("Read", "Write"), "shows conversations, redrives and erases"),
-                Permission("group", settings.enricher_app_id, ("Describe",), "shows how far the enrichers are"),
-                Permission("group", settings.sink_app_id, ("Describe",), "shows how far the sinks are"),
+                Permission("group", settings.enricher_app_id, ("Describe",), "shows the enrichers' lag"),
+                Permission("group", settings.sink_app_id, ("Describe",), "shows the sinks' lag"),
             )
         case "topics":
             return tuple(
@@ -103,17 +102,17 @@ def permissions(settings: Settings, role: PermissionRole) -> tuple[Permission, .
                 Permission("topic", enriched, ("Write", "DescribeConfigs"), "redrives"),
                 Permission("topic", letters, ("Read", "Write", "DescribeConfigs"), "lists and marks dead letters"),
                 Permission("topic", status, ("Describe", "DescribeConfigs"), "checks the topic"),
-                Permission("group", settings.enricher_app_id, ("Describe",), "asks how far the enrichers are"),
-                Permission("group", settings.sink_app_id, ("Describe",), "asks how far the sinks are"),
+                Permission("group", settings.enricher_app_id, ("Describe",), "reads the enrichers' committed offsets"),
+                Permission("group", settings.sink_app_id, ("Describe",), "reads the sinks' committed offsets"),
             )
 
 
 def acl_command(principal: str, permission: Permission, *, bootstrap_servers: str) -> str:
-    """The ``kafka-acls.sh`` command that allows a principal this.
+    """The ``kafka-acls.sh`` command that grants a permission.
 
     Args:
-        principal: As Kafka names it: ``User:enricher``.
-        permission: What to allow.
+        principal: Kafka's name of the user: ``User:enricher``.
+        permission: The permission to grant.
         bootstrap_servers: The cluster.
     """
     operations = [part for operation in permission.operations for part in ("--operation", operation)]
@@ -127,7 +126,7 @@ def acl_command(principal: str, permission: Permission, *, bootstrap_servers: st
 
 
 def acl_commands(settings: Settings, role: PermissionRole, principal: str) -> list[str]:
-    """All commands for a role, one a line."""
+    """All commands for a role, one per line."""
     return [
         acl_command(principal, permission, bootstrap_servers=settings.kafka_bootstrap_servers)
         for permission in permissions(settings, role)

@@ -1,4 +1,4 @@
-"""Send single records and wait until the broker has each: for commands, redrives and the console."""
+"""Send single records, and wait for the broker's acknowledgement of each: for commands, redrives and the console."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from nexus_stream.delivery.received import Headers
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.kafka.clients import client_options, unavailable
 from nexus_stream.settings import Settings
@@ -17,7 +17,7 @@ __all__ = ["Sender", "SenderPort"]
 
 
 class SenderPort(Protocol):
-    """Sending one record."""
+    """Port that sends one record."""
 
     async def send(
         self,
@@ -32,14 +32,14 @@ class SenderPort(Protocol):
         """Return once all in-sync replicas have the record.
 
         Raises:
-            BrokerUnavailableError: not acknowledged; it may still have arrived.
-            PermanentError: the broker does not take a record of this size.
+            BrokerUnavailableError: not acknowledged; the record may still have arrived.
+            PermanentError: the broker does not accept a record of this size.
         """
         ...
 
 
 class Sender:
-    """`SenderPort` on a producer; an async context manager.
+    """`SenderPort` with a Kafka producer; an async context manager.
 
     Args:
         settings: Broker and limits.
@@ -50,12 +50,12 @@ class Sender:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        # Not idempotent: the embedded broker knows no producer ids, and a record that a retry sends twice is absorbed
-        # like any other redelivery.
+        # Not idempotent: the embedded broker has no producer ids. If a retry sends a record twice, the readers drop the
+        # second, like any other redelivery.
         producer = AIOKafkaProducer(
             **client_options(self._settings),
             acks="all",
-            # What a topic took once may go back: its limit, and room for the headers.
+            # A record from any topic can be sent back: the topics' size limit, and room for the headers.
             max_request_size=max(1_048_588, 2 * self._settings.max_body_bytes) + 65_536,
         )
         self._producer = producer
@@ -85,13 +85,13 @@ class Sender:
         """See `SenderPort.send`."""
         assert self._producer is not None  # noqa: S101 - entered
         if key is None and value is None:
-            # aiokafka asserts that a record has one; the readers take an empty value for none.
+            # aiokafka requires a key or a value. The readers treat an empty value as a missing one.
             value = b""
         try:
             await self._producer.send_and_wait(
                 topic, value=value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
             )
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            raise PermanentError(f"{topic} takes no record of this size", reason=Reason.TOO_LARGE) from error
+            raise PermanentError(f"{topic} accepts no record of this size", reason=Reason.TOO_LARGE) from error
         except (KafkaError, TimeoutError) as error:
             raise BrokerUnavailableError(f"{topic}: not acknowledged ({type(error).__name__})") from error

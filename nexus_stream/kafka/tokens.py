@@ -1,7 +1,6 @@
-"""Tokens for SASL/OAUTHBEARER: from a file that something else renews, or signed with AWS credentials for MSK.
+"""Tokens for SASL/OAUTHBEARER: from a file that another program renews, or signed with AWS credentials for MSK.
 
-From: settings. To: kafka.py, which hands a provider to aiokafka; each new connection asks it for a token. A token is
-never logged, and stands in no message.
+aiokafka gets a token from the provider for each new connection. No log line and no error message holds a token.
 """
 
 from __future__ import annotations
@@ -19,28 +18,28 @@ from nexus_stream.settings import Settings
 
 __all__ = ["FileTokenProvider", "MskTokenProvider", "TokenUnavailableError", "token_provider"]
 
-# A signed MSK token is valid for 15 minutes, and is checked once, when a connection begins.
+# A signed MSK token is valid for 15 minutes. The broker checks it once, at the start of a connection.
 _MSK_TOKEN_SPARE_SECONDS = 120.0
 
 
 class TokenUnavailableError(ConfigurationError, KafkaError):  # type: ignore[misc]
-    """There is no token to connect with. A KafkaError too: any other would end aiokafka's background tasks."""
+    """No token to log in with. Also a KafkaError: any other error would end aiokafka's background tasks."""
 
 
 class FileTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Reads the token anew for each connection, so that whoever rotates the file needs no restart.
+    """Reads the token from the file for each connection, so that a rotated file needs no restart.
 
-    That is how Kubernetes hands out service account tokens, and what an OIDC agent writes.
+    Kubernetes provides service account tokens in such a file, and an OIDC agent writes one.
 
     Args:
-        path: A file with the token and nothing else.
+        path: A file that holds only the token.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def token(self) -> str:
-        """The token as it is in the file now.
+        """Read the current token.
 
         Raises:
             TokenUnavailableError: the file cannot be read, or is empty.
@@ -57,10 +56,10 @@ class FileTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
 
 class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Signs ``kafka-cluster:Connect`` with the AWS credentials the process finds: variables, profile, or role.
+    """Signs ``kafka-cluster:Connect`` with the AWS credentials of the process: variables, profile, or role.
 
     Args:
-        region: The cluster's region, ``us-east-1`` say.
+        region: The cluster's region, for example ``us-east-1``.
 
     Raises:
         ConfigurationError: the extra is not installed.
@@ -79,14 +78,14 @@ class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         self._good_until = 0.0
 
     async def token(self) -> str:
-        """A token that is valid for two more minutes at least.
+        """A token that is valid for at least two more minutes.
 
         Raises:
-            TokenUnavailableError: no AWS credentials were found, or they could not sign.
+            TokenUnavailableError: no AWS credentials were found, or signing failed.
         """
         if time.time() > self._good_until:
             try:
-                # Finding credentials may ask the machine's metadata service.
+                # In a thread: the search for credentials may call the machine's metadata service.
                 self._token, expires_at_ms = await asyncio.to_thread(self._sign, self._region)
             except Exception as error:
                 raise TokenUnavailableError(
@@ -99,12 +98,12 @@ class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
 @functools.cache
 def _msk_provider(region: str) -> MskTokenProvider:
-    # One for all clients of the process: finding credentials costs a tenth of a second and more.
+    # One for all clients of the process: the search for credentials takes a tenth of a second or more.
     return MskTokenProvider(region)
 
 
 def token_provider(settings: Settings) -> AbstractTokenProvider:
-    """The provider that the settings ask for.
+    """The token provider that is set in the settings.
 
     Raises:
         ConfigurationError: none is set, or its package is missing.

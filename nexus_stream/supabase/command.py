@@ -42,8 +42,10 @@ def command(plan: bool, directory: Path | None) -> None:
     for name in applied:
         click.echo(f"applied {name}")
     click.echo(f"{target}: {len(applied)} migration(s) applied" if applied else f"{target}: up to date")
+    found = asyncio.run(plan_migrations(target.dsn, directory))
+    _show_newer(found)
     if directory is None:
-        installation = asyncio.run(plan_migrations(target.dsn)).installation
+        installation = found.installation
         _show_installation(installation)
         if settings.sink_mode == "tables" and (_lacks_index(installation) or installation.obstacles):
             sys.exit(1)
@@ -64,9 +66,15 @@ def _show(plan: Plan) -> None:
             click.echo(f"  = {made}: is there and stays" if kept else f"  + {made}")
         # A later file may build on what this one makes.
         there.update(name for name in objects_made_by(migration.statements) if name.startswith("column "))
+    _show_newer(plan)
     if plan.foreign:
         click.echo(f"{len(plan.foreign)} other migration(s) in the ledger are not ours and stay as they are")
     _show_installation(plan.installation, pending=bool(plan.pending))
+
+
+def _show_newer(plan: Plan) -> None:
+    if plan.newer:
+        click.echo(f"made by a newer version of nexus-stream, which applied {', '.join(plan.newer)} too")
 
 
 def _show_installation(found: Installation, *, pending: bool = False) -> None:

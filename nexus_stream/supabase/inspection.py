@@ -33,7 +33,7 @@ PERSON_INDEX = "prospect_tracking_person"
 
 _TABLE: LiteralString = """
 SELECT c.relkind::text AS kind, coalesce(obj_description(c.oid, 'pg_class'), '') LIKE '%Made by nexus-stream.' AS ours,
-    greatest(c.reltuples, 0)::bigint AS estimated_rows
+    greatest(c.reltuples, 0)::bigint AS estimated_rows, has_table_privilege(c.oid, 'select') AS readable
 FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('public.prospect_tracking')
 """
 _COLUMNS: LiteralString = """
@@ -80,6 +80,8 @@ UNION ALL SELECT 'role ' || rolname FROM pg_catalog.pg_roles
 UNION ALL SELECT 'column ' || c.relname || '.' || a.attname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL SELECT 'policy ' || p.polname || ' on ' || c.relname FROM pg_catalog.pg_policy p
+    JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = 'public'::regnamespace
 """
 _MAKE_INDEX: LiteralString = (
     "CREATE UNIQUE INDEX prospect_tracking_person ON public.prospect_tracking (tenant_id, fingerprint_id)"
@@ -91,9 +93,8 @@ _MADE = re.compile(
     create\s+(?:or\s+replace\s+)?(?P<kind>table|function|role|policy|(?:unique\s+)?index)\s+(?:if\s+not\s+exists\s+)?
         (?:public\.)?(?P<name>\w+)(?:\s+on\s+public\.(?P<on>\w+))?
   | alter\s+table\s+public\.(?P<table>\w+)\s+add\s+column\s+(?:if\s+not\s+exists\s+)?(?P<column>\w+)
-  | alter\s+function\s+public\.(?P<renamed>\w+)\(.*?\)\s+rename\s+to\s+(?P<new_name>\w+)
     """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
@@ -147,7 +148,8 @@ async def inspect_installation(connection: AnyConnection) -> Installation:
     functions = {row["signature"]: row["ours"] for row in await connection.fetch(_FUNCTIONS)}
     problems = _problems(table["kind"], columns) if table else ()
     duplicates: Sequence[Any] = ()
-    if table and not problems:
+    # A login of the sink's may read no row before the last file is applied.
+    if table and table["readable"] and not problems:
         query = _DUPLICATES_BY_TENANT if "tenant_id" in columns else _DUPLICATES
         duplicates = await connection.fetch(query, _SHOWN_DUPLICATES)
     return Installation(
@@ -180,9 +182,6 @@ def objects_made_by(statements: Sequence[str]) -> list[str]:
         for match in _MADE.finditer(without_comments(statement)):
             if match["column"]:
                 made[f"column {match['table']}.{match['column']}"] = None
-            elif match["renamed"]:
-                # The rename frees the old name. A later function with the old name is a different function.
-                made[f"function {match['new_name']}"] = None
             elif match["kind"].lower() == "policy":
                 made[f"policy {match['name']} on {match['on']}"] = None
             else:

@@ -2,7 +2,7 @@
 
 From: ``nexus migrate`` and ``nexus dev``. To: PostgreSQL, and the ledger ``supabase_migrations.schema_migrations``,
 which is the Supabase CLI's own (its pkg/migration/history.go), so that either tool can go on where the other stopped.
-Versions of other projects in the same ledger are left alone.
+Our files are named ``<version>_nexus_stream_<subject>.sql``. Versions of other projects in the ledger are left alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from nexus_stream.errors import ConfigurationError, NexusError
+from nexus_stream.errors import ConfigurationError, EarlierCheckoutError, NexusError
 from nexus_stream.supabase.inspection import Installation, inspect_installation, make_person_index
 from nexus_stream.supabase.pool import connect_once, to_nexus_error
 from nexus_stream.supabase.sqlstates import Failure, classify, describe
@@ -36,6 +36,28 @@ _CONNECT_TIMEOUT_SECONDS = 10.0
 _LOCK_TIMEOUT = "10s"
 # Any constant of our own: who migrates holds it until commit.
 _ADVISORY_LOCK = 7_303_014_261_124
+
+# Every file of ours has a name that begins so. An unknown version with such a name is of another checkout of ours.
+_OUR_NAME = "nexus_stream_"
+# The files before the present set, version -> name. They were never released.
+_REPLACED = {
+    "20261124000100": "prospect_tables",
+    "20261124000200": "prospect_fold",
+    "20261124000300": "prospect_writers",
+    "20261124000400": "prospect_roles",
+    "20261124000500": "privacy",
+    "20261124000600": "corrections",
+}
+# docs/howto/upgrade.md explains the steps; a test runs them.
+_START_ANEW = """A database of `nexus dev` (`make dev`): run `nexus dev reset`. The next start makes an empty database.
+Any other database: stop the workers, make a backup, and run these commands in the checkout's folder:
+  pg_dump "$SUPABASE_DB_URL" --data-only --file=rows.sql --table=public.prospect_sessions \\
+    --table=public.prospect_contributions --table=public.prospect_suppressions --table=public.privacy_audit
+  psql "$SUPABASE_DB_URL" --set=ON_ERROR_STOP=1 --file=supabase/remove.sql
+  nexus migrate
+  psql "$SUPABASE_DB_URL" --set=ON_ERROR_STOP=1 --single-transaction --file=rows.sql
+  rm rows.sql
+docs/howto/upgrade.md explains the commands."""
 
 _LEDGER = (
     "CREATE SCHEMA IF NOT EXISTS supabase_migrations",
@@ -59,10 +81,16 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stands in the ledger already, what would be applied, and what the database has of its own."""
+    """What stands in the ledger already, what would be applied, and what the database has of its own.
+
+    Attributes:
+        newer: What a newer version of ours applied, ``<version>_<name>``. The present version works with it.
+        foreign: Versions of other projects.
+    """
 
     applied: tuple[Migration, ...]
     pending: tuple[Migration, ...]
+    newer: tuple[str, ...]
     foreign: tuple[str, ...]
     installation: Installation
 
@@ -71,6 +99,7 @@ class Plan:
 class _Ledger:
     applied: tuple[Migration, ...]
     pending: tuple[Migration, ...]
+    newer: tuple[str, ...]
     foreign: tuple[str, ...]
 
 
@@ -103,6 +132,7 @@ async def plan_migrations(dsn: str, directory: Path | None = None) -> Plan:
 
     Raises:
         ConfigurationError: a file was changed after it was applied, or is older than an applied one; or no access.
+        EarlierCheckoutError: an earlier checkout made the database, with files that were replaced since.
         DatabaseUnavailableError: the database does not answer.
     """
     migrations = load_migrations(directory)
@@ -118,7 +148,7 @@ async def plan_migrations(dsn: str, directory: Path | None = None) -> Plan:
         except asyncpg.PostgresError as error:
             raise to_nexus_error(error, target) from error
     ledger = _compare(migrations, recorded, target)
-    return Plan(ledger.applied, ledger.pending, ledger.foreign, installation)
+    return Plan(ledger.applied, ledger.pending, ledger.newer, ledger.foreign, installation)
 
 
 async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]:
@@ -141,6 +171,7 @@ async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]
                 if problems := (await inspect_installation(connection)).problems:
                     raise ConfigurationError(f"Database {target}: {'; '.join(problems)}. Nothing was changed.")
                 await _execute(connection, _LEDGER, "the ledger", target)
+                _compare(migrations, await _recorded(connection), target)
             applied = [
                 str(migration) for migration in migrations if await _apply(connection, migration, migrations, target)
             ]
@@ -211,6 +242,7 @@ async def _recorded(connection: Connection[Any]) -> dict[str, tuple[str | None, 
 def _compare(
     migrations: Sequence[Migration], recorded: Mapping[str, tuple[str | None, list[str] | None]], target: Target
 ) -> _Ledger:
+    newer, foreign = _unknown(migrations, recorded, target)
     problems: list[str] = []
     applied = [migration for migration in migrations if migration.version in recorded]
     pending = [migration for migration in migrations if migration.version not in recorded]
@@ -232,5 +264,29 @@ def _compare(
     ]
     if problems:
         raise ConfigurationError("\n".join([f"Database {target}: migrations and ledger do not agree:", *problems]))
-    ours = {migration.version for migration in migrations}
-    return _Ledger(tuple(applied), tuple(pending), tuple(sorted(set(recorded) - ours)))
+    return _Ledger(tuple(applied), tuple(pending), newer, foreign)
+
+
+def _unknown(
+    migrations: Sequence[Migration], recorded: Mapping[str, tuple[str | None, list[str] | None]], target: Target
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ledger's versions that no file has: what a newer version of ours applied, and those of other projects."""
+    unknown = sorted(recorded.keys() - {migration.version for migration in migrations})
+    newest = max((migration.version for migration in migrations if migration.name.startswith(_OUR_NAME)), default=None)
+    if newest is None:
+        return (), tuple(unknown)
+    names = {version: recorded[version][0] or "" for version in unknown}
+    ours = [
+        version
+        for version in unknown
+        if names[version].startswith(_OUR_NAME) or names[version] == _REPLACED.get(version)
+    ]
+    if earlier := [f"{version}_{names[version]}" for version in ours if version < newest]:
+        raise EarlierCheckoutError(
+            f"Database {target} was made by an earlier checkout of nexus-stream, whose migrations were replaced since. "
+            f"Its ledger supabase_migrations.schema_migrations names {len(earlier)} migration(s) that no file has: "
+            f"{', '.join(earlier)}. Nothing was changed.",
+            _START_ANEW,
+        )
+    newer = tuple(f"{version}_{names[version]}" for version in ours)
+    return newer, tuple(version for version in unknown if version not in ours)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from nexus_stream.common.moments import iso_moment
 from nexus_stream.contracts.prospect import EnrichedProspect
 
 __all__ = ["Rejected", "Row", "columns", "newest_rows"]
@@ -83,11 +84,9 @@ def columns(
 
 def _row(index: int, record: EnrichedProspect) -> Row | Rejected:
     try:
-        enriched_at = datetime.fromisoformat(record.enriched_at)
+        enriched_at = iso_moment(record.enriched_at)
     except ValueError:
         return Rejected(index, "22007", "enriched_at is not ISO 8601")
-    if enriched_at.tzinfo is None:
-        enriched_at = enriched_at.replace(tzinfo=UTC)
     try:
         record_json = record.model_dump_json()
     except ValueError:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from aiokafka.partitioner import murmur2
 
-from nexus_stream.delivery.received import Headers, TopicPartition
+from nexus_stream.contracts.headers import Headers
+from nexus_stream.delivery.received import TopicPartition
 from nexus_stream.errors import BrokerUnavailableError
 
 __all__ = ["InMemoryBroker", "StoredRecord"]

@@ -1,7 +1,7 @@
-"""What the two Faust apps share: configuration, the broker port, rebalances, readiness, stopping.
+"""The common part of the two Faust apps: configuration, the broker port, rebalances, readiness, stopping.
 
-From: settings and a stage. To: ``faust -A nexus_stream.enricher worker`` and ``faust -A nexus_stream.sink worker``. The
-parts that touch Faust 0.15.3 from inside are its neighbours: broker.py, consumer.py, recovery.py.
+The apps start with ``faust -A nexus_stream.enricher worker`` and ``faust -A nexus_stream.sink worker``. The code that
+depends on private parts of Faust 0.15.3 is in broker.py, consumer.py and recovery.py.
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ _EX_CONFIG = 78  # sysexits.h: a supervisor should not restart on it
 
 
 class _Worker(faust.Worker):
-    """Faust's worker without its progress spinner, which would also hold our log handler at WARNING."""
+    """Faust's worker without its progress spinner, which would also set our log handler to WARNING."""
 
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         """Leave handlers and levels as `configure_logs` set them."""
         self.spinner = None
 
     def _on_sigusr1(self) -> None:
-        """Log where each task stands. Faust would print local variables too, and those hold conversations."""
+        """Log the stack of each task. Faust would also print local variables, which hold conversations."""
         for task in asyncio.all_tasks(self.loop):
             frames = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in task.get_stack(limit=4)]
             _log.warning("task", frames=frames)
 
     def _on_sigusr2(self) -> None:
-        """Do nothing. Faust would open a debugger, and the worker would stand still until somebody came."""
+        """Do nothing. Faust would open a debugger, and the worker would stop until an operator came."""
 
     def execute_from_commandline(self) -> NoReturn:
-        """Run, and end with an exit code that tells a supervisor whether to start again."""
+        """Run, and end with an exit code that tells a supervisor whether to restart the worker."""
         try:
             super().execute_from_commandline()
         except SystemExit as exit_code:
             failed_with = cast(WorkerApp, self.app).failed_with
             if failed_with is None:
                 raise
-            configured_wrong = isinstance(failed_with, ConfigurationError)
-            raise SystemExit(_EX_CONFIG if configured_wrong else 1) from exit_code
+            is_misconfigured = isinstance(failed_with, ConfigurationError)
+            raise SystemExit(_EX_CONFIG if is_misconfigured else 1) from exit_code
 
 
 class WorkerApp(faust.App):
@@ -91,10 +91,10 @@ class WorkerApp(faust.App):
     Attributes:
         nexus: The settings.
         directory: The locked data directory.
-        role: Which worker it is.
-        rebalances: Times what happens to its group.
-        access: Told of errors that speak of permissions.
-        stage: Set by whoever creates the app, before it starts.
+        role: The worker's role.
+        rebalances: Measures the group's rebalances.
+        access: Receives errors about permissions.
+        stage: The caller of `create_app` sets it before the start.
     """
 
     nexus: Settings
@@ -109,9 +109,9 @@ class WorkerApp(faust.App):
     prepare: Callable[[], Awaitable[None]]
     budgets: Callable[[], Iterable[BudgetStanding]]
     failed_with: BaseException | None = None
-    # Of what the stage may wait for, what it cannot do without.
+    # Dependencies that must answer before the worker is ready.
     needs: tuple[str, ...] = ("broker",)
-    # From the first start on.
+    # Set at the first start.
     health: WorkerHealth | None = None
     cluster_id: str | None = None
     _status: asyncio.Task[None] | None = None
@@ -120,16 +120,16 @@ class WorkerApp(faust.App):
         return WorkerTransport(self.conf.broker_consumer, self)
 
     async def on_first_start(self) -> None:
-        """Refuse to start on a broker whose topics are not as declared; then let the app begin."""
+        """Check access and topics at the broker, then start the app; end the process if a check fails."""
         try:
             await self._wait_for_broker()
             await self.prepare()
         except ConfigurationError as error:
             _log.error("not started", problem=str(error))
             self.failed_with = error
-            key, told = self._process_id(), str(self._failed_by())
-            await StatusPublisher(self.nexus, key, failed_status(self.role, key, told)).say_once()
-            # Nothing is open yet, and Faust would wrap the message in two tracebacks.
+            key, failed_by = self._process_id(), str(self._failed_by())
+            await StatusPublisher(self.nexus, key, failed_status(self.role, key, failed_by)).say_once()
+            # Exit directly: nothing is open yet, and Faust would wrap the message in two tracebacks.
             os._exit(_EX_CONFIG)
         except BrokerUnavailableError as error:
             _log.error("not started: no broker", problem=str(error))
@@ -167,16 +167,16 @@ class WorkerApp(faust.App):
                 await asyncio.sleep(1.0)
             else:
                 self.cluster_id = cluster_id
-                # On the embedded broker one record a batch, or a table recovered from its changelog misses the last
-                # ones: see is_embedded.
+                # On the embedded broker one record per batch. Otherwise a table that is recovered from its changelog
+                # misses the last records: see is_embedded.
                 await self.broker.start(max_batch_bytes=1 if is_embedded(cluster_id) else _MAX_BATCH_BYTES)
                 return
 
     async def require_same_cluster(self) -> None:
-        """Stop when another cluster answers at the broker's address: a memory-only broker that was started again.
+        """Stop if another cluster answers at the broker's address, for example a restarted memory-only broker.
 
-        Offsets, groups and the table's changelog began anew there, and a reader whose position lies beyond the new end
-        would wait for ever. The next start discards the local tables and reads from the beginning.
+        A new cluster has new offsets, groups and a new changelog. A consumer beyond the new end would wait for ever.
+        The next start discards the local tables and reads from the beginning.
         """
         while True:
             try:
@@ -185,16 +185,19 @@ class WorkerApp(faust.App):
                 await asyncio.sleep(1.0)
                 continue
             if cluster_id != self.cluster_id:
-                self.fail(NexusError("another cluster answers at NEXUS_KAFKA_BOOTSTRAP_SERVERS now: start again"))
+                self.fail(
+                    NexusError("another cluster answers at NEXUS_KAFKA_BOOTSTRAP_SERVERS now: restart the worker")
+                )
             return
 
     async def _stay_in_group(self) -> None:
-        """Tell aiokafka that this worker lives, also while it reads nothing.
+        """Keep aiokafka in the group while this worker pauses.
 
-        A pause (Claude or Supabase away, a bound reached) may last for hours. After ``kafka_max_poll_interval_seconds``
-        without a poll aiokafka would leave the group, and join again only when it is polled (``ensure_active_group``,
-        aiokafka/consumer/group_coordinator.py); Faust polls only once it has joined: so never.
-        A loop that hangs does not come by here, and its partitions go to others as they should.
+        A pause (Claude or Supabase unavailable, a bound reached) may last for hours. After
+        ``kafka_max_poll_interval_seconds`` without a poll, aiokafka would leave the group. It joins again only at the
+        next poll (``ensure_active_group``, aiokafka/consumer/group_coordinator.py), but Faust polls only after it has
+        joined. So the worker would never return. A hanging event loop does not run this task, so its partitions go to
+        other workers, as they should.
         """
         pause_seconds = min(_STAY_INTERVAL_SECONDS, self.nexus.kafka_max_poll_interval_seconds / 4)
         while True:
@@ -205,7 +208,7 @@ class WorkerApp(faust.App):
             await asyncio.sleep(pause_seconds)
 
     async def _publish_status(self, health: WorkerHealth) -> None:
-        """Tell the console how this worker is doing. No task of the stage's: its failure stops nothing."""
+        """Report this worker's status to the console. Not a task of the stage: a failure here stops nothing."""
         role: ProcessRole = self.role
         key = self._process_id()
         report = stage_status(
@@ -217,7 +220,7 @@ class WorkerApp(faust.App):
         return process_id(self.role, str(self.directory.path.resolve()))
 
     def _failed_by(self) -> str | None:
-        """What the worker ends by, if it does: what it cannot do without, or the kind of error."""
+        """The cause of a failed worker, None otherwise: the dependency it waits for, or the error's type."""
         error = self.failed_with or self.crash_reason
         if error is None:
             return None
@@ -225,7 +228,7 @@ class WorkerApp(faust.App):
         return type(error).__name__ if waits is None else waits[0]
 
     async def on_stop(self) -> None:
-        """Finish what is running within the bound, commit, then let Faust take its parts down."""
+        """Finish running work within the time bound, commit, then stop Faust's services."""
         with contextlib.suppress(Exception):
             self.flow_control.suspend()
         await self.stage.stop(drain_seconds=self.nexus.stop_timeout_seconds)
@@ -237,41 +240,41 @@ class WorkerApp(faust.App):
         await self.broker.stop()
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
-        """Stop when an agent's loop raised: Faust would restart it behind the record, and the record would be lost."""
+        """Stop if an agent's loop raised: Faust would restart it after the record, and the record would be lost."""
         if not isinstance(exc, asyncio.CancelledError):
             self.fail(exc)
 
     def fail(self, error: BaseException) -> None:
-        """Stop the worker with a message: no record is at fault, and going on could only lose some."""
+        """Stop the worker with a message: the error is not about one record, and going on could lose records."""
         if self.failed_with is None:
             self.failed_with = error
-            # What is configured wrong stands in the message; of the rest the place matters.
+            # A configuration error explains itself; other errors need their traceback.
             trace = None if isinstance(error, ConfigurationError) else error
             _log.critical("worker stops", error=type(error).__name__, problem=safe_message(error), exc_info=trace)
-            # As from a supervisor, so that it stops in order; the exit code says why.
+            # The same signal as from a supervisor, so that the worker stops in order. The exit code shows the failure.
             os.kill(os.getpid(), signal.SIGTERM)
 
     def on_rebalance_start(self) -> None:
-        """Faust's word that its group rebalances."""
+        """Called by Faust when a rebalance of the group starts."""
         self.rebalances.began()
         super().on_rebalance_start()
 
     def on_rebalance_end(self) -> None:
-        """Faust's word that records flow again."""
+        """Called by Faust when records flow again."""
         super().on_rebalance_end()
         self.rebalances.ended()
 
     async def give_up_partitions(self) -> None:
-        """Let the stage finish what runs, within a third of what the group waits for, and drop the rest.
+        """Let the stage finish running work within a third of the group's rebalance timeout, and drop the rest.
 
-        The other two thirds are Faust's and the network's.
+        The other two thirds are for Faust and the network.
         """
         await self.stage.revoked(drain_seconds=self.nexus.kafka_rebalance_timeout_seconds / 3)
 
     def _not_reading_because(self) -> str | None:
         if self.should_stop or self.failed_with is not None:
             return "stopping"
-        # Before the other: to Faust a rebalance ends with the recovery.
+        # Check the recovery first: for Faust a rebalance lasts until the recovery ends.
         if self.in_recovery:
             return "recovering the table"
         if self.rebalancing:
@@ -282,7 +285,7 @@ class WorkerApp(faust.App):
 
 
 def created_or_exit(create: Callable[[], WorkerApp]) -> WorkerApp:
-    """Create the app that ``faust -A`` imports; end with the message alone when the configuration is wrong."""
+    """Create the app that ``faust -A`` imports. On a configuration error print only its message and exit."""
     try:
         return create()
     except ConfigurationError as error:
@@ -291,7 +294,7 @@ def created_or_exit(create: Callable[[], WorkerApp]) -> WorkerApp:
 
 
 def create_app(settings: Settings, app_id: str) -> WorkerApp:
-    """A Faust app as this software runs it; the caller sets ``stage`` and declares its agent."""
+    """Create a worker's Faust app; the caller sets ``stage`` and declares the agent."""
     install_uvloop()
     log_handler = configure_logs(settings)
     directory = WorkerDirectory.claim(settings.data_dir, app_id)
@@ -302,7 +305,7 @@ def create_app(settings: Settings, app_id: str) -> WorkerApp:
         **faust_options(settings, directory),
     )
     app.nexus = settings
-    # Half the time after which the group gives a silent member's partitions away: the rest is for what was begun.
+    # Half of the session timeout, after which the group reassigns partitions: the other half is for sends in progress.
     app.lease = Lease(settings.kafka_session_timeout_seconds / 2)
     app.role = "sink" if app_id == settings.sink_app_id else "enricher"
     app.rebalances = RebalanceMetrics(app.role)
@@ -322,7 +325,7 @@ def create_app(settings: Settings, app_id: str) -> WorkerApp:
 
 
 def install_uvloop() -> None:
-    """Use uvloop where there is one: a worker spends much of its time in the event loop."""
+    """Use uvloop if it is installed: a worker spends much of its time in the event loop."""
     with contextlib.suppress(ImportError):
         import uvloop
 
@@ -354,7 +357,7 @@ def _declare_rebalances(app: WorkerApp) -> None:
 
     @app.on_rebalance_complete.connect
     async def on_complete(_sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
-        # Sent when tables are as their changelogs, and before anything is read.
+        # Faust sends this when the tables are recovered, before it reads any record.
         app.rebalances.recovered()
 
 

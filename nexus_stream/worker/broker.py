@@ -1,7 +1,7 @@
-"""The broker port of a worker: a producer of our own beside Faust's consumer.
+"""The broker port of a worker: our own producer beside Faust's consumer.
 
-From: a stage. To: the broker, as long as the group is known to hold this worker. Commits go through
-``Consumer._commit_offsets``, a private part of Faust 0.15.3 (pinned; a test notices a change).
+Sends only while this worker's lease is valid. Commits use ``Consumer._commit_offsets``, a private part of Faust 0.15.3
+(pinned; a test detects a change).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 from faust.types import TP
 
-from nexus_stream.delivery.received import Headers, TopicPartition
+from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.topics import max_record_bytes
+from nexus_stream.delivery.received import TopicPartition
 from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.clients import batch_bytes, client_options
-from nexus_stream.kafka.topics import max_record_bytes
 
 if TYPE_CHECKING:
     from faust.types import AppT
@@ -32,17 +33,17 @@ __all__ = ["FaustBroker"]
 
 
 class FaustBroker:
-    """`BrokerPort` on a Faust app's consumer and a producer of our own.
+    """`BrokerPort` with a Faust app's consumer and our own producer.
 
-    Not Faust's producer: its buffer costs a task switch a record and its wrapper a signal a record, and it has no
-    headroom for a dead letter's headers. Not an idempotent one either: aiokafka keeps one batch a partition in flight,
-    so retries keep the order, and a record sent twice carries the same id.
+    Not Faust's producer: its buffer costs a task switch per record, its wrapper costs a signal per record, and it has
+    no room for a dead letter's headers. The producer is not idempotent: aiokafka keeps one batch per partition in
+    flight, so retries keep the order, and a record that is sent twice has the same id.
 
     Args:
-        app: Whose consumer commits.
+        app: The app whose consumer commits.
         settings: The broker, and the largest record.
-        lease: Says whether the group still holds this worker.
-        access: Told of errors that speak of permissions.
+        lease: Whether this worker is still a member of the group.
+        access: Receives errors about permissions.
     """
 
     def __init__(self, app: AppT, settings: Settings, lease: Lease, access: AccessWatch) -> None:
@@ -51,7 +52,7 @@ class FaustBroker:
         self._lease = lease
         self._access = access
         self._producer: AIOKafkaProducer | None = None
-        # On their way when their partitions were revoked.
+        # Batches that were being sent when their partitions were revoked.
         self._revoked: WeakSet[Any] = WeakSet()
 
     async def send(
@@ -66,7 +67,7 @@ class FaustBroker:
     ) -> Awaitable[object]:
         """See `BrokerPort.send`."""
         if key is None and value is None:
-            # aiokafka asserts that one of them is there; to every reader of ours, empty and missing are the same.
+            # aiokafka requires a key or a value. Our readers treat an empty value as a missing one.
             value = b""
         if self._producer is None:
             raise BrokerUnavailableError("the worker is starting or stopping")
@@ -86,8 +87,8 @@ class FaustBroker:
         producer = AIOKafkaProducer(
             **client_options(settings),
             acks="all",
-            # Groups of effects are sent at once, so a short wait fills batches: 1.5 times the throughput of 2 ms and
-            # 16 KiB.
+            # A stage sends groups of records at once, so a short wait fills batches: 1.5 times the throughput of 2 ms
+            # and 16 KiB.
             linger_ms=5,
             max_batch_size=batch_bytes(settings, max_batch_bytes),
             max_request_size=max_record_bytes(settings),
@@ -98,10 +99,10 @@ class FaustBroker:
         self._producer = producer
 
     def _fence(self, producer: AIOKafkaProducer) -> None:
-        """Send no batch that a frozen worker left in its producer: by now it may be another's to send.
+        """Refuse to send without a valid lease: a worker that was frozen may have lost its partitions.
 
-        The last moment at which that can be seen; what comes after it is one write to a socket. The error is none that
-        aiokafka tries again: the stage does, if the records are still ours.
+        This check is the last one before the write to the socket. aiokafka does not retry this error. The stage does,
+        if it still owns the records.
         """
         lease, send = self._lease, producer.client.send
 
@@ -113,20 +114,21 @@ class FaustBroker:
         producer.client.send = send_while_confirmed
 
     def drop_unsent(self) -> None:
-        """See `BrokerPort.drop_unsent`. What is in a socket cannot be called back, but is not sent a second time."""
+        """See `BrokerPort.drop_unsent`. A batch in a socket cannot be called back, but it is not sent again."""
         if self._producer is None:
             return
         accumulator = self._producer._message_accumulator
         for tp in list(accumulator._batches):
             for batch in accumulator._batches.pop(tp):
                 if batch.retry_count:
-                    # Tried before: it takes itself out of these when it ends (MessageAccumulator._pop_batch).
+                    # A retried batch: aiokafka removes it from the pending ones at its end
+                    # (MessageAccumulator._pop_batch).
                     accumulator._pending_batches.add(batch)
                 _refuse(batch)
         self._revoked.update(accumulator._pending_batches)
 
     def _send_no_revoked_batch_again(self, producer: AIOKafkaProducer) -> None:
-        """Refuse what aiokafka would send again after its partitions were revoked: it may be another's to send."""
+        """Refuse aiokafka's retries of batches of revoked partitions: another worker may own these records now."""
         accumulator = producer._message_accumulator
         reenqueue = accumulator.reenqueue
 
@@ -139,7 +141,7 @@ class FaustBroker:
         accumulator.reenqueue = reenqueue_unless_revoked
 
     async def stop(self) -> None:
-        """Send what is pending and disconnect."""
+        """Send pending records and disconnect."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
@@ -158,8 +160,8 @@ class FaustBroker:
 
 
 def _refuse(batch: Any) -> None:
-    """Let a batch of aiokafka's producer fail, and whoever waits to add to it."""
+    """Fail a batch of aiokafka's producer, and the callers that wait to add to it."""
     batch.failure(KafkaError("its partitions were revoked before it was sent"))
     if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():
-        # Where nobody waits: noted as seen, or asyncio would complain of it.
+        # Read the exception: if no caller waits, asyncio would log it as never retrieved.
         batch._drain_waiter.exception()

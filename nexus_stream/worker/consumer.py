@@ -1,8 +1,8 @@
-"""Faust's consumer, made to lose nothing around a rebalance.
+"""Faust's consumer, changed so that a rebalance loses no record.
 
-From: worker.py, as the app's transport. To: records in order, each partition from its committed offset, and commits as
-a member of the group only. Everything here is about Faust 0.15.3 and aiokafka 0.14, which are pinned; the chaos rows
-fail without it (tests/chaos: ``scale``, ``embedded-broker``, ``poll-interval``).
+It reads each partition in order from its committed offset, and commits only as a member of the group. The changes are
+for Faust 0.15.3 and aiokafka 0.14, which are pinned. Without them chaos tests fail (tests/chaos: ``scale``,
+``embedded-broker``, ``poll-interval``).
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from nexus_stream.delivery import lease as leases
-from nexus_stream.kafka.access_watch import speaks_of_access
+from nexus_stream.kafka.access_watch import is_access_error
 from nexus_stream.kafka.clients import is_embedded, stop_consumer
 
 __all__ = ["WorkerTransport"]
 
-# Until a partition may be read: Faust's own wait is a second.
+# Wait while no partition may be read. Faust's own wait is one second.
 _NOTHING_TO_READ_SECONDS = 0.05
 _WATERMARK_SECONDS = 5.0
-# A group that does not hear of it gives the partitions away after the session timeout.
+# If the group does not learn that this worker left, it reassigns the partitions after the session timeout.
 _LEAVE_SECONDS = 5.0
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
-    """Runs the aiokafka client, in a thread with a loop of its own."""
+    """Runs the aiokafka client in a thread with its own event loop."""
 
-    # Leaving the group, once that has begun before the rest is closed.
+    # Set when the worker has begun to leave the group, before it closes the client.
     _leaving: Future[None] | None = None
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         """Set the fetch wait, which Faust fixes at 1.5 s.
 
-        Apache Kafka answers a waiting fetch as soon as there is a record. The embedded broker polls, at intervals that
-        grow with the wait: a record was seen after 480 ms with 1.5 s, after 16 ms with 50 ms.
+        Apache Kafka answers a waiting fetch as soon as there is a record. The embedded broker polls at intervals that
+        grow with the wait: a record arrived after 480 ms with a wait of 1.5 s, and after 16 ms with 50 ms.
         """
         consumer = super()._create_worker_consumer(transport)
         app: Any = self.app
-        # Read by the consumer when it starts, which is after this.
+        # The consumer reads this when it starts, which is later.
         consumer._fetch_max_wait_ms = int(app.nexus.kafka_fetch_max_wait_seconds * 1000)
         return consumer
 
     async def on_start(self) -> None:
-        """Commit as a member of the group or not at all.
+        """Commit only as a member of the group.
 
-        A worker that its group no longer knows would commit as nobody (generation -1), and an empty group accepts that:
-        on a memory-only broker that was started again, offsets of the one before, past everything that is there now.
+        A worker that is no longer a member would commit without a generation (-1), and an empty group accepts that
+        commit. On a restarted memory-only broker it would commit offsets of the old broker, past every new record.
         """
         await super().on_start()
         app: Any = self.app
@@ -66,7 +66,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
             if coordinator.member_id == JoinGroupRequest.UNKNOWN_MEMBER_ID:
                 raise UnknownMemberIdError
             if not assignment.active:
-                # Tried again since before a rebalance: it would go out under the new generation, as if it were its.
+                # A retry from before a rebalance: it would be sent with the new generation, as if it belonged to it.
                 raise IllegalGenerationError
             try:
                 await commit(assignment, offsets)
@@ -78,7 +78,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         self._renew_lease_with_heartbeats(coordinator)
 
     def _renew_lease_with_heartbeats(self, coordinator: Any) -> None:
-        """Note when the group was last heard to hold us: see delivery/lease.py."""
+        """Renew the lease when the group confirms this worker's membership: see delivery/lease.py."""
         app: Any = self.app
         lease: leases.Lease = app.lease
         heartbeat, joined, reset = (
@@ -113,10 +113,10 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> Any:
-        """Fetch from the partitions that are active now, and give back what a seek has overtaken.
+        """Fetch from the active partitions. If a seek happens meanwhile, drop the records and restore the positions.
 
-        Faust hands over a set that it changes meanwhile, and takes an empty one for none. aiokafka takes an empty one
-        for all: Faust drops what then comes, though the position has moved.
+        Faust passes a set that it changes meanwhile; to Faust an empty set means no partition. To aiokafka an empty set
+        means all partitions: Faust would drop their records, but their positions would have moved.
         """
         wanted = set(active_partitions)
         if not wanted:
@@ -127,9 +127,9 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         try:
             records = await super()._fetch_records(consumer, wanted, timeout, max_records)
         except KafkaError as error:
-            if not speaks_of_access(error):
+            if not is_access_error(error):
                 raise
-            # Faust would end the worker with the error alone; what is missing is found out and told by the watch.
+            # Faust would end the worker with only this error. The access watch reports the missing permission.
             app: Any = self.app
             app.access.hint(error)
             await asyncio.sleep(_NOTHING_TO_READ_SECONDS)
@@ -139,18 +139,18 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         for tp, batch in records.items():
             subscription = consumer._subscription.subscription
             state = subscription.assignment.state_value(tp) if subscription and subscription.assignment else None
-            # Elsewhere by now: the seek came after this fetch, and has the last word.
+            # If the position differs, the seek came after this fetch, and stays.
             if state is not None and state._position == batch[-1].offset + 1:
                 consumer._fetcher.seek_to(tp, batch[0].offset)
         return {}
 
     async def _highwaters(self, partitions: Iterable[TopicPartition]) -> Mapping[TP, int]:
-        """Tell where the partitions end, as the table's recovery wants to know it.
+        """The end offsets of partitions, for the table's recovery.
 
-        The embedded broker accepts records for a topic that does not exist yet: those of a client of the broker before
-        it, which it does not tell from a new one. Creating the topic hides them from fetches but not from
-        ``ListOffsets`` (measured, Tansu 0.6: ends 7, 4, 4, 4, nothing to fetch), and a recovery up to such an end never
-        ends. So there the watermark that comes with a fetch is asked instead.
+        The embedded broker accepts records for a topic that does not exist yet, for example from a client that used the
+        broker before its restart. When the topic is created, fetches do not return those records, but ``ListOffsets``
+        counts them (measured, Tansu 0.6: ends 7, 4, 4, 4, nothing to fetch). A recovery up to such an end never ends.
+        So for the embedded broker the high watermark of a fetch is used instead.
         """
         wanted = list(partitions)
         consumer, app = self._ensure_consumer(), cast(Any, self.app)
@@ -164,22 +164,23 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         return cast(Mapping[TP, int], await consumer.end_offsets(wanted))
 
     def close(self) -> None:
-        """Leave the group, which rebalances while this worker stops; called by Faust from the main thread.
+        """Leave the group, so that it rebalances while this worker stops. Faust calls this from the main thread.
 
-        Faust closes the client there too, on the main thread's loop, while this thread uses its sockets: uvloop then
-        crashes now and then (a segmentation fault in 1 of 20 such stops).
+        Faust would also close the client on the main thread's loop, while this thread uses its sockets. uvloop then
+        sometimes crashes (a segmentation fault in 1 of 20 such stops).
         """
         if self._consumer is not None and self._leaving is None:
             leave = self._consumer._coordinator.close()
             self._leaving = asyncio.run_coroutine_threadsafe(leave, self.thread_loop)
 
     async def on_thread_stop(self) -> None:
-        """Leave the group and close, also while the broker is away.
+        """Leave the group and close, also while the broker is down.
 
-        aiokafka's ``stop`` then lets out a cancellation of its own (see `stop_consumer`). Faust takes it for one of
-        this thread, which never says that it has ended; the worker waited a minute for it: past every grace period.
+        aiokafka's ``stop`` then raises a cancellation of its own task (see `stop_consumer`). Faust mistakes it for a
+        cancellation of this thread, which then never reports its end. The worker waited a minute for it, longer than
+        every grace period.
         """
-        # All of Faust's but the last step, which is the same without that.
+        # All of Faust's steps except the last one, which is replaced below.
         await super(AIOKafkaConsumerThread, self).on_thread_stop()
         if self._leaving is not None:
             with contextlib.suppress(TimeoutError, KafkaError):
@@ -193,15 +194,15 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 
 
 class _Consumer(Consumer):
-    """Lets a stream's partitions flow only after they were sought to their committed offsets.
+    """Resumes a stream's partitions only after the seek to their committed offsets.
 
-    Faust does the two in the other order (``on_recovery_completed`` and ``_resume_streams``, faust/tables/recovery.py).
-    What it reads in between is thrown away when the buffers are cleared, but has moved its own read offset; so the same
-    records look old when they come again and are dropped, and the commits go past them. Measured with rebalances under
-    load: up to a hundred records read twice at each, and now and then one that was never seen.
+    Faust resumes first and seeks later (``on_recovery_completed`` and ``_resume_streams``, faust/tables/recovery.py).
+    It discards the records that it reads in between when it clears the buffers, but they have moved its read offset. So
+    when the same records come again, they look old and are dropped, and the commits go past them. Measured with
+    rebalances under load: up to a hundred records read twice at each rebalance, and sometimes a record never read.
 
     Attributes:
-        seeks: How often positions were changed; what was fetched across a change is fetched again.
+        seeks: Number of position changes; records that were fetched across a change are fetched again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -210,9 +211,10 @@ class _Consumer(Consumer):
         self._not_sought_yet: set[TP] = set()
 
     async def perform_seek(self) -> None:
-        """Seek to the committed offsets; where nothing was committed yet, to the start.
+        """Seek to the committed offsets, or to the start of partitions without a commit.
 
-        aiokafka leaves the latter where they are, which is past whatever was fetched and dropped since the assignment.
+        aiokafka leaves partitions without a commit where they are: past the records that were fetched and dropped since
+        the assignment.
         """
         self.seeks += 1
         await super().perform_seek()
@@ -228,34 +230,34 @@ class _Consumer(Consumer):
         self.seeks += 1
 
     async def seek(self, partition: TP, offset: int) -> None:
-        """Seek one partition: Faust does that with changelogs."""
+        """Seek one partition; Faust uses this for changelogs."""
         self.seeks += 1
         await super().seek(partition, offset)
         self.seeks += 1
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Resume changelogs at once, streams with the next `resume_flow`: that is after the seek."""
+        """Resume changelogs at once, and streams at the next `resume_flow`, which comes after the seek."""
         streams = {tp for tp in tps if not self._is_changelog_tp(tp)}
         self._not_sought_yet |= streams
         super().resume_partitions(set(tps) - streams)
 
     def pause_partitions(self, tps: Iterable[TP]) -> None:
-        """Pause, and forget that they were to be resumed."""
+        """Pause partitions, and do not resume them at the next `resume_flow`."""
         self._not_sought_yet.difference_update(tps)
         super().pause_partitions(tps)
 
     def resume_flow(self) -> None:
-        """Called last, when partitions are sought and buffers cleared."""
+        """Resume the streams. Faust calls this last, after the seek and after clearing the buffers."""
         sought, self._not_sought_yet = self._not_sought_yet, set()
         if sought:
             super().resume_partitions(sought)
         super().resume_flow()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what a recovery that is overtaken by this rebalance was about to resume.
+        """Forget the partitions that an interrupted recovery was about to resume.
 
-        While the worker stops, Faust tells nobody (``App._on_partitions_revoked``): the stage, which is finishing what
-        runs, would take its partitions for its own until it is done, and write behind their next owner's back.
+        While the worker stops, Faust reports a revocation to nobody (``App._on_partitions_revoked``). The stage would
+        then finish its running work as if it still owned the partitions, and write over their next owner's results.
         """
         self._not_sought_yet.clear()
         app: Any = self.app
@@ -268,6 +270,6 @@ class _Consumer(Consumer):
 
 
 class WorkerTransport(Transport):
-    """What an app uses as its transport."""
+    """The transport of a worker's app."""
 
     Consumer = _Consumer

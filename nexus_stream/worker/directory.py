@@ -1,21 +1,21 @@
-"""A worker's own directory, and whether what it holds belongs to this broker.
+"""A worker's own data directory, and a check that its tables belong to the current broker.
 
-``NEXUS_DATA_DIR/<app id>/<slot>``: the first slot whose lock is free, so that several workers run on one host and each
-finds its old slot again. The local table store is bound to the broker's cluster id: a memory-only broker that restarted
-is another cluster, and Faust would either crash on the old state (``ConsistencyError``) or silently keep it.
+The directory is ``NEXUS_DATA_DIR/<app id>/<slot>``, with the first slot whose lock is free. So several workers can run
+on one host, and each finds an old slot again. The local tables are bound to the broker's cluster id: a restarted
+memory-only broker is another cluster. Faust would crash on the old tables (``ConsistencyError``) or silently keep them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import IO
 
 import structlog
 
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.common.json_reading import json_object
 from nexus_stream.errors import ConfigurationError
 
 __all__ = ["WorkerDirectory"]
@@ -38,7 +38,7 @@ class WorkerDirectory:
 
     @classmethod
     def claim(cls, data_dir: Path, app_id: str) -> WorkerDirectory:
-        """Lock the first free slot; the kernel frees it however the process ends.
+        """Lock the first free slot. The kernel frees the lock at any end of the process.
 
         Raises:
             ConfigurationError: the directory cannot be written, or all slots are taken.
@@ -46,38 +46,26 @@ class WorkerDirectory:
         for slot in range(_MAX_SLOTS):
             path = data_dir / app_id / str(slot)
             try:
-                path.mkdir(parents=True, exist_ok=True)
-                lock = (path / "lock").open("a+")
+                return cls(path, lock_file(path / "lock"))
+            except DirectoryInUseError:
+                continue
             except OSError as error:
                 raise ConfigurationError(
-                    f"NEXUS_DATA_DIR: {path} cannot be written ({error.strerror}). Choose a directory of your own."
+                    f"NEXUS_DATA_DIR: {path} cannot be written ({error.strerror}). Choose a writable directory."
                 ) from error
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            return cls(path, lock)
         raise ConfigurationError(f"NEXUS_DATA_DIR: all {_MAX_SLOTS} slots under {data_dir / app_id} are taken.")
 
     def bind(self, identity: dict[str, str]) -> bool:
         """Keep the stored tables only if they belong to this broker and these topics.
 
         Args:
-            identity: The broker's cluster id and whatever else the tables depend on.
+            identity: The broker's cluster id, and anything else that the tables depend on.
 
         Returns:
-            Whether old tables were discarded; the changelog rebuilds them.
+            Whether old tables were discarded. The changelog rebuilds them.
         """
         stamp = self.path / "identity.json"
-        try:
-            known = json.loads(stamp.read_text())
-        except (OSError, ValueError):
-            known = None
-        if known == identity:
+        if stamp.exists() and json_object(stamp.read_bytes()) == identity:
             return False
         discarded = False
         for child in self.path.iterdir():
@@ -92,5 +80,5 @@ class WorkerDirectory:
         return discarded
 
     def release(self) -> None:
-        """Let the slot go before the process ends."""
+        """Free the slot before the process ends."""
         self._lock.close()

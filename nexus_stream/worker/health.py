@@ -1,8 +1,8 @@
-"""Whether a worker lives, is ready, and moves: the watchdog's loop, the reasons, and the metrics that show them.
+"""A worker's health: liveness, readiness and progress, with their reasons and metrics.
 
-From: the stage, the broker's word on offsets, and Faust's state, passed in. To: ``/live``, ``/ready`` and ``/metrics``
-of worker.py, and the status record. *Ready*: it processes now, and what it needs answers. *Live*: no partition stands
-still without a reason; starting again may help, and nothing else is a reason to.
+To: ``/live``, ``/ready`` and ``/metrics`` (app.py), and the status record. *Ready*: the worker processes records now,
+and every dependency that it needs answers. *Live*: no partition is stalled without a reason. A restart may fix a stall,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class WorkerHealth:
     """The health of one worker.
 
     Args:
-        settings: Broker, and how long nothing may move.
-        role: Which worker.
-        stage: What it runs.
+        settings: Broker, and the watchdog's time limit.
+        role: The worker's role.
+        stage: The worker's stage.
         group: Its consumer group.
-        not_reading_because: Why it does not process now by Faust's state; None if it does.
-        needs: What of that the stage may wait for it cannot do without.
-        on_fatal: Called with an error that stops the worker, if it is to stop when it stands still.
+        not_reading_because: Why the worker does not read now, by Faust's state; None if it reads.
+        needs: Dependencies that must answer before the worker is ready.
+        on_fatal: Called with the error that stops a stalled worker, if `watchdog_exit` is set.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class WorkerHealth:
         """Watch, and show the metrics, until cancelled."""
         announce_build(self._role)
         state = ProcessStateCollector(self._role, lambda: state_of(self._stage, self.not_processing_because()).state)
-        asking = asyncio.create_task(self.lag.offsets.run(), name="offsets")
+        asking = asyncio.create_task(self.lag.run(), name="offsets")
         try:
             with shown(state, LagCollector(self._role, self.lag)):
                 while True:
                     await self._stage.clock.sleep(WATCH_INTERVAL_SECONDS)
                     if asking.done():
-                        # It never ends by itself: what ended it is not to be lost.
+                        # The task never ends by itself: raise the error that ended it.
                         asking.result()
                     self.observe()
         finally:
@@ -86,7 +86,7 @@ class WorkerHealth:
                 await asking
 
     def observe(self) -> None:
-        """Look whether every partition moves."""
+        """Check the progress of every partition."""
         stage = self._stage
         excused = stage.waiting_for is not None or self._not_reading_because() is not None
         standing = self.lag.standing(excused=excused)
@@ -104,14 +104,14 @@ class WorkerHealth:
             self._on_fatal(StalledError(problem))
 
     def not_processing_because(self) -> str | None:
-        """Why it does not process now; None if it does, or waits for somebody to answer."""
+        """Why the worker does not process now; None if it does, or waits for a dependency."""
         if self._stalled_seconds is not None:
             seconds = f"{self._stalled_seconds:.0f} s"
             return f"no progress for {seconds} although there is something to read ({self._where()})"
         return self._not_reading_because()
 
     def not_ready_because(self) -> str | None:
-        """Why it is not ready; None if it is."""
+        """Why the worker is not ready; None if it is."""
         reason = self.not_processing_because()
         if reason is None:
             waited_for = [what for what in self._needs if self._stage.is_waiting_for(what)]
@@ -119,7 +119,7 @@ class WorkerHealth:
         return reason
 
     def not_live_because(self) -> str | None:
-        """Why it should be started again; None if there is no reason to."""
+        """Why a supervisor should restart the worker; None if it should not."""
         return self.not_processing_because() if self._stalled_seconds is not None else None
 
     def _where(self) -> str:

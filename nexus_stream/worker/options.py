@@ -1,7 +1,4 @@
-"""What Faust is told: its options, its credentials and the topics it reads, each setting with what it cost to find.
-
-From: the settings. To: worker.py, which makes the app with it.
-"""
+"""Faust's options, its credentials, and the topics it reads, with the reason of each choice."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ __all__ = ["credentials", "faust_options", "no_ack_topic"]
 
 
 def faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, Any]:
-    """Keyword arguments of the Faust app, but for its log handlers and its worker class."""
+    """Keyword arguments of the Faust app, except its log handlers and its worker class."""
     brokers = ";".join(f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(","))
     web_port = settings.web_port or free_port()
     return {
@@ -32,19 +29,19 @@ def faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, A
         "datadir": str(directory.path),
         "store": "rocksdb://" if settings.table_store == "rocksdb" else "memory://",
         "logging_config": logging_config(),
-        # Topics are made by `nexus topics apply`, and checked at start.
+        # `nexus topics apply` creates the topics. The worker checks them at start.
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "topic_partitions": settings.topic_partitions,
         "topic_replication_factor": settings.topic_replication_factor,
-        # With a replica, a survivor of a kill -9 died on "persisted offset is higher than highwater"; local data
-        # directories and the changelog do without.
+        # With a standby replica, a worker that survived another's kill -9 ended with "persisted offset is higher than
+        # highwater". The local directories and the changelog are enough.
         "table_standby_replicas": 0,
         "processing_guarantee": "at_least_once",
-        # Ours waits for what runs, within a bound; Faust's waits for every event, without one.
+        # At a stop the stage waits for running work within a time bound. Faust would wait for all events, unbounded.
         "stream_wait_empty": False,
-        # Records between the consumer and the agent's loop. More reads faster and costs memory: a record may have
-        # NEXUS_MAX_BODY_BYTES.
+        # Records between the consumer and the agent's loop. A larger buffer reads faster but needs more memory: a
+        # record may have NEXUS_MAX_BODY_BYTES.
         "stream_buffer_maxsize": 2000,
         "broker_max_poll_records": 2000,
         "stream_recovery_delay": 0.0,
@@ -66,7 +63,7 @@ def faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, A
         "web_bind": settings.web_host,
         "web_host": settings.web_host,
         "web_port": web_port,
-        # Its pages would show table contents, which are people's data, to anyone.
+        # Faust's pages would show the tables' contents, which are personal data, to anyone.
         "web_tables_enabled": False,
         "web_router_enabled": False,
         "web_cors_options": None,
@@ -74,7 +71,7 @@ def faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, A
 
 
 def credentials(settings: Settings) -> Any:
-    """Faust's words for how the settings log in; None for plain text."""
+    """The login of the settings as Faust's credentials; None for plain text."""
     context = ssl_context(settings)
     if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
         return faust.OAuthCredentials(oauth_cb=token_provider(settings), ssl_context=context)
@@ -90,9 +87,9 @@ def credentials(settings: Settings) -> Any:
 
 
 def no_ack_topic(app: faust.App, name: str) -> Any:
-    """A topic whose offsets Faust neither tracks nor commits, and whose bytes it leaves alone.
+    """A topic whose offsets Faust neither tracks nor commits, and whose bytes it does not parse.
 
-    Without ``raw`` Faust would parse every value as JSON, and crash the agent on the first that is not.
+    Without ``raw`` Faust would parse every value as JSON, and the first invalid value would crash the agent.
     """
     return app.topic(
         name,

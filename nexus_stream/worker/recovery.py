@@ -1,11 +1,12 @@
-"""Restores the tables from their changelogs in large steps, where Faust goes record by record.
+"""Restore the tables from their changelogs in large batches; Faust would restore them record by record.
 
-From: worker.py, as the app's table manager. To: `Recovery` of Faust 0.15.3, which is pinned: what it is told here as
-restored it does not read again; what is left it reads itself, in its own way.
+Extends `Recovery` of Faust 0.15.3, which is pinned. Faust continues after the offsets that are restored here, and reads
+the remaining records itself.
 
-Each changelog record in Faust passes a queue, a task that waits with a timeout for one record, and a sum over all
-partitions: 6,000 to 12,000 a second with all of a core, for which a bare consumer reads 100,000. Here a consumer of our
-own hands over what a poll gives, and the store writes it as one batch a partition: see docs/reference/performance.md.
+In Faust each changelog record passes a queue, a task that waits with a timeout for one record, and a sum over all
+partitions: 6,000 to 12,000 records a second on a whole core. A bare consumer reads 100,000. Here our own consumer
+passes on the records of each poll, and the store writes them as one batch per partition: see
+docs/reference/performance.md.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
+from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.kafka.reading import read_to
 
 __all__ = ["WorkerTables"]
 
 _log = structlog.get_logger(__name__)
 
-# Below it a connection of our own costs more than it saves.
+# With fewer records our own connection takes longer than it saves.
 _WORTH_IT_RECORDS = 500
-# Records of one step. The loop answers /ready and follows rebalances between steps.
+# Records per step. Between steps the event loop answers /ready and handles rebalances.
 _STEP_RECORDS = 2000
 _FETCH_BYTES = 4 * 1024 * 1024
-# Nothing came although there should be more: Faust's own way finds out why.
 _SILENCE_SECONDS = 5.0
 
 
 class _Change:
-    """A changelog record as Faust's stores read one: an event and its message."""
+    """A changelog record in the form that Faust's stores read: an event and its message."""
 
     __slots__ = ("key", "message", "offset", "partition", "tp", "value")
 
@@ -50,18 +52,19 @@ class _Change:
 
 
 class _Recovery(Recovery):
-    """Faust's recovery, with most of the reading done before it begins."""
+    """Faust's recovery; most records are read before it begins."""
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 - Faust's signature
-        # As long as it takes, unless another rebalance comes: that still ends it.
+        # No timeout while reading ahead. Another rebalance still ends it.
         await super()._wait(coro, timeout=None if getattr(coro, "__name__", "") == "_seek_offsets" else timeout)
 
     async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Counter[TP], title: str) -> None:
-        """Called before Faust reads changelogs, with where it would begin; moves ``offsets`` on."""
+        """Read ahead, and advance ``offsets``. Faust calls this before it reads changelogs from ``offsets``."""
         if title == "active":
             try:
                 await self._read_ahead(set(tps), offsets)
-            except KafkaError as error:
+            except (KafkaError, BrokerUnavailableError) as error:
+                # Faust's own way finds out why.
                 _log.warning("tables are restored record by record", problem=type(error).__name__)
         await super()._seek_offsets(consumer, tps, offsets, title)
 
@@ -78,7 +81,7 @@ class _Recovery(Recovery):
         reader = AIOKafkaConsumer(
             **client_options(app.nexus),
             enable_auto_commit=False,
-            # Compaction may have taken what is at the first offset.
+            # Compaction may have removed the record at the first offset.
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=_FETCH_BYTES,
         )
@@ -88,27 +91,22 @@ class _Recovery(Recovery):
             reader.assign(list(partition_of))
             for partition, tp in partition_of.items():
                 reader.seek(partition, self._begin(offsets, tp) + 1)
-            heard_at = time.monotonic()
-            while partition_of and time.monotonic() - heard_at < _SILENCE_SECONDS:
-                batches = await reader.getmany(*partition_of, timeout_ms=500, max_records=_STEP_RECORDS)
+            last = {partition: ends[tp] + 1 for partition, tp in partition_of.items()}
+            async for records in read_to(reader, last, stall_seconds=_SILENCE_SECONDS, max_records=_STEP_RECORDS):
                 if app.rebalancing_count != rebalances:
-                    # Not ours any more, some of them: a write would open their files again.
+                    # Some partitions may be revoked: a write would open their files again.
                     return
-                for partition, records in batches.items():
-                    tp = partition_of[partition]
-                    self._apply(tp, records)
-                    offsets[tp] = records[-1].offset
-                    restored += len(records)
-                    heard_at = time.monotonic()
-                    if records[-1].offset >= ends[tp]:
-                        del partition_of[partition]
+                tp = partition_of[TopicPartition(records[0].topic, records[0].partition)]
+                self._apply(tp, records)
+                offsets[tp] = records[-1].offset
+                restored += len(records)
         finally:
             await stop_consumer(reader)
         _log.info("table restored", records=restored, seconds=round(time.monotonic() - started, 1))
 
     @staticmethod
     def _begin(offsets: Counter[TP], tp: TP) -> int:
-        """The last offset that is restored already; -1 for none."""
+        """The last restored offset; -1 for none."""
         offset: int | None = offsets[tp]
         return -1 if offset is None else offset
 
@@ -118,7 +116,7 @@ class _Recovery(Recovery):
 
 
 class WorkerTables(TableManager):
-    """What an app uses as its table manager."""
+    """The table manager of a worker's app."""
 
     @property
     def recovery(self) -> Recovery:

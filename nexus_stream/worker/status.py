@@ -1,4 +1,4 @@
-"""What a worker says of itself on the status topic."""
+"""A worker's report on the status topic."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def stage_status(
     lag: StageLag,
     budgets: Callable[[], Iterable[BudgetStanding]] = tuple,
 ) -> StatusReport:
-    """The report of a worker process.
+    """Make the function that reports a worker's status.
 
     Args:
         settings: Broker, budget.
-        role: Which worker.
+        role: The worker's role.
         key: The process id.
-        stage: What it runs.
+        stage: The worker's stage.
         not_running_because: Why the worker does not process now; None if it does.
-        lag: Of the stage.
-        budgets: What this worker may spend on Claude, and has spent.
+        lag: The stage's lag.
+        budgets: This worker's caps on spending on Claude, and the money spent.
     """
     started_at_ms = stage.clock.time_ms()
     state = StateClock()
@@ -71,7 +71,7 @@ def stage_status(
 
 
 class FoundState(NamedTuple):
-    """A state, what explains it, and since when (Unix milliseconds) if it says so itself."""
+    """A state, its explanation, and its start (Unix milliseconds) if known."""
 
     state: ProcessState
     detail: str | None = None
@@ -82,8 +82,8 @@ def state_of(stage: Stage, reason: str | None) -> FoundState:
     """The state of a worker.
 
     Args:
-        stage: What it runs.
-        reason: Why it does not process now; None if it does, or waits.
+        stage: The worker's stage.
+        reason: Why the worker does not process now; None if it does, or waits.
     """
     waiting_for = stage.waiting_for
     if reason is None and waiting_for is not None:
@@ -91,7 +91,7 @@ def state_of(stage: Stage, reason: str | None) -> FoundState:
     if reason is None:
         return FoundState("running")
     if reason.startswith("no progress"):
-        # Without the seconds in it, which would begin a new state each time.
+        # Without the seconds: each new number would count as a new state.
         return FoundState("stalled", "no progress although there is something to read")
     if reason in {"stopping", "rebalancing"}:
         return FoundState("stopping" if reason == "stopping" else "rebalancing")

@@ -118,7 +118,7 @@ def start_dev(tmp_path) -> Iterator[Callable[..., DevProcess]]:
         dev.clean_up()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def running_dev(tmp_path_factory) -> Iterator[dict[str, Any]]:
     """One ``nexus dev`` for all tests that only use it: the content of its ``dev.json``."""
     dev = DevProcess(tmp_path_factory.mktemp("dev"), NEXUS_SETTLE_SECONDS="0.5")

@@ -2,7 +2,8 @@
 
 The old build is a commit's tree, run with the same interpreter: the commit before the working tree's changes, or, when
 there are none, the one before the last that changed the product. ``UPGRADE_FROM=<commit>`` names another. Each process
-says itself, on the status topic, which build it is: the old tree's version is labelled.
+says itself, on the status topic, which build it is: the old tree's version is labelled. The database has this tree's
+migrations from the start, as docs/howto/upgrade.md says: the old build must work with them.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import IO
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.free_ports import LOOPBACK, free_port
 from tests.kafka.jars import DEFAULT_CACHE, available, resolve_jars
 from tests.kafka.node import KafkaNode, end_leftover

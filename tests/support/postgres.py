@@ -18,9 +18,9 @@ from nexus_stream.embedded.processes import last_lines, spawn, stop_process
 from nexus_stream.errors import EmbeddedServiceError
 from nexus_stream.free_ports import LOOPBACK, free_port
 
-__all__ = ["FAST_SETTINGS", "debian_postgres", "missing_debian_postgres", "server_folder"]
+__all__ = ["DEBIAN_15", "FAST_SETTINGS", "debian_postgres", "missing_debian_postgres", "server_folder"]
 
-_DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 20.0
 
@@ -30,7 +30,7 @@ FAST_SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 
 def missing_debian_postgres() -> str | None:
     """What is missing, for `tests.support.requirements.require`; None when it is there."""
-    return None if (_DEBIAN_15 / "postgres").exists() else f"no {_DEBIAN_15} (Debian's package postgresql-15)"
+    return None if (DEBIAN_15 / "postgres").exists() else f"no {DEBIAN_15} (Debian's package postgresql-15)"
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def debian_postgres(folder: Path, settings: Sequence[str] = FAST_SETTINGS) -> It
     user.own(data_dir)
     user.reach(data_dir)
     subprocess.run(
-        [_DEBIAN_15 / "initdb", "-D", data_dir, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"],
+        [DEBIAN_15 / "initdb", "-D", data_dir, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"],
         check=True,
         capture_output=True,
         timeout=60,
@@ -69,7 +69,7 @@ def debian_postgres(folder: Path, settings: Sequence[str] = FAST_SETTINGS) -> It
         stdin=subprocess.DEVNULL,
     )
     port = free_port()
-    argv = [str(_DEBIAN_15 / "postgres"), "-D", str(data_dir), "-p", str(port), "-h", LOOPBACK]
+    argv = [str(DEBIAN_15 / "postgres"), "-D", str(data_dir), "-p", str(port), "-h", LOOPBACK]
     for setting in ("unix_socket_directories=", *settings):
         argv += ["-c", setting]
     log = folder / "postgres.log"

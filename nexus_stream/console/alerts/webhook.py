@@ -8,9 +8,7 @@ counter. Signature: https://www.standardwebhooks.com, symmetric (``v1``).
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
 import random
 import time
 from collections import deque
@@ -21,12 +19,13 @@ from datetime import UTC, datetime
 import aiohttp
 import orjson
 import structlog
+from standardwebhooks import Webhook as Signer
 
 from nexus_stream import __version__
 from nexus_stream.console.alerts.book import AlertEvent
-from nexus_stream.settings import Settings, signing_key
+from nexus_stream.settings import Settings
 
-__all__ = ["Message", "Webhook", "message_of", "signature"]
+__all__ = ["Message", "Webhook", "message_of"]
 
 _log = structlog.get_logger(__name__)
 
@@ -71,12 +70,6 @@ def message_of(event: AlertEvent, runbook_url: str) -> Message:
     return Message(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", body.decode(), event.at_ms / 1000)
 
 
-def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """Return the value of ``webhook-signature``."""
-    signed = b"%s.%d.%s" % (message_id.encode(), timestamp_s, body)
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-
-
 class Webhook:
     """A queue of messages, and the task that posts them.
 
@@ -101,7 +94,7 @@ class Webhook:
         assert settings.alert_webhook_url is not None  # noqa: S101 - Settings wants both or neither
         assert settings.alert_webhook_secret is not None  # noqa: S101
         self._url = settings.alert_webhook_url.get_secret_value()
-        self._key = signing_key(settings.alert_webhook_secret.get_secret_value())
+        self._signer = Signer(settings.alert_webhook_secret.get_secret_value())
         self._on_change = on_change
         self._retry_min_seconds = retry_min_seconds
         self._queue: deque[Message] = deque(pending)
@@ -158,12 +151,11 @@ class Webhook:
 
     async def _post(self, session: aiohttp.ClientSession, message: Message) -> tuple[str | None, bool]:
         """Post the message. Return the problem, or None, and whether the receiver refused it permanently."""
-        body = message.body.encode()
-        timestamp_s = int(time.time())
+        now, body = datetime.now(UTC), message.body.encode()
         headers = {
             "webhook-id": message.id,
-            "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": signature(self._key, message.id, timestamp_s, body),
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(message.id, now, message.body),
         }
         try:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:

@@ -7,12 +7,11 @@ personal text. Pages look up the person in the session table, which has no data 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from nexus_stream.common.json_reading import json_object, mapping, number
+from nexus_stream.common.moments import iso_ms
 from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.contracts.headers import ENRICHED_TYPE, EVENT_ID_HEADER, EVENT_TYPE_HEADER
 
@@ -54,8 +53,8 @@ class EmissionWriter:
             self._apply_one(db, record)
 
     def _apply_one(self, db: sqlite3.Connection, record: TopicRecord) -> None:
-        value = _value(record.value)
-        extraction, prospect = _mapping(value.get("extraction")), _mapping(value.get("prospect"))
+        value = json_object(record.value)
+        extraction, prospect = mapping(value.get("extraction")), mapping(value.get("prospect"))
         snapshot_at_ms = _integer(value.get("snapshot_at_ms"))
         # A stored result that is emitted again, after a crash or with a new fingerprint, cost nothing.
         is_repeat = (
@@ -66,7 +65,7 @@ class EmissionWriter:
             is not None
         )
         tokens = _integer(extraction.get("input_tokens")), _integer(extraction.get("output_tokens"))
-        cost_usd = _number(extraction.get("cost_usd")) or 0.0
+        cost_usd = number(extraction.get("cost_usd")) or 0.0
         event_type = record.header(EVENT_TYPE_HEADER)
         is_enriched = event_type == ENRICHED_TYPE or (not event_type and bool(prospect))
         inserted = db.execute(
@@ -79,14 +78,14 @@ class EmissionWriter:
                 record.header(EVENT_ID_HEADER)[:64],
                 "enriched" if is_enriched else (event_type or "unknown")[:64],
                 _text(prospect.get("momento_optimo")),
-                _number(prospect.get("nivel_interes")),
+                number(prospect.get("nivel_interes")),
                 _text(extraction.get("extractor")),
-                _integer(_mapping(value.get("conversation")).get("turns")),
+                _integer(mapping(value.get("conversation")).get("turns")),
                 snapshot_at_ms,
-                _milliseconds(value.get("enriched_at")),
+                iso_ms(value.get("enriched_at")),
                 *tokens,
                 cost_usd,
-                _number(extraction.get("latency_ms")) or 0.0,
+                number(extraction.get("latency_ms")) or 0.0,
                 is_repeat,
             ),
         ).rowcount
@@ -111,32 +110,10 @@ class EmissionWriter:
         db.execute("DELETE FROM usage_hours")
 
 
-def _value(raw: bytes | None) -> Mapping[str, Any]:
-    try:
-        return _mapping(orjson.loads(raw or b"null"))
-    except orjson.JSONDecodeError:
-        return {}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _text(value: Any) -> str | None:
     return value[:64] if isinstance(value, str) and value else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _integer(value: Any) -> int:
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
     return value if is_count else 0
-
-
-def _milliseconds(text: Any) -> int | None:
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (TypeError, ValueError, OverflowError):
-        return None

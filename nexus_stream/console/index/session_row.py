@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from nexus_stream.common.json_reading import items, json_object, mapping, number, text
 from nexus_stream.contracts.prospect import Objecion
 from nexus_stream.contracts.session_key import parse_session_key
 
@@ -79,24 +78,24 @@ class SessionRow:
         """Convert a record that is not a tombstone."""
         value = record.value or b""
         state = state_of(value)
-        prospect = _mapping(state.get("prospect"))
+        prospect = mapping(state.get("prospect"))
         tenant_id, session_id = _names(record.key)
-        fingerprints = [text for text in _list(state.get("fingerprints")) if isinstance(text, str)]
-        nombre, email, telefono = (_text(prospect.get(name)) for name in ("nombre", "email", "telefono"))
+        fingerprints = [text for text in items(state.get("fingerprints")) if isinstance(text, str)]
+        nombre, email, telefono = (text(prospect.get(name)) for name in ("nombre", "email", "telefono"))
         return cls(
             key=record.key,
             tenant_id=tenant_id,
             session_id=session_id,
-            status=_text(state.get("status")) or UNREADABLE,
+            status=text(state.get("status")) or UNREADABLE,
             nombre=nombre,
             email=email,
             telefono=telefono,
             fingerprint=fingerprints[-1] if fingerprints else None,
-            momento=_text(prospect.get("momento_optimo")),
-            arquetipo=_text(prospect.get("arquetipo")),
-            objeciones=",".join(text for text in _list(prospect.get("objeciones")) if isinstance(text, str)),
-            nivel_interes=_number(prospect.get("nivel_interes")),
-            extractor=_text(_mapping(state.get("extraction")).get("extractor")),
+            momento=text(prospect.get("momento_optimo")),
+            arquetipo=text(prospect.get("arquetipo")),
+            objeciones=",".join(text for text in items(prospect.get("objeciones")) if isinstance(text, str)),
+            nivel_interes=number(prospect.get("nivel_interes")),
+            extractor=text(mapping(state.get("extraction")).get("extractor")),
             turns=_integer(state.get("turns")),
             first_seen_ms=_integer(state.get("first_seen_ms")) or record.timestamp_ms,
             last_seen_ms=_integer(state.get("last_seen_ms")) or record.timestamp_ms,
@@ -123,11 +122,8 @@ def facets(
 
 
 def state_of(value: bytes) -> Mapping[str, Any]:
-    """Return the state as a mapping. Return an empty mapping if the bytes are not a JSON object."""
-    try:
-        return _mapping(orjson.loads(value))
-    except orjson.JSONDecodeError:
-        return {}
+    """The state as a mapping, empty if the bytes are not a JSON object."""
+    return json_object(value)
 
 
 def fold(text: str) -> str:
@@ -141,22 +137,6 @@ def _names(key: bytes) -> tuple[str, str]:
         return parse_session_key(key)
     except UnicodeDecodeError:
         return "", key.decode("utf-8", "backslashreplace")
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _integer(value: Any) -> int:

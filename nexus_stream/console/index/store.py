@@ -6,12 +6,11 @@ from the topics. The file contains personal data. So only its owner may read it,
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from typing import IO
 
+from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.errors import ConfigurationError
 
 __all__ = [
@@ -233,16 +232,14 @@ class StoreLock:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file: IO[str] = (folder / "lock").open("a")
+            self._file = lock_file(folder / "lock")
+        except DirectoryInUseError as error:
+            raise ConfigurationError(
+                f"NEXUS_DATA_DIR: another console ({error.owner}) uses {folder}. Stop it, or give this one a folder of "
+                "its own."
+            ) from error
         except OSError as error:
             raise ConfigurationError(f"NEXUS_DATA_DIR: {folder} cannot be written ({error.strerror}).") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise ConfigurationError(
-                f"NEXUS_DATA_DIR: another console uses {folder}. Stop it, or give this console another folder."
-            ) from error
 
     def release(self) -> None:
         """Release the lock."""

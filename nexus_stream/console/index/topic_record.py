@@ -12,6 +12,8 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
+from nexus_stream.contracts.headers import Headers
+
 __all__ = ["LEFT_OUT", "TopicRecord", "TopicWriter"]
 
 LEFT_OUT = Counter(
@@ -28,7 +30,7 @@ class TopicRecord:
     timestamp_ms: int
     key: bytes
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
     def header(self, name: str) -> str:
         """Return the last header of this name as text, or an empty text if there is none."""

@@ -105,18 +105,6 @@ class ActivityQueries:
             assert row is None or isinstance(row, sqlite3.Row)  # noqa: S101 - what open_reader sets
             return row
 
-    def count_letters(self, wanted: LetterFilter) -> int:
-        """Count the letters that match."""
-        conditions, parameters = _conditions(wanted)
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        with reading(self._path) as db:
-            return int(
-                db.execute(
-                    f"SELECT count(*) FROM letters LEFT JOIN letter_marks USING (identity) {where}",  # noqa: S608 - ours
-                    parameters,
-                ).fetchone()[0]
-            )
-
 
 def _conditions(wanted: LetterFilter) -> tuple[list[str], dict[str, object]]:
     conditions: list[str] = []

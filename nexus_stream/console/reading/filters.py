@@ -6,8 +6,9 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from urllib.parse import urlencode
+
+from nexus_stream.common.moments import iso_moment
 
 __all__ = ["MAX_SEARCH_CHARS", "PERIODS", "Cursor", "SessionFilter", "is_number", "list_url"]
 
@@ -116,8 +117,4 @@ def list_url(session_filter: SessionFilter, after: Cursor | None = None, path: s
 
 
 def _unix_ms(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except OverflowError as error:
-        raise ValueError("no time") from error
+    return int(iso_moment(text).timestamp() * 1000)

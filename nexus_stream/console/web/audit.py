@@ -20,6 +20,8 @@ from typing import Any
 
 import structlog
 
+from nexus_stream.common.json_reading import json_object
+
 __all__ = ["FAILED_LOGINS_FILE_NAME", "FILE_NAME", "LOGIN_FAILED", "AuditLog"]
 
 _log = structlog.get_logger(__name__)
@@ -119,10 +121,7 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
         return
     with lines:
         for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                # A crash cut the line off.
-                continue
-            if isinstance(entry, dict) and {"at", "who", "action"} <= entry.keys():
+            # A line may be cut off by a crash.
+            entry = json_object(line)
+            if {"at", "who", "action"} <= entry.keys():
                 yield entry

@@ -30,6 +30,16 @@ class ShownTurn:
     role: str
     pieces: tuple[Piece, ...]
 
+    @property
+    def text(self) -> str:
+        """The whole turn."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def evidence(self) -> tuple[Piece, ...]:
+        """The pieces that are evidence for something."""
+        return tuple(piece for piece in self.pieces if piece.signals)
+
 
 def shown_turns(messages: Sequence[tuple[str, str]], signals: Iterable[Mapping[str, Any]]) -> list[ShownTurn]:
     """Mark the evidence in (role, content) pairs."""

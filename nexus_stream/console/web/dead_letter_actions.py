@@ -14,8 +14,9 @@ from nexus_stream.console.web.context import Context
 from nexus_stream.console.web.recorded_actions import End, audited
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
-from nexus_stream.dead_letters.log import DeadLetterLog, Ends
+from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.redriving import Report, Selection, discard, redrive, survey
+from nexus_stream.kafka.reading import Ends
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings

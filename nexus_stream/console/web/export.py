@@ -16,32 +16,16 @@ from typing import Any
 from aiohttp import web
 
 from nexus_stream.console.reading.filters import SessionFilter
+from nexus_stream.console.web import answers
 from nexus_stream.console.web.context import CONTEXT
-from nexus_stream.console.web.rendering import iso
 from nexus_stream.console.web.session_pages import shown_row
 from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_sessions import filter_of, page_of
 
-__all__ = ["COLUMNS", "export", "session_json"]
+__all__ = ["export"]
 
 _CHUNK_ROWS = 1000
-COLUMNS = (
-    "tenant_id",
-    "session_id",
-    "status",
-    "nombre",
-    "email",
-    "telefono",
-    "fingerprint",
-    "momento",
-    "arquetipo",
-    "objeciones",
-    "nivel_interes",
-    "extractor",
-    "turns",
-    "first_seen",
-    "last_seen",
-)
+_COLUMNS = tuple(answers.Session.model_fields)
 # A spreadsheet runs a cell with such a start as a formula. A leading apostrophe keeps it text (OWASP, CSV injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -76,9 +60,9 @@ async def export(request: web.Request) -> web.StreamResponse:
         await note(ended="began")
         await response.prepare(request)
         if kind == "csv":
-            await response.write((",".join(COLUMNS) + "\r\n").encode())
+            await response.write((",".join(_COLUMNS) + "\r\n").encode())
         while True:
-            rows = [session_json(shown_row(reader, row)) for row in page.rows]
+            rows = [answers.Session.model_validate(shown_row(reader, row)).model_dump() for row in page.rows]
             await response.write(_csv(rows).encode() if kind == "csv" else _json(rows, is_first=not exported))
             exported += len(rows)
             if page.next_cursor is None:
@@ -93,14 +77,6 @@ async def export(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def session_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the list in the form of exports and the API."""
-    shown = {name: row[name] for name in COLUMNS if name in row}
-    shown["objeciones"] = [text for text in row["objeciones"].split(",") if text]
-    shown |= {"first_seen": iso(row["first_seen_ms"]), "last_seen": iso(row["last_seen_ms"])}
-    return {name: shown[name] for name in COLUMNS}
-
-
 def _json(rows: Sequence[Mapping[str, Any]], *, is_first: bool) -> bytes:
     text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     separator = "[\n" if is_first else ",\n"
@@ -111,7 +87,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+        writer.writerow([_cell(row[name]) for name in _COLUMNS])
     return buffer.getvalue()
 
 

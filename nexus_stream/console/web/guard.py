@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from nexus_stream.console.reading.queries import TooSlowError
+from nexus_stream.console.web import answers
 from nexus_stream.console.web.access import COOKIE, Identity
 from nexus_stream.console.web.context import Context
 from nexus_stream.console.web.viewing import LANGUAGE_COOKIE, VIEWING, Viewing, language_of, now_ms
@@ -180,8 +181,8 @@ def _error(
         reason = None
     allow = {hdrs.ALLOW: headers[hdrs.ALLOW]} if hdrs.ALLOW in headers else {}
     if is_api:
-        body = {"error": _ERROR_NAMES.get(status, "error")} | ({} if reason is None else {"reason": reason})
-        return web.json_response(body, status=status, headers=allow)
+        answer = answers.Error(error=_ERROR_NAMES.get(status, "error"), reason=reason or "")
+        return web.json_response(answer.model_dump(exclude_defaults=True), status=status, headers=allow)
     if status not in _ERROR_PAGES:
         return web.Response(status=status, text=f"{status}", headers=allow)
     text = context.pages.error(request[VIEWING], status, reason)

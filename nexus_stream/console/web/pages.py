@@ -23,7 +23,7 @@ from nexus_stream.console.web.viewing import Viewing
 __all__ = ["STATUSES", "Pages"]
 
 # Shown first, in this order. Other statuses of the table follow.
-STATUSES = ("enriched", "waiting", "dead", "erased", UNREADABLE)
+STATUSES = ("enriched", "unblocked", "dead", "erased", UNREADABLE)
 
 
 class Pages:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
+from nexus_stream.common.json_reading import items, mapping
+from nexus_stream.common.moments import iso_ms
 from nexus_stream.console.index.session_row import OBJECTIONS, state_of
 from nexus_stream.console.reading.filters import PERIODS, Cursor, SessionFilter, list_url
 from nexus_stream.console.reading.queries import Page
@@ -38,7 +39,7 @@ _PROSPECT_FIELDS = (
     "arquetipo",
     "objeciones",
 )
-_COUNTERS = ("snapshots", "duplicates", "calls", "input_tokens", "output_tokens", "cost_usd")
+_COUNTERS = ("snapshots", "calls", "input_tokens", "output_tokens", "cost_usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class SessionPages:
         """Render one session. ``row`` has all columns."""
         t = translator(viewing.language)
         state = state_of(row["state"])
-        prospect, extraction = _mapping(state, "prospect"), _mapping(state, "extraction")
+        prospect, extraction = mapping(state.get("prospect")), mapping(state.get("extraction"))
         version = state.get("state_version")
         if not viewing.is_operator:
             prospect = mask_prospect(prospect)
@@ -148,16 +149,16 @@ class SessionPages:
             row=dict(row) if viewing.is_operator else mask_row(row),
             is_readable=bool(state),
             newer_version=version if isinstance(version, int) and version > KNOWN_STATE_VERSION else None,
-            dead=_mapping(state, "dead") or None,
+            dead=mapping(state.get("dead")) or None,
             prospect_facts=[_prospect_fact(t, name, prospect.get(name)) for name in _PROSPECT_FIELDS],
             place_facts=_place(t, row, state, changelog_topic, viewing),
             extraction_facts=_extraction(t, state, extraction),
             counters=[
                 (t(f"counter.{name}"), value)
                 for name in _COUNTERS
-                if (value := _mapping(state, "counters").get(name)) is not None
+                if (value := mapping(state.get("counters")).get(name)) is not None
             ],
-            signals=[signal for signal in _list(extraction, "signals") if isinstance(signal, dict)],
+            signals=[signal for signal in items(extraction.get("signals")) if isinstance(signal, dict)],
             timeline=_timeline(state, extraction, emissions),
             conversation=conversation,
             others=[shown_row(viewing, other) for other in others],
@@ -186,7 +187,7 @@ def _prospect_fact(t: Translate, name: str, value: Any) -> _Fact:
 def _place(
     t: Translate, row: Mapping[str, Any], state: Mapping[str, Any], changelog_topic: str, viewing: Viewing
 ) -> list[_Fact]:
-    fingerprints, first_url = _list(state, "fingerprints"), state.get("first_url")
+    fingerprints, first_url = items(state.get("fingerprints")), state.get("first_url")
     if not viewing.is_operator:
         fingerprints = [mask_fingerprint(text) for text in fingerprints if isinstance(text, str)]
         first_url = mask_url(first_url) if isinstance(first_url, str) else None
@@ -221,12 +222,12 @@ def _extraction(t: Translate, state: Mapping[str, Any], extraction: Mapping[str,
         ("extractor", extraction.get("extractor"), "text"),
         ("model", extraction.get("model"), "text"),
         ("prompt_version", extraction.get("prompt_version"), "code"),
-        ("enriched_at", _milliseconds(state.get("enriched_at")), "time"),
+        ("enriched_at", iso_ms(state.get("enriched_at")), "time"),
         ("latency_ms", t("milliseconds", n=f"{latency:,.1f}") if _is_number(latency) else None, "text"),
         ("tokens", f"{extraction.get('input_tokens', 0)} / {extraction.get('output_tokens', 0)}", "text"),
         ("cache_read_tokens", extraction.get("cache_read_tokens"), "text"),
         ("cost_usd", f"${cost:.6f}" if _is_number(cost) else None, "text"),
-        ("dropped_fields", _list(extraction, "dropped_fields"), "list"),
+        ("dropped_fields", items(extraction.get("dropped_fields")), "list"),
     ]
     return [_Fact(t(f"field.{name}"), value, kind) for name, value, kind in facts]
 
@@ -235,8 +236,8 @@ def _timeline(
     state: Mapping[str, Any], extraction: Mapping[str, Any], emissions: Sequence[sqlite3.Row]
 ) -> list[dict[str, Any]]:
     """Return the steps of the newest snapshot and all known emissions, oldest first."""
-    received_ms = _milliseconds(state.get("enqueued_at"))
-    extracted_ms = _milliseconds(state.get("enriched_at"))
+    received_ms = iso_ms(state.get("enqueued_at"))
+    extracted_ms = iso_ms(state.get("enriched_at"))
     latency = extraction.get("latency_ms")
     steps: list[dict[str, Any]] = [
         {
@@ -275,23 +276,6 @@ def _timeline(
         )
     order = {"received": 0, "settled": 1, "extracted": 2}
     return sorted(steps, key=lambda step: (step["at_ms"], order.get(step["step"], 3)))
-
-
-def _mapping(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = state.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _list(state: Mapping[str, Any], name: str) -> list[Any]:
-    value = state.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _milliseconds(text: Any) -> int | None:
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.kafka.reading import partitions_of
 from nexus_stream.settings import Settings
 
 __all__ = ["Absent", "TopicReader"]
@@ -60,9 +61,7 @@ class TopicReader:
         )
         try:
             await consumer.start()
-            # Use the cluster's full metadata: a request for one topic may create it. Consumer.topics() has only names.
-            cluster = await consumer._client.fetch_all_metadata()
-            if place.partition not in (cluster.partitions_for_topic(place.topic) or ()):
+            if place not in await partitions_of(consumer, place.topic):
                 return Absent.MISSING
             consumer.assign([place])
             beginning = (await consumer.beginning_offsets([place]))[place]

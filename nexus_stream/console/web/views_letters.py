@@ -25,8 +25,8 @@ from nexus_stream.console.web.texts import translator
 from nexus_stream.console.web.topic_reader import Absent
 from nexus_stream.console.web.viewing import Viewing, viewing
 from nexus_stream.contracts.session_key import parse_session_key
-from nexus_stream.dead_letters.log import Ends
 from nexus_stream.dead_letters.redriving import Report
+from nexus_stream.kafka.reading import Ends
 
 __all__ = [
     "act_on_letters",

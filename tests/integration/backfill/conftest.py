@@ -22,6 +22,7 @@ from nexus_stream.delivery.stage import StageParts
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
@@ -214,26 +215,9 @@ class Desk:
 
     async def ingested(self) -> list[ConsumerRecord]:
         """Everything on the ingestion topic, by partition and offset."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.kafka_bootstrap_servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )
-        await consumer.start()
-        try:
-            topic = self.settings.ingestion_topic
-            partitions = [TopicPartition(topic, number) for number in range(self.settings.topic_partitions)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            remaining = sum((await consumer.end_offsets(partitions)).values())
-            found: list[ConsumerRecord] = []
-            async with asyncio.timeout(30):
-                while len(found) < remaining:
-                    for batch in (await consumer.getmany(timeout_ms=300)).values():
-                        found.extend(batch)
-            return sorted(found, key=lambda record: (record.partition, record.offset))
-        finally:
-            await consumer.stop()
+        async with TopicLog(self.settings, self.settings.ingestion_topic) as log:
+            found = [record async for record in log.read()]
+        return sorted(found, key=lambda record: (record.partition, record.offset))
 
     async def line(self, extractor: Extractor) -> Line:
         """An enricher that has read nothing yet."""

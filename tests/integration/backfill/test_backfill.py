@@ -94,7 +94,7 @@ async def test_each_way_of_failing_is_tried_again_or_becomes_a_dead_letter_with_
     path = desk.write(*(body(word, f"{word} me llamo Carlos") for word in words))
     ended = await desk.backfill(path, "--yes")
     assert ended.code == 0, ended
-    assert "2  failed in two batches; sent for the enricher to ask live" in ended.output
+    assert "2  failed in two batches; sent without an answer: the enricher calls Claude live" in ended.output
     assert desk.stand_in.open_batches == []
     live = ScriptedExtractor()
     line = await desk.enrich(live)
@@ -141,7 +141,7 @@ async def test_a_creation_without_an_answer_is_looked_for_and_not_repeated(desk:
     foreign = desk.stand_in.add_foreign(5)
     ended = await desk.backfill(desk.write(*chats()), "--yes")
     assert ended.code == 0, ended
-    assert "looking whether it exists" in ended.errors
+    assert "checking whether it exists" in ended.errors
     assert set(desk.stand_in.paid.values()) - {5} == {1}
     assert desk.stand_in.open_batches == [foreign]
     assert len((await desk.enrich(refusing())).enriched()) == len(NAMES)
@@ -159,7 +159,7 @@ async def test_a_batch_of_which_nothing_is_accepted_stops_the_run_and_blames_no_
     path = desk.write(*chats())
     ended = await desk.backfill(path, "--yes")
     assert ended.code == 2
-    assert "no conversation is at fault" in ended.errors
+    assert "no conversation is the cause" in ended.errors
     assert await desk.ingested() == []
     desk.stand_in.rejects_all = False
     ended = await desk.backfill(path, "--yes")
@@ -176,7 +176,7 @@ async def test_a_refused_creation_stops_and_the_same_call_goes_on(desk: Desk):
     assert "ANTHROPIC_API_KEY" in ended.errors
     ended = await desk.backfill(path, "--yes")
     assert ended.code == 0, ended
-    assert "Going on with" in ended.output
+    assert "Resuming" in ended.output
     assert set(desk.stand_in.paid.values()) == {1}
 
 
@@ -199,12 +199,12 @@ async def test_a_dry_run_of_a_file_needs_no_key_and_no_broker(desk: Desk):
     ended = await desk.backfill(path, "--dry-run")
     assert ended.code == 0, ended
     assert "7 calls" in ended.output
-    assert "as if no session were known" in ended.output
+    assert "known sessions are counted too" in ended.output
     # The topic is on the broker.
     ended = await desk.backfill("--from-topic", "--dry-run")
     assert ended.code == 1
     assert "127.0.0.1:1" in ended.errors
-    assert "goes on" not in ended.errors
+    assert "to continue" not in ended.errors
     ended = await desk.backfill(path, "--yes")
     assert ended.code == 2
     assert "ANTHROPIC_API_KEY" in ended.errors
@@ -238,7 +238,7 @@ async def test_another_input_under_the_name_of_an_unfinished_run_is_refused(desk
     assert ended.code == 0, ended
     ended = await desk.backfill("-", "--yes", stdin=first)
     assert ended.code == 0, ended
-    assert "Going on with stdin" in ended.output
+    assert "Resuming stdin" in ended.output
     assert set((await desk.enrich(refusing())).enriched()) == {"s-1", "s-2"}
 
 
@@ -252,7 +252,7 @@ async def test_another_since_is_another_run(desk: Desk):
     assert "--since" in ended.errors
     ended = await desk.backfill("--since", "2h", "--yes")
     assert ended.code == 0, ended
-    assert "Going on with topic" in ended.output
+    assert "Resuming topic" in ended.output
 
 
 async def test_refused_consent_is_never_sent_to_claude(desk: Desk):
@@ -318,7 +318,7 @@ async def test_what_only_rules_have_read_is_read_by_claude(desk: Desk):
     ended = await desk.backfill("--from-topic", "--yes")
     assert ended.code == 0, ended
     assert "0 calls" in ended.output
-    assert "8 skipped: known already" in ended.output
+    assert "8 skipped: already known" in ended.output
     assert len(desk.stand_in.created) == 2
 
 
@@ -326,7 +326,7 @@ async def test_what_enrichers_have_not_read_is_left_to_them(desk: Desk):
     await desk.post(*chats())
     ended = await desk.backfill("--from-topic", "--yes")
     assert ended.code == 0, ended
-    assert "7 records that no enricher has finished are left to them" in ended.output
+    assert "7 records that no enricher has finished are left to the enrichers" in ended.output
     assert desk.stand_in.created == {}
 
 

@@ -53,7 +53,7 @@ async def test_what_was_in_a_deleted_batch_is_left_alone_because_it_may_have_bee
     desk.stand_in.polls_until_end = 1
     ended = await running
     assert ended.code == 1
-    assert "5  not sent: a batch's results were deleted by somebody" in ended.output
+    assert "5  not sent: somebody deleted a batch's results" in ended.output
     assert len((await desk.enrich(refusing())).enriched()) == 2
 
 
@@ -107,7 +107,7 @@ async def test_on_a_terminal_it_asks_and_draws_a_bar(desk: Desk):
     command = [str(path)]
     no = await desk.on_a_terminal(command, b"n\n")
     assert no[0] == 0
-    assert "Begin?" in no[1]
+    assert "Start?" in no[1]
     assert desk.stand_in.created == {}
     assert not list(desk.state.rglob("*.sqlite3"))
     yes = await desk.on_a_terminal(command, b"y\n")

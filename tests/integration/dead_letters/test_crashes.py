@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import State
 from nexus_stream.dead_letters.redriving import Report, Selection, discard, letters, read_histories, redrive
-from nexus_stream.delivery.received import Headers
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.kafka.sender import Sender, SenderPort
@@ -96,7 +96,7 @@ class RefusesOne:
         headers: Headers = (),
     ) -> None:
         if key == self._key:
-            raise PermanentError(f"{topic} takes no record of this size", reason=Reason.TOO_LARGE)
+            raise PermanentError(f"{topic} accepts no record of this size", reason=Reason.TOO_LARGE)
         await self._sender.send(topic, key, value, partition=partition, timestamp_ms=timestamp_ms, headers=headers)
 
 

@@ -102,8 +102,10 @@ def test_the_last_migration_is_missing(
     for file in files[:-1]:
         shutil.copy(file, tmp_path)
     asyncio.run(apply_migrations(empty_database.dsn(), tmp_path))
-    # With the owner's login from the ledger, with the sink's from what is there.
+    # With the owner's login from the ledger, with the sink's from what is there. The roles are the server's: another
+    # database may have made them.
     empty_database.execute(
+        "DO $$ BEGIN IF to_regrole('nexus_sink') IS NULL THEN CREATE ROLE nexus_sink; END IF; END $$",
         "DO $$ BEGIN IF to_regrole('doctor_sink') IS NULL THEN CREATE ROLE doctor_sink LOGIN; END IF; END $$",
         "GRANT nexus_sink TO doctor_sink",
     )
@@ -113,6 +115,48 @@ def test_the_last_migration_is_missing(
     found = finding(report, "postgresql.migrations")
     assert found.severity == "error"
     assert f"1 migration(s) are not applied ({files[-1].stem})" in found.found
+
+
+_LEDGER_ROW = "INSERT INTO supabase_migrations.schema_migrations (version, name) VALUES"
+
+
+def test_an_earlier_checkout_made_the_database(
+    without_database: Doctor, empty_database: Database, finding: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "20261124000100_prospect_tables.sql").write_text("create table public.prospect_sessions ()")
+    asyncio.run(apply_migrations(empty_database.dsn(), tmp_path))
+
+    found = finding(without_database.examine("sink", SUPABASE_DB_URL=empty_database.dsn()), "postgresql.migrations")
+
+    assert found.severity == "error"
+    assert "made by an earlier checkout" in found.found
+    assert "20261124000100_prospect_tables" in found.found
+    assert "nexus dev reset" in found.fix
+    assert "supabase/remove.sql" in found.fix
+
+
+def test_a_newer_version_made_the_database(doctor: Doctor, database: Database, finding: Any) -> None:
+    database.execute(f"{_LEDGER_ROW} ('29991231000000', 'nexus_stream_more')")
+
+    # The sink's login may not read the ledger.
+    assert finding(doctor.examine("sink"), "postgresql.migrations").severity == "ok"
+    report = doctor.examine("sink", SUPABASE_DB_URL=database.dsn())
+    found = finding(report, "postgresql.migrations")
+    assert found.severity == "note"
+    assert "29991231000000_nexus_stream_more" in found.found
+    assert report.exit_code(strict=False) == 0
+
+
+@pytest.mark.parametrize("user", ["postgres", "doctor_sink"])
+def test_one_policy_that_was_dropped_is_no_missing_migration(
+    doctor: Doctor, database: Database, finding: Any, user: str
+) -> None:
+    database.execute("DROP POLICY nexus_sink_all ON prospect_sessions")
+
+    report = doctor.examine("sink", SUPABASE_DB_URL=database.dsn(user))
+
+    assert finding(report, "postgresql.migrations").severity == "ok"
+    assert finding(report, "postgresql.rls").severity == "error"
 
 
 @pytest.mark.parametrize(

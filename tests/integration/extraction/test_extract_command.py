@@ -108,7 +108,7 @@ async def test_a_failure_says_what_would_become_of_the_message(stand_in, over):
     stand_in.script(stand_in.error(429, "rate_limit_error", **{"retry-after": "7"}))
     code, _, err = await nexus_extract("-", **over)
     assert code == 1
-    assert "Come back in 7 s" in err
+    assert "Try again in 7 s" in err
     stand_in.script(stand_in.error(401, "authentication_error"))
     code, _, err = await nexus_extract("-", **over)
     assert code == 2

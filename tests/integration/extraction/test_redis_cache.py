@@ -17,6 +17,7 @@ import redis.asyncio
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.free_ports import free_port
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
 from tests.support.requirements import require
@@ -34,12 +35,6 @@ class Server:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture
@@ -128,7 +123,7 @@ async def test_a_redis_that_is_down_costs_a_call_and_is_left_alone_for_a_while(c
     started = time.monotonic()
     for _ in range(50):
         assert (await extractor.extract(TURNS)).nombre == "Carlos Ruiz"
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert len(behind.calls) == 50
     assert [record.event for record in caplog.records] == ["cache_unavailable"]
     now += 1.0
@@ -139,17 +134,17 @@ async def test_a_redis_that_is_down_costs_a_call_and_is_left_alone_for_a_while(c
 
 async def test_a_redis_that_hangs_slows_one_call_and_not_every_one(server, cache_at):
     now = 100.0
-    cache = cache_at(server.url, timeout_seconds=1.0, now=lambda: now)
+    cache = cache_at(server.url, timeout_seconds=2.0, now=lambda: now)
     extractor = CachedExtractor(ScriptedExtractor(), cache)
     await extractor.extract(TURNS)
     server.process.send_signal(signal.SIGSTOP)
     started = time.monotonic()
     assert not (await extractor.extract(TURNS)).cached
-    assert 0.9 < time.monotonic() - started < 5
+    assert 1.9 < time.monotonic() - started < 10
     started = time.monotonic()
     # Many at once, each with turns of its own.
     await asyncio.gather(*(extractor.extract((Turn("user", f"me llamo Ana {index}"),)) for index in range(50)))
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 1.9
     server.process.send_signal(signal.SIGCONT)
     now += 60
     assert (await extractor.extract(TURNS)).cached

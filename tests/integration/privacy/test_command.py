@@ -23,10 +23,11 @@ import orjson
 import pytest
 
 from nexus_stream.contracts.subject import subject_hash
+from nexus_stream.contracts.topics import segment_hours
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.free_ports import free_port
 from nexus_stream.kafka.sender import Sender
-from nexus_stream.kafka.topics import apply_topics, segment_hours
+from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.privacy.changelog import follow_states, read_states
 from nexus_stream.privacy.people import People
 from nexus_stream.privacy.selector import Selector
@@ -236,7 +237,7 @@ async def test_states_are_read_once_however_often_they_are_asked_for(desk: Desk)
         for _ in range(3):
             assert set(await states.newest()) == {b"s-1", b"s-2"}
         assert states.records_read == 32
-        await desk.states({"session_id": "s-1", "status": "waiting"}, {"session_id": "s-3", "status": "erased"})
+        await desk.states({"session_id": "s-1", "status": "unblocked"}, {"session_id": "s-3", "status": "erased"})
         assert set(await states.newest()) == {b"s-2", b"s-3"}
         assert states.records_read == 34
     assert set(await read_states(desk.settings, wanted)) == {b"s-2", b"s-3"}

@@ -237,7 +237,7 @@ async def test_roles_may_do_what_they_are_for_and_nothing_else(database: Databas
         "DELETE FROM prospect_sessions",
         "DELETE FROM prospect_suppressions",
         "INSERT INTO prospect_suppressions VALUES ('', repeat('a', 64), 'session', 'r')",
-        "SELECT nexus_forget_people('', array['fp'])",
+        "SELECT nexus_forget_people('', array['fp'], false)",
     )
     async with database.admin.transaction():
         await database.admin.execute("SET LOCAL ROLE nexus_sink")

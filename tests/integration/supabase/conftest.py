@@ -17,12 +17,19 @@ import pytest
 
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.embedded.postgres import EmbeddedPostgres
+from nexus_stream.embedded.postgres_data import program_directory
 from nexus_stream.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter
 from tests.support.pgbouncer import PgBouncer, missing_pgbouncer
-from tests.support.postgres import FAST_SETTINGS, debian_postgres, missing_debian_postgres, server_folder
+from tests.support.postgres import (
+    DEBIAN_15,
+    FAST_SETTINGS,
+    debian_postgres,
+    missing_debian_postgres,
+    server_folder,
+)
 from tests.support.requirements import require
 
 _TEMPLATE = "nexus_template"
@@ -42,6 +49,7 @@ class Server:
     name: str
     port: int
     data_dir: Path
+    programs: Path
 
     def alter(self, setting: str) -> None:
         """Change a setting for good, ``name = value``; seen by connections a moment later."""
@@ -114,11 +122,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         if request.param == "embedded":
             with EmbeddedPostgres.start(folder / "data") as embedded:
                 asyncio.run(_alter_system(embedded.dsn, *FAST_SETTINGS))
-                yield Server(request.param, embedded.port, embedded.data_dir)
+                yield Server(request.param, embedded.port, embedded.data_dir, program_directory())
             return
         require("postgres15", missing_debian_postgres())
         with debian_postgres(folder) as port:
-            yield Server(request.param, port, folder / "data")
+            yield Server(request.param, port, folder / "data", DEBIAN_15)
 
 
 async def _alter_system(dsn: str, *settings: str) -> None:

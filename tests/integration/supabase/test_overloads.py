@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nexus_stream.supabase.migrate import apply_migrations, load_migrations
+from nexus_stream.supabase.migrate import apply_migrations
 from tests.integration.supabase.conftest import connected
 
 if TYPE_CHECKING:
@@ -72,31 +72,3 @@ async def test_ours_stays_beside_one_that_takes_more(empty_database: Database) -
         "update_prospect_data(text,jsonb,text)",
     ]
     assert (await empty_database.call("fp", {"nombre": "Ana"}))["success"] is True
-
-
-async def test_an_installation_that_had_the_files_before_gets_the_corrections(
-    empty_database: Database,
-) -> None:
-    """With people and calls in it: nothing of theirs changes, and ours goes where it stands in theirs' way."""
-    older, admin = load_migrations()[:5], empty_database.admin
-    await admin.execute(_own("text, json"))
-    await admin.execute(
-        "CREATE SCHEMA supabase_migrations; CREATE TABLE supabase_migrations.schema_migrations"
-        " (version text PRIMARY KEY, statements text[], name text)"
-    )
-    for migration in older:
-        await admin.execute(";\n".join(migration.statements))
-        await admin.execute(
-            "INSERT INTO supabase_migrations.schema_migrations VALUES ($1, $2, $3)",
-            migration.version,
-            list(migration.statements),
-            migration.name,
-        )
-    assert len(await _signatures(empty_database)) == 2
-    await admin.execute("SELECT nexus_contribute('', 'fp', '{\"nombre\": \"Ana\"}')")
-    people = await empty_database.people()
-
-    assert await apply_migrations(empty_database.dsn()) == [str(migration) for migration in load_migrations()[5:]]
-    assert await _signatures(empty_database) == ["update_prospect_data(text,json)"]
-    assert await admin.fetchval(_CALL) == "true"
-    assert await empty_database.people() == people

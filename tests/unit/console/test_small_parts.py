@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-import nexus_stream.console
+import nexus_stream.console.web
 from nexus_stream.console.reading.filters import SessionFilter, list_url
 from nexus_stream.console.web.conversation_text import shown_turns
 from nexus_stream.console.web.export import _cell

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.dead_letters.letter import Action, Letter, Mark, mark_headers, read_record
 
 MakeLetter = Callable[..., Letter]
@@ -60,7 +61,7 @@ def test_a_sender_cannot_make_its_letter_look_like_a_mark(make_letter: MakeLette
         (("nexus-id", b""), ("nexus-reason", b"not_json")),
     ],
 )
-def test_what_is_neither_letter_nor_mark_is_nothing(headers: tuple[tuple[str, bytes], ...]):
+def test_what_is_neither_letter_nor_mark_is_nothing(headers: Headers):
     assert read_record(0, 0, 0, b"k", b"v", headers) is None
 
 

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Letter, read_record
 from nexus_stream.dead_letters.marks import History, State
 from nexus_stream.dead_letters.redriving import Selection, redriven_headers, redriven_timestamp_ms
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ModelRefusedError, Reason

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.topics import declared_topics, segment_hours
 from nexus_stream.extraction.scoring import moment
-from nexus_stream.kafka.topics import declared_topics, segment_hours
 
 
 def test_json_blocks_are_json(page: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.doctor.capacity_checks import (
     check_capacity,
     judge_budget,
@@ -26,7 +27,7 @@ from nexus_stream.doctor.facts import Facts
 from nexus_stream.doctor.finding import Finding, Report, Severity, error, note, ok, warning
 from nexus_stream.doctor.host_checks import judge_descriptors, judge_disk, judge_memory
 from nexus_stream.doctor.kafka_brokers import judge_broker_options, judge_cluster
-from nexus_stream.doctor.kafka_groups import Backlog, GroupFound, group_found, judge_backlog, judge_group
+from nexus_stream.doctor.kafka_groups import GroupFound, group_found, judge_backlog, judge_group
 from nexus_stream.doctor.kafka_provider import judge_provider
 from nexus_stream.doctor.kafka_reach import parse_bootstrap
 from nexus_stream.doctor.kafka_topics import TopicFound, judge_topics
@@ -34,7 +35,7 @@ from nexus_stream.doctor.network import trouble_of
 from nexus_stream.doctor.postgres_judging import ServerFound, judge_clock, judge_pooler, judge_server, judge_tls
 from nexus_stream.doctor.settings_checks import check_settings
 from nexus_stream.extraction.claude.prices import PRICES
-from nexus_stream.kafka.topics import declared_topics
+from nexus_stream.kafka.group_offsets import GroupStanding, PartitionStanding
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.target import parse_target
 
@@ -220,9 +221,19 @@ def test_an_empty_group_is_a_note() -> None:
 
 def test_backlog_arithmetic() -> None:
     # Deleted before read; caught up; never committed.
-    backlog = Backlog.of("g", "t", {0: (50, 80, 20), 1: (0, 10, 10), 2: (5, 9, None)}, None)
+    standing = GroupStanding(
+        "g",
+        "t",
+        (
+            PartitionStanding(0, 20, 80, beginning=50),
+            PartitionStanding(1, 10, 10),
+            PartitionStanding(2, 5, 9, beginning=5),
+        ),
+    )
 
-    assert (backlog.lag, backlog.lost) == (30 + 4, 30)
+    lost, lag = judge_backlog(standing, -1, 0, alert_lag=30 + 3)
+    assert lost.found == "t: 30 record(s) were deleted before group g read them"
+    assert lag.found == "t: 34 record(s) wait for group g"
 
 
 @pytest.mark.parametrize(
@@ -235,11 +246,12 @@ def test_backlog_arithmetic() -> None:
     ],
 )
 def test_age_against_retention(hours: float, check: str, severity: str) -> None:
-    backlog = Backlog("g", "t", 10, hours * _HOUR_MS, 0)
+    now_ms = 100 * _HOUR_MS
+    standing = GroupStanding("g", "t", (PartitionStanding(0, 0, 10, round(now_ms - hours * _HOUR_MS)),))
 
-    assert _severities(judge_backlog(backlog, 72 * _HOUR_MS, alert_lag=100)) == {check: severity}
+    assert _severities(judge_backlog(standing, 72 * _HOUR_MS, now_ms, alert_lag=100)) == {check: severity}
     # Kept for ever.
-    assert _severities(judge_backlog(backlog, -1, alert_lag=100)) == {"kafka.lag": "ok"}
+    assert _severities(judge_backlog(standing, -1, now_ms, alert_lag=100)) == {"kafka.lag": "ok"}
 
 
 def test_an_address_of_a_provider_without_its_preset() -> None:

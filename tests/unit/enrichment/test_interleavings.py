@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nexus_stream.contracts.conversation import Limits, decode, digest
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ModelRefusedError, ModelUnavailableError, Reason
@@ -400,7 +401,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         said = self.by_turns[tuple(turn.content for turn in turns)]
         answered: set[str] = set()
         for state in self.states(said.session):
-            if state["status"] in {"erased", "waiting", "expired"}:
+            if state["status"] in {"erased", "unblocked", "expired"}:
                 answered.clear()
             # Of refusals only the newest is remembered: test_half_done.py.
             answered.add(state.get("digest", ""))
@@ -459,7 +460,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         assert bound.bytes >= 0
         for partition in stage.ledger._partitions.values():
             assert len(partition.heap) <= 2 * len(partition.unfinished) + 64
-        if not stage._effects and not stage._committing and not stage._extracting:
+        if not stage._intents and not stage._committing and not stage._extracting:
             held = [snapshot for work in works for snapshot in (work.snapshot, work.replaced) if snapshot is not None]
             assert (bound.items, bound.bytes) == (len(works), sum(snapshot.size_bytes for snapshot in held))
             assert not stage._commands or stage.is_full

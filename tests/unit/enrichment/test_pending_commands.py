@@ -11,6 +11,7 @@ from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot
+from nexus_stream.enrichment.judging import after_commands
 from nexus_stream.enrichment.pending_commands import PendingCommands
 from tables.session_state import Erasure, SessionState, Verdict
 
@@ -32,6 +33,10 @@ def command(kind: CommandKind, request_id: str = "request-1") -> SessionCommand:
     )
 
 
+def judged(commands: PendingCommands, said: Snapshot, verdict: Verdict) -> Verdict:
+    return after_commands(verdict, commands.of(said.conversation.key), said)
+
+
 IDLE = SessionState(session_id="s-1", last_seen_ms=0)
 
 
@@ -44,40 +49,41 @@ def pending(*kinds: CommandKind, known: SessionState = IDLE) -> PendingCommands:
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_after_an_erasure_everything_stays_away(verdict: Verdict):
-    assert pending(CommandKind.ERASE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    assert judged(pending(CommandKind.ERASE), snapshot(), verdict) is Verdict.SUPPRESSED
     assert (
-        pending(CommandKind.UNBLOCK, CommandKind.ERASE, known=erased()).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+        judged(pending(CommandKind.UNBLOCK, CommandKind.ERASE, known=erased()), snapshot(), verdict)
+        is Verdict.SUPPRESSED
     )
     # Nothing is left to expire, and nothing is read for it.
-    assert pending(CommandKind.ERASE, CommandKind.EXPIRE).judge(snapshot(), verdict) is Verdict.SUPPRESSED
+    assert judged(pending(CommandKind.ERASE, CommandKind.EXPIRE), snapshot(), verdict) is Verdict.SUPPRESSED
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_after_a_lift_what_is_said_later_is_read_whatever_was_known_before_the_erasure(verdict: Verdict):
     commands = pending(CommandKind.ERASE, CommandKind.UNBLOCK)
-    assert commands.judge(snapshot(LATER), verdict) is Verdict.NEW
-    assert commands.judge(snapshot(EARLIER), verdict) is Verdict.SUPPRESSED
+    assert judged(commands, snapshot(LATER), verdict) is Verdict.NEW
+    assert judged(commands, snapshot(EARLIER), verdict) is Verdict.SUPPRESSED
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_a_lift_alone_lets_in_only_what_the_table_suppressed(verdict: Verdict):
     commands = pending(CommandKind.UNBLOCK, known=erased())
-    assert commands.judge(snapshot(LATER), verdict) is (Verdict.NEW if verdict is Verdict.SUPPRESSED else verdict)
-    assert commands.judge(snapshot(EARLIER), verdict) is verdict
+    assert judged(commands, snapshot(LATER), verdict) is (Verdict.NEW if verdict is Verdict.SUPPRESSED else verdict)
+    assert judged(commands, snapshot(EARLIER), verdict) is verdict
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_an_expiry_brings_back_what_is_only_known_but_nothing_erased_or_refused(verdict: Verdict):
-    is_compared = verdict in {Verdict.FINGERPRINT, Verdict.DUPLICATE, Verdict.STALE}
-    assert pending(CommandKind.EXPIRE).judge(snapshot(), verdict) is (Verdict.NEW if is_compared else verdict)
+    is_compared = verdict in {Verdict.FINGERPRINT, Verdict.DUPLICATE, Verdict.GIVEN_UP, Verdict.STALE}
+    assert judged(pending(CommandKind.EXPIRE), snapshot(), verdict) is (Verdict.NEW if is_compared else verdict)
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_without_a_command_the_table_has_the_word(verdict: Verdict):
     commands = pending(CommandKind.ERASE)
-    assert commands.judge(snapshot(session="s-2"), verdict) is verdict
+    assert judged(commands, snapshot(session="s-2"), verdict) is verdict
     commands.obeyed(command(CommandKind.ERASE, "request-0"))
-    assert commands.judge(snapshot(), verdict) is verdict
+    assert judged(commands, snapshot(), verdict) is verdict
     assert len(commands) == 0
 
 

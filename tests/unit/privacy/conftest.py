@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.settings import Settings, load_settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.kafka.topics import declared_topics
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.privacy.copies import Copy, remaining_copies
 from nexus_stream.privacy.erasing import Erased
 from nexus_stream.privacy.people import Person

@@ -216,7 +216,7 @@ async def test_a_lift_lets_in_what_is_said_after_it(bench: Bench):
     await bench.clock.advance(10)
     await bench.command("lift")
     await bench.clock.advance(10)
-    assert bench.table.state(b"s-1").status == "waiting"
+    assert bench.table.state(b"s-1").status == "unblocked"
     await bench.say(["me llamo Carlos Vega"])
     await bench.clock.advance(30)
     assert bench.emitted()[-1][1]["prospect"]["nombre"] == "Carlos Vega"
@@ -328,10 +328,10 @@ async def test_an_answer_that_outlasts_erasure_and_lift_is_thrown_away_whatever_
     await bench.command("erase", session="s-2")
     await bench.command("lift", session="s-2")
     await bench.clock.advance(1)
-    assert bench.table.state(b"s-2").status == "waiting"
+    assert bench.table.state(b"s-2").status == "unblocked"
     bench.extractor.gate.set()
     await bench.clock.advance(30)
-    assert bench.table.state(b"s-2").status == "waiting"
+    assert bench.table.state(b"s-2").status == "unblocked"
     assert [event["session_id"] for _, event in bench.emitted()] == ["s-2", "s-1"]
 
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from nexus_stream.contracts.erased import ErasedSession
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import CommandKind, decode_command
 from nexus_stream.delivery.outcomes import Outcome
@@ -78,7 +79,7 @@ class Bench:
     def waiting(self, what: str, since_ms: int | None) -> None:
         """States are asserted through `Stage.state`."""
 
-    async def read(self, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
+    async def read(self, value: bytes, headers: Headers = ()) -> None:
         offset, self.next_offset = self.next_offset, self.next_offset + 1
         await self.stage.submit(self.stage.read(ENRICHED, 0, offset, self.clock.time_ms(), b"k", value, headers))
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.headers import REDRIVE_HEADER
+from nexus_stream.contracts.headers import REDRIVE_HEADER, Headers
 from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
 from tables.session_state import (
@@ -116,7 +116,7 @@ def test_a_dead_letter_is_sent_again_for_its_own_record_only(known: SessionState
     dead = after_dead_letter(known, failed, Reason.MODEL_REFUSED, 1, now_ms=NOW_MS)
     assert dead.judge(failed) is Verdict.DEAD
     again = snapshot("hola", "sí", "soy Ana", "¿?", offset=10)
-    assert dead.judge(again) is Verdict.DUPLICATE
+    assert dead.judge(again) is Verdict.GIVEN_UP
     assert dead.judge(replace(again, record=replace(again.record, headers=((REDRIVE_HEADER, b"1"),)))) is Verdict.NEW
 
 
@@ -130,7 +130,7 @@ def test_an_erased_session_takes_nothing_until_it_is_let_in_again() -> None:
     erasure = Erasure(request_id="r-1", requested_at=moment, erased_at=moment)
     erased = SessionState(session_id="s-1", status="erased", erasure=erasure)
     assert erased.judge(snapshot("hola", at_ms=NOW_MS + 1, headers=((REDRIVE_HEADER, b"1"),))) is Verdict.SUPPRESSED
-    lifted = SessionState(session_id="s-1", status="waiting", lifted_at_ms=NOW_MS)
+    lifted = SessionState(session_id="s-1", status="unblocked", lifted_at_ms=NOW_MS)
     assert lifted.judge(snapshot("hola", at_ms=NOW_MS)) is Verdict.SUPPRESSED
     assert lifted.judge(snapshot("hola", at_ms=NOW_MS + 1)) is Verdict.NEW
 

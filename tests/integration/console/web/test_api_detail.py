@@ -20,6 +20,7 @@ from nexus_stream.console.command import open_model
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.console.web.api import ROUTES
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.openapi import openapi_document
 from nexus_stream.contracts.conversation import Limits, decode, digest
@@ -96,7 +97,7 @@ async def asking(settings: Settings, model: ReadModel, token: str) -> AsyncItera
 
 
 def assert_as_described(body: dict[str, Any], schema: str) -> None:
-    components = openapi_document()["components"]
+    components = openapi_document(ROUTES)["components"]
     Draft202012Validator({"$ref": f"#/components/schemas/{schema}", "components": components}).validate(body)
 
 

@@ -109,7 +109,7 @@ async def test_waiting_for_the_allowance_can_be_cancelled_and_takes_nothing(stan
     await asyncio.gather(*waiting, return_exceptions=True)
     started = time.monotonic()
     await extractor.extract(TURNS)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.9
 
 
 async def test_what_nobody_wants_any_more_is_not_asked_and_takes_nothing(stand_in, claude):
@@ -127,7 +127,7 @@ async def test_what_nobody_wants_any_more_is_not_asked_and_takes_nothing(stand_i
     assert extractor.budget.spent_usd() == spent_usd
     started = time.monotonic()
     await extractor.extract(TURNS)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.9
 
 
 # --- the breaker
@@ -347,12 +347,12 @@ async def test_usage_that_cannot_be_is_not_waited_off(stand_in, claude):
 
 
 async def test_an_extraction_ends_in_time_although_each_call_does(stand_in, claude):
-    slow_and_bad = stand_in.message("{}", delay_seconds=2.0)
+    slow_and_bad = stand_in.message("{}", delay_seconds=2.5)
     stand_in.script(slow_and_bad)
     extractor = claude(stand_in.url, claude_requests_per_minute=MANY, claude_deadline_seconds=3.0)
     started = time.monotonic()
     (late,) = await failures_of(extractor, 1)
-    assert 2.5 < time.monotonic() - started < 3.9
+    assert 2.5 < time.monotonic() - started < 4.9
     assert not late.is_general
     assert "DEADLINE" in str(late)
     assert len(stand_in.requests) == 2

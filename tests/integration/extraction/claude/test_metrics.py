@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from nexus_stream.errors import NexusError
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.factory import create_extractor
-from nexus_stream.observability.metrics_extraction import ExtractionMetrics
+from nexus_stream.extraction.metrics import ExtractionMetrics
 from nexus_stream.settings import load_settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_f
 from nexus_stream.extraction.extractor import Turn, Usage
 from nexus_stream.extraction.rules.extractor import find
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 TURNS = (
     Turn("assistant", "Hola, soy Bruno Paz. ¿Con quién hablo?"),
     Turn("user", "con irma del valle, vendo arepas en mi propio local"),

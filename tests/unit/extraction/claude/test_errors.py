@@ -139,7 +139,7 @@ def test_every_error_of_the_sdk_has_a_branch_and_leaks_nothing(kind):
     assert SECRET not in str(failure)
     assert failure.__cause__ is None
     # A status this test does not expect would fall through to the answer for proxies.
-    assert "this is no answer of the API" not in str(failure) or getattr(kind, "status_code", 500) in (412, 431)
+    assert "this answer is not from the API" not in str(failure) or getattr(kind, "status_code", 500) in (412, 431)
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,8 @@ async def test_a_new_rate_holds_for_who_waits_already():
 
 
 async def test_a_cancelled_wait_takes_nothing():
-    limits = ClaudeLimits(requests_per_minute=600)  # 10 a second: two and a half at once
-    for _ in range(3):
-        await limits.take(LIGHT)
+    limits = ClaudeLimits(requests_per_minute=60)  # one a second; what was taken too much would cost one more
+    await limits.take(LIGHT)
     waiting = asyncio.create_task(limits.take(LIGHT))
     await asyncio.sleep(0.01)
     waiting.cancel()
@@ -71,7 +70,7 @@ async def test_a_cancelled_wait_takes_nothing():
         await waiting
     started = time.monotonic()
     await limits.take(LIGHT)
-    assert time.monotonic() - started < 0.15
+    assert time.monotonic() - started < 1.8
 
 
 async def test_a_call_that_is_cancelled_at_the_tokens_gives_its_request_back():
@@ -83,7 +82,7 @@ async def test_a_call_that_is_cancelled_at_the_tokens_gives_its_request_back():
         await waiting
     started = time.monotonic()
     await limits.take(LIGHT)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 0.9
 
 
 async def test_calls_go_through_in_the_order_they_came_whatever_their_weight():

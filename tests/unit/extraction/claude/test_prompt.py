@@ -39,7 +39,7 @@ def test_prompt_and_schema_are_the_released_ones():
 
 
 def test_changing_prompt_or_schema_changes_the_version():
-    folder = files("nexus_stream.extraction")
+    folder = files("nexus_stream.extraction.claude")
     system = folder.joinpath("prompt_v1.md").read_text(encoding="utf-8")
     schema = folder.joinpath("schema_v1.json").read_text(encoding="utf-8")
     current = prompt_version(PROMPT_NAME, system, schema)
@@ -115,4 +115,4 @@ def test_a_lone_surrogate_can_be_sent_and_moves_nothing():
 
 @pytest.mark.parametrize("name", ["prompt_v1.md", "schema_v1.json"])
 def test_files_are_package_data(name):
-    assert files("nexus_stream.extraction").joinpath(name).is_file()
+    assert files("nexus_stream.extraction.claude").joinpath(name).is_file()

@@ -15,7 +15,7 @@ from nexus_stream.extraction.evaluation import read_cases, score_cases
 from nexus_stream.extraction.extractor import Findings, Turn
 from nexus_stream.extraction.rules.extractor import MAX_READ_CHARS, OfflineRules, find
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 SLOWEST_BODY_SECONDS = 3.0  # of 32 such turns
 SLOWEST_CHAT_SECONDS = 3.0  # of one hostile turn of 8,000 characters, on a busy machine
 

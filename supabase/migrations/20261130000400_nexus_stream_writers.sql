@@ -1,13 +1,15 @@
--- What writes prospect_tracking: nexus_refresh_people for the sink, update_prospect_data for everybody else.
+-- The writers of prospect_tracking: nexus_refresh_people for the sink, update_prospect_data for everybody else.
 
--- Recompute the rows of these people (parallel arrays; the same person may come twice). How many changed.
+-- Fold these people again (parallel arrays; a person may come twice), and return the number of changed rows. For
+-- nexus_refresh_people only, which deletes afterwards what was erased.
 --
--- Called under READ COMMITTED, where each statement of a volatile function sees what is committed by then. A person's row
--- is the lock: a second transaction that touches the person waits for the first and then folds what both wrote. One
--- order for everybody, in one statement, so that concurrent sinks wait for each other instead of deadlocking.
+-- Needs READ COMMITTED: each statement of a volatile function then sees what is committed by that time. A person's row
+-- is the lock. A second transaction for the same person waits for the first, and then folds what both wrote. All
+-- transactions lock in one order, in one statement, so concurrent sinks wait for each other and never deadlock.
 --
--- Sequential scans are off because plans are kept: one made while the tables are empty must not stay when they are full.
-create function public.nexus_refresh_people(p_tenant_ids text[], p_person_keys text[]) returns integer
+-- Sequential scans are off, because PostgreSQL keeps plans: a plan made on empty tables would stay when the tables are
+-- full.
+create function public.nexus_refresh_people_unguarded(p_tenant_ids text[], p_person_keys text[]) returns integer
 language plpgsql volatile
 set search_path = ''
 set enable_seqscan = off
@@ -17,7 +19,7 @@ declare
   tenant_ids text[];
   person_keys text[];
   seen pg_catalog.pg_snapshot;
-  -- Those to fold in step 3.
+  -- The people to fold in step 3.
   due_tenant_ids text[];
   due_person_keys text[];
   changed integer := 0;
@@ -25,7 +27,7 @@ declare
   has_unfolded boolean;
   moved_count integer;
 begin
-  -- Sessions first: what others wrote on a session's row must be on its way before the fingerprint it moved to is folded.
+  -- Sessions first: step 3 moves what others wrote on a session's row, and then folds the fingerprint it moves to.
   select array_agg(p.tenant_id order by p.is_session desc, p.tenant_id collate "C", p.person_key collate "C"),
     array_agg(p.person_key order by p.is_session desc, p.tenant_id collate "C", p.person_key collate "C")
   into tenant_ids, person_keys
@@ -38,7 +40,7 @@ begin
     return 0;
   end if;
 
-  -- 1. Lock the rows that are there, make those that are not.
+  -- 1. Lock the rows that are there, and make the rows that are missing.
   if exists (
     select from unnest(tenant_ids, person_keys) as u (tenant_id, person_key)
     where not exists (
@@ -46,7 +48,7 @@ begin
     )
   ) then
     seen := pg_catalog.pg_current_snapshot();
-    -- In one statement, for the sake of the order. DO UPDATE locks, also where its condition is false.
+    -- One statement keeps the order of locks. DO UPDATE locks a row even where its condition is false.
     with people as materialized (
       select u.tenant_id, u.person_key, u.place, t.fingerprint_id is not null as known, t.folded_at,
         case when t.fingerprint_id is null then f.data else t.prospect_data end as data
@@ -71,7 +73,7 @@ begin
       bool_or(m.tenant_id is null and p.folded_at is null)
     into changed, due_tenant_ids, due_person_keys, has_unfolded
     from people p left join made_rows m on m.tenant_id = p.tenant_id and m.fingerprint_id = p.person_key;
-    -- Those just made are folded, unless somebody committed meanwhile: then that fold may have missed a session.
+    -- A row that was just made holds its fold. If somebody committed meanwhile, that fold may have missed a session.
     if seen::text <> pg_catalog.pg_current_snapshot()::text then
       due_tenant_ids := tenant_ids;
       due_person_keys := person_keys;
@@ -88,12 +90,12 @@ begin
     )
     select count(*), bool_or(l.folded_at is null) into locked, has_unfolded from locked_rows l;
     if locked < cardinality(tenant_ids) then
-      -- One was deleted a moment ago: its sessions moved on. Should any be left, its row is made anew.
+      -- Somebody deleted a row a moment ago, because its sessions moved. If a session is left, make the row again.
       return public.nexus_refresh_people(tenant_ids, person_keys);
     end if;
   end if;
 
-  -- 2. What stands in a row that the fold never wrote, others said before: it counts, as of then.
+  -- 2. Others filled a row that the fold never wrote. Keep its content as a contribution of that time.
   if has_unfolded then
     insert into public.prospect_contributions (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
     select t.tenant_id, t.fingerprint_id, encode(sha256(convert_to(t.prospect_data::text, 'UTF8')), 'hex'),
@@ -105,7 +107,7 @@ begin
     on conflict do nothing;
   end if;
 
-  -- 3. Fold the locked ones, which nobody else can change any more.
+  -- 3. Fold the people of the locked rows, which nobody else can change now.
   for pass in 1..2 loop
     exit when due_tenant_ids is null;
     with folded as materialized (
@@ -121,7 +123,7 @@ begin
         where (u.person_key like 'session:%') = (pass = 1) and t.erased_at is null
       ) g
     ),
-    -- The session has a fingerprint now: what others wrote on its row goes with it.
+    -- The session has a fingerprint now: what others wrote on the session's row moves to that fingerprint.
     moving as materialized (
       select f.*
       from folded f
@@ -170,18 +172,44 @@ begin
 end
 $$;
 
--- Add what somebody says about a person: {"success": true, "fingerprint_id": …, "changed": …}, or
--- {"success": false, "error": …} without an SQL error.
+-- Fold these people again, delete what was erased and the fold must not have read, and return the number of changed
+-- rows.
+create function public.nexus_refresh_people(p_tenant_ids text[], p_person_keys text[]) returns integer
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  changed integer := public.nexus_refresh_people_unguarded(p_tenant_ids, p_person_keys);
+begin
+  if public.nexus_forget_suppressed(p_tenant_ids, p_person_keys) then
+    changed := changed + public.nexus_refresh_people_unguarded(p_tenant_ids, p_person_keys);
+  end if;
+  return changed;
+end
+$$;
+
+-- Add what somebody says about a person. Returns {"success": true, "fingerprint_id": …, "changed": …}, or {"success":
+-- false, "error": …}. A refusal raises no SQL error.
 --
--- p_data holds the standard keys (nombre, email, …), any others, and "signals": ["correccion_nombre"], say, to correct.
+-- p_data holds the standard keys (nombre, email, …), any other keys, and "signals", for example ["correccion_nombre"].
 create function public.nexus_contribute(p_tenant_id text, p_fingerprint_id text, p_data jsonb) returns jsonb
 language plpgsql volatile
 set search_path = ''
 as $$
 declare
+  max_calls constant integer := 2000;
+  contribution text;
   person_key text := p_fingerprint_id;
   changed integer;
 begin
+  perform public.nexus_keep_erasures_away();
+  if exists (
+    select from public.prospect_suppressions u
+    where u.tenant_id = p_tenant_id and u.lifted_at is null
+      and u.subject_hash = public.nexus_subject_hash(p_tenant_id, 'fingerprint', p_fingerprint_id)
+  ) then
+    return jsonb_build_object('success', false, 'error', 'this person was erased');
+  end if;
   if coalesce(p_fingerprint_id, '') = '' then
     return jsonb_build_object('success', false, 'error', 'p_fingerprint_id is required');
   end if;
@@ -189,7 +217,7 @@ begin
     return jsonb_build_object('success', false, 'error', 'p_data must be a JSON object');
   end if;
   if p_fingerprint_id like 'session:%' then
-    -- Locked, so that the session cannot move to another person between this look and the fold.
+    -- The lock keeps the session from moving to another person before the fold.
     select s.person_key into person_key from public.prospect_sessions s
     where s.tenant_id = p_tenant_id and s.session_id = substr(p_fingerprint_id, 9) and s.erased_at is null
     for update;
@@ -203,8 +231,21 @@ begin
   ) then
     return jsonb_build_object('success', false, 'error', 'this person was erased');
   end if;
+  contribution := encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex');
+  if not exists (
+    select from public.prospect_contributions c
+    where c.tenant_id = p_tenant_id and c.fingerprint_id = p_fingerprint_id and c.contribution_id = contribution
+  ) and (
+    select count(*) from (
+      select from public.nexus_facts_about(p_tenant_id, person_key) a where a.session_id is null limit max_calls
+    ) calls
+  ) = max_calls then
+    return jsonb_build_object(
+      'success', false, 'error', format('%s different calls about this person are kept, and no more', max_calls)
+    );
+  end if;
   insert into public.prospect_contributions as c (tenant_id, fingerprint_id, contribution_id, data, contributed_at)
-  values (p_tenant_id, p_fingerprint_id, encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex'), p_data, clock_timestamp())
+  values (p_tenant_id, p_fingerprint_id, contribution, p_data, clock_timestamp())
   on conflict (tenant_id, fingerprint_id, contribution_id) do update
   set contributed_at = greatest(c.contributed_at, excluded.contributed_at);
   changed := public.nexus_refresh_people(array[p_tenant_id], array[person_key]);
@@ -212,11 +253,18 @@ begin
 end
 $$;
 
--- An installation may have this function already, and others rely on what it does: then it stays.
+-- An installation may have update_prospect_data already. Other programs rely on it, so it stays. Ours is left out where
+-- a call with two arguments would be ambiguous, or would come to ours.
 do $$
 begin
-  if to_regprocedure('public.update_prospect_data(text, jsonb)') is not null
-    or to_regprocedure('public.update_prospect_data(text, jsonb, uuid)') is not null then
+  if exists (
+    select from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname = 'update_prospect_data' and (
+      p.prokind = 'f' and p.pronargs - p.pronargdefaults <= 2
+      or p.oid = to_regprocedure('public.update_prospect_data(text, jsonb)')
+      or p.oid = to_regprocedure('public.update_prospect_data(text, jsonb, uuid)')
+    )
+  ) then
     raise notice 'update_prospect_data exists already and was left as it is';
     return;
   end if;

@@ -1,4 +1,4 @@
-"""Lock files: who holds one is running; the system lets go of it when the holder ends, however it ends."""
+"""Lock files. The holder of a lock is running: the system releases the lock when its holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import fcntl
 import os
 from pathlib import Path
 from typing import IO
-
-import psutil
 
 __all__ = ["DirectoryInUseError", "lock_file"]
 
@@ -31,6 +29,7 @@ def lock_file(path: Path) -> IO[str]:
 
     Raises:
         DirectoryInUseError: somebody else holds it.
+        OSError: the folder or the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Opened for appending, so that a file somebody holds is not emptied before the lock is ours.
@@ -53,6 +52,8 @@ def lock_file(path: Path) -> IO[str]:
 def _describe(pid: int | None) -> str:
     if pid is None:
         return "another process"
+    import psutil
+
     try:
         return f"{psutil.Process(pid).name()} (pid {pid})"
     except psutil.Error:

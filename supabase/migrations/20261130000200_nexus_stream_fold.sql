@@ -1,8 +1,10 @@
--- The merge rules, once: nexus_merge makes a person's prospect_data from all that is known about them, in time order.
--- The sink and update_prospect_data both come here through nexus_refresh_people. Arrival order, repetition and batching
--- of deliveries cannot matter, because nothing is merged into a former result: every fold starts from nothing.
+-- The fold: the merge rules, once. nexus_merge makes a person's prospect_data from all facts about the person, in the
+-- order of time. Every fold starts from nothing and merges into no former result. So the order, the repetition and the
+-- batches of deliveries cannot matter.
+--
+-- nexus_refresh_people calls the fold, for the sink and for update_prospect_data.
 
--- The keys of prospect_data that the fold owns. Every other key is kept as it is.
+-- The keys of prospect_data that the fold owns. The fold keeps every other key as it is.
 create function public.nexus_standard_keys() returns text[]
 language sql immutable parallel safe
 as $$
@@ -10,21 +12,25 @@ as $$
     'sessions', 'last_session_id', 'signals']
 $$;
 
--- Which keys of a fold those are not. A name for `case` to skip: such keys are rare, and this is not inlined.
+-- The keys of a fold beyond the standard ones. A function of its own, because PostgreSQL does not inline this query:
+-- `case` can skip the call, and such keys are rare.
 create function public.nexus_other_keys(p_data jsonb) returns text[]
 language sql immutable parallel safe
 as $$
   select array(select k from jsonb_object_keys(p_data - public.nexus_standard_keys()) k order by k collate "C")
 $$;
 
--- A JSON string without surrounding white space; null for anything empty and for what is no string.
+-- A JSON string without white space around it. White space is Unicode's, and characters without width. Null for an
+-- empty string and for any other type.
 create function public.nexus_text(p_value jsonb) returns text
 language sql immutable parallel safe
 as $$
-  select case when jsonb_typeof(p_value) = 'string' then nullif(btrim(p_value #>> '{}', E' \t\r\n'), '') end
+  select case when jsonb_typeof(p_value) = 'string' then nullif(btrim(p_value #>> '{}',
+    E' \t\n\u000b\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d'
+    '\u2028\u2029\u202f\u205f\u2060\u3000\ufeff'), '') end
 $$;
 
--- A name's words, lower case and without accents, so that "maria" and "María" are one word.
+-- A name's words, in lower case and without accents: "maria" and "María" are the same word.
 create function public.nexus_name_words(p_name text) returns text[]
 language sql immutable parallel safe
 as $$
@@ -33,20 +39,53 @@ as $$
       'AAAAAEEEEIIIIOOOOOUUUUNCaaaaaeeeeiiiiooooouuuunc')), '\s+')
 $$;
 
--- The better of a known name and a newer one: one that says the same or less never wins, anything else is newer news.
+-- Whether these words (nexus_name_words) are no name: initials alone, or a word that an earlier extractor took for a
+-- name.
+create function public.nexus_no_name(p_words text[]) returns boolean
+language sql immutable parallel safe
+as $$
+  select array_to_string(p_words, ' ') = any (array['yo', 'acepto', 'visionario', 'visionaria', 'el pequeno',
+      'la pequena', 'si', 'no', 'ok', 'hola', 'gracias', 'usuario', 'asistente', 'nombre'])
+    or not exists (select from unnest(p_words) w where length(rtrim(w, '.,')) > 1)
+$$;
+
+-- The better of a known name and a newer name. A newer name that says the same or less never wins: known words, their
+-- initials or beginnings, one name instead of name and surname, or no name at all. Any other newer name wins.
 create function public.nexus_better_name(p_known text, p_new text) returns text
 language plpgsql immutable parallel safe
 set search_path = ''
 as $$
 declare
+  -- The count of a name's words leaves out these words and initials.
+  particles constant text[] :=
+    array['de', 'del', 'la', 'las', 'los', 'da', 'do', 'dos', 'di', 'von', 'van', 'der', 'y'];
   known_words text[] := public.nexus_name_words(p_known);
   new_words text[] := public.nexus_name_words(p_new);
 begin
   if new_words <@ known_words then
-    -- The same words: keep the known spelling, unless it was typed all in lower case and the new one was not.
+    -- The same words: keep the known spelling. But a spelling all in lower case gives way to one that is not.
     if known_words <@ new_words and p_known = lower(p_known) and p_new <> lower(p_new) then
       return p_new;
     end if;
+    return p_known;
+  end if;
+  if known_words <@ new_words then
+    return p_new;
+  end if;
+  if public.nexus_no_name(new_words) then
+    return p_known;
+  end if;
+  if public.nexus_no_name(known_words) then
+    return p_new;
+  end if;
+  if not exists (
+    select from unnest(new_words) n
+    where not exists (select from unnest(known_words) k where starts_with(k, rtrim(n, '.,')))
+  ) then
+    return p_known;
+  end if;
+  if (select count(*) from unnest(new_words) n where length(rtrim(n, '.,')) > 1 and n <> all (particles)) < 2
+    and (select count(*) from unnest(known_words) k where length(rtrim(k, '.,')) > 1 and k <> all (particles)) > 1 then
     return p_known;
   end if;
   return p_new;
@@ -65,7 +104,7 @@ as $$
   select p_phone ~ '^[+][1-9][0-9]{6,14}$'
 $$;
 
--- The interest that facts add up to, before it is held within 0 to 10.
+-- The sum of interest of the facts. The caller holds it within 0 to 10.
 create function public.nexus_level(
   p_nombre text, p_email text, p_telefono text, p_intencion boolean, p_desinteres boolean
 ) returns numeric
@@ -78,20 +117,30 @@ as $$
     - case when p_desinteres then 3 else 0 end
 $$;
 
--- All that is known about a person: their sessions, calls made to them, and calls made to their sessions before those had
--- a fingerprint. Plain SQL without settings, so that it is inlined into the fold of many people.
+-- All facts about a person: the person's sessions, the calls to the person, and the calls to the person's sessions
+-- before those had a fingerprint. Plain SQL without settings, so that PostgreSQL inlines this function into the fold of
+-- many people.
+--
+-- Of more than 2,000 sessions only the first count. No person has so many, but anybody can open sessions in a person's
+-- name. With this bound, such a flood cannot slow down every fold without end, and cannot push out the facts before it.
+-- All calls count: nexus_contribute takes no more than 2,000.
 create function public.nexus_facts_about(p_tenant_id text, p_person_key text)
 returns table (at_us bigint, session_id text, id text, data jsonb)
 language sql stable
 as $$
-  select s.snapshot_at_ms * 1000, s.session_id, s.session_id, s.record
-  from public.prospect_sessions s
-  where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.erased_at is null
+  select f.at_us, f.session_id, f.session_id, f.record
+  from (
+    select s.snapshot_at_ms * 1000 as at_us, s.session_id, s.record
+    from public.prospect_sessions s
+    where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.erased_at is null
+    order by s.snapshot_at_ms, s.session_id collate "C"
+    limit 2000
+  ) f
   union all
   select (extract(epoch from c.contributed_at) * 1000000)::bigint, null, c.contribution_id, c.data
   from public.prospect_contributions c
   where c.tenant_id = p_tenant_id and c.fingerprint_id = p_person_key
-    -- Made to a session without fingerprint that has one by now: it counts there, below.
+    -- Not a call to a session that has a fingerprint by now: the next part counts that call.
     and not exists (
       select from public.prospect_sessions s
       where c.fingerprint_id like 'session:%' and s.tenant_id = c.tenant_id
@@ -104,16 +153,17 @@ as $$
   where s.tenant_id = p_tenant_id and s.person_key = p_person_key and s.fingerprint is not null and s.erased_at is null
 $$;
 
--- The merge. Takes records and calls in time order, which of them are records, and the sessions' ids in that order.
+-- The merge. The arguments: records and calls in the order of time, which of them are records, and the sessions' ids in
+-- that order.
 --
 --   null and '' never erase anything;
---   nombre: see nexus_better_name; email, telefono: a valid value is never replaced by an invalid one;
+--   nombre: see nexus_better_name; email, telefono: an invalid value never replaces a valid one;
 --   an explicit correction (signal correccion_nombre, _email, _telefono) always replaces;
---   objeciones unite, in the order they first came up; ocupacion, arquetipo and unknown keys: the newest wins;
---   nivel_interes is computed from the merged facts: name 2, phone 3, e-mail 1.5, intencion 2, desinteres -3, within 0 to 10;
---   momento_optimo follows from it: caliente from 7, tibio from 4, else frio.
--- A call may bring a nivel_interes of its own, a judgement with everything known so far in view. It replaces the computed
--- level, and only facts that are learned after it move the level on. A call's momento_optimo is not read.
+--   objeciones unite, in the order of their first mention; ocupacion, arquetipo and unknown keys: the newest wins;
+--   nivel_interes is the sum of the merged facts, within 0 to 10: name 2, phone 3, e-mail 1.5, intencion 2, desinteres -3;
+--   momento_optimo follows from nivel_interes: caliente from 7, tibio from 4, else frio.
+-- A call may bring its own nivel_interes: a judgement about everything known so far. The judgement replaces the
+-- computed level, and only later facts move the level on. The merge does not read a call's momento_optimo.
 create function public.nexus_merge(p_data jsonb[], p_is_session boolean[], p_session_ids text[]) returns jsonb
 language plpgsql immutable parallel safe
 set search_path = ''
@@ -183,7 +233,7 @@ begin
     arquetipo := coalesce(public.nexus_text(facts -> 'arquetipo'), arquetipo);
 
     if jsonb_typeof(facts -> 'objeciones') = 'array' then
-      -- By index: a query over the elements costs more than all the rest.
+      -- By index, because a query over the elements costs more than the rest of the merge.
       for n in 0 .. jsonb_array_length(facts -> 'objeciones') - 1 loop
         value := lower(public.nexus_text(facts -> 'objeciones' -> n));
         value := case value
@@ -199,7 +249,7 @@ begin
     desinteres := desinteres or signals @> '[{"name": "desinteres"}]' or signals ? 'desinteres';
     if not p_is_session[place] then
       value := facts ->> 'nivel_interes';
-      -- A number, also one written as text; bounded, so that no value can make the fold fail.
+      -- A number, or a number written as text. Its length is bounded, so that no value can make the fold fail.
       if value ~ '^-?[0-9]{1,30}([.][0-9]{1,30})?$' then
         judged := least(greatest(value::numeric, 0), 10);
         computed_when_judged := public.nexus_level(nombre, email, telefono, intencion, desinteres);
@@ -231,11 +281,8 @@ begin
 end
 $$;
 
--- One person's prospect_data: null when nothing is known about them (any more). In the order of (snapshot time, sessions
--- before calls, id). One row; a set for the sake of inlining.
---
--- Of more than 2,000 only the first count. No person has so many, but anybody can open sessions in a person's name: so they
--- can neither make every fold slower without end, nor push out what was known before.
+-- One person's prospect_data. Null when no fact about the person is left. The order is (time, sessions before calls,
+-- id). The function returns a set of one row, so that PostgreSQL inlines it.
 create function public.nexus_fold(p_tenant_id text, p_person_key text) returns setof jsonb
 language sql stable
 as $$
@@ -246,6 +293,5 @@ as $$
   from (
     select a.session_id, a.data from public.nexus_facts_about(p_tenant_id, p_person_key) a
     order by a.at_us, a.session_id is null, a.id collate "C"
-    limit 2000
   ) f
 $$;

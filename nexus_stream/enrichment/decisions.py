@@ -1,0 +1,264 @@
+"""What each intent writes and sends, and how its record ends. Pure.
+
+`decide` takes an intent and the session's state. It returns what to write, what to send and how the record
+ends. It reads no table and sends nothing: the stage makes decisions durable in numbered steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nexus_stream.contracts.headers import HOP_HEADER, Headers
+from nexus_stream.contracts.prospect import ExtractionFacts
+from nexus_stream.contracts.session_command import CommandKind
+from nexus_stream.delivery.dead_letters import letter_headers, letter_id
+from nexus_stream.delivery.outcomes import (
+    DeadLettered,
+    Duplicate,
+    Enriched,
+    Erased,
+    Expired,
+    Outcome,
+    ReemitCause,
+    Reemitted,
+    Rerouted,
+    Stale,
+    Suppressed,
+    Unblocked,
+)
+from nexus_stream.delivery.received import Received
+from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Store
+from nexus_stream.errors import PermanentError
+from nexus_stream.extraction.extractor import MadeBy
+from nexus_stream.extraction.merging import merge
+from nexus_stream.settings import Settings
+from tables.session_commands import obey
+from tables.session_state import (
+    SessionState,
+    Verdict,
+    after_dead_letter,
+    after_extraction,
+    after_fingerprints,
+    correlation_id_of,
+)
+
+__all__ = [
+    "Decision",
+    "Rules",
+    "Send",
+    "Write",
+    "decide",
+    "decide_group",
+    "group_size",
+]
+
+_COMMAND_OUTCOMES: dict[CommandKind, Erased | Unblocked | Expired] = {
+    CommandKind.ERASE: Erased(),
+    CommandKind.UNBLOCK: Unblocked(),
+    CommandKind.EXPIRE: Expired(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The session's next state. None deletes the session."""
+
+    state: SessionState | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One record to send. ``partition`` and ``timestamp_ms``: None lets the producer choose."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int | None = None
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an intent writes, what it sends, and how its record ends."""
+
+    intent: Intent
+    outcome: Outcome
+    write: Write | None = None
+    send: Send | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decisions depend on besides the state.
+
+    Attributes:
+        settings: Names of the topics.
+        labels: Of the extractor that is asked. Findings that another one made name it themselves.
+        source: The CloudEvents source of what is emitted.
+    """
+
+    settings: Settings
+    labels: MadeBy
+    source: str
+
+
+def group_size(intents: Sequence[Intent], limit: int) -> int:
+    """How many of the first intents are committed together: at most one command a session.
+
+    A command that follows an erasure replaces the erasure in the state. If both were written at once, a crash would
+    leave nothing that says the erasure still has to be told.
+    """
+    commanded: set[bytes] = set()
+    for size, intent in enumerate(intents[:limit]):
+        if isinstance(intent, Obey):
+            if intent.key in commanded:
+                return size
+            commanded.add(intent.key)
+    return min(len(intents), limit)
+
+
+def decide_group(
+    intents: Sequence[Intent], state_of: Callable[[Intent], SessionState | None], rules: Rules, *, now_ms: int
+) -> list[Decision]:
+    """Decide intents one after the other; each sees what the earlier ones of its session will have written.
+
+    Args:
+        intents: Their partitions are assigned to this worker.
+        state_of: Reads the table.
+        rules: What decisions depend on besides the state.
+        now_ms: Unix milliseconds.
+    """
+    written: dict[bytes, SessionState | None] = {}
+    decisions: list[Decision] = []
+    for intent in intents:
+        known = written[intent.key] if intent.key in written else state_of(intent)
+        decision = decide(intent, known, rules, now_ms=now_ms)
+        if decision.write is not None:
+            written[intent.key] = decision.write.state
+            if isinstance(decision.outcome, Erased | Expired):
+                # Nobody is told first what the session is erased with.
+                decisions = [
+                    Decision(one.intent, Suppressed())
+                    if one.write is not None and one.intent.key == intent.key
+                    else one
+                    for one in decisions
+                ]
+        decisions.append(decision)
+    return decisions
+
+
+def decide(intent: Intent, known: SessionState | None, rules: Rules, *, now_ms: int) -> Decision:
+    """What one intent writes and sends, given the session's state."""
+    match intent:
+        case Reroute():
+            return _decide_reroute(intent)
+        case DeadLetter():
+            return _decide_dead_letter(intent, rules, now_ms)
+        case Obey():
+            return _decide_command(intent, known, rules, now_ms)
+        case Abandon():
+            return Decision(intent, Suppressed())
+        case Reemit() | Store() | GiveUp() if known is not None and known.suppresses(intent.snapshot):
+            return Decision(intent, Suppressed())
+        case Reemit():
+            return _decide_reemission(intent, known, rules, now_ms)
+        case Store() | GiveUp() if intent.work.cancelled:
+            return Decision(intent, Suppressed())
+        case Store():
+            return _decide_stored(intent, known, rules, now_ms)
+        case GiveUp():
+            return _decide_given_up(intent, known, rules, now_ms)
+
+
+def _decide_reroute(intent: Reroute) -> Decision:
+    record = intent.record
+    headers = (*record.headers, (HOP_HEADER, letter_id(record).encode()))
+    # The broker's time of receipt bounds what a producer's clock may claim, so it is kept.
+    timestamp_ms = record.timestamp_ms or None
+    send = Send(record.topic, intent.key, record.value, headers, intent.partition, timestamp_ms)
+    return Decision(intent, Rerouted(), send=send)
+
+
+def _decide_dead_letter(intent: DeadLetter, rules: Rules, now_ms: int) -> Decision:
+    send = _letter(intent.record, intent.error, intent.attempts, rules, now_ms)
+    return Decision(intent, DeadLettered(intent.error.reason), send=send)
+
+
+def _decide_given_up(intent: GiveUp, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
+    error = intent.error
+    state = after_dead_letter(known, intent.snapshot, error.reason, intent.attempts, now_ms=now_ms)
+    send = _letter(intent.snapshot.record, error, intent.attempts, rules, now_ms)
+    return Decision(intent, DeadLettered(error.reason), Write(state), send)
+
+
+def _decide_command(intent: Obey, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
+    outcome = _COMMAND_OUTCOMES[intent.command.command]
+    place = (intent.record.partition, intent.record.offset)
+    obeyed = obey(intent.command, known, intent.fingerprints, now_ms=now_ms, place=place)
+    write = Write(obeyed.state) if obeyed.changes else None
+    if obeyed.event is None:
+        return Decision(intent, outcome if obeyed.changes else Duplicate(), write)
+    headers = obeyed.event.headers(rules.source)
+    return Decision(
+        intent, outcome, write, Send(rules.settings.enriched_topic, intent.key, obeyed.event.value, headers)
+    )
+
+
+def _decide_reemission(intent: Reemit, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
+    if known is None or known.prospect is None:
+        # The session expired in between, or was erased and unblocked. Its next turn brings it back whole.
+        return Decision(intent, Stale())
+    outcome = Reemitted(intent.cause)
+    if intent.cause is ReemitCause.REDELIVERED or not intent.fingerprints:
+        return Decision(intent, outcome, send=_emission(intent.key, known, rules))
+    new = [fingerprint for fingerprint in intent.fingerprints if fingerprint not in known.fingerprints]
+    if not new:
+        return Decision(intent, Duplicate())
+    correlation_id = correlation_id_of(intent.snapshot.record)
+    state = after_fingerprints(known, new, intent.record, now_ms=now_ms, correlation_id=correlation_id)
+    return Decision(intent, outcome, Write(state), _emission(intent.key, state, rules))
+
+
+def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
+    if known is not None:
+        verdict = known.judge(intent.snapshot)
+        if verdict is Verdict.STALE:
+            return Decision(intent, Stale())
+        if verdict in {Verdict.DUPLICATE, Verdict.GIVEN_UP}:
+            return Decision(intent, Duplicate())
+    work, findings, checked = intent.work, intent.findings, intent.checked
+    known_signals = known.extraction.signals if known is not None and known.extraction is not None else ()
+    prospect, signals = merge(known.prospect if known is not None else None, known_signals, checked)
+    usage = findings.usage
+    made_by = findings.made_by or rules.labels
+    extraction = ExtractionFacts(
+        extractor=made_by.extractor,
+        model=made_by.model,
+        prompt_version=made_by.prompt_version,
+        dropped_fields=checked.dropped_fields,
+        signals=signals,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cost_usd=usage.cost_usd,
+        latency_ms=usage.latency_ms,
+        cached=findings.cached,
+    )
+    called = made_by.model is not None and not findings.cached
+    state = after_extraction(known, work, prospect, extraction, called=called, now_ms=now_ms)
+    outcome = Enriched(made_by.extractor, findings.cached, work.attempts, work.snapshots, checked.dropped_fields)
+    return Decision(intent, outcome, Write(state), _emission(intent.key, state, rules))
+
+
+def _emission(key: bytes, state: SessionState, rules: Rules) -> Send:
+    value = state.to_enriched(rules.settings.ingestion_topic).model_dump_json().encode()
+    return Send(rules.settings.enriched_topic, key, value, state.emission_headers(rules.source))
+
+
+def _letter(record: Received, error: PermanentError, attempts: int, rules: Rules, now_ms: int) -> Send:
+    failed_at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    headers = letter_headers(record, error, attempts=attempts, failed_at=failed_at)
+    return Send(rules.settings.dead_letter_topic, record.key, record.value, headers)

@@ -1,0 +1,149 @@
+"""What a record or an extraction leads to: one frozen type each, with exactly what its decision needs.
+
+The stage queues intents. decisions.py decides what each writes and sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nexus_stream.contracts.session_command import SessionCommand
+from nexus_stream.delivery.outcomes import ReemitCause
+from nexus_stream.delivery.received import Received
+from nexus_stream.delivery.settling import Snapshot, Work
+from nexus_stream.errors import PermanentError
+from nexus_stream.extraction.extractor import Findings
+from nexus_stream.extraction.grounding import Checked
+
+__all__ = ["Abandon", "DeadLetter", "GiveUp", "Intent", "Obey", "Reemit", "Reroute", "Store", "WorkIntent"]
+
+# What ends a record
+
+
+@dataclass(frozen=True, slots=True)
+class _OfRecord:
+    """``record``: whose offset is done afterwards, and whose outcome is reported."""
+
+    record: Received
+
+    @property
+    def about(self) -> Received:
+        """The record that ends."""
+        return self.record
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts for against the bound on pending bytes."""
+        return len(self.record.value or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute(_OfRecord):
+    """Send a record to its session's partition: its producer keyed it differently."""
+
+    key: bytes
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter(_OfRecord):
+    """Set a record aside. No session's state changes: the record cannot be read, or its letter is only sent again."""
+
+    error: PermanentError
+    attempts: int = 1
+
+    @property
+    def key(self) -> bytes:
+        """The record's key."""
+        return self.record.key or b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reemit(_OfRecord):
+    """Emit the stored result again.
+
+    Attributes:
+        snapshot: A snapshot of the session. Its record differs from ``record`` if late fingerprints are told.
+        cause: Why.
+        fingerprints: The fingerprints to add, the current one last.
+    """
+
+    snapshot: Snapshot
+    cause: ReemitCause
+    fingerprints: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> bytes:
+        """The session key."""
+        return self.snapshot.conversation.key
+
+
+@dataclass(frozen=True, slots=True)
+class Obey(_OfRecord):
+    """Obey a session command.
+
+    Attributes:
+        command: The command.
+        is_noted: Whether later snapshots are judged by it until it is in the table.
+        fingerprints: Fingerprints of the work that an erasure cancelled. Nothing else knows them.
+    """
+
+    command: SessionCommand
+    is_noted: bool
+    fingerprints: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> bytes:
+        """The session key."""
+        return self.command.key
+
+
+# What ends a work
+
+
+@dataclass(frozen=True, slots=True)
+class _OfWork:
+    """``record``: the work's first record, whose offset is done afterwards. ``about``: the newest snapshot's record."""
+
+    work: Work
+    snapshot: Snapshot
+
+    @property
+    def record(self) -> Received:
+        """The work's first record."""
+        return self.work.hold
+
+    @property
+    def about(self) -> Received:
+        """The record that ends."""
+        return self.snapshot.record
+
+    @property
+    def key(self) -> bytes:
+        """The session key."""
+        return self.work.key
+
+
+@dataclass(frozen=True, slots=True)
+class Store(_OfWork):
+    """Store and emit what was extracted."""
+
+    findings: Findings
+    checked: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp(_OfWork):
+    """Set a snapshot aside that cannot be extracted, and remember it in the session's state."""
+
+    error: PermanentError
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon(_OfWork):
+    """Do nothing: the session was erased while the work ran."""
+
+
+WorkIntent = Store | GiveUp | Abandon
+Intent = Reroute | DeadLetter | Reemit | Obey | WorkIntent

@@ -1,0 +1,170 @@
+"""What each intent writes and sends: the pure function behind the enricher's commit steps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_ID_HEADER, EVENT_TYPE_HEADER, HOP_HEADER
+from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.delivery.outcomes import (
+    DeadLettered,
+    Duplicate,
+    Enriched,
+    Erased,
+    Outcome,
+    ReemitCause,
+    Reemitted,
+    Rerouted,
+    Stale,
+    Suppressed,
+)
+from nexus_stream.delivery.received import Received
+from nexus_stream.enrichment.decisions import Decision, Rules, Send, decide, decide_group
+from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Store
+from nexus_stream.errors import DecodeError, PermanentError, Reason
+from nexus_stream.extraction.extractor import Findings, MadeBy
+from nexus_stream.extraction.grounding import Checked
+from nexus_stream.settings import load_settings
+from tables.session_state import SessionState
+from tests.unit.tables.test_sessions import NOW_MS, snapshot, work
+
+SETTINGS = load_settings(environ={})
+RULES = Rules(SETTINGS, MadeBy("offline-rules-v1"), "/test")
+
+
+def store(*texts: str, offset: int, fingerprint: str | None = None, nombre: str = "Ana") -> Store:
+    newest = work(snapshot(*texts, offset=offset, fingerprint=fingerprint))
+    return Store(newest, newest.snapshot, Findings(), Checked(nombre=nombre))
+
+
+def command(kind: CommandKind, *, offset: int, request_id: str = "request-1") -> Obey:
+    asked = SessionCommand(
+        command=kind, session_id="s-1", request_id=request_id, requested_at=datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    )
+    record = Received("ingestion", 0, offset, NOW_MS, b"s-1", asked.model_dump_json().encode(), (), epoch=1)
+    return Obey(record, asked, is_noted=True)
+
+
+def decided(intent: Intent, known: SessionState | None = None) -> Decision:
+    return decide(intent, known, RULES, now_ms=NOW_MS)
+
+
+def group(*intents: Intent, known: SessionState | None = None) -> list[Decision]:
+    return decide_group(intents, lambda _: known, RULES, now_ms=NOW_MS)
+
+
+def state_after(intent: Intent, known: SessionState | None = None) -> SessionState:
+    write = decided(intent, known).write
+    assert write is not None
+    assert write.state is not None
+    return write.state
+
+
+def header(send: Send | None, name: str) -> str:
+    assert send is not None
+    return dict(send.headers)[name].decode()
+
+
+def test_a_rerouted_record_keeps_its_bytes_its_time_and_its_headers():
+    record = Received("ingestion", 0, 7, NOW_MS, b"random", b"{}", (("a", b"1"),), epoch=1)
+    decision = decided(Reroute(record, b"s-1", 2))
+    hop = (HOP_HEADER, b"ingestion-0-7")
+    assert decision.send == Send("ingestion", b"s-1", b"{}", (("a", b"1"), hop), partition=2, timestamp_ms=NOW_MS)
+    assert (decision.outcome, decision.write) == (Rerouted(), None)
+
+
+def test_an_unreadable_record_touches_no_session():
+    record = Received("ingestion", 0, 7, NOW_MS, b"s-1", b"no json", (), epoch=1)
+    decision = decided(DeadLetter(record, DecodeError("not JSON", reason=Reason.NOT_JSON)))
+    assert (decision.outcome, decision.write) == (DeadLettered(Reason.NOT_JSON), None)
+    assert decision.send is not None
+    assert (decision.send.topic, decision.send.value) == (SETTINGS.dead_letter_topic, b"no json")
+
+
+def test_a_snapshot_that_is_given_up_is_remembered_and_what_was_known_stays():
+    known = state_after(store("hola", offset=1))
+    newest = work(snapshot("hola", "sí", "¿?", offset=2))
+    refused = PermanentError("refused", reason=Reason.MODEL_REFUSED)
+    decision = decided(GiveUp(newest, newest.snapshot, refused, attempts=3), known)
+    assert decision.outcome == DeadLettered(Reason.MODEL_REFUSED)
+    assert decision.write is not None
+    state = decision.write.state
+    assert state is not None
+    assert state.dead is not None
+    assert (state.status, state.dead.offset, state.dead.attempts, state.prospect) == ("dead", 2, 3, known.prospect)
+
+
+def test_a_redelivered_record_emits_the_stored_result_with_its_id_and_writes_nothing():
+    intent = store("hola", offset=1)
+    first = decided(intent)
+    again = decided(Reemit(intent.record, intent.snapshot, ReemitCause.REDELIVERED), state_after(intent))
+    assert (again.outcome, again.write) == (Reemitted(ReemitCause.REDELIVERED), None)
+    assert again.send == first.send
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "outcome"),
+    [(("fp-2",), Reemitted(ReemitCause.FINGERPRINT)), (("fp-1",), Duplicate())],
+)
+def test_a_fingerprint_is_told_once(fingerprints: tuple[str, ...], outcome: Outcome):
+    intent = store("hola", offset=1, fingerprint="fp-1")
+    again = Reemit(intent.record, intent.snapshot, ReemitCause.FINGERPRINT, fingerprints)
+    decision = decided(again, state_after(intent))
+    assert decision.outcome == outcome
+    assert (decision.write is None) == (decision.send is None) == (outcome == Duplicate())
+
+
+def test_nothing_is_emitted_again_for_a_session_that_is_gone():
+    intent = store("hola", offset=1)
+    assert decided(Reemit(intent.record, intent.snapshot, ReemitCause.REDELIVERED)).outcome == Stale()
+
+
+def test_work_of_an_erased_session_ends_without_an_effect():
+    erased = state_after(command(CommandKind.ERASE, offset=2))
+    intent = store("hola", offset=1)
+    for decision in (
+        decided(intent, erased),
+        decided(Reemit(intent.record, intent.snapshot, ReemitCause.REDELIVERED), erased),
+        decided(Abandon(intent.work, intent.snapshot)),
+    ):
+        assert (decision.outcome, decision.write, decision.send) == (Suppressed(), None, None)
+
+
+def test_a_cancelled_work_ends_without_an_effect_although_the_table_says_nothing():
+    intent = store("hola", offset=1)
+    intent.work.cancelled = True
+    assert decided(intent) == Decision(intent, Suppressed())
+
+
+def test_each_intent_of_a_group_sees_the_earlier_ones_of_its_session():
+    first, second = group(store("hola", offset=1), store("hola", "sí", "adiós", offset=2, nombre="Ana María"))
+    assert first.write is not None
+    assert second.write is not None
+    assert second.write.state is not None
+    assert second.write.state.counters.snapshots == 2
+    assert header(first.send, EVENT_ID_HEADER) != header(second.send, EVENT_ID_HEADER)
+
+
+def test_nobody_is_told_what_is_erased_in_the_same_group_however_often_it_was_written():
+    decisions = group(
+        store("hola", offset=1),
+        store("hola", "sí", "adiós", offset=2),
+        command(CommandKind.ERASE, offset=3),
+    )
+    assert [decision.outcome for decision in decisions] == [Suppressed(), Suppressed(), Erased()]
+    assert [decision.write is not None for decision in decisions] == [False, False, True]
+    assert [decision.send is not None for decision in decisions] == [False, False, True]
+    assert header(decisions[-1].send, EVENT_TYPE_HEADER) == ERASED_TYPE
+
+
+def test_an_extraction_emits_what_it_stores():
+    decision = decided(store("hola", offset=1, fingerprint="fp-1"))
+    assert isinstance(decision.outcome, Enriched)
+    assert decision.send is not None
+    assert decision.send.value is not None
+    emitted = orjson.loads(decision.send.value)
+    assert (emitted["prospect"]["nombre"], emitted["fingerprint"]) == ("Ana", "fp-1")
+    assert emitted["extraction"]["extractor"] == "offline-rules-v1"
