@@ -22,7 +22,7 @@ from typing import Self
 
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port, port_owner
+from nexus_stream.host.free_ports import LOOPBACK, free_port, port_owner
 from nexus_stream.kafka.clients import EMBEDDED_CLUSTER_PREFIX
 
 __all__ = ["EmbeddedBroker"]

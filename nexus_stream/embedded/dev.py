@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.embedded.banner import banner
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.log_echo import LogEcho
@@ -36,7 +35,8 @@ from nexus_stream.embedded.state import DevDirectory, DevInfo, stop_leftovers
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
 from nexus_stream.embedded.terminal import Terminal, typed
 from nexus_stream.errors import ConfigurationError, EarlierCheckoutError, EmbeddedServiceError, NexusError
-from nexus_stream.free_ports import port_is_free
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.free_ports import port_is_free
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["Dev", "claim"]

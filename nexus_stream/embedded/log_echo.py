@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nexus_stream.common.json_reading import json_object
+from nexus_stream.contracts.json_reading import json_object
 
 __all__ = ["LogEcho"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import free_port, port_is_free, port_owner
+from nexus_stream.host.free_ports import free_port, port_is_free, port_owner
 
 __all__ = [
     "DevPorts",

@@ -20,7 +20,6 @@ from typing import IO, Self
 
 import psutil
 
-from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.embedded.postgres_data import (
     check_version,
     initialise,
@@ -30,7 +29,8 @@ from nexus_stream.embedded.postgres_data import (
 from nexus_stream.embedded.postgres_user import ServerUser, server_user
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port, port_owner
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.free_ports import LOOPBACK, free_port, port_owner
 
 __all__ = ["EmbeddedPostgres", "servers_of"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from nexus_stream.common.json_reading import json_object
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.embedded.processes import ProcessIdentity
 
 __all__ = ["DevDirectory", "DevInfo", "stop_leftovers"]

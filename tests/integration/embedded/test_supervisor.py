@@ -14,7 +14,7 @@ import pytest
 
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
 from nexus_stream.errors import EmbeddedServiceError
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 
 # Answers 503 with a reason until the given second, then 200.
 _SERVER = """

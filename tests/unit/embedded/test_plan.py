@@ -16,7 +16,7 @@ from nexus_stream.embedded.plan import (
     user_environment,
 )
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, load_settings
 from tests.unit.test_providers import ENOUGH
