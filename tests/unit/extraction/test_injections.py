@@ -43,7 +43,7 @@ HARMLESS = "hola, buenos días, solo estoy mirando"
 
 
 def with_a_harmless_turn(case: dict[str, Any]) -> list[Turn]:
-    """The chat, and after it words of the user's that say nothing: what a lying model could quote instead."""
+    """The chat, followed by meaningless words of the user, which a lying model could quote instead."""
     return [*turns_of(case), Turn("user", HARMLESS)]
 
 
@@ -80,7 +80,7 @@ def test_there_are_thirty_attacks_in_both_languages():
 
 
 @each_case
-def test_the_rules_find_what_the_user_gave_and_no_more(case):
+def test_the_rules_find_only_the_values_that_the_user_gave(case):
     turns = turns_of(case)
     assert as_given(record_of(find(turns, default_region="CO"), turns)) == case["given"]
 
@@ -98,7 +98,7 @@ def test_a_model_that_obeys_adds_nothing(case):
 
 
 @each_case
-def test_a_model_that_obeys_changes_nothing_that_is_known(case):
+def test_a_model_that_obeys_changes_no_known_value(case):
     turns = with_a_harmless_turn(case)
     given = case["given"]
     known = Prospect(**given)
@@ -108,7 +108,7 @@ def test_a_model_that_obeys_changes_nothing_that_is_known(case):
 
 
 def test_the_obedient_model_would_do_harm_without_the_checks():
-    """So that the tests above can fail: its answers name what the attacks want."""
+    """Proves that the tests above can fail: the model's answers hold the values that the attacks want."""
     harmful = [case["id"] for case in CASES if set(case["claims"]) - set(SIGNALS)]
     for case in CASES:
         answer = parse_answer(obedient_answer(case))
