@@ -19,7 +19,7 @@ from anthropic.types.messages import DeletedMessageBatch, MessageBatch, MessageB
 __all__ = ["BatchesStandIn"]
 
 _NAME = re.compile(r"me llamo ((?:[A-Z]\w+ ?)+)")
-# A word in a conversation -> what becomes of its request, every time or ("once") the first time.
+# A word in a conversation -> the result of its request, every time or ("once") only the first time.
 _FATES = {
     "veneno": "refusal",
     "eterno": "max_tokens",
@@ -94,22 +94,22 @@ class BatchesStandIn:
             await self._runner.cleanup()
 
     def cancel(self) -> None:
-        """Somebody cancels every batch that has not ended."""
+        """Cancel every batch that has not ended, as a user of the console may do."""
         for stored in self._batches.values():
             stored.cancelled = stored.cancelled or stored.results is None
 
     def forget(self, batch_id: str) -> None:
-        """Somebody deletes a batch."""
+        """Delete a batch, as a user of the console may do."""
         del self._batches[batch_id]
 
     def add_foreign(self, requests: int) -> str:
-        """A batch of another program in the same workspace."""
+        """Add a batch of another program in the same workspace."""
         params = {"messages": [{"role": "user", "content": json.dumps([{"role": "user", "content": "ajeno"}])}]}
         return self._add([{"custom_id": f"other-{number}", "params": params} for number in range(requests)])
 
     @property
     def open_batches(self) -> list[str]:
-        """What Anthropic would still keep."""
+        """The batches that Anthropic would still store."""
         return list(self._batches)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
@@ -217,7 +217,7 @@ class BatchesStandIn:
             "request_counts": {
                 "processing": 0 if ended else len(stored.requests),
                 "succeeded": kinds["succeeded"],
-                # What is missing from the results is counted all the same.
+                # A request that is missing from the results is still counted.
                 "errored": len(stored.requests) - kinds["succeeded"] - kinds["canceled"] - kinds["expired"]
                 if ended
                 else 0,
@@ -265,7 +265,7 @@ def _answer(turns: list[dict[str, Any]]) -> dict[str, Any]:
         if turn["role"] == "user" and (found := _NAME.search(turn["content"])):
             name = found.group(1).strip()
             evidence.append({"senal": "nombre", "turno": turn["turn"], "cita": name})
-    # The e-mail is invented: the checks have to drop it.
+    # The e-mail is invented: the checks must drop it.
     return {
         "nombre": name,
         "email": "invented@example.org",
