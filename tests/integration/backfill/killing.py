@@ -1,6 +1,6 @@
-"""``nexus backfill`` with small batches, a quick pace and the SDK's strict validation, that kills itself at a point.
+"""``nexus backfill`` with small batches, a quick pace and the SDK's strict validation. It kills itself at a point.
 
-Run as ``python killing.py POINT ARGUMENTS…``. SIGKILL: no handler, no flush, no goodbye.
+Run as ``python killing.py POINT ARGUMENTS…``. SIGKILL runs no handler and flushes nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""OUR stand-in for the Message Batches API: no faithful one exists. It proves what we ask, keep and pay, not Claude.
+"""OUR stand-in for the Message Batches API, because no faithful one exists.
 
-Its answers are held to the SDK's own models: whatever it serves is validated with them first. Results come shuffled.
+It proves our requests, our state and our payments, and nothing about Claude. Its answers are validated with the SDK's
+own models before it sends them. Results come in random order.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ class BatchesStandIn:
     """Listens on a loopback port; an async context manager.
 
     Attributes:
-        polls_until_end: A batch has ended when it was looked at so often.
-        paid: Conversations that were answered, by their first user turn: what would be billed.
+        polls_until_end: Number of polls after which a batch has ended.
+        paid: Number of billed answers, by the first user turn of the conversation.
         created: The requests of every batch, by batch id.
-        deleted: Batch ids.
-        live_calls: POSTs to the Messages API itself.
-        broken_results: The next so many reads of results break off in the middle.
-        lost_answers: The next so many creations are carried out, and the connection ends without an answer.
-        refused_creations: The next so many creations get this (status, type).
-        rejects_all: Every request is not accepted.
+        deleted: The ids of deleted batches.
+        live_calls: Number of POSTs to the Messages API itself.
+        broken_results: Number of next reads of results that break off in the middle.
+        lost_answers: Number of next creations that succeed, but whose connection ends without an answer.
+        refused_creations: The (status, type) of the errors for the next creations.
+        rejects_all: Whether every request is rejected.
     """
 
     polls_until_end: int = 1

@@ -26,9 +26,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class StandIn:
-    """OUR stand-in for the Messages API: it plays what llmock cannot, and proves nothing about the real one.
+    """OUR stand-in for the Messages API, for cases that llmock does not support. It proves nothing about the real API.
 
-    Each request takes the next scripted handler; the last one stays. Requests are kept as they came.
+    Each request uses the next scripted handler; the last handler stays. Requests are stored as received.
     """
 
     url: str = ""

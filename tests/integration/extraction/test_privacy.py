@@ -1,7 +1,7 @@
-"""200 generated conversations through enricher and real SDK, every logger at DEBUG: no log line holds any of them.
+"""200 generated conversations pass the enricher and the real SDK with all loggers at DEBUG: no log line has their text.
 
-What is looked for is in the conversations and in what the API answers about them: names, addresses, numbers, trades,
-sentences of both sides, session ids and fingerprints, and the key.
+The test searches for texts of the conversations and of the API's answers: names, addresses, numbers, trades, sentences
+of both sides, session ids and fingerprints, and the key.
 """
 
 import io

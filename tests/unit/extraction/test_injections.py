@@ -1,8 +1,8 @@
-"""Attacks typed into a chat change no field that the user did not give: with the rules, and when the model obeys.
+"""Attacks in a chat change no field that the user did not give: with the rules, and with a model that obeys.
 
-Cases (injections.jsonl, written for this test): ``turns``; ``given``, what the user really said of themselves;
-``claims``, what the attack in ``attack_turn`` wants written, which an obedient model answers, quoting the attack as its
-evidence, and harmless words of the user's as well.
+The cases (injections.jsonl) were written for this test. ``given`` has the user's real data. ``claims`` has the values
+that the attack in ``attack_turn`` wants. An obedient model answers with these values, and quotes the attack and also
+harmless words of the user as evidence.
 """
 
 import json
@@ -48,9 +48,9 @@ def with_a_harmless_turn(case: dict[str, Any]) -> list[Turn]:
 
 
 def obedient_answer(case: dict[str, Any]) -> str:
-    """What a model answers that does as the attack says, quoting it wherever a quote is asked for.
+    """The answer of a model that obeys the attack and quotes it as evidence for every value.
 
-    Beside the attack it quotes each other turn of the user, whole and its first words, and a harmless last one.
+    It also quotes each other turn of the user (the whole turn, and its first words), and a harmless last turn.
     """
     turns = with_a_harmless_turn(case)
     attack = turns[case["attack_turn"]].content
@@ -64,7 +64,7 @@ def obedient_answer(case: dict[str, Any]) -> str:
     others = [(index, turn.content) for index, turn in enumerate(turns) if turn.role == "user" and turn.content.strip()]
     others = [(index, content) for index, content in others if index != case["attack_turn"]]
     for signal, value in proven:
-        # The value where it stands, and the whole attack, which names it.
+        # Quote the value itself, and the whole attack, which has the value.
         evidence += [{"senal": signal, "turno": case["attack_turn"], "cita": quote} for quote in (value, attack)]
         for index, content in others:
             quotes = (content, " ".join(content.split()[:4]))

@@ -1,8 +1,8 @@
 """Claude over HTTP with the real SDK: the request, and the result of each kind of failure.
 
-``llmock`` tests run against a server that is not ours. ``stand_in`` tests run against ours, for what llmock cannot
-play: it breaks connections only in streams, has no thinking blocks, counts no cached tokens, and hands out errors
-before replies whatever their order.
+``llmock`` tests use a server that is not ours. ``stand_in`` tests use our own server for cases that llmock does not
+support: it breaks connections only in streams, has no thinking blocks, counts no cached tokens, and always sends its
+errors before its replies.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """For each kind of answer from Claude: the result of the message, the number of attempts, and the time.
 
-The real SDK and the enricher's own loop, against llmock where it can play the part and our stand-in where it cannot.
+The real SDK and the enricher's own loop run against llmock, or against our stand-in if llmock does not support a case.
 ``pytest -s -k table`` prints the table of docs/reference/claude.md.
 """
 
@@ -46,7 +46,7 @@ IMPATIENT = {"claude_timeout_seconds": 0.5}
 
 @dataclass(frozen=True)
 class Case:
-    """``play`` is a list for llmock (a callable each) or, with ``ours``, for our stand-in."""
+    """One case. ``play`` has the callables for llmock or, with ``ours``, the handlers for our stand-in."""
 
     name: str
     play: tuple[Any, ...]
