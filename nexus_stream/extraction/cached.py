@@ -64,7 +64,7 @@ class CachedExtractor:
         is_first = flight is None
         if flight is None:
             flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(self._look_up(key, turns)))
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+            flight.task.add_done_callback(lambda task: self._ended(key, task))
         flight.waiting += 1
         try:
             # Shielded: a caller that gives up must not cancel the call for the others.
@@ -99,7 +99,7 @@ class CachedExtractor:
         await self.cache.put(key, encode_findings(findings))
         return findings
 
-    def _landed(self, key: str, task: asyncio.Task[Findings]) -> None:
+    def _ended(self, key: str, task: asyncio.Task[Findings]) -> None:
         self._forget(key, task)
         if not task.cancelled():
             task.exception()  # marks the exception as retrieved, because nobody may be waiting any more

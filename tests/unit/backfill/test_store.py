@@ -1,4 +1,4 @@
-"""The state of a run: what survives, what is zeroed, and ids that say nothing."""
+"""The state of a run: it survives a restart, sent conversations are zeroed, and custom ids reveal nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fill(store: Store, count: int = 3) -> None:
             store.put_snapshot(f"s-{number}".encode(), b"a secret text", (("correlation-id", b"c"),), 1000, None)
 
 
-def test_what_was_written_is_there_after_a_restart(tmp_path: Path):
+def test_the_state_survives_a_restart(tmp_path: Path):
     with Store.open(tmp_path / "runs" / "one") as store:
         fill(store)
         chunk = store.intend(store.items("pending", limit=2), 0.5)
@@ -30,7 +30,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path):
         assert store.items("batched")[0].headers == (("correlation-id", b"c"),)
 
 
-def test_a_transaction_that_is_broken_off_leaves_nothing(tmp_path: Path):
+def test_an_interrupted_transaction_stores_nothing(tmp_path: Path):
     with Store.open(tmp_path / "runs" / "one") as store:
 
         def break_off() -> None:
@@ -43,7 +43,7 @@ def test_a_transaction_that_is_broken_off_leaves_nothing(tmp_path: Path):
         assert store.counts().total == 0
 
 
-def test_custom_ids_are_the_same_again_fit_the_api_and_say_nothing_of_the_session(tmp_path: Path):
+def test_custom_ids_are_stable_fit_the_api_and_reveal_no_session(tmp_path: Path):
     with Store.open(tmp_path / "runs" / "one") as store, Store.in_memory() as other:
         one = store.custom_id(1, b"maria@example.com")
         assert one == store.custom_id(1, b"maria@example.com")
@@ -51,11 +51,11 @@ def test_custom_ids_are_the_same_again_fit_the_api_and_say_nothing_of_the_sessio
         assert "maria" not in one
         assert one.startswith(store.prefix(1))
         assert not one.startswith(store.prefix(11))
-        # With the run's own secret: nobody can try session ids until one fits.
+        # Each run has its own secret, so nobody can find a session by trying ids.
         assert one.rsplit("-", 1)[1] != other.custom_id(1, b"maria@example.com").rsplit("-", 1)[1]
 
 
-def test_nothing_of_a_conversation_is_in_the_file_once_it_is_sent_or_skipped(tmp_path: Path):
+def test_a_sent_or_skipped_conversation_is_erased_from_the_file(tmp_path: Path):
     with Store.open(tmp_path / "runs" / "one") as store:
         fill(store, 40)
         assert b"a secret text" in (tmp_path / "runs" / "one" / "state.sqlite3").read_bytes()
@@ -72,19 +72,19 @@ def test_nothing_of_a_conversation_is_in_the_file_once_it_is_sent_or_skipped(tmp
     assert b"an answer" not in raw
 
 
-def test_only_its_owner_can_read_it(tmp_path: Path):
+def test_only_the_owner_can_read_the_state(tmp_path: Path):
     with Store.open(tmp_path / "runs" / "one"):
         assert (tmp_path / "runs" / "one").stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "runs" / "one" / "state.sqlite3").stat().st_mode & 0o777 == 0o600
 
 
-def test_two_backfills_at_a_time_are_one_too_many(tmp_path: Path):
+def test_only_one_backfill_may_run_at_a_time(tmp_path: Path):
     with Store.open(tmp_path / "runs" / "one"), pytest.raises(ConfigurationError, match="Another backfill"):
         Store.open(tmp_path / "runs" / "two")
     Store.open(tmp_path / "runs" / "two").close()
 
 
-def test_all_items_goes_on_while_states_change():
+def test_all_items_continues_while_states_change():
     with Store.in_memory() as store:
         fill(store, 1200)
         for item in store.all_items("pending"):
