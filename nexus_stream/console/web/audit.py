@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from nexus_stream.common.json_reading import json_object
+from nexus_stream.contracts.json_reading import json_object
 
 __all__ = ["FAILED_LOGINS_FILE_NAME", "FILE_NAME", "LOGIN_FAILED", "AuditLog"]
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nexus_stream.common.json_reading import items, mapping
-from nexus_stream.common.moments import iso_ms
 from nexus_stream.console.index.session_row import OBJECTIONS, state_of
 from nexus_stream.console.reading.filters import PERIODS, Cursor, SessionFilter, list_url
 from nexus_stream.console.reading.queries import Page
@@ -21,6 +19,8 @@ from nexus_stream.console.web.pages import STATUSES, Pages
 from nexus_stream.console.web.rendering import pretty_json, usd
 from nexus_stream.console.web.texts import Translate, translator
 from nexus_stream.console.web.viewing import Viewing
+from nexus_stream.contracts.json_reading import items, mapping
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.prospect import Arquetipo, Momento
 
 __all__ = ["SessionPages", "ShownConversation", "shown_row"]

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from nexus_stream.console.index.read_model import Freshness
 from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.texts import LANGUAGES
 
-__all__ = ["LANGUAGES", "LANGUAGE_COOKIE", "VIEWING", "Viewing", "language_of", "now_ms", "viewing"]
+__all__ = ["LANGUAGE_COOKIE", "VIEWING", "Viewing", "language_of", "now_ms", "viewing"]
 
 
 LANGUAGE_COOKIE = "nexus_language"
-LANGUAGES = ("en", "es")
 
 
 @dataclass(frozen=True, slots=True)

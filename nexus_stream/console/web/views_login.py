@@ -11,7 +11,8 @@ from nexus_stream.console.web.access import COOKIE
 from nexus_stream.console.web.audit import LOGIN_FAILED
 from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.guard import keep_language, set_cookie
-from nexus_stream.console.web.viewing import LANGUAGES, viewing
+from nexus_stream.console.web.texts import LANGUAGES
+from nexus_stream.console.web.viewing import viewing
 from nexus_stream.gateway.client_address import client_bucket
 from nexus_stream.gateway.rate_limit import RateLimiter
 from nexus_stream.observability.logs import hashed
