@@ -207,7 +207,7 @@ def test_one_policy_that_was_dropped_is_no_missing_migration(
         ),
     ],
 )
-def test_rights_that_are_not_the_migrations(
+def test_rights_that_differ_from_the_migrations(
     doctor: Doctor, database: Database, finding: Any, statement: str, check: str, severity: str, fix: str
 ) -> None:
     database.execute(statement)
@@ -231,7 +231,7 @@ def test_a_superuser_is_a_warning_in_production(doctor: Doctor, database: Databa
     assert "in role nexus_sink" in in_production.fix
 
 
-def test_a_login_that_is_no_member(doctor: Doctor, database: Database, finding: Any) -> None:
+def test_a_login_that_is_not_a_member(doctor: Doctor, database: Database, finding: Any) -> None:
     database.execute("CREATE ROLE doctor_stranger LOGIN")
 
     report = doctor.examine("sink", SUPABASE_DB_URL=database.dsn("doctor_stranger"))
@@ -269,7 +269,7 @@ def test_the_function_mode_without_the_function(doctor: Doctor, database: Databa
     assert found.severity == "ok"
 
 
-def test_a_transaction_pooler_taken_for_another(doctor: Doctor, database: Database, finding: Any) -> None:
+def test_a_transaction_pooler_with_another_setting(doctor: Doctor, database: Database, finding: Any) -> None:
     require("pgbouncer", missing_pgbouncer())
     with server_folder() as folder:
         for mode in ("transaction", "session"):
@@ -319,7 +319,7 @@ def test_a_certificate_of_another_authority(doctor: Doctor, database: Database, 
     assert finding(right, "postgresql.reachable").severity == "ok"
 
 
-def test_a_server_without_tls_that_is_asked_for_it(doctor: Doctor, database: Database, finding: Any) -> None:
+def test_a_server_without_tls_when_tls_is_required(doctor: Doctor, database: Database, finding: Any) -> None:
     report = doctor.examine("sink", SUPABASE_DB_URL=f"{database.dsn()}?sslmode=require")
 
     assert "does not support TLS" in finding(report, "postgresql.reachable").found

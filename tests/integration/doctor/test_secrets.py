@@ -75,7 +75,7 @@ def test_no_secret_is_printed(
         assert _MARK not in done.stdout + done.stderr
 
 
-def test_neither_does_the_program(without_database: Doctor) -> None:
+def test_the_program_prints_no_secret(without_database: Doctor) -> None:
     done = without_database.run(**_secrets(), ANTHROPIC_BASE_URL="http://127.0.0.1:1")
 
     assert done.returncode == 1

@@ -67,7 +67,7 @@ async def _noted(database: Database) -> list[tuple[Any, ...]]:
     return [(row["action"], row["outcome"], row["session_hashes"]) for row in rows]
 
 
-async def test_what_fails_is_noted_as_failed(database: Database, tmp_path: Path):
+async def test_a_failed_request_is_recorded_as_failed(database: Database, tmp_path: Path):
     async with _console(database, tmp_path, "127.0.0.1:1") as (_, client):
         # Given a broker that is away, so that nobody can be looked for to the end
         statuses = [(await client.get(path, params=_HERE)).status for path in ("/person.json", "/erase")]
@@ -76,7 +76,7 @@ async def test_what_fails_is_noted_as_failed(database: Database, tmp_path: Path)
     assert await _noted(database) == [("export", "failed", []), ("erase", "failed", []), ("erase", "failed", [])]
 
 
-async def test_what_is_done_is_noted_with_whom_it_concerned(
+async def test_a_done_request_is_recorded_with_its_person(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # There is no enricher that could obey.

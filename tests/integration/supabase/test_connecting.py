@@ -117,7 +117,7 @@ async def test_rows_and_batches_are_counted_as_they_end(
     assert grown("nexus_sink_batch_seconds_count") == 3
 
 
-async def test_a_server_that_is_away_is_retried_and_counted(
+async def test_an_unreachable_server_is_retried_and_counted(
     connecting: ConnectingWriter, way: Way, record: MakeRecord, grown: Callable[..., float]
 ) -> None:
     await way.cut()

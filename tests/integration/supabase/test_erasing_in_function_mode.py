@@ -287,7 +287,7 @@ async def test_in_tables_mode_a_fingerprint_that_another_tenant_has_is_no_endles
     assert await _fingerprints(older_database) == ["fp", "null", "quiet"]
 
 
-async def test_without_a_function_of_theirs_either(empty_database: Database) -> None:
+async def test_no_endless_loop_without_an_own_function(empty_database: Database) -> None:
     """An older table that allows a fingerprint once, and update_prospect_data is ours."""
     await empty_database.admin.execute(_OLDER.split("-- Every call")[0])
     await apply_migrations(empty_database.dsn())

@@ -151,7 +151,7 @@ async def test_a_killed_backend_loses_the_batch_and_nothing_else(database: Datab
         assert (result.inserted, result.unchanged) == (10, 0)
 
 
-async def test_a_lock_that_is_held_is_reported_as_such(database: Database, record: MakeRecord) -> None:
+async def test_a_held_lock_is_reported_as_a_lock_timeout(database: Database, record: MakeRecord) -> None:
     async with connected(database.settings(database_statement_timeout_seconds=3.0)) as writer:
         async with database.admin.transaction():
             await database.admin.execute("LOCK TABLE prospect_sessions IN ACCESS EXCLUSIVE MODE")
@@ -189,7 +189,7 @@ async def test_one_row_the_server_has_no_time_for_is_tried_again_later(
 
 
 @pytest.mark.parametrize("server", ["embedded"], indirect=True)
-async def test_a_server_that_stopped_answering_is_left(database: Database, record: MakeRecord) -> None:
+async def test_a_server_that_stopped_answering_is_abandoned(database: Database, record: MakeRecord) -> None:
     # Given a server process that hangs in the middle of a batch, so that it cannot report its own timeout
     writer = await ProspectWriter.connect(
         database.settings(

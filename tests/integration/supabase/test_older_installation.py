@@ -131,7 +131,7 @@ def test_the_command_shows_what_stays(older: Database, monkeypatch: pytest.Monke
     assert _migrate(older, monkeypatch, "--plan").exit_code == 0
 
 
-async def test_what_was_known_counts_and_nobody_elses_row_changes(older: Database, record: MakeRecord) -> None:
+async def test_existing_facts_are_merged_and_other_rows_do_not_change(older: Database, record: MakeRecord) -> None:
     await apply_migrations(older.dsn())
     # Their own callers go on
     assert (await older.call("quiet", {"nota": "llamar"}))["success"] is True
@@ -158,7 +158,7 @@ async def test_what_was_known_counts_and_nobody_elses_row_changes(older: Databas
     assert await _row_of(older, "quiet") == quiet
 
 
-async def test_a_fingerprint_that_stands_twice_is_told_by_its_hash_and_stops_only_the_fold(
+async def test_a_duplicate_fingerprint_is_reported_by_hash_and_stops_only_the_fold(
     older: Database, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin = older.admin
@@ -191,7 +191,9 @@ async def test_a_fingerprint_that_stands_twice_is_told_by_its_hash_and_stops_onl
         assert (await writer.write([record("s", "secret-fp", nombre="Ana")])).inserted == 1
 
 
-async def test_the_command_reports_duplicates_without_them(older: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_command_reports_duplicates_without_their_values(
+    older: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await older.admin.execute("ALTER TABLE prospect_tracking DROP CONSTRAINT prospect_tracking_fingerprint_id_key")
     await older.admin.execute("INSERT INTO prospect_tracking (fingerprint_id) VALUES ('secret-fp'), ('secret-fp')")
     digest = hashlib.sha256(b"secret-fp").hexdigest()[:16]

@@ -44,7 +44,7 @@ def _settings(database: Database, poolers: dict[str, PgBouncer], way: Way, **cha
         ("transaction", "transaction", Mode.TRANSACTION_POOLER),
     ],
 )
-async def test_rows_are_the_same_through_whatever_stands_between(
+async def test_rows_are_the_same_through_every_pooler(
     database: Database,
     poolers: dict[str, PgBouncer],
     record: MakeRecord,
@@ -72,7 +72,7 @@ async def test_rows_are_the_same_through_whatever_stands_between(
 
 
 @pytest.mark.parametrize("way", ["direct", "session", "transaction"])
-async def test_more_writers_than_connections_disturb_nobody(
+async def test_more_writers_than_connections_all_succeed(
     database: Database, poolers: dict[str, PgBouncer], record: MakeRecord, way: Way
 ) -> None:
     # In session mode each client keeps a server connection: no more clients than the pooler has of them.

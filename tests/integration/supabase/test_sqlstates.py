@@ -188,7 +188,7 @@ async def _raised(connection: Any, *statements: str, pause_seconds: float = 0) -
     pytest.fail("nothing was raised")
 
 
-async def test_codes_that_a_connection_meets_outside_a_batch(provoked: Database) -> None:
+async def test_codes_outside_a_batch(provoked: Database) -> None:
     one, two, three = [await asyncpg.connect(provoked.dsn()) for _ in range(3)]
     try:
         await one.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM things")

@@ -87,7 +87,7 @@ async def _connect(dsn: str) -> ProspectWriter:
     return await ProspectWriter.connect(load_settings(environ={"NEXUS_ENV": "production"}, database_url=dsn))
 
 
-async def test_the_right_server_is_believed(
+async def test_the_right_server_is_accepted(
     database: Database, authority: CertificateAuthority, tls_port: int, record: MakeRecord
 ) -> None:
     dsn = _dsn(tls_port, database, _HOST, f"sslmode=verify-full&sslrootcert={authority.certificate}")
@@ -103,7 +103,7 @@ async def test_the_right_server_is_believed(
 
 
 @pytest.mark.parametrize("wrong", ["authority", "host"])
-async def test_another_authority_or_another_name_is_refused_for_good(
+async def test_a_wrong_authority_or_name_is_a_configuration_error(
     database: Database, authority: CertificateAuthority, tls_port: int, tmp_path: Path, wrong: str
 ) -> None:
     trusted = CertificateAuthority.make(tmp_path, "stranger") if wrong == "authority" else authority
@@ -114,7 +114,7 @@ async def test_another_authority_or_another_name_is_refused_for_good(
         await _connect(dsn)
 
 
-async def test_a_server_that_speaks_no_tls_is_refused_for_good(
+async def test_a_server_without_tls_is_a_configuration_error(
     database: Database, poolers: dict[str, PgBouncer], authority: CertificateAuthority
 ) -> None:
     port = poolers["session"].port

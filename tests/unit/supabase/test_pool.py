@@ -35,6 +35,6 @@ def test_the_servers_message_is_not_repeated(kind: type[asyncpg.PostgresError]) 
     assert "pw" not in str(told)
 
 
-def test_the_drivers_own_message_is() -> None:
+def test_the_drivers_own_message_is_repeated() -> None:
     error = asyncpg.exceptions.ClientConfigurationError("`sslmode` parameter must be one of: disable, verify-full")
     assert "must be one of: disable, verify-full" in str(to_nexus_error(error, _TARGET))

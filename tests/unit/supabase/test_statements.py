@@ -32,7 +32,7 @@ def test_statements(sql: str, statements: list[str]) -> None:
     assert split_statements(sql) == statements
 
 
-def test_comments_and_space_are_not_of_the_essence() -> None:
+def test_essence_ignores_comments_and_space() -> None:
     written = ["-- why\ncreate  table t (a int)", "/* x */ select ' a  ;' "]
     assert essence(written) == essence(["create table t\n(a int);", "select ' a  ;'"])
     assert essence(written) != essence(["create table t (b int)", "select ' a  ;'"])

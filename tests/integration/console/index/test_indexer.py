@@ -372,7 +372,9 @@ async def test_waits_for_a_topic_that_is_not_there_and_does_not_make_it(broker: 
         ({"NEXUS_CONSOLE_PORT": "taken"}, "NEXUS_CONSOLE_PORT"),
     ],
 )
-def test_what_it_cannot_serve_ends_it_with_a_message(tmp_path: Path, environ: dict[str, str], expected: str) -> None:
+def test_an_unusable_configuration_ends_the_console_with_a_message(
+    tmp_path: Path, environ: dict[str, str], expected: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = str(holder.getsockname()[1])
         environ = {name: taken if value == "taken" else value for name, value in environ.items()}

@@ -73,7 +73,7 @@ async def until_ended(context: Context, action: str, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("client", ["page", "program"])
-async def test_an_action_goes_on_when_its_client_leaves(
+async def test_an_action_continues_after_its_client_disconnects(
     settings: Settings, served: tuple[str, Context], client: str
 ) -> None:
     url, context = served
@@ -100,7 +100,7 @@ async def test_an_action_goes_on_when_its_client_leaves(
     assert (end["letters"], end["reason"]) == (letters, REASON)
 
 
-async def test_an_action_that_fails_halfway_is_written_down(
+async def test_an_action_that_fails_halfway_is_recorded(
     settings: Settings, broker: EmbeddedBroker, served: tuple[str, Context]
 ) -> None:
     url, context = served
@@ -123,7 +123,7 @@ async def test_an_action_that_fails_halfway_is_written_down(
     assert context.audit.newest(1, {"discard"})[0]["letters"] < letters
 
 
-async def test_a_stopping_console_writes_down_what_it_interrupts(settings: Settings) -> None:
+async def test_a_stopping_console_records_the_interrupted_actions(settings: Settings) -> None:
     model = open_model(settings)
     app = make_app(settings, model)
     context = app[CONTEXT]

@@ -83,7 +83,7 @@ async def reader(settings: Settings) -> TopicReader:
     return TopicReader(settings)
 
 
-async def test_reads_the_record_at_a_place(settings: Settings, reader: TopicReader) -> None:
+async def test_reads_the_record_at_a_position(settings: Settings, reader: TopicReader) -> None:
     for number in range(3):
         record = await reader.read(settings.ingestion_topic, 1, number)
         assert not isinstance(record, Absent)
@@ -91,16 +91,18 @@ async def test_reads_the_record_at_a_place(settings: Settings, reader: TopicRead
 
 
 @pytest.mark.parametrize(("partition", "offset"), [(1, 3), (1, 10**12), (0, 0), (99, 0)])
-async def test_says_what_is_missing(settings: Settings, reader: TopicReader, partition: int, offset: int) -> None:
+async def test_reports_why_a_record_is_absent(
+    settings: Settings, reader: TopicReader, partition: int, offset: int
+) -> None:
     assert await reader.read(settings.ingestion_topic, partition, offset) is Absent.MISSING
 
 
-async def test_asks_for_no_topic_that_is_not_there(settings: Settings, reader: TopicReader) -> None:
+async def test_does_not_create_a_missing_topic(settings: Settings, reader: TopicReader) -> None:
     assert await reader.read("nobody-made-this", 0, 0) is Absent.MISSING
     assert await reader.read("nobody-made-this", 0, 0) is Absent.MISSING
 
 
-async def test_a_broker_that_is_away_is_said(settings: Settings) -> None:
+async def test_an_unreachable_broker_is_reported(settings: Settings) -> None:
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     assert await TopicReader(away).read(settings.ingestion_topic, 0, 0) is Absent.UNREACHABLE
 

@@ -47,7 +47,7 @@ def test_it_begins_after_its_time_and_ends_after_its_time() -> None:
     assert looks.book.firing == ()
 
 
-def test_a_blip_begins_none_and_a_lull_ends_none() -> None:
+def test_a_blip_begins_no_alert_and_a_pause_ends_none() -> None:
     looks = Looks()
     for _ in range(20):
         assert looks.look(5, LAG) == []
@@ -83,7 +83,7 @@ def test_the_same_kind_elsewhere_is_another_alert() -> None:
     assert looks.look(5, LAG, sink) == [("firing", 15.0)]
 
 
-def test_what_cannot_be_known_neither_begins_nor_ends() -> None:
+def test_an_unknown_condition_neither_begins_nor_ends() -> None:
     looks = Looks()
     looks.look(0, LAG)
     looks.look(10, LAG)
@@ -98,7 +98,7 @@ def test_what_cannot_be_known_neither_begins_nor_ends() -> None:
     assert looks.look(100, LAG) == []
 
 
-def test_what_fired_before_a_restart_begins_no_second_time_and_ends() -> None:
+def test_an_alert_from_before_a_restart_does_not_begin_again_and_ends() -> None:
     looks = Looks(AlertBook(TIMINGS, [replace(LAG, since_ms=5)]))
     assert looks.look(0, LAG) == []
     assert looks.look(50, LAG) == []
@@ -107,7 +107,7 @@ def test_what_fired_before_a_restart_begins_no_second_time_and_ends() -> None:
     assert looks.look(20) == [("resolved", 71.0)]
 
 
-def test_what_holds_a_time_of_its_own_begins_at_once() -> None:
+def test_a_condition_with_its_own_time_begins_at_once() -> None:
     timings = timings_of(Settings(alert_for_seconds=7, alert_clear_seconds=9))
     assert timings[AlertKind.PERSISTENCE] == Timing(7, 9)
     assert timings[AlertKind.NO_PROGRESS] == Timing(0, 9)

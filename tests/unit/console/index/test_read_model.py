@@ -77,7 +77,7 @@ def test_status_change_moves_the_count(model: ReadModel, make_record: MakeRecord
     "value",
     [b"", b"{", b"null", b"[1]", b"\xff\xfe", b'"text"', b'{"status": 7, "prospect": [], "turns": "many"}', b"9" * 400],
 )
-def test_value_that_is_no_state_is_kept_and_marked(model: ReadModel, value: bytes) -> None:
+def test_a_value_that_is_not_a_state_is_kept_and_marked(model: ReadModel, value: bytes) -> None:
     model.apply([ChangelogRecord(0, 0, NOW_MS, b"\xffkey", value)])
     rows, counts, _ = content(model.path)
     assert counts == {UNREADABLE: 1}
@@ -247,7 +247,7 @@ def test_position_past_compacted_offsets_catches_up(model: ReadModel, make_recor
 
 
 @pytest.mark.parametrize("damage", ["garbage", "older schema"])
-def test_a_file_it_cannot_use_is_made_anew(tmp_path: Path, make_record: MakeRecord, damage: str) -> None:
+def test_an_unusable_file_is_recreated(tmp_path: Path, make_record: MakeRecord, damage: str) -> None:
     first = ReadModel(tmp_path, TOPIC)
     first.bind("c", {0: 0}, {0: 1}, NOW_MS)
     first.apply([make_record("s", 0)])
@@ -278,7 +278,7 @@ def overwrite(path: Path, table: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["sessions", "offsets"])
-def test_damage_behind_the_schema_is_made_anew(tmp_path: Path, make_record: MakeRecord, table: str) -> None:
+def test_damage_after_the_schema_recreates_the_file(tmp_path: Path, make_record: MakeRecord, table: str) -> None:
     first = ReadModel(tmp_path, TOPIC)
     first.bind("c", {0: 0}, {0: 1}, NOW_MS)
     first.apply([make_record("s", 0)])
@@ -299,7 +299,7 @@ def test_damage_behind_the_schema_is_made_anew(tmp_path: Path, make_record: Make
     second.close()
 
 
-def test_damage_that_was_met_before_a_restart_is_not_met_again(tmp_path: Path, make_record: MakeRecord) -> None:
+def test_damage_marked_before_a_restart_recreates_the_file(tmp_path: Path, make_record: MakeRecord) -> None:
     first = ReadModel(tmp_path, TOPIC)
     first.apply([make_record("s", 0)])
     first.close()

@@ -158,7 +158,7 @@ def test_filter_finds_a_status_from_a_newer_version(model: ReadModel) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", "1", "1.%", "x.YQ", "-1.YQ", "1.Y", "٣.YQ", "9" * 30 + ".YQ", "1.é"])
-def test_cursor_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no cursor"):
         Cursor.parse(text)
 
@@ -214,7 +214,7 @@ def test_a_whole_identifier_lists_it_alone(model: ReadModel, make_record: MakeRe
         {"status": "nobody's"},
     ],
 )
-def test_filters_say_what_a_scan_says(
+def test_filters_match_a_full_scan(
     model: ReadModel, make_record: MakeRecord, values: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.apply(
@@ -263,7 +263,7 @@ def test_facets_are_counted_as_they_change(model: ReadModel, make_record: MakeRe
     assert facets["status"] == {"dead": 1}
 
 
-def test_a_question_that_takes_too_long_is_ended(model: ReadModel, make_record: MakeRecord) -> None:
+def test_a_query_that_takes_too_long_is_cancelled(model: ReadModel, make_record: MakeRecord) -> None:
     model.apply([make_record(f"s-{number}", number) for number in range(200)])
     with pytest.raises(TooSlowError), reading(model.path, seconds=0.05) as db:
         db.execute("SELECT count(*) FROM sessions a, sessions b, sessions c, sessions d").fetchone()
@@ -314,7 +314,7 @@ def test_a_session_is_linked_and_found_by_every_fingerprint_it_came_with(
     assert sorted(session_ids(model, old)) == ["b", "e"]
 
 
-def test_of_many_sessions_of_a_person_the_newest_are_shown(model: ReadModel, make_record: MakeRecord) -> None:
+def test_only_the_newest_other_sessions_are_shown(model: ReadModel, make_record: MakeRecord) -> None:
     ways: list[dict[str, Any]] = [
         {"email": "ana@example.com"},
         {"telefono": "+573005550102"},
