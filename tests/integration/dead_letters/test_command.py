@@ -168,7 +168,7 @@ async def test_discarded_letters_are_neither_listed_nor_redriven(desk: Desk):
     await desk.nexus("redrive", "--again")
     assert [record.key for record in await desk.ingested()] == [b"s-2"]
     assert "discard 0 letters" in (await desk.nexus("discard", "--id", discarded)).output
-    # Named, and again: that is meant.
+    # Named by id and with --again: the redrive is intended.
     await desk.nexus("redrive", "--again", "--id", discarded)
     assert sorted(record.key for record in await desk.ingested()) == [b"s-1", b"s-2"]
 
@@ -227,7 +227,7 @@ async def test_a_terminal_gets_a_confirmation(desk: Desk, answer: bytes, sent: i
 
 
 async def test_marks_are_in_the_partition_of_their_letter(desk: Desk):
-    """There they are removed by retention after their letter, never before."""
+    """There, retention removes a mark after its letter, never before."""
     await desk.write_letter(1, partition=0)
     await desk.write_letter(2, partition=1)
     await desk.nexus("redrive", "--yes")
@@ -242,7 +242,7 @@ async def test_marks_are_in_the_partition_of_their_letter(desk: Desk):
 
 
 async def test_order_is_kept_over_many_fetches(desk: Desk):
-    """More than one fetch brings (4 MiB), all of one key and so of one partition."""
+    """More than one fetch can hold (4 MiB), all with one key and so in one partition."""
     text = "x" * 60_000
     for offset in range(120):
         await desk.write_letter(offset, b'{"n":%d,"text":"%s"}' % (offset, text.encode()), key=b"one")

@@ -1,4 +1,4 @@
-"""A redrive that ends between sending a letter and marking it: the letter is not lost and not hidden."""
+"""A redrive that is killed between sending a letter and marking it: the letter is neither lost nor hidden."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ async def test_killed_between_send_and_mark(desk: Desk):
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, env=desk.environ)
     async with asyncio.timeout(60):
         assert await process.wait() == -signal.SIGKILL
-    # The second was sent and is open still: nothing is lost.
+    # The second letter was sent and is still open: nothing is lost.
     assert await states(desk) == [State.REDRIVEN, State.OPEN, State.OPEN]
     assert len(await desk.ingested()) == 2
     ended = await desk.nexus("redrive", "--yes")
     assert "redriven 2 letters" in ended.output
     assert await states(desk) == [State.REDRIVEN] * 3
-    # Sent twice: one letter, with the same content and the same count, which the enricher knows for a duplicate.
+    # The letter was sent twice, with the same content and count. The enricher recognises the duplicate.
     ids = [dict(record.headers)["nexus-redrive-id"].decode()[-1] for record in await desk.ingested()]
     assert ids == ["0", "1", "1", "2"]
     _, first, second, _ = await desk.ingested()

@@ -1,4 +1,4 @@
-"""The API's side with our own stand-in for ``/v1/models`` (it proves nothing about the real one), and a real Redis."""
+"""The API checks with our own stand-in for ``/v1/models`` (no proof about the real API), and a real Redis."""
 
 from __future__ import annotations
 

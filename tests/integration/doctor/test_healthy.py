@@ -1,4 +1,4 @@
-"""Where all is well the doctor says so and exits with 0; what its JSON holds is a contract."""
+"""On a healthy installation the doctor exits with 0. The fields of its JSON are a contract."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_role_gets_only_the_checks_it_needs(doctor: Doctor) -> None:
 
 
 def test_offline_uses_no_network(doctor: Doctor) -> None:
-    # Whatever would be reached is not there.
+    # None of the configured services exists.
     nowhere = {"NEXUS_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SUPABASE_DB_URL": "postgresql://u@127.0.0.1:1/x"}
 
     code, document = doctor.run_json("--offline", **nowhere)

@@ -1,4 +1,4 @@
-"""Against Apache Kafka with TLS, SASL and ACLs: who is not let in or not allowed, and what a cluster's options say."""
+"""The doctor on Apache Kafka with TLS, SASL and ACLs: refused logins, missing permissions, the cluster's options."""
 
 from __future__ import annotations
 

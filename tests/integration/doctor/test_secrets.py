@@ -1,4 +1,4 @@
-"""No secret in any output, whatever goes wrong: a marker in every secret setting, looked for in all that is printed."""
+"""No secret is in any output: every secret setting contains a marker, and the tests search all output for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_list_of_secrets_is_complete() -> None:
 
 
 def test_all_of_them_together_are_a_valid_configuration() -> None:
-    # Else the tests below would see nothing but that it is not.
+    # Otherwise the tests below would only see an invalid configuration.
     assert load_settings(environ=_secrets())
 
 

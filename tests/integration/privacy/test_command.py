@@ -1,4 +1,4 @@
-"""`nexus privacy` as an operator calls it, on a broker and a database without workers: what it finds, says and notes.
+"""`nexus privacy` as an operator runs it, on a broker and a database without workers: results, output and audit.
 
 What it does together with enricher and sink is in tests/acceptance/test_privacy.py.
 """
@@ -50,7 +50,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 
 @dataclass(frozen=True)
 class Desk:
-    """Where the operator sits."""
+    """An operator's environment: settings, variables and the command."""
 
     database: Database
     settings: Settings
@@ -142,7 +142,7 @@ async def test_a_number_is_the_same_in_sql_as_in_python(database: Database):
     )
     for number, text in enumerate(written):
         await database.admin.execute("SELECT update_prospect_data($1, $2)", f"fp-{number}", {"telefono": text})
-    # As a writer of somebody's own leaves it: a number, not a text.
+    # As another program may write it: a number, not a text.
     await database.admin.execute(
         "INSERT INTO prospect_tracking (fingerprint_id, prospect_data) VALUES ('n', '{\"telefono\": 3005550102}')"
     )
@@ -192,7 +192,7 @@ async def test_a_call_that_fails_after_the_search_is_recorded(desk: Desk):
 
 async def test_an_incomplete_erasure_counts_its_times_from_the_end_of_the_run(desk: Desk):
     await desk.database.writer.write([desk.database.record("s-1", "fp", email=EMAIL)])
-    # The question and the wait come before the moments.
+    # The times count from after the confirmation and the wait.
     code, out, err = await desk.nexus("erase", "--email", EMAIL, "--yes", "--json", "--timeout", "2")
     assert code == 1, err
     answer = json.loads(out)

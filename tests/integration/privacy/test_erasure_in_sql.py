@@ -1,4 +1,4 @@
-"""Erasing in PostgreSQL: deleted, kept away, let in again on purpose, whatever is replayed or happens at once."""
+"""Erasing in PostgreSQL: delete, suppress and unblock, with replays and concurrent transactions."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_the_same_event_in_two_sinks_at_once(database: Database):
 
 @pytest.mark.parametrize("folds_before", [True, False])
 async def test_a_sink_that_writes_another_session_at_the_same_time(database: Database, folds_before: bool):
-    """Its upsert saw no suppression; whichever transaction ends first, the person is gone when both have."""
+    """Its upsert saw no suppression. In either order of commits, the person is erased when both have ended."""
     await database.writer.write([database.record("s-1", "fp", nombre="Ana")])
     dsn = database.settings.database_url.get_secret_value()
     other = await asyncpg.connect(dsn)

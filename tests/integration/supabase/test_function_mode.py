@@ -1,4 +1,4 @@
-"""The installation's own update_prospect_data keeps the rows; prospect_sessions keeps replays harmless."""
+"""The installation's own update_prospect_data writes the rows; prospect_sessions makes replays harmless."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ async def test_each_change_of_a_session_makes_one_call_with_all_known_facts(
         first = record("s", "fp", at=1, nombre="Ana", nivel_interes=7.5, ocupacion="")
         result = await writer.write([first])
         assert (result.inserted, result.statements) == (1, 3)
-        # Nothing that could erase: no nulls, no empty strings. Decimals as they are.
+        # No nulls and no empty strings, which could erase facts. Decimals stay unchanged.
         known = {"nombre": "Ana", "nivel_interes": 7.5, "objeciones": [], "momento_optimo": "frio"}
         assert await _calls(older) == [("fp", known)]
 
-        # The same again, and a newer record that says the same: nothing to tell
+        # A repeat, and a newer record with the same facts: no call
         assert (await writer.write([first])).unchanged == 1
         assert (await writer.write([record("s", "fp", at=2, nombre="Ana", nivel_interes=7.5)])).updated == 1
         assert len(await _calls(older)) == 1
@@ -113,7 +113,7 @@ async def test_success_false_is_a_bad_row_and_leaves_nothing_behind(older: Datab
         # Each piece of the search is an upsert, a call, and a note of the call
         assert result.statements <= 3 * (math.ceil(math.log2(200)) + 4)
         assert len(await _calls(older)) == 199
-        # Not in the ledger either: redriven, it is told again
+        # The session is not in the ledger either: a redrive calls the function again
         assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 199
         await older.admin.execute(_TWO_ARGUMENTS)
         async with connected(_settings(older)) as again:
@@ -123,7 +123,7 @@ async def test_success_false_is_a_bad_row_and_leaves_nothing_behind(older: Datab
 @pytest.mark.parametrize(
     ("break_it", "error", "sqlstate"),
     [
-        # A configuration error, swallowed by the function: nobody's dead letter
+        # A configuration error that the function caught: not a dead letter
         ("ALTER TABLE prospect_tracking RENAME COLUMN constructor_id TO elsewhere", ConfigurationError, "42P01"),
         ("REVOKE ALL ON their_calls FROM PUBLIC; ALTER TABLE their_calls RENAME TO gone", ConfigurationError, "42P01"),
     ],
@@ -140,7 +140,7 @@ async def test_an_error_in_the_answer_is_classified_like_the_error(
 
 async def test_a_lock_timeout_in_the_answer_is_retried(older: Database, record: MakeRecord) -> None:
     async with connected(_settings(older, database_statement_timeout_seconds=3.0)) as writer:
-        # Given somebody who holds the person's row for longer than we wait
+        # Given another transaction that locks the person's row for longer than the timeout
         other = await asyncpg.connect(older.dsn())
         try:
             transaction = other.transaction()
@@ -164,7 +164,7 @@ async def test_the_tenant_becomes_the_third_argument(older: Database, record: Ma
                 record("d", "fp-d", tenant_id="unknown", nombre="Isa"),
             ]
         )
-        # A tenant nobody mapped would become another's: a dead letter, not a row
+        # An unmapped tenant's data would go to another tenant: a dead letter, not a row
         assert [(bad.index, bad.sqlstate) for bad in result.rejected] == [(3, "22023")]
         assert "NEXUS_TENANT_CONSTRUCTORS" in result.rejected[0].message
         rows = await older.admin.fetch("SELECT fingerprint_id, constructor_id::text AS c FROM their_calls ORDER BY 1")

@@ -1,4 +1,4 @@
-"""Migrations apply once, in order, recorded as the Supabase CLI records them; drift is told."""
+"""Migrations apply once, in order, recorded as the Supabase CLI records them; drift is reported."""
 
 from __future__ import annotations
 

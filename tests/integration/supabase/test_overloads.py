@@ -1,4 +1,4 @@
-"""An installation's own update_prospect_data, whatever its arguments: its callers reach it, and so do we."""
+"""An installation's own update_prospect_data with any arguments: its callers and the sink can call it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_the_installations_function_stays_alone_and_is_called(
 
 
 async def test_the_installations_function_is_called_and_not_ours(database: Database, record: MakeRecord) -> None:
-    """As in a database whose migrations are not up to date, or where theirs was made after ours."""
+    """A database with old migrations, or whose own function was made after ours."""
     await database.admin.execute(_own("varchar, jsonb"))
     async with connected(database.settings(sink_mode="function")) as writer:
         assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()

@@ -1,4 +1,4 @@
-"""Direct, through a session pooler and through a transaction pooler: the same rows, and the start says which it is."""
+"""Direct, through a session pooler and through a transaction pooler: the same rows, and the start logs the mode."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def _in_transaction(connection: Any, query: str) -> Any:
 async def test_prepared_statements_behind_a_transaction_pooler_are_a_configuration_error(
     database: Database, poolers: dict[str, PgBouncer], record: MakeRecord
 ) -> None:
-    # Given a setting that denies the pooler, so that statements stay prepared
+    # Given a wrong setting without a pooler, so that statements stay prepared
     settings = _settings(database, poolers, "transaction", database_pooler_mode="none")
     writers: list[ProspectWriter] = []
 

@@ -1,4 +1,4 @@
-"""verify-full against a private CA: the right server is believed, another CA or another name is not."""
+"""verify-full with a private CA: the right server is accepted, another CA or another name is not."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 @pytest.fixture(scope="module")
 def tls_port(server: Server, authority: CertificateAuthority) -> Iterator[int]:
-    """Where TLS is spoken, with a certificate for localhost: at a pooler, or at the server itself."""
+    """A TLS endpoint with a certificate for localhost: a pooler, or the server itself."""
     certificate, key = authority.issue(_HOST)
     if server.name == "embedded":
-        # Built without TLS; Supabase's poolers end it too.
+        # The server is built without TLS. Supabase's poolers also terminate TLS.
         require("pgbouncer", missing_pgbouncer())
         with server_folder() as folder:
             copies = [_give(file, folder) for file in (certificate, key)]
@@ -109,7 +109,7 @@ async def test_a_wrong_authority_or_name_is_a_configuration_error(
     trusted = CertificateAuthority.make(tmp_path, "stranger") if wrong == "authority" else authority
     host = LOOPBACK if wrong == "host" else _HOST
     dsn = _dsn(tls_port, database, host, f"sslmode=verify-full&sslrootcert={trusted.certificate}")
-    # Not tried again later: nobody but an operator can mend it.
+    # No retry: only an operator can fix this.
     with pytest.raises(ConfigurationError, match=r"certificate is not trusted\. Check sslrootcert and the host name"):
         await _connect(dsn)
 

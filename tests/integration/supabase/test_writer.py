@@ -139,7 +139,7 @@ async def test_facts_from_other_writers_move_with_the_session(
     person = await database.person("fp")
     assert (person["crm_id"], person["nota"]) == (7, "llamar")
 
-    # And stays, however often the row is folded again.
+    # The value stays, even after further folds.
     await writer.write([record("s", "fp", at=3, nombre="Ana Ruiz")])
     assert (await database.person("fp"))["crm_id"] == 7
 

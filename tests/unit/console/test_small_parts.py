@@ -71,7 +71,7 @@ def test_marking_evidence_changes_no_text(content: str, signals: list[dict[str, 
     turns = shown_turns([("user", content), ("assistant", content)], signals)
     for turn in turns:
         assert "".join(piece.text for piece in turn.pieces) == content
-    # What the assistant says is no evidence.
+    # The assistant's turns are never evidence.
     assert all(not piece.signals for piece in turns[1].pieces)
 
 

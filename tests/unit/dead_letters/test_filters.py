@@ -1,4 +1,4 @@
-"""Which letters a filter means."""
+"""The letters that a filter selects."""
 
 from __future__ import annotations
 

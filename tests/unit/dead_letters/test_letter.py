@@ -1,4 +1,4 @@
-"""What a record of the dead-letter topic is taken for."""
+"""How records of the dead-letter topic are parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folding letters and marks, in whatever order their partition holds them."""
+"""The state from letters and marks, in any order of their partition."""
 
 from __future__ import annotations
 

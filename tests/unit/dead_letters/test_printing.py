@@ -1,4 +1,4 @@
-"""What an operator's terminal shows: no personal data unless asked for, and nothing that steers the terminal."""
+"""The terminal output: no personal data by default, and no text that controls the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent back, and that the enricher takes it."""
+"""The redriven records, and their processing by the enricher."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class _Unwatched:
 
 
 class Worker:
-    """An enricher on in-memory parts, whose extractor refuses as long as it is told to."""
+    """An enricher with in-memory parts. Its extractor refuses on request."""
 
     def __init__(self) -> None:
         self.broker = InMemoryBroker(1)
@@ -157,7 +157,7 @@ def conversation(name: str) -> bytes:
 async def test_the_enricher_extracts_a_redriven_letter(worker: Worker):
     await worker.receive(conversation("Carlos"), (("correlation-id", b"c-1"),))
     worker.refusing = False
-    # What the website sends again is a duplicate of a letter; only an operator's redrive is tried again.
+    # A record that the website repeats is a duplicate of a letter. Only a redrive is tried again.
     await worker.receive(conversation("Carlos"))
     assert worker.names() == []
     (letter,) = worker.letters()
@@ -191,7 +191,7 @@ async def test_a_letter_that_fails_again_is_a_new_letter_with_a_higher_count(wor
 
 
 async def test_a_redriven_snapshot_does_not_replace_a_newer_one(worker: Worker):
-    """Unrelated histories without a time of their own: only Kafka's time tells, and the redrive restores it."""
+    """Unrelated snapshots without a time: only Kafka's time orders them, and the redrive restores it."""
     await worker.receive(conversation("Carlos"))
     worker.refusing = False
     await worker.receive(conversation("Carolina"))

@@ -1,4 +1,4 @@
-"""What the doctor makes of answers that are hard to provoke: pure functions, one case each."""
+"""The doctor's judgements of answers that are hard to provoke: pure functions, one case each."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _member(client: str, topics: list[str]) -> tuple[Any, ...]:
         ("range", [_member("rdkafka", ["t"])], ("rdkafka at 10.0.0.1, reads t",)),
         ("", [("faust-0.15.3-1", "", "", b"", b"")], ()),
         ("", [("kafkajs-1", "", "", b"", b"")], ("kafkajs-1",)),
-        # Somebody's own layout.
+        # Another client's own layout.
         ("range", [("x-1", "x", "/h", b"\x00", b"")], ("x at h",)),
     ],
 )
@@ -358,7 +358,7 @@ def test_our_table_knows_what_the_installed_sdk_knows_with_the_same_days() -> No
 
     told = {model: retirement_of(model) for model in data.DEPRECATED_MODELS}
     assert all(told.values()), told
-    # From the SDK alone: with our own table first, a disagreement would stay unseen.
+    # Use only the SDK's table: our own table would hide a difference.
     from nexus_stream.doctor.claude_models import _from_sdk
 
     assert {model: _from_sdk(model) for model in told if model in RETIRED} == {

@@ -1,4 +1,4 @@
-"""No check hides another, none runs for ever, and no secret comes through."""
+"""Checks do not hide each other, have a time limit, and show no secret."""
 
 from __future__ import annotations
 

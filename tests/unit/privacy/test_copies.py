@@ -1,4 +1,4 @@
-"""Where copies remain, and the moments: what the topics were made with, counted from the erasure."""
+"""The copies that remain and their latest times, which follow from the topics' settings and the erasure."""
 
 from __future__ import annotations
 

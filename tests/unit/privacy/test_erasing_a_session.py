@@ -1,4 +1,4 @@
-"""The enricher and an erasure: what waits or runs is cancelled, what is known forgotten, what comes kept away."""
+"""An erasure in the enricher: pending work is cancelled, state is deleted, later records are suppressed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_a_refused_snapshot_becomes_no_dead_letter_and_its_predecessor_is_
 
 
 class RememberingExtractor(ScriptedExtractor):
-    """One that keeps answers, as the cache does: also one that comes after it was told to forget."""
+    """An extractor with cached answers. An answer may arrive after the command to delete it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ async def test_unblock_accepts_later_messages(bench: Bench):
     await bench.clock.advance(30)
     assert bench.emitted()[-1][1]["prospect"]["nombre"] == "Carlos Vega"
 
-    # A replay obeys neither command again, and what was erased stays erased.
+    # A replay runs neither command again, and erased data stays erased.
     await bench.restart(from_start=True)
     await bench.clock.advance(60)
     assert sorted(bench.kinds()) == ["Duplicate", "Duplicate", "Reemitted", "Suppressed"]
@@ -353,7 +353,7 @@ async def test_a_letter_that_is_being_sent_when_the_erasure_arrives_is_the_last_
 
 
 async def test_an_older_state_that_the_broker_stored_late_does_not_win(bench: Bench):
-    """Two writes of a session in one group, of which the broker refuses the first one once."""
+    """Two writes of a session in one group. The broker refuses the first one once."""
     await bench.say(NAME)
     await bench.clock.advance(30)
     refused: list[str] = []

@@ -1,4 +1,4 @@
-"""Whom an operator means, and how they are named afterwards."""
+"""The selection of a person, and its hash for the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sink and erased events: order against a session's records, offsets, and sessions that the database keeps away."""
+"""The sink and erased events: their order with a session's records, offsets, and suppressed sessions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENRICHED, INGESTION, DEAD = "prospects-enriched", "nexus-prospect-ingestion", "n
 
 @dataclass
 class InMemoryWriter:
-    """A `WriterPort` that keeps what it is told in order, and fingerprints away."""
+    """A `WriterPort` that records its calls in order, and suppresses fingerprints."""
 
     done: list[str] = field(default_factory=list)
     away: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""What an answer of update_prospect_data means, and which function is the one to call."""
+"""The meaning of update_prospect_data's answers, and the choice of the function to call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of a batch, each session's newest record is sent, and what cannot be sent is told by its index."""
+"""A batch sends each session's newest record, and rejects unsendable records by index."""
 
 from __future__ import annotations
 

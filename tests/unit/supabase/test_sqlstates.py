@@ -1,4 +1,4 @@
-"""Every error asyncpg can raise has a meaning, and no description of one holds a row's data."""
+"""Every error that asyncpg can raise has an action, and no description contains a row's data."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ ENRICHED, DEAD = "prospects-enriched", "nexus-prospect-dlq"
 
 @dataclass
 class InMemoryWriter:
-    """A `WriterPort` that keeps the newest record of a session and fails as told."""
+    """A `WriterPort` that keeps the newest record of a session and fails on request."""
 
     rows: dict[str, EnrichedProspect] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     failure: Exception | None = None
-    # While it is not set, a statement is open.
+    # A statement stays open until this event is set.
     answered: asyncio.Event | None = None
     bad_sessions: set[str] = field(default_factory=set)
 

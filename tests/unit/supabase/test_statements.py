@@ -1,4 +1,4 @@
-"""An SQL file falls into its statements where PostgreSQL sees them end."""
+"""An SQL file is split at the ends of its statements, as PostgreSQL parses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A DSN is understood or refused, and never shown."""
+"""A DSN is parsed or refused, and never shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nexus_stream.supabase.target import Mode, parse_target, require_secure
 
 
 @pytest.mark.parametrize(
-    # No mode: neither port nor name tells, and whoever connects looks.
+    # No mode: neither port nor name decides it; a connection can find out.
     ("dsn", "shown", "mode"),
     [
         ("postgresql://u:pw@db.example.com:5432/postgres", "db.example.com:5432/postgres", None),
@@ -119,7 +119,7 @@ def test_production_needs_a_verified_server(dsn: str, allowed: bool, tmp_path: P
     ],
 )
 def test_a_dsn_with_two_hosts_ports_or_names_is_refused(dsn: str) -> None:
-    """One would be checked, and the other connected to."""
+    """The check would use one value, and the connection the other."""
     for environ in ({}, {"NEXUS_ENV": "production"}):
         with pytest.raises(ConfigurationError, match=r"in both places|appears twice") as raised:
             target_of(load_settings(environ={**environ, "SUPABASE_DB_URL": dsn}))

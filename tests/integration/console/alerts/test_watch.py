@@ -1,4 +1,4 @@
-"""The watch on a real broker without any worker: what nobody can report of itself is seen, told and remembered."""
+"""The alert watch on a real broker without workers: it detects, reports and stores problems that no process reports."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ async def test_a_dead_process_is_missing_until_an_operator_forgets_it(
         assert [one.identity for one in context.alerts.firing] == told
         await forget(settings, (name,))
         await until(lambda: kinds(context.alerts) == {AlertKind.PERSISTENCE})
-        # Another sink that runs saves, whatever became of the first.
+        # Another running sink saves, whatever happened to the first one.
         now_ms = time.time_ns() // 1_000_000
         runs = {"process_id": "sink-0123abcd-fedcba", "role": "sink", "since_ms": now_ms, "updated_at_ms": now_ms}
         record = status.model_copy(update=runs).model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""Alerts posted to a real receiver: signed, repeated with the same id, and never at the console's expense."""
+"""Alerts posted to a real receiver: signed, repeated with the same id, and without harm to the console."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AT_MS = 1_760_000_000_000
 
 @dataclass
 class Receiver:
-    """Answers with the statuses in turn, then 204; ``hang`` answers never."""
+    """A receiver that answers with the statuses in turn, then with 204. With ``hang`` it never answers."""
 
     statuses: list[int | str] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A process reports, is shown, and takes itself off when it stops; a missing topic is not made by asking for it."""
+"""A process reports, is shown, and removes itself when it stops. A missing topic is not created."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_process_that_fails_reports_it_and_is_missing(settings: Settings
     queries = OverviewQueries(model.path)
     (process,) = queries.overview(time.time_ns() // 1_000_000).processes
     assert (process.detail, process.is_missed) == ("Supabase", True)
-    # Until somebody says that it will not come back.
+    # Until an operator forgets the process.
     await forget(settings, ("sink-0123abcd-0123ab", "sink"))
     await _shown(model, 0)
     assert queries.overview(time.time_ns() // 1_000_000).absent_seconds == {}

@@ -1,4 +1,4 @@
-"""Who may see and do what, over real HTTP: login, cookies, forms, roles, exports, the API and its description."""
+"""Access control over real HTTP: login, cookies, forms, roles, exports, the API and its description."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ async def test_a_form_of_another_site_does_nothing(serve: Callable[..., Any]) ->
             ({**form, "csrf": csrf}, {"Origin": "null"}),
         ):
             assert (await operator.post("/dead-letters/act", data=data, headers=headers)).status == 403
-        # Its own passes the check, and then meets the broker that is away.
+        # The console's own form passes the check, and then fails because the broker is unreachable.
         assert (await operator.post("/dead-letters/act", data={**form, "csrf": csrf})).status == 503
         assert (await operator.post("/logout", data={"csrf": csrf}, allow_redirects=False)).status == 303
         assert (await operator.get("/", allow_redirects=False)).status == 303
@@ -313,7 +313,7 @@ async def test_emissions_have_pages_from_the_first(
             seen += [emission["id"] for emission in answer["emissions"]]
             after = answer["next"]
         assert seen == list(range(1, 26))
-        # Without a place to begin at, the newest.
+        # Without a start position, the newest emissions.
         answer = await (await program.get("/api/v1/emissions?limit=3")).json()
         assert [emission["id"] for emission in answer["emissions"]] == [23, 24, 25]
 
@@ -350,7 +350,7 @@ async def test_a_database_that_is_down_is_named(
 
 async def test_an_export_is_recorded_without_its_search_text(serve: Callable[..., Any], settings: Settings) -> None:
     async with serve(OPERATOR) as operator, serve(VIEWER) as viewer:
-        # To the end of the body: a reader who leaves before it has interrupted the export.
+        # Read the whole body: closing the connection earlier interrupts the export.
         for reader, path in ((operator, "/sessions/export.csv?q=carlos"), (viewer, "/sessions/export.json")):
             response = await reader.get(path)
             assert response.status == 200

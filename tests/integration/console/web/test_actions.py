@@ -1,4 +1,4 @@
-"""What operators do, with the broker behind it: to the end whoever leaves, and written down however it ends."""
+"""Operators' actions on a real broker: they run to their end and are recorded, whatever happens."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_an_action_continues_after_its_client_disconnects(
         assert await until_ended(context, "discard", 1) == ["began"]
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        # The premise: nobody waits for it any more, and it is not done.
+        # Precondition: the client is gone, and the action is not done.
         assert ends_of(context, "discard") == ["began"]
     assert await until_ended(context, "discard", 2) == ["began", "complete"]
     end = context.audit.newest(1, {"discard"})[0]
@@ -117,7 +117,7 @@ async def test_an_action_that_fails_halfway_is_recorded(
         assert response.status == 503
         answer = await response.json()
     assert answer["error"] == "unavailable"
-    # What the error itself says, for whoever has to mend it.
+    # The error's own text, for the operator who must fix it.
     assert answer["reason"]
     assert await until_ended(context, "discard", 2) == ["began", "interrupted"]
     assert context.audit.newest(1, {"discard"})[0]["letters"] < letters

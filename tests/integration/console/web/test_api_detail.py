@@ -1,4 +1,4 @@
-"""What the API says of one session and one dead letter: all that their pages say, with the broker behind it."""
+"""The API's answers for one session and one dead letter have all data of their pages, on a real broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single records by place, dead letters acted on, and the indexer, against both brokers."""
+"""Single records by position, actions on dead letters, and the indexer, on both brokers."""
 
 from __future__ import annotations
 
@@ -120,11 +120,11 @@ async def test_all_of_a_reason_are_redriven_and_one_is_discarded(settings: Setti
     report, ends = await plan(settings, "redrive", all_of_it)
     assert report.total == 2
     assert (await act(context, ana, "redrive", all_of_it, ends)).total == 2
-    # Done is done: another click sends nothing twice.
+    # A second click sends nothing again.
     assert (await plan(settings, "redrive", all_of_it))[0].total == 0
     one = Wanted(letter_id=f"{settings.ingestion_topic}-0-2")
     report, ends = await plan(settings, "discard", one)
     assert (await act(context, ana, "discard", one, ends)).total == 1
-    # Who names a letter by its id may send it again.
+    # A letter named by id may be sent again.
     assert (await plan(settings, "redrive", Wanted(letter_id=f"{settings.ingestion_topic}-0-0")))[0].total == 1
     model.close()

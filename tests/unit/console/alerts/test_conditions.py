@@ -85,7 +85,7 @@ def test_good_figures_give_no_condition() -> None:
         ({"unread": 100}, False),
         ({"unread": 101}, True),
         ({"unread": 60, "overdue": 41}, True),
-        # Settling is no delay, however many chats are open.
+        # Settling is not a delay, even with many open chats.
         ({"settling": 100_000}, False),
     ],
 )
@@ -203,7 +203,7 @@ def test_any_new_dead_letter_is_reported_with_its_reasons() -> None:
         ({"state": "running"}, False),
         ({"role": "enricher", "state": "waiting", "detail": "Supabase"}, False),
         ({"state": "waiting", "detail": "Supabase", "silent_seconds": 60.0}, False),
-        # It ended because the database refuses it: nothing is saved until somebody acts.
+        # The sink failed because the database refuses it: nothing is saved until an operator acts.
         ({"state": "failed", "detail": "Supabase", "silent_seconds": 60.0}, True),
         ({"state": "failed", "detail": "AccessDeniedError"}, False),
     ],
@@ -220,7 +220,7 @@ def test_a_sink_that_cannot_save_is_reported_at_once(values: dict[str, Any], fir
     [
         ({"state": "running"}, False),
         ({"state": "waiting", "detail": "Supabase"}, True),
-        # None of these saves.
+        # None of these processes saves rows.
         ({"state": "running", "silent_seconds": 60.0}, True),
         ({"state": "failed", "detail": "StalledError"}, True),
         ({"role": "enricher", "state": "running"}, True),
@@ -230,7 +230,7 @@ def test_a_refused_sink_is_no_lost_persistence_while_another_saves(other: dict[s
     refused = process(role="sink", process_id="sink-a", state="failed", detail="Supabase")
     alerts = firing([], [refused, process(**({"role": "sink", "process_id": "sink-b"} | other))])
     assert (AlertKind.PERSISTENCE in kinds(alerts)) is fires
-    # It is missed anyway.
+    # The process counts as missing anyway.
     assert (AlertKind.SILENT, "sink-a") in [alert.identity for alert in alerts]
 
 

@@ -24,7 +24,7 @@ MakeRecord = Callable[..., ChangelogRecord]
 
 
 def content(path: Path) -> tuple[list[tuple[object, ...]], dict[str, int], list[str]]:
-    """Everything a page could show: the rows without their numbers, the counts, the words of the search index."""
+    """The content that a page can show: rows without row numbers, counts, words of the search index."""
     db = sqlite3.connect(path)
     columns = [row[1] for row in db.execute("PRAGMA table_info (sessions)") if row[1] != "id"]
     rows = db.execute(f"SELECT {', '.join(columns)} FROM sessions ORDER BY key").fetchall()  # noqa: S608
@@ -134,7 +134,7 @@ def test_any_log_in_any_batches_with_restarts_and_redelivery_gives_the_same_cont
         if start in cuts:
             pieces.close()
             pieces = ReadModel(folder / "pieces", TOPIC)
-        # The last records again, as after a lost position: what was applied must be skipped.
+        # Repeat the last records, as after a lost position: applied records must be skipped.
         pieces.apply(log[max(0, start - 3) : start + batch])
     pieces.close()
 
@@ -179,7 +179,7 @@ def test_resumes_where_the_last_transaction_ended(tmp_path: Path, make_record: M
         ("cluster-a", {0: 0}, {0: 1}, 0),
         ("cluster-a", {0: 3}, {0: 9}, 0),
         ("cluster-a", {1: 0}, {1: 9}, 0),
-        # A tombstone may have come and gone meanwhile.
+        # A tombstone may have come and been removed in the meantime.
         ("cluster-a", {0: 0}, {0: 9}, 13 * HOUR_MS),
     ],
     ids=["another cluster", "cluster unknown", "end below", "begins above", "partition gone", "long absence"],
@@ -197,7 +197,7 @@ def test_another_log_starts_over(
     assert model.bind(cluster, beginnings, ends, NOW_MS + later_ms) is True
     assert content(model.path) == ([], {}, [])
     assert {p.partition: p.next_offset for p in model.freshness().partitions} == beginnings
-    # And is the same log from then on.
+    # From then on, it is the same log.
     assert model.bind(cluster, beginnings, ends, NOW_MS + later_ms) is False
 
 
@@ -266,7 +266,7 @@ def test_an_unusable_file_is_recreated(tmp_path: Path, make_record: MakeRecord, 
 
 
 def overwrite(path: Path, table: str) -> None:
-    """Break a table behind the schema, as a disk does that writes elsewhere."""
+    """Damage a table after the schema pages, as a faulty disk may do."""
     db = sqlite3.connect(path)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
@@ -287,7 +287,7 @@ def test_damage_after_the_schema_recreates_the_file(tmp_path: Path, make_record:
     overwrite(path, table)
     second = ReadModel(tmp_path, TOPIC)
     if table == "sessions":
-        # A reader meets it; the writer of this process or of the next one acts on it.
+        # A reader finds the damage. The writer of this process or of the next one recreates the file.
         with pytest.raises(sqlite3.OperationalError, match="damaged"):
             SessionQueries(path).session(b"s")
         assert second.remake_if_damaged()

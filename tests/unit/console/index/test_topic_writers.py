@@ -1,4 +1,4 @@
-"""Emissions and dead letters: what is kept of their topics, for how long, and what is not."""
+"""Emissions and dead letters in the index: which data is stored, and for how long."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_only_the_newest_emissions_are_kept(
     model.prune(NOW_MS)
     rows = activity.tail(0, 1000)
     assert [row["offset"] for row in rows] == list(range(150, 250))
-    # What was spent is not forgotten with them.
+    # The spending stays.
     assert usage(model)[0] == 250
 
 
@@ -182,7 +182,7 @@ def test_ids_of_erased_emissions_are_not_reused(
     model.apply([ChangelogRecord(0, 1, NOW_MS, b"s-1", None)])
     assert activity.newest_emission() == followed_to
     model.apply_beside("enriched", [emission(2, b"s-3")])
-    # A live view that was shown the erased one is shown the next one, too.
+    # A live view that has shown the erased emission also shows the next one.
     assert [bytes(row["key"]) for row in activity.tail(followed_to, 10)] == [b"s-3"]
 
 
@@ -210,7 +210,7 @@ def test_emissions_after_an_id_are_the_next_ones(model: ReadModel, activity: Act
 def test_a_record_that_cannot_be_stored_is_left_out(
     model: ReadModel, activity: ActivityQueries, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # No number of SQLite's, and text that is no UTF-8: whatever is wrong with them.
+    # A number out of SQLite's range, and text without a UTF-8 form.
     bad = dataclasses.replace(emission(3), timestamp_ms=2**80)
     worse = dataclasses.replace(emission(11), headers=(("ce_type", b"x"), ("ce_id", "\ud800")))  # type: ignore[arg-type]
     before = left_out()

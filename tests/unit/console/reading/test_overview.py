@@ -65,12 +65,12 @@ def queries(model: ReadModel) -> OverviewQueries:
 
 
 def conditions(overview: Overview) -> list[Alert]:
-    """What holds with these figures."""
+    """The conditions that hold with these figures."""
     return alert_conditions(overview, Thresholds(), stuck_seconds={}, view_problem=None)
 
 
 def kinds(overview: Overview) -> list[AlertKind]:
-    """Of which kinds."""
+    """The kinds of these conditions."""
     return [one.kind for one in conditions(overview)]
 
 
@@ -183,7 +183,7 @@ def test_samples_and_processes_are_forgotten_after_a_day(
 
 
 def standing(*places: tuple[int, int, int | None]) -> dict[str, GroupStanding | None]:
-    """Of the enrichers: partition, lag and time of the oldest record."""
+    """The enrichers' offsets: partition, lag and time of the oldest record."""
     partitions = tuple(PartitionStanding(number, 100, 100 + lag, oldest_ms) for number, lag, oldest_ms in places)
     return {"enricher": GroupStanding("nexus-enricher", "t", partitions)}
 
@@ -193,7 +193,7 @@ def test_partitions_without_a_report_use_the_brokers_offsets(processes: Processe
     processes.say(NOW_MS, partitions=(lag,))
     broker = standing((0, 90, NOW_MS - 20_000), (1, 40, NOW_MS - 60_000), (2, 0, None))
     enricher = queries.overview(NOW_MS, broker).role("enricher")
-    # Of partition 0 its reader knows what settles and what is done behind it; nobody reads partition 1.
+    # The reader of partition 0 knows its settling and finished records. Partition 1 has no reader.
     assert (enricher.unread, enricher.settling, enricher.overdue, enricher.late) == (41, 50, 2, 43)
     assert enricher.age_seconds == pytest.approx(60.0)
 
@@ -222,7 +222,7 @@ def test_a_process_type_is_missing_until_one_process_is_back(processes: Processe
     assert kinds(queries.overview(NOW_MS + 29_000)) == []
     overview = queries.overview(NOW_MS + 45_000)
     assert [(alert.kind, alert.where) for alert in conditions(overview)] == [(AlertKind.SILENT, "gateway")]
-    # Types that were never heard are not missed.
+    # A type that never reported is not missing.
     assert overview.absent_seconds == {"gateway": 45.0}
     processes.say(NOW_MS + 46_000, "gateway-b", "gateway")
     assert kinds(queries.overview(NOW_MS + 47_000)) == []
@@ -261,7 +261,7 @@ def test_a_failed_process_shows_its_error_and_its_type_is_missing(
 def test_a_dead_process_is_missing_until_it_is_forgotten(
     model: ReadModel, processes: Processes, queries: OverviewQueries
 ) -> None:
-    """Its alert ends by a goodbye, a return or an acknowledgement, and by no lapse of time."""
+    """The alert ends if the process stops normally, returns or is forgotten. It does not end with time."""
     processes.say(NOW_MS, "gateway-a", "gateway")
     book = AlertBook(timings_of(Settings()))
     events = []
@@ -271,7 +271,7 @@ def test_a_dead_process_is_missing_until_it_is_forgotten(
         model.prune(now_ms)
         events += look(book, queries.overview(now_ms), now_ms)
     assert [(event.state, event.alert.where) for event in events] == [("firing", "gateway-a")]
-    # Two acknowledgements: that this one is gone, and that none of its type is meant to run.
+    # The operator forgets two names: this process, and its type.
     processes.send("gateway-a", None)
     processes.send("gateway", None)
     for seconds in (1, 30):
@@ -337,5 +337,5 @@ def left_out() -> float:
 
 
 def look(book: AlertBook, overview: Overview, now_ms: int) -> list[AlertEvent]:
-    """One look as the watch takes it."""
+    """One check, as the alert watch does it."""
     return book.observe(conditions(overview), now_ms / 1000, now_ms, lambda identity: identity[1] in overview.forgotten)

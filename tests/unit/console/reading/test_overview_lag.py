@@ -1,4 +1,4 @@
-"""Lag and age as the overview shows them: by partition, also while nobody reads, and over time."""
+"""Lag and age in the overview: by partition, also without readers, and over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reference/alerts.md says what the code does."""
+"""docs/reference/alerts.md agrees with the code."""
 
 from __future__ import annotations
 

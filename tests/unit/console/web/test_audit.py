@@ -18,7 +18,7 @@ def test_failed_logins_do_not_hide_other_actions(tmp_path: Path, monkeypatch: py
     log.note("Ana", "operator", "erase", session="ab12", ended="complete")
     for _ in range(200):
         log.note("unknown", "none", LOGIN_FAILED, client="cd34")
-    # What anyone can cause is bounded; what operators did is all there.
+    # Failed logins are bounded, because anyone can cause them. All operators' actions are there.
     assert (tmp_path / FAILED_LOGINS_FILE_NAME).stat().st_size < 3000
     lines = [json.loads(line) for line in (tmp_path / FILE_NAME).read_text().splitlines()]
     assert [(line["who"], line["action"], line["ended"]) for line in lines] == [("Ana", "erase", "complete")]

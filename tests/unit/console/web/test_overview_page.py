@@ -1,4 +1,4 @@
-"""What the overview shows of processes that live no more."""
+"""Dead processes in the overview."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Iterator[ReadModel]:
 
 
 def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, language: str = "en") -> str:
-    """The overview, as text in one line, after a sink said this."""
+    """The overview as one line of text, after this report of a sink."""
     at_ms = NOW_MS - seconds_ago * 1000
     status = ProcessStatus(
         process_id="sink-a",

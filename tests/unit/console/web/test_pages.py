@@ -83,7 +83,7 @@ class Skeleton(HTMLParser):
 
 
 def raw_record(text: str) -> ChangelogRecord:
-    """A state with ``text`` wherever the table, or someone who writes to the topic, could put text."""
+    """A state with ``text`` in every place that can contain text."""
     state: dict[str, Any] = {
         "state_version": 1,
         "status": text,
@@ -307,7 +307,7 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
     code = "\n".join(path.read_text() for path in PACKAGE.glob("*.py") if path.name != "texts.py")
     used = set(re.findall(r"\bt\(\"([^\"]+)\"[),]", templates + code))
     assert used <= TEXTS["en"].keys(), used - TEXTS["en"].keys()
-    # Keys put together from a kind and a name: error.404, field.email, status.dead …
+    # Keys made from a kind and a name: error.404, field.email, status.dead …
     built = set(re.findall(r"\bt\(f?\"([a-z_]+\.)(?:\" ~|[a-z_]*{)", templates + code))
     used |= set(re.findall(r"\"([a-z_]+\.[a-z_0-9]+)\"", code))
     unused = {key for key in TEXTS["en"] if key not in used and not key.startswith(tuple(built))}
