@@ -183,7 +183,7 @@ async def _standing(settings: Settings, group: str, topic: str) -> GroupStanding
 
 
 async def _volume(settings: Settings, facts: Facts) -> list[Finding]:
-    """How many records the ingestion topic received: what budget and bounds are judged by."""
+    """Count the records that the ingestion topic received. The capacity checks use these counts."""
     consumer = AIOKafkaConsumer(
         **{**client_options(settings), "request_timeout_ms": int(CHECK_SECONDS * 1000)},
         client_id="nexus-doctor",

@@ -148,7 +148,7 @@ async def inspect_installation(connection: AnyConnection) -> Installation:
     functions = {row["signature"]: row["ours"] for row in await connection.fetch(_FUNCTIONS)}
     problems = _problems(table["kind"], columns) if table else ()
     duplicates: Sequence[Any] = ()
-    # A login of the sink's may read no row before the last file is applied.
+    # The sink's login may not read rows before the last file is applied.
     if table and table["readable"] and not problems:
         query = _DUPLICATES_BY_TENANT if "tenant_id" in columns else _DUPLICATES
         duplicates = await connection.fetch(query, _SHOWN_DUPLICATES)

@@ -1,4 +1,4 @@
-"""A real broker and a real PostgreSQL, healthy unless a test breaks them; the doctor as its command and in process."""
+"""A real broker and a real PostgreSQL, healthy unless a test breaks them. The doctor runs as command or in process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator's terminal shows: no personal data unless asked for, and nothing that steers the terminal."""
+"""The terminal output: no personal data by default, and no text that controls the terminal."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_reveal_shows_everything(make_letter: MakeLetter):
         b"",
     ],
 )
-def test_nothing_in_a_letter_steers_the_terminal(make_letter: MakeLetter, value: bytes | None, reveal: bool):
+def test_a_letter_cannot_control_the_terminal(make_letter: MakeLetter, value: bytes | None, reveal: bool):
     letter = make_letter(value, key=b"\x1bkey", headers=(("h\x1b", b"\x1b\x07"), ("nexus-trick", "\u202e".encode())))
     for line in described_letter(letter, History(last_by="\x1beva"), reveal=reveal):
         assert line == escaped(line)
@@ -92,7 +92,7 @@ def test_a_row_holds_no_personal_data(make_letter: MakeLetter):
     assert json.loads(line)["session"] == hashed("session-of-carlos")
 
 
-def test_a_json_line_says_what_became_of_the_letter(make_letter: MakeLetter):
+def test_a_json_line_contains_the_state_of_the_letter(make_letter: MakeLetter):
     at = datetime(2026, 2, 1, tzinfo=UTC)
     row = json.loads(json_line(Row.of(make_letter(), History(State.REDRIVEN, 2, "ana", at, 3))))
     assert row["state"] == "redriven"

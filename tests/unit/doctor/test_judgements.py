@@ -1,4 +1,4 @@
-"""What the doctor makes of answers that are hard to provoke: pure functions, one case each."""
+"""The doctor's judgements of answers that are hard to provoke: pure functions, one case each."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_exit_codes(findings: list[Finding], code: int, strict_code: int) -> Non
         (ValueError("anything"), "other"),
     ],
 )
-def test_what_stopped_a_connection(failure: Exception, kind: str) -> None:
+def test_each_connection_error_has_its_kind(failure: Exception, kind: str) -> None:
     if isinstance(failure, ssl.SSLError):
         failure.reason = "WRONG_VERSION_NUMBER"
 
@@ -113,7 +113,7 @@ def test_dangerous_combinations_in_production() -> None:
     assert "settings.valid" not in found
 
 
-def test_the_same_on_this_machine_in_development_is_fine() -> None:
+def test_the_same_combinations_are_fine_in_local_development() -> None:
     settings = load_settings(environ={})
 
     assert _severities(check_settings(settings, frozenset({"gateway", "enricher", "console"}), {})) == {
@@ -207,7 +207,7 @@ def _member(client: str, topics: list[str]) -> tuple[Any, ...]:
         ("range", [_member("rdkafka", ["t"])], ("rdkafka at 10.0.0.1, reads t",)),
         ("", [("faust-0.15.3-1", "", "", b"", b"")], ()),
         ("", [("kafkajs-1", "", "", b"", b"")], ("kafkajs-1",)),
-        # Somebody's own layout.
+        # Another client's own layout.
         ("range", [("x-1", "x", "/h", b"\x00", b"")], ("x at h",)),
     ],
 )
@@ -358,7 +358,7 @@ def test_our_table_knows_what_the_installed_sdk_knows_with_the_same_days() -> No
 
     told = {model: retirement_of(model) for model in data.DEPRECATED_MODELS}
     assert all(told.values()), told
-    # From the SDK alone: with our own table first, a disagreement would stay unseen.
+    # Use only the SDK's table: our own table would hide a difference.
     from nexus_stream.doctor.claude_models import _from_sdk
 
     assert {model: _from_sdk(model) for model in told if model in RETIRED} == {
@@ -420,7 +420,7 @@ def test_the_budget_against_an_ordinary_day() -> None:
     assert judge_budget(unknown, 10) == []
 
 
-def test_what_is_not_asked_for_is_not_judged() -> None:
+def test_unselected_roles_are_not_judged() -> None:
     assert check_capacity(_settings(), frozenset({"gateway"}), Facts(connections_free=0), sinks=None) == []
 
 
@@ -436,7 +436,7 @@ def test_this_machine() -> None:
     assert judge_memory(_settings(pending_max_bytes=lower), 400 * 2**20).severity == "ok"
 
 
-def test_every_check_stands_in_the_reference_and_none_else() -> None:
+def test_the_reference_lists_exactly_the_checks() -> None:
     import re
 
     root = Path(__file__).parents[3]
