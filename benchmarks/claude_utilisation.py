@@ -32,7 +32,7 @@ from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.errors import RetryableError
 from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.settings import load_settings
 
 REQUESTS_PER_MINUTE = 1000

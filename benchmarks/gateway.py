@@ -31,8 +31,8 @@ import psutil
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.processes import spawn, stop_process
-from nexus_stream.free_ports import free_port
 from nexus_stream.gateway.app import PRODUCER_PATH
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.worker.app import install_uvloop
 from tests.kafka.launcher import KafkaCluster, available

@@ -88,7 +88,7 @@ def steps(names: tuple[str, ...]) -> list[Step]:
 
 
 def main() -> int:
-    """Run all steps, also after one failed, and return 1 if any did."""
+    """Run all steps, even after a failure, and return 1 if any step failed."""
     arguments = sys.argv[1:]
     # Each test starts processes of the product. Without compiled files each start compiles the product again: 1.5 s.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

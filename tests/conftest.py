@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nexus_stream import free_ports
+from nexus_stream.host import free_ports
 from tests.support.side_by_side import ByService, claim_ports
 
 # No deadline per example: a busy machine is no bug. In CI the same examples each time: a red run means a change.

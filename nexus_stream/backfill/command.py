@@ -29,7 +29,7 @@ from nexus_stream.backfill.records import Counts
 from nexus_stream.backfill.run import Run
 from nexus_stream.backfill.source import STDIN, Source, digest_of
 from nexus_stream.backfill.store import Store
-from nexus_stream.common.command_line import check_moment, run
+from nexus_stream.command_line import check_moment, run
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, RetryableError, TopicMismatchError
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.claude.budget import Budget

@@ -18,7 +18,7 @@ import click
 from nexus_stream.backfill.intake import Intake, take_lines
 from nexus_stream.backfill.store import Store
 from nexus_stream.backfill.topic import take_topic
-from nexus_stream.common.moments import parse_moment
+from nexus_stream.contracts.moments import parse_moment
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings
 

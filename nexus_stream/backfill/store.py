@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from nexus_stream.backfill.records import Chunk, Counts, Item
-from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
 __all__ = ["Store"]
 

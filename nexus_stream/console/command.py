@@ -15,7 +15,7 @@ import click
 import structlog
 from aiohttp import web
 
-from nexus_stream.common.command_line import quiet_broker_client
+from nexus_stream.command_line import quiet_broker_client
 from nexus_stream.console.index.emissions import EmissionWriter
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.index.letters import LetterWriter

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from nexus_stream.common.moments import iso_ms
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.errors import DecodeError, Reason
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final, Literal
 
-from nexus_stream.common.moments import iso_moment
+from nexus_stream.contracts.moments import iso_moment
 
 __all__ = ["HASH_PATTERN", "NO_NUL_PATTERN", "SubjectKind", "require_iso", "short_hash", "subject_hash"]
 

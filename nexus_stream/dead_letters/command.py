@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from nexus_stream.common.command_line import operator, read_moment, run, with_options
+from nexus_stream.command_line import operator, read_moment, run, with_options
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
 from nexus_stream.dead_letters.log import DeadLetterLog

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from nexus_stream.common.json_reading import json_object
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.dead_letters.letter import Letter
 

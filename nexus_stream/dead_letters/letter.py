@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from nexus_stream.common.moments import iso_moment
 from nexus_stream.contracts.headers import (
     ATTEMPTS_HEADER,
     DIGEST_HEADER,
@@ -31,6 +30,7 @@ from nexus_stream.contracts.headers import (
     REDRIVE_HEADER,
     Headers,
 )
+from nexus_stream.contracts.moments import iso_moment
 
 __all__ = ["Action", "Letter", "Mark", "mark_headers", "read_record"]
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from nexus_stream.common.json_reading import json_object
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector

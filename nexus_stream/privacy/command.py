@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
-from nexus_stream.common.command_line import operator, run, with_options
+from nexus_stream.command_line import operator, run, with_options
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.privacy.audit import Action, Audit, audited

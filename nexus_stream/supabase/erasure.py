@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, LiteralString
 
-from nexus_stream.common.moments import iso_moment
 from nexus_stream.contracts.erased import ErasedSession
+from nexus_stream.contracts.moments import iso_moment
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand, derived_request_id
 

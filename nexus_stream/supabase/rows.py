@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nexus_stream.common.moments import iso_moment
+from nexus_stream.contracts.moments import iso_moment
 from nexus_stream.contracts.prospect import EnrichedProspect
 
 __all__ = ["Rejected", "Row", "columns", "newest_rows"]

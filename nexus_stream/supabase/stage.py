@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from pydantic import ValidationError
 
-from nexus_stream.common.moments import iso_ms
 from nexus_stream.contracts.erased import ErasedSession, decode_erased
 from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_TYPE_HEADER
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.delivery.backoff import backoff_seconds

@@ -14,9 +14,9 @@ from typing import IO
 
 import structlog
 
-from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
-from nexus_stream.common.json_reading import json_object
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
 __all__ = ["WorkerDirectory"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import faust
 
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.clients import ssl_context
 from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.observability.logs import logging_config

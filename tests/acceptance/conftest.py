@@ -22,7 +22,7 @@ import pytest
 
 from nexus_stream.embedded.processes import ProcessIdentity
 from nexus_stream.embedded.state import DevDirectory
-from nexus_stream.free_ports import free_port, port_is_free
+from nexus_stream.host.free_ports import free_port, port_is_free
 
 DEV = (str(Path(sys.executable).with_name("nexus")), "dev")
 READY_TIMEOUT_SECONDS = 90.0

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from nexus_stream.common.json_reading import json_object, mapping, number
-from nexus_stream.common.moments import iso_ms
 from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.contracts.headers import ENRICHED_TYPE, EVENT_ID_HEADER, EVENT_TYPE_HEADER
+from nexus_stream.contracts.json_reading import json_object, mapping, number
+from nexus_stream.contracts.moments import iso_ms
 
 __all__ = ["EmissionWriter"]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nexus_stream.common.json_reading import items, json_object, mapping, number, text
+from nexus_stream.contracts.json_reading import items, json_object, mapping, number, text
 from nexus_stream.contracts.prospect import Objecion
 from nexus_stream.contracts.session_key import parse_session_key
 

@@ -10,8 +10,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
 __all__ = [
     "StoreLock",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlencode
 
-from nexus_stream.common.moments import iso_moment
+from nexus_stream.contracts.moments import iso_moment
 
 __all__ = ["MAX_SEARCH_CHARS", "PERIODS", "Cursor", "SessionFilter", "is_number", "list_url"]
 

@@ -1,6 +1,7 @@
 """The same data as JSON under ``/api/v1``, for programs: a bearer token, or the browser's cookie.
 
 From: programs. To: the queries the pages use. answers.py has the models; openapi.py describes them and the routes.
+The docstring of a handler is public: the document shows it as the summary.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Redriving and discarding from the console: what ``nexus dlq`` does, with the same functions.
+"""Redrive and discard dead letters from the console, with the functions of ``nexus dlq``.
 
-From: views_letters.py and api.py. To: nexus_stream/dead_letters, which acts on the topics and leaves a mark on each
-letter; web/recorded_actions.py, which writes it down.
+The functions write to the topics and mark each letter. web/recorded_actions.py records each action.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ _ACTIONS = {"redrive": Action.REDRIVEN, "discard": Action.DISCARDED}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which letters an operator chose: one by id, or all open ones of a reason."""
+    """The letters that an operator chose: one by id, or all open ones of a reason."""
 
     letter_id: str | None = None
     reason: str | None = None
 
     @property
     def named(self) -> dict[str, str]:
-        """What was chosen, without what was not."""
+        """The chosen fields, without empty ones."""
         values = {"id": self.letter_id, "reason": self.reason}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
     def selection(self) -> Selection:
-        """For the library. A letter named by id may have been redriven before: then it goes once more."""
+        """The selection for `redrive` and `discard`. A letter named by id may be redriven again."""
         return Selection(
             filter=Filter(
                 ids=frozenset(filter(None, [self.letter_id])), reasons=frozenset(filter(None, [self.reason]))
@@ -53,7 +52,7 @@ class Wanted:
 
 
 async def plan(settings: Settings, action: ActionName, wanted: Wanted) -> tuple[Report, Ends]:
-    """Count what `act` would do; sends nothing.
+    """Count the letters that `act` would process. Send nothing.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
@@ -67,10 +66,10 @@ async def plan(settings: Settings, action: ActionName, wanted: Wanted) -> tuple[
 
 
 async def act(context: Context, who: Identity, action: ActionName, wanted: Wanted, ends: Ends) -> Report:
-    """Redrive or discard the letters up to ``ends``: later ones were not counted when the operator was asked.
+    """Redrive or discard the letters up to ``ends``. The operator's confirmation did not count later ones.
 
     Raises:
-        BrokerUnavailableError: what is done is marked, the rest is open.
+        BrokerUnavailableError: finished letters are marked, the others are open.
     """
     settings, report = context.settings, Report()
     do = redrive if action == "redrive" else discard
@@ -82,7 +81,7 @@ async def act(context: Context, who: Identity, action: ActionName, wanted: Wante
                     log, sender, settings, ends, wanted.selection, report, by=who.name, now=lambda: datetime.now(UTC)
                 )
         finally:
-            # However it ended: these were sent and marked.
+            # Also after an error: these letters were sent and marked.
             end |= {"letters": report.total, "left": (report.refused + report.not_ours) or None}
         return report
 

@@ -1,6 +1,7 @@
-"""Every session of a filter as CSV or JSON, streamed page by page: memory does not follow the number of sessions.
+"""Export all sessions of a filter as CSV or JSON.
 
-From: queries.py. To: a download. What a viewer sees masked is masked here too.
+To: a download. It is streamed page by page, so memory use does not depend on the number of sessions. A viewer's export
+is masked like the pages.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ __all__ = ["export"]
 
 _CHUNK_ROWS = 1000
 _COLUMNS = tuple(answers.Session.model_fields)
-# A spreadsheet runs a cell that begins so; an apostrophe before it keeps it text (OWASP, CSV injection).
+# A spreadsheet runs a cell with such a start as a formula. A leading apostrophe keeps it text (OWASP, CSV injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 async def export(request: web.Request) -> web.StreamResponse:
-    """Stream the sessions of the filter, the newest first."""
+    """Stream the sessions of the filter, newest first."""
     kind = request.match_info["kind"]
     if kind not in {"csv", "json"}:
         raise web.HTTPNotFound
     context, reader = request.app[CONTEXT], viewing(request)
     session_filter, _ = filter_of(request)
-    # The first page before the headers: a filter that cannot be answered is an error page, not half a file.
+    # Query the first page before sending headers: a failing filter then gives an error page, not half a file.
     page = await page_of(context, reader, session_filter, None, _CHUNK_ROWS)
     who = reader.identity
-    assert who is not None  # noqa: S101 - guard.py lets nobody else in
+    assert who is not None  # noqa: S101 - guard.py requires an identity
 
     async def note(**details: object) -> None:
-        # Not what was searched for: that may name a person.
+        # Do not record the search text: it may name a person.
         about = {"format": kind, "filtered": session_filter != SessionFilter()}
         await context.audit.write_down(who.name, who.role, "export_sessions", **about, **details)
 
@@ -55,7 +56,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         }
     )
     try:
-        # Before anything leaves, so that no export is without a line.
+        # Record the export before sending data, so that every export has a line.
         await note(ended="began")
         await response.prepare(request)
         if kind == "csv":

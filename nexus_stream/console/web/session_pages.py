@@ -1,6 +1,6 @@
-"""The list of sessions and the page of one session: from rows of the index to the values the templates name.
+"""Render the session list and the page of one session: convert rows of the index to template values.
 
-From: views_sessions.py. To: templates/sessions*.html and session.html.
+To: templates/sessions*.html and session.html.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nexus_stream.common.json_reading import items, mapping
-from nexus_stream.common.moments import iso_ms
 from nexus_stream.console.index.session_row import OBJECTIONS, state_of
 from nexus_stream.console.reading.filters import PERIODS, Cursor, SessionFilter, list_url
 from nexus_stream.console.reading.queries import Page
@@ -21,6 +19,8 @@ from nexus_stream.console.web.pages import STATUSES, Pages
 from nexus_stream.console.web.rendering import pretty_json, usd
 from nexus_stream.console.web.texts import Translate, translator
 from nexus_stream.console.web.viewing import Viewing
+from nexus_stream.contracts.json_reading import items, mapping
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.prospect import Arquetipo, Momento
 
 __all__ = ["SessionPages", "ShownConversation", "shown_row"]
@@ -53,14 +53,14 @@ class _Fact:
 
 @dataclass(frozen=True, slots=True)
 class ShownConversation:
-    """The text behind a session, or why it is not shown: expired, unreachable, missing, changed or hidden."""
+    """The text of a session, or why it is not shown: none, expired, unreachable, missing, changed or hidden."""
 
     turns: Sequence[ShownTurn] = ()
     problem: str | None = None
 
 
 class SessionPages:
-    """Renders session pages through `Pages`."""
+    """Render session pages with `Pages`."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
@@ -76,7 +76,7 @@ class SessionPages:
         *,
         whole: bool,
     ) -> str:
-        """The list, or only its rows."""
+        """Render the list, or only its rows."""
         rows = [shown_row(viewing, row) for row in page.rows]
         common: dict[str, Any] = {
             "rows": rows,
@@ -109,7 +109,7 @@ class SessionPages:
         statuses = [name for name in STATUSES if counts.get(name)] + sorted(counts.keys() - set(STATUSES))
         if session_filter.status is not None and session_filter.status not in statuses:
             statuses.append(session_filter.status)
-        # The counts are of the whole table: beside a search they would be read as its result.
+        # The counts cover the whole table. Beside a search, they would look like its results.
         is_counted = replace(session_filter, status=None) == SessionFilter()
         tabs: list[tuple[str | None, str, int]] = [(None, t("sessions.all"), sum(counts.values()))]
         tabs += [(name, t(f"status.{name}") if name in STATUSES else name, counts.get(name, 0)) for name in statuses]
@@ -136,7 +136,7 @@ class SessionPages:
         database: Mapping[str, Any] | None = None,
         can_erase: bool = False,
     ) -> str:
-        """One session; ``row`` is its row with all columns."""
+        """Render one session. ``row`` has all columns."""
         t = translator(viewing.language)
         state = state_of(row["state"])
         prospect, extraction = mapping(state.get("prospect")), mapping(state.get("extraction"))
@@ -172,7 +172,7 @@ class SessionPages:
 
 
 def shown_row(viewing: Viewing, row: sqlite3.Row) -> dict[str, Any]:
-    """A row of the list as this reader may see it."""
+    """Return a row of the list, masked if the user is a viewer."""
     return dict(row) if viewing.is_operator else mask_row(dict(row))
 
 
@@ -192,7 +192,7 @@ def _place(
         fingerprints = [mask_fingerprint(text) for text in fingerprints if isinstance(text, str)]
         first_url = mask_url(first_url) if isinstance(first_url, str) else None
     source = None
-    # Every state has a source offset; only an extracted one has a source.
+    # Every state has a source offset, but only an extracted one has a real source.
     if state.get("chain"):
         source = t("place", partition=state.get("source_partition", "?"), offset=state.get("source_offset", "?"))
     facts = [
@@ -235,7 +235,7 @@ def _extraction(t: Translate, state: Mapping[str, Any], extraction: Mapping[str,
 def _timeline(
     state: Mapping[str, Any], extraction: Mapping[str, Any], emissions: Sequence[sqlite3.Row]
 ) -> list[dict[str, Any]]:
-    """What happened to the newest snapshot, then every emission that is known, the oldest first."""
+    """Return the steps of the newest snapshot and all known emissions, oldest first."""
     received_ms = iso_ms(state.get("enqueued_at"))
     extracted_ms = iso_ms(state.get("enriched_at"))
     latency = extraction.get("latency_ms")
@@ -261,7 +261,7 @@ def _timeline(
             }
         )
     if extracted_ms is not None and extraction:
-        # No record tells when: the answer's time less what it took.
+        # No record contains the start of the extraction: subtract the latency from the time of the answer.
         took_ms = max(0.0, float(latency)) if isinstance(latency, int | float) else 0.0
         steps.append({"step": "settled", "at_ms": max(0, int(extracted_ms - took_ms))})
         steps.append(

@@ -1,7 +1,6 @@
-"""What a person may ask for, from the console: export and erasure, as ``nexus privacy`` does them.
+"""The views for the export and the erasure of a person, with the functions of ``nexus privacy``.
 
-From: operators' browsers. To: nexus_stream/privacy. The audit log here has hashes only, as the table
-``privacy_audit`` does.
+From: operators' browsers. The console's audit log contains only hashes, as the table ``privacy_audit`` does.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from nexus_stream.privacy.selector import Selector
 
 __all__ = ["confirm", "erase_person", "export_person"]
 
-# The commands stand on the topic and are obeyed anyway; the page only stops waiting.
+# After this time the page stops waiting. The commands are on the topic and still run.
 _WAIT_SECONDS = 20.0
 
 
 async def confirm(request: web.Request) -> web.Response:
-    """Whom an erasure would concern, and the form that does it."""
+    """Return the confirmation page of an erasure, with the size of the person's data."""
     who = require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
@@ -61,7 +60,7 @@ async def confirm(request: web.Request) -> web.Response:
 
 
 async def erase_person(request: web.Request) -> web.Response:
-    """Erase, write it down, and say how it went and where copies remain until when."""
+    """Erase the person, record the erasure, and show the result and the copies that remain."""
     who = require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
     t = translator(reader.language)
@@ -99,7 +98,7 @@ async def erase_person(request: web.Request) -> web.Response:
 
 
 async def export_person(request: web.Request) -> web.Response:
-    """Everything that is stored about the session's person, as a JSON file."""
+    """Return all stored data of the session's person as a JSON file."""
     who = require_operator(request)
     context = request.app[CONTEXT]
     row = await find_session(request)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.errors import Reason
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.observability.logs import hashed
 
 Desk = Any

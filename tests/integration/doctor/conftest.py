@@ -20,7 +20,7 @@ from nexus_stream.doctor.command import examine_environment
 from nexus_stream.doctor.finding import Finding, Report
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations

@@ -18,7 +18,7 @@ import pytest
 import redis
 from aiohttp import web
 
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from tests.support.requirements import require
 
 if TYPE_CHECKING:

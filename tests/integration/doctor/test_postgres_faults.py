@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from nexus_stream.doctor.postgres_access import EXPECTED_TABLES, SINK_FUNCTIONS
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from nexus_stream.supabase.migrate import apply_migrations
 from tests.support.certificates import CertificateAuthority
 from tests.support.pgbouncer import PgBouncer, missing_pgbouncer

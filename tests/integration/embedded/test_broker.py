@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 
 _TOPIC = "greetings"
 

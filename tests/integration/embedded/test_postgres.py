@@ -13,7 +13,7 @@ import pytest
 from nexus_stream.embedded.postgres import EmbeddedPostgres, servers_of
 from nexus_stream.embedded.postgres_user import ServerUser
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 
 _START_AND_HANG = """
 import sys, time

@@ -14,7 +14,7 @@ import pytest
 
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
 from nexus_stream.errors import EmbeddedServiceError
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 
 # Answers 503 with a reason until the given second, then 200.
 _SERVER = """
@@ -123,7 +123,7 @@ async def test_what_does_not_stop_in_time_is_killed(supervisor, start, tmp_path)
 
     assert stubborn.exit_code() == -signal.SIGKILL
     assert good.exit_code() is not None
-    assert any("killing what still runs" in line for line in said)
+    assert any("killing the processes that still run" in line for line in said)
 
 
 async def test_a_second_request_kills_what_still_runs(supervisor, start, tmp_path) -> None:

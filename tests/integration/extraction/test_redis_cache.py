@@ -17,7 +17,7 @@ import redis.asyncio
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.extractor import ScriptedExtractor
 from tests.support.requirements import require

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 
 _SNAPSHOT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hola"}], "sessionId": "s"}
 

@@ -25,7 +25,7 @@ import pytest
 from nexus_stream.contracts.subject import subject_hash
 from nexus_stream.contracts.topics import segment_hours
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.privacy.changelog import follow_states, read_states

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from nexus_stream.delivery.received import Assignment
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.connecting import DATABASE, ConnectingWriter, watch_database

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.writer import ProspectWriter
 from tests.integration.supabase.conftest import connected

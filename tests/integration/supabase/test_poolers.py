@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations, plan_migrations
 from nexus_stream.supabase.target import Mode

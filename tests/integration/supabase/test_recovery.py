@@ -20,7 +20,7 @@ from benchmarks.sink_records import enriched_records
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.errors import DatabaseUnavailableError
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter

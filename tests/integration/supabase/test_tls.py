@@ -15,7 +15,7 @@ import pytest
 
 from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.writer import ProspectWriter
 from tests.support.certificates import CertificateAuthority

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from nexus_stream.embedded.plan import (
-    asked_ports,
     choose_ports,
     port_environment,
     process_environment,
     refuse_in_production,
+    requested_ports,
     unused_variables,
     user_environment,
 )
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, load_settings
 from tests.unit.test_providers import ENOUGH
@@ -107,7 +107,7 @@ def test_every_variable_that_is_replaced_is_said() -> None:
     given = _environment(theirs)
 
     replaced = {name for name in theirs if given[name] != "theirs"}
-    assert replaced - set(asked_ports(theirs)) == set(unused_variables(theirs))
+    assert replaced - set(requested_ports(theirs)) == set(unused_variables(theirs))
 
 
 def test_the_users_other_settings_are(monkeypatch) -> None:

@@ -31,7 +31,7 @@ def test_names_the_variable_that_is_not_set() -> None:
     [
         ("web serve", "line 1: not"),
         ("web:", "line 1: not"),
-        ("web: a\n\nweb: b", "line 3: web is there twice"),
+        ("web: a\n\nweb: b", "line 3: web occurs twice"),
         ("web: migrate && serve", "shell operator"),
         ("web: serve > log", "shell operator"),
         ("web: serve `id`", "shell operator"),

@@ -26,7 +26,7 @@ from nexus_stream.console.reading.filters import SessionFilter
 from nexus_stream.console.reading.queries import SessionQueries
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
 

@@ -56,24 +56,24 @@ def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, lan
 def test_a_process_that_failed_is_shown_with_what_it_ended_by(model: ReadModel, seconds_ago: int) -> None:
     text = page(model, "failed", "Supabase", seconds_ago)
     shown = "1.0 s" if seconds_ago == 1 else "2 min"
-    assert f"failed by Supabase · last heard {shown} ago" in text
-    assert f"sink-a: ended by an error {shown} ago: Supabase" in text
+    assert f"failed cause: Supabase · last report {shown} ago" in text
+    assert f"sink-a: stopped with an error {shown} ago: Supabase" in text
     assert "silent" not in text
 
 
 def test_one_that_failed_by_nothing_it_could_name_is_no_silent_one(model: ReadModel) -> None:
     text = page(model, "failed", None, 120)
-    assert "failed last heard 2 min ago" in text
-    assert "sink-a: ended by an error 2 min ago: error" in text
+    assert "failed last report 2 min ago" in text
+    assert "sink-a: stopped with an error 2 min ago: error" in text
 
 
 def test_a_silent_process_is_shown_with_the_state_it_was_last_in(model: ReadModel) -> None:
     text = page(model, "waiting", "Supabase", 120)
-    assert "silent waiting for Supabase · last heard 2 min ago" in text
-    assert "sink-a: no sign of life for 2 min" in text
+    assert "silent waiting for Supabase · last report 2 min ago" in text
+    assert "sink-a: no report for 2 min" in text
 
 
 def test_it_is_said_in_spanish_too(model: ReadModel) -> None:
     text = page(model, "failed", "Supabase", 120, "es")
-    assert "falló por Supabase · última señal hace 2 min" in text
-    assert "sink-a: terminó por un error hace 2 min: Supabase" in text
+    assert "falló causa: Supabase · último informe hace 2 min" in text
+    assert "sink-a: se detuvo por un error hace 2 min: Supabase" in text

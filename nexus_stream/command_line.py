@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nexus_stream.common.moments import parse_moment
+from nexus_stream.contracts.moments import parse_moment
 from nexus_stream.errors import RetryableError
 
 __all__ = ["check_moment", "operator", "quiet_broker_client", "read_moment", "run", "with_options"]

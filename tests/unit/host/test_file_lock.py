@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from nexus_stream.common.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
-_HOLD = "import sys,time; from pathlib import Path; from nexus_stream.common.file_lock import lock_file\n"
+_HOLD = "import sys,time; from pathlib import Path; from nexus_stream.host.file_lock import lock_file\n"
 _HOLD += "held = lock_file(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 
 

@@ -8,7 +8,7 @@ import socket
 import click
 import pytest
 
-from nexus_stream.common.command_line import operator, run
+from nexus_stream.command_line import operator, run
 from nexus_stream.errors import BrokerUnavailableError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.common.moments import iso_moment, iso_ms, parse_moment
+from nexus_stream.contracts.moments import iso_moment, iso_ms, parse_moment
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

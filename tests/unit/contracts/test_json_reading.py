@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_stream.common.json_reading import json_object, number, text
+from nexus_stream.contracts.json_reading import json_object, number, text
 
 
 @pytest.mark.parametrize("raw", [None, b"", "", b"null", b"[1]", b"{", b"\xff", '"text"', b"[" * 100_000])
