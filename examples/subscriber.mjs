@@ -4,8 +4,10 @@
 //   node examples/subscriber.mjs                                   # 127.0.0.1:9092
 //   node examples/subscriber.mjs --group my-service --bootstrap broker.example.com:9092
 //
-// Each line is one record: contracts/enriched-prospect.v1.schema.json describes it. Delivery is at least once: a repeated
-// record has the same ce_id header. snapshot_at_ms, then enriched_at, give the order of a session's records.
+// Each line is one record. The header ce_type names its kind: an enriched prospect
+// (contracts/enriched-prospect.v1.schema.json) or an erased session (contracts/erased-session.v1.schema.json). Delivery is
+// at least once: a repeated record has the same ce_id header. snapshot_at_ms, then enriched_at, give the order of a
+// session's prospects.
 
 import { parseArgs } from "node:util";
 import { Kafka, logLevel } from "kafkajs";
@@ -41,6 +43,11 @@ for (const signal of ["SIGINT", "SIGTERM"]) {
 
 function show({ value, headers }) {
   const record = JSON.parse(value);
+  if (headers.ce_type?.toString() === "nexus.prospect.erased.v1") {
+    // The person was erased, or the session was idle for too long: delete all your data of the session.
+    console.log(`${record.erased_at} ${record.session_id}: erased (${record.reason})`);
+    return;
+  }
   const { nombre, email, telefono, nivel_interes, momento_optimo, objeciones } = record.prospect;
   console.log(
     `${record.enriched_at} ${record.session_id}: ${nombre ?? "(no name yet)"}, ` +

@@ -4,8 +4,10 @@
     python examples/subscriber.py                                 # 127.0.0.1:9092
     python examples/subscriber.py --group my-service --bootstrap broker.example.com:9092
 
-Each line is one record: contracts/enriched-prospect.v1.schema.json describes it. Delivery is at least once: a repeated
-record has the same ``ce_id`` header. ``snapshot_at_ms``, then ``enriched_at``, give the order of a session's records.
+Each line is one record. The header ``ce_type`` names its kind: an enriched prospect
+(contracts/enriched-prospect.v1.schema.json) or an erased session (contracts/erased-session.v1.schema.json). Delivery is
+at least once: a repeated record has the same ``ce_id`` header. ``snapshot_at_ms``, then ``enriched_at``, give the order
+of a session's prospects.
 """
 
 import argparse

@@ -45,8 +45,8 @@ def reported(result: Erased, copies: list[Copy]) -> list[str]:
         lines.append("Copies that remain, with the latest time of deletion:")
     elif copies:
         lines.append(
-            "Copies that remain, with the latest time of deletion. The times assume that the commands run now; they "
-            "count from when the commands run:"
+            "Copies that remain, with the latest time of deletion. The times count from the end of the erasure and "
+            "assume that it ends now:"
         )
     for copy in copies:
         until = "no fixed time" if copy.until is None else copy.until.isoformat(timespec="minutes")

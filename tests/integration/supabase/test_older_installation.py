@@ -117,11 +117,11 @@ def test_the_command_shows_what_stays(older: Database, monkeypatch: pytest.Monke
     lines = plan.output.splitlines()
     assert "  + table prospect_sessions" in lines
     assert "  + column prospect_tracking.merged_keys" in lines
-    assert "  = table prospect_tracking: is there and stays" in lines
-    assert "  = function update_prospect_data: is there and stays" in lines
+    assert "  = table prospect_tracking: exists and stays" in lines
+    assert "  = function update_prospect_data: exists and stays" in lines
     assert "  + function nexus_text" in lines
     assert any(
-        line.startswith("update_prospect_data(text,jsonb,uuid) was here before and stays as it is") for line in lines
+        line.startswith("update_prospect_data(text,jsonb,uuid) existed before and stays unchanged") for line in lines
     )
     assert any("two tenants cannot both have a person" in line for line in lines)
 

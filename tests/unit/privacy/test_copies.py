@@ -80,7 +80,7 @@ def test_times_of_an_incomplete_erasure_are_marked():
     copies = list(_copies().values())
     done, waiting = Erased("request-1"), Erased("request-2", waiting_for=["1b0f3c6f8a2e"])
     assert "Copies that remain, with the latest time of deletion:" in reported(done, copies)
-    assert any("count from when the commands run" in line for line in reported(waiting, copies))
+    assert any("assume that it ends now" in line for line in reported(waiting, copies))
     assert any(line.strip().startswith("2026-02-04T12:10+00:00") for line in reported(done, copies))
     answer = as_dict(Person("", {"s-1"}), waiting, copies, _NOW)
     assert (answer["complete"], answer["copies_counted_from"]) == (False, "2026-01-31T12:00:00+00:00")
