@@ -37,7 +37,7 @@ from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.extraction.consent import NoExtraction
-from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
+from nexus_stream.extraction.extractor import Findings, Turn
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.merging import merge
 from nexus_stream.kafka.clients import client_options
@@ -111,7 +111,7 @@ def same_transform(settings: Settings) -> Transform:
     """The enricher's work for a first conversation, with the same functions: decode, check, merge, encode."""
     limits = Limits(settings.max_body_bytes, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
     extractor = NoExtraction()
-    made_by = MadeBy.of(extractor)
+    made_by = extractor.labels
     findings = Findings()
 
     def transform(record: ConsumerRecord) -> tuple[bytes, list[tuple[str, bytes]]]:

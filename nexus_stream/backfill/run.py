@@ -31,8 +31,8 @@ from nexus_stream.backfill.batches import Batch, Batches, UnknownOutcomeError
 from nexus_stream.backfill.estimate import Estimator
 from nexus_stream.backfill.fitting import Fitting
 from nexus_stream.backfill.reading import Reader
-from nexus_stream.backfill.records import Chunk, Counts, Item, Progress, View
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.records import Chunk, Counts, Item, ProgressDisplay, View
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.errors import (
     BudgetExhaustedError,
@@ -95,14 +95,14 @@ class Run:
     def __init__(
         self,
         *,
-        store: Store,
+        store: RunStore,
         settings: Settings,
         batches: Batches,
         sender: SenderPort,
         judge: Callable[[], Awaitable[None]],
         budget: Budget,
         estimator: Estimator,
-        progress: Progress,
+        progress: ProgressDisplay,
         cache: FindingsCache | None = None,
         pace: Pace | None = None,
     ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,10 +22,11 @@ from redis.exceptions import RedisError
 
 from nexus_stream.extraction.claude.prompt import turns_as_json
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FindingsCache", "MemoryCache", "RedisCache", "cache_key", "decode_findings", "encode_findings"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Part of the key, so that values of an older version are never read. Raise it when Findings changes.
 SCHEMA_VERSION: Final = 1
@@ -216,14 +216,11 @@ class RedisCache:
     def _pause(self, error: BaseException) -> None:
         if self._now() < self._paused_until:
             return  # several operations failed together; only the first failure counts
-        logger.warning(
-            "Redis does not answer: continuing without the cache",
-            extra={"event": "cache_unavailable", "problem": type(error).__name__, "for_seconds": self._pause_seconds},
-        )
+        _log.warning("cache_unavailable", problem=type(error).__name__, for_seconds=self._pause_seconds)
         self._paused_until = self._now() + self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     def _note_success(self) -> None:
         if self._pause_seconds > _FIRST_PAUSE_SECONDS:
-            logger.info("Redis answers again", extra={"event": "cache_available"})
+            _log.info("cache_available")
             self._pause_seconds = _FIRST_PAUSE_SECONDS

@@ -71,11 +71,11 @@ def arm(point: str) -> None:
     """Prepare to die at this point."""
     match point:
         case "loading":
-            after(store.Store, "put_snapshot", every(3))
+            after(store.RunStore, "put_snapshot", every(3))
         case "loaded":
             after(command, "_load")
         case "intended":
-            after(store.Store, "intend")
+            after(store.RunStore, "intend")
         case "created":
             after(batches.Batches, "create", every(2))
         case "opened":
@@ -83,7 +83,7 @@ def arm(point: str) -> None:
         case "watching":
             after(batches.Batches, "retrieve")
         case "half read":
-            after(store.Store, "spent", every(3))
+            after(store.RunStore, "spent", every(3))
         case "settled":
             after(run.Budget, "close")
         case "read":

@@ -15,6 +15,7 @@ import pytest
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.claude.prompt import load_prompt
+from nexus_stream.extraction.extractor import MadeBy
 from tests.integration.backfill.conftest import Desk, body
 from tests.integration.backfill.test_backfill import NAMES, chats, refusing
 from tests.support.requirements import require
@@ -90,8 +91,7 @@ async def test_enrichers_that_share_the_cache_find_the_answers_for_their_backlog
     assert ended.code == 0, ended
     assert "7  sent with Claude's answer" in ended.output
     live = refusing()
-    live.model = "claude-haiku-5-5"
-    live.prompt_version = load_prompt().version
+    live.labels = MadeBy("claude", "claude-haiku-5-5", load_prompt().version)
     cache = RedisCache(redis_url, ttl_seconds=60, timeout_seconds=2.0)
     originals = [one for one in await desk.ingested() if "nexus-answer" not in dict(one.headers)]
     line = await desk.line(CachedExtractor(live, cache))

@@ -14,7 +14,7 @@ from nexus_stream.contracts.headers import Headers
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import State
-from nexus_stream.dead_letters.redriving import Report, Selection, discard, letters, read_histories, redrive
+from nexus_stream.dead_letters.redriving import RedriveReport, Selection, discard, letters, read_histories, redrive
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.kafka.sender import Sender, SenderPort
@@ -29,8 +29,9 @@ _KILLED = """
 import asyncio, os, signal
 from datetime import UTC, datetime
 from nexus_stream.dead_letters.filters import Filter
-from nexus_stream.dead_letters.log import DeadLetterLog, Sender
-from nexus_stream.dead_letters.redriving import Report, Selection, redrive
+from nexus_stream.dead_letters.log import DeadLetterLog
+from nexus_stream.dead_letters.redriving import RedriveReport, Selection, redrive
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.settings import load_settings
 
 settings = load_settings()
@@ -48,7 +49,7 @@ class Dying(Sender):
 async def main():
     async with DeadLetterLog(settings) as log, Dying(settings) as sender:
         await redrive(
-            log, sender, settings, await log.ends(), Selection(Filter()), Report(),
+            log, sender, settings, await log.ends(), Selection(Filter()), RedriveReport(),
             by="test", now=lambda: datetime.now(UTC),
         )
 
@@ -133,7 +134,7 @@ async def test_killed_between_send_and_mark(desk: Desk):
 async def test_an_unacknowledged_mark_is_reported(desk: Desk):
     letter = await desk.write_letter(1)
     await desk.write_letter(2)
-    report = Report()
+    report = RedriveReport()
     async with DeadLetterLog(desk.settings) as log:
         failing = MarksFail(desk.sender, desk.settings.dead_letter_topic)
         with pytest.raises(BrokerUnavailableError, match=f"{letter} was sent, but the mark"):
@@ -146,7 +147,7 @@ async def test_an_unacknowledged_mark_is_reported(desk: Desk):
 async def test_a_letter_over_the_limit_stays_open_and_holds_up_no_other(desk: Desk):
     await desk.write_letter(1)
     await desk.write_letter(2)
-    report = Report()
+    report = RedriveReport()
     async with DeadLetterLog(desk.settings) as log:
         refusing = RefusesOne(desk.sender, b"s-1")
         await redrive(log, refusing, desk.settings, await log.ends(), ALL, report, by="ana", now=now)
@@ -164,7 +165,7 @@ async def test_letters_after_the_confirmation_are_not_processed(desk: Desk):
     async with DeadLetterLog(desk.settings) as log:
         asked_at = await log.ends()
         await desk.write_letter(2)
-        report = Report()
+        report = RedriveReport()
         await redrive(log, desk.sender, desk.settings, asked_at, ALL, report, by="ana", now=now)
     assert report.total == 1
     assert await states(desk) == [State.REDRIVEN, State.OPEN]
@@ -174,8 +175,8 @@ async def test_marks_after_the_confirmation_count(desk: Desk):
     await desk.write_letter(1)
     async with DeadLetterLog(desk.settings) as log:
         asked_at = await log.ends()
-        await discard(log, desk.sender, desk.settings, asked_at, ALL, Report(), by="eva", now=now)
-        report = Report()
+        await discard(log, desk.sender, desk.settings, asked_at, ALL, RedriveReport(), by="eva", now=now)
+        report = RedriveReport()
         await redrive(log, desk.sender, desk.settings, asked_at, ALL, report, by="ana", now=now)
     assert report.total == 0
     assert await desk.ingested() == []

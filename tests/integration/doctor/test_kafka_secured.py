@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.doctor.command import examine_environment
-from nexus_stream.doctor.finding import Report
+from nexus_stream.doctor.finding import DoctorReport
 from nexus_stream.kafka.permissions import permissions
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, load_settings
@@ -62,7 +62,7 @@ def environ(cluster: KafkaCluster, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def _examine(environ: dict[str, str], *roles: Role, **changes: str) -> Report:
+def _examine(environ: dict[str, str], *roles: Role, **changes: str) -> DoctorReport:
     return examine_environment(frozenset(roles), environ={**environ, **changes})
 
 

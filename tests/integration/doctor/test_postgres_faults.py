@@ -75,7 +75,7 @@ def test_a_wrong_password(doctor: Doctor, database: Database, postgres: Embedded
 
     found = finding(doctor.examine("sink", SUPABASE_DB_URL=wrong), "postgresql.reachable")
 
-    assert "refuses the password [28P01]" in found.found
+    assert "refuses the login [28P01]" in found.found
     assert "percent-encoded" in found.fix
     database.execute("DROP ROLE doctor_asked")
 
@@ -83,7 +83,7 @@ def test_a_wrong_password(doctor: Doctor, database: Database, postgres: Embedded
 def test_a_database_that_is_not_there(doctor: Doctor, postgres: EmbeddedPostgres, finding: Any) -> None:
     report = doctor.examine("sink", SUPABASE_DB_URL=f"postgresql://postgres@{LOOPBACK}:{postgres.port}/absent")
 
-    assert "has no such database [3D000]" in finding(report, "postgresql.reachable").found
+    assert "there is no such database [3D000]" in finding(report, "postgresql.reachable").found
 
 
 def test_no_migration_is_applied(without_database: Doctor, empty_database: Database, finding: Any) -> None:

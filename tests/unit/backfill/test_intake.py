@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.backfill.intake import Intake, limits_of, snapshot_of, take_lines
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.settings import load_settings
 
 NOW_MS = 1_790_000_000_000
@@ -24,7 +24,7 @@ def line(session: str, *texts: str, **more: Any) -> bytes:
 
 @pytest.fixture
 def intake() -> Iterator[Intake]:
-    with Store.in_memory() as store:
+    with RunStore.in_memory() as store:
         yield Intake(store, SETTINGS, NOW_MS)
 
 

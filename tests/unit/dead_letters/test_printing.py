@@ -11,7 +11,7 @@ import pytest
 
 from nexus_stream.dead_letters.letter import Letter
 from nexus_stream.dead_letters.marks import History, State
-from nexus_stream.dead_letters.printing import Row, described_letter, escaped, json_line, table
+from nexus_stream.dead_letters.printing import LetterRow, described_letter, escaped, json_line, table
 from nexus_stream.observability.logs import hashed
 
 MakeLetter = Callable[..., Letter]
@@ -84,8 +84,8 @@ def test_deep_and_long_values_are_cut(make_letter: MakeLetter):
 
 def test_a_row_holds_no_personal_data(make_letter: MakeLetter):
     letter = make_letter(orjson.dumps(CONVERSATION), key=b"session-of-carlos")
-    line = json_line(Row.of(letter, History()))
-    lines = "\n".join(table([Row.of(letter, History())]))
+    line = json_line(LetterRow.of(letter, History()))
+    lines = "\n".join(table([LetterRow.of(letter, History())]))
     for personal in PERSONAL:
         assert personal not in line
         assert personal not in lines
@@ -94,7 +94,7 @@ def test_a_row_holds_no_personal_data(make_letter: MakeLetter):
 
 def test_a_json_line_contains_the_state_of_the_letter(make_letter: MakeLetter):
     at = datetime(2026, 2, 1, tzinfo=UTC)
-    row = json.loads(json_line(Row.of(make_letter(), History(State.REDRIVEN, 2, "ana", at, 3))))
+    row = json.loads(json_line(LetterRow.of(make_letter(), History(State.REDRIVEN, 2, "ana", at, 3))))
     assert row["state"] == "redriven"
     assert (row["redriven"], row["last_by"], row["copies"]) == (2, "ana", 3)
     assert row["last_at"] == "2026-02-01T00:00:00+00:00"

@@ -23,8 +23,8 @@ from nexus_stream.doctor.capacity_checks import (
 )
 from nexus_stream.doctor.claude_checks import judge_model, judge_setup
 from nexus_stream.doctor.claude_models import RETIRED, retirement_of
-from nexus_stream.doctor.facts import Facts
-from nexus_stream.doctor.finding import Finding, Report, Severity, error, note, ok, warning
+from nexus_stream.doctor.facts import MeasuredFacts
+from nexus_stream.doctor.finding import DoctorReport, Finding, Severity, error, note, ok, warning
 from nexus_stream.doctor.host_checks import judge_descriptors, judge_disk, judge_memory
 from nexus_stream.doctor.kafka_brokers import judge_broker_options, judge_cluster
 from nexus_stream.doctor.kafka_groups import GroupFound, group_found, judge_backlog, judge_group
@@ -60,10 +60,10 @@ def _severities(findings: list[Finding]) -> dict[str, Severity]:
     ],
 )
 def test_exit_codes(findings: list[Finding], code: int, strict_code: int) -> None:
-    report = Report.of(findings)
+    report = DoctorReport.of(findings)
 
     assert (report.exit_code(strict=False), report.exit_code(strict=True)) == (code, strict_code)
-    assert Report.of(findings, is_invalid=True).exit_code(strict=False) == 78
+    assert DoctorReport.of(findings, is_invalid=True).exit_code(strict=False) == 78
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_connections_that_are_free() -> None:
     ],
 )
 def test_pool_arithmetic(free: int, sinks: int, severity: str, fix: str) -> None:
-    found = judge_pool(_settings(), Facts(connections_free=free, connections_of="x"), sinks)[0]
+    found = judge_pool(_settings(), MeasuredFacts(connections_free=free, connections_of="x"), sinks)[0]
 
     # Three sinks with the default of four, and the console: thirteen.
     assert (found.severity, found.fix.startswith(fix)) == (severity, True)
@@ -385,23 +385,23 @@ def test_the_in_flight_bound() -> None:
     settings = _settings(pending_max_sessions=620, anthropic_api_key="sk-ant-x")
 
     # 620 sessions at 60 s and 2 s of call: ten a second.
-    assert "up to 10 sessions a second" in judge_in_flight(settings, Facts()).found
-    assert judge_in_flight(settings, Facts(records_last_hour=11_000)).severity == "ok"
-    busy = judge_in_flight(settings, Facts(records_last_hour=24_000))
+    assert "up to 10 sessions a second" in judge_in_flight(settings, MeasuredFacts()).found
+    assert judge_in_flight(settings, MeasuredFacts(records_last_hour=11_000)).severity == "ok"
+    busy = judge_in_flight(settings, MeasuredFacts(records_last_hour=24_000))
     assert (busy.severity, busy.fix.split(",")[0]) == ("warning", "NEXUS_PENDING_MAX_SESSIONS=1240")
     # Two workers share it.
-    assert judge_in_flight(settings, Facts(records_last_hour=24_000, enrichers=2)).severity == "ok"
+    assert judge_in_flight(settings, MeasuredFacts(records_last_hour=24_000, enrichers=2)).severity == "ok"
 
 
 def test_shares_of_the_allowance() -> None:
     settings = _settings(anthropic_api_key="sk-ant-x")
 
-    assert judge_shares(settings, Facts(enrichers=1)) == []
-    assert judge_shares(settings, Facts(enrichers=4))[0].fix == "NEXUS_CLAUDE_SHARE=0.25"
+    assert judge_shares(settings, MeasuredFacts(enrichers=1)) == []
+    assert judge_shares(settings, MeasuredFacts(enrichers=4))[0].fix == "NEXUS_CLAUDE_SHARE=0.25"
     quarter = _settings(anthropic_api_key="sk-ant-x", claude_share=0.25)
-    assert judge_shares(quarter, Facts(enrichers=4)) == []
+    assert judge_shares(quarter, MeasuredFacts(enrichers=4)) == []
     slow = _settings(claude_requests_per_minute=600, claude_concurrency=10)
-    assert _severities(judge_shares(slow, Facts(records_last_hour=40_000))) == {
+    assert _severities(judge_shares(slow, MeasuredFacts(records_last_hour=40_000))) == {
         "claude.concurrency": "note",
         "claude.allowance": "warning",
     }
@@ -421,7 +421,7 @@ def test_the_budget_against_an_ordinary_day() -> None:
 
 
 def test_unselected_roles_are_not_judged() -> None:
-    assert check_capacity(_settings(), frozenset({"gateway"}), Facts(connections_free=0), sinks=None) == []
+    assert check_capacity(_settings(), frozenset({"gateway"}), MeasuredFacts(connections_free=0), sinks=None) == []
 
 
 def test_this_machine() -> None:

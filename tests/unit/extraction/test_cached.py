@@ -36,7 +36,7 @@ async def test_the_second_answer_is_reused_and_marked_as_cached():
     assert (first.nombre, first.signals) == (second.nombre, second.signals)
     assert first.usage.cost_usd > 0
     assert (second.usage.cost_usd, second.usage.input_tokens) == (0.0, 0)
-    assert (cached.name, cached.model, cached.prompt_version) == (behind.name, behind.model, behind.prompt_version)
+    assert cached.labels == behind.labels
 
 
 async def test_equal_turns_at_the_same_time_are_one_call():
@@ -114,7 +114,7 @@ async def test_at_the_cap_the_offline_rules_answer_with_their_own_label():
     assert found.nombre == "Carlos Ruiz"
     assert found.made_by == MadeBy("offline-rules-v1")
     assert not found.cached
-    assert (extractor.name, extractor.model) == ("claude", "scripted")
+    assert extractor.labels == MadeBy("claude", "scripted", "scripted-v1")
     await extractor.close()
 
 

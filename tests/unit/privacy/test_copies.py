@@ -9,7 +9,7 @@ import pytest
 
 from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.privacy.copies import Copy, remaining_copies
-from nexus_stream.privacy.erasing import Erased
+from nexus_stream.privacy.erasing import ErasureResult
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.report import as_dict, reported
 from nexus_stream.settings import load_settings
@@ -78,7 +78,7 @@ def test_every_place_without_a_time_has_a_note():
 
 def test_times_of_an_incomplete_erasure_are_marked():
     copies = list(_copies().values())
-    done, waiting = Erased("request-1"), Erased("request-2", waiting_for=["1b0f3c6f8a2e"])
+    done, waiting = ErasureResult("request-1"), ErasureResult("request-2", waiting_for=["1b0f3c6f8a2e"])
     assert "Copies that remain, with the latest time of deletion:" in reported(done, copies)
     assert any("assume that it ends now" in line for line in reported(waiting, copies))
     assert any(line.strip().startswith("2026-02-04T12:10+00:00") for line in reported(done, copies))

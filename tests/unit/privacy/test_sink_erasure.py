@@ -19,7 +19,7 @@ from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.stage import Sink
-from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
+from nexus_stream.supabase.writer import EraseResult, RejectedRow, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -48,7 +48,9 @@ class InMemoryWriter:
         refused = [index for index, event in enumerate(events) if event.session_id in self.refused]
         done = [event for index, event in enumerate(events) if index not in refused]
         self.done += [f"erase {event.session_id}" for event in done]
-        return EraseResult(len(done), tuple(Rejected(index, "23503", "ForeignKeyViolationError") for index in refused))
+        return EraseResult(
+            len(done), tuple(RejectedRow(index, "23503", "ForeignKeyViolationError") for index in refused)
+        )
 
     async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
         return [index for index, record in enumerate(records) if record.fingerprint in self.away]

@@ -21,7 +21,7 @@ from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.stage import Sink
-from nexus_stream.supabase.writer import Rejected, WriteResult
+from nexus_stream.supabase.writer import RejectedRow, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -48,7 +48,7 @@ class InMemoryWriter:
         rejected = []
         for index, record in enumerate(records):
             if record.session_id in self.bad_sessions:
-                rejected.append(Rejected(index=index, sqlstate="22P05", message="untranslatable character"))
+                rejected.append(RejectedRow(index=index, sqlstate="22P05", message="untranslatable character"))
             else:
                 self.rows[record.session_id] = record
         return WriteResult(

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook as Signer
 
 from nexus_stream.console.alerts.book import AlertEvent
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
-from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
+from nexus_stream.console.alerts.webhook import AlertMessage, Webhook, message_of
 from nexus_stream.settings import Settings
 from tests.stack import eventually
 
@@ -77,7 +77,7 @@ class Sending:
 async def start() -> AsyncIterator[Any]:
     tasks = []
 
-    def start(url: str, *pending: Message) -> Sending:
+    def start(url: str, *pending: AlertMessage) -> Sending:
         async def changed() -> None:
             sending.changes += 1
 
@@ -92,7 +92,7 @@ async def start() -> AsyncIterator[Any]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def message(number: int = 0, state: Any = "firing") -> Message:
+def message(number: int = 0, state: Any = "firing") -> AlertMessage:
     alert = Alert(AlertKind.LAG, f"enricher-{number}", 500.5, 100, "detail", since_ms=AT_MS)
     return message_of(AlertEvent(state, alert, time.time_ns() // 1_000_000), "https://docs.example.com/runbook#")
 
@@ -173,7 +173,7 @@ async def test_an_unreachable_receiver_fills_a_bounded_queue(start: Any) -> None
 
 async def test_an_old_message_is_dropped(receiver: Receiver, start: Any) -> None:
     receiver.statuses = [500]
-    old = Message("msg_old", "{}", time.time() - 25 * 3600)
+    old = AlertMessage("msg_old", "{}", time.time() - 25 * 3600)
     sending = start(receiver.url, old, message(1))
     await receiver.has(2)
     assert [headers["webhook-id"] for headers, _ in receiver.received] == ["msg_old", message(1).id]

@@ -15,7 +15,7 @@ from nexus_stream.console.command import open_model
 from nexus_stream.console.web.access import Identity
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT, Context
-from nexus_stream.console.web.recorded_actions import End, audited
+from nexus_stream.console.web.recorded_actions import End, recorded
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.settings import Settings
 
@@ -137,7 +137,7 @@ async def test_a_stopping_console_records_the_interrupted_actions(settings: Sett
         works.set()
         await asyncio.sleep(3600)
 
-    acting = asyncio.create_task(audited(context, Identity("operator", "Ana"), "redrive", work, reason=REASON))
+    acting = asyncio.create_task(recorded(context, Identity("operator", "Ana"), "redrive", work, reason=REASON))
     async with asyncio.timeout(60):
         await works.wait()
     await runner.cleanup()

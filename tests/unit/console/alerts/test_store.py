@@ -6,10 +6,10 @@ import pytest
 
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
 from nexus_stream.console.alerts.store import AlertStore
-from nexus_stream.console.alerts.webhook import Message
+from nexus_stream.console.alerts.webhook import AlertMessage
 
 FIRING = [Alert(AlertKind.SILENT, "sink-a", 12.5, 0, "x", is_critical=True, since_ms=7), Alert(AlertKind.LAG, "", 1, 0)]
-PENDING = [Message("msg_1", '{"alert": "lag"}', 1.5)]
+PENDING = [AlertMessage("msg_1", '{"alert": "lag"}', 1.5)]
 
 
 def test_saved_alerts_are_loaded(tmp_path: Path) -> None:

@@ -102,5 +102,5 @@ def test_a_spend_limit_holds_calls_at_once_and_is_logged_once(breaker, clock, ca
     breaker.admit()
     breaker.succeeded()
     breaker.admit()
-    events = [(record.event, record.levelname) for record in caplog.records]
+    events = [(record.getMessage(), record.levelname) for record in caplog.records]
     assert events == [("claude_spend_limit", "ERROR"), ("claude_resumed", "INFO")]

@@ -157,7 +157,7 @@ async def test_an_unreadable_file_is_reported_and_replaced(clock, tmp_path, capl
     path = tmp_path / "0.budget.json"
     path.write_text(text)
     budget = Budget(path=path, now=clock)
-    assert [record.event for record in caplog.records] == ["budget_state_unreadable"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_state_unreadable"]
     spend(budget, 0.5)
     budget.close()
     assert Budget(path=path, now=clock).spent_usd() == 0.5
@@ -168,7 +168,7 @@ async def test_a_disk_that_cannot_be_written_does_not_stop_the_work(clock, tmp_p
     budget = Budget(usd_per_hour=1.0, path=tmp_path / "file" / "0.budget.json", now=clock)
     spend(budget, 0.9)
     budget.close()
-    assert [record.event for record in caplog.records][-1] == "budget_state_unwritable"
+    assert [record.getMessage() for record in caplog.records][-1] == "budget_state_unwritable"
     with pytest.raises(BudgetExhaustedError):
         budget.reserve(0.2)
 
@@ -183,7 +183,7 @@ async def test_an_exhausted_budget_is_logged_once_and_its_end_once(clock, caplog
     clock.now += 2 * 3600
     budget.reserve(0.1)
     budget.reserve(0.1)
-    assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_exhausted", "budget_available"]
 
 
 async def test_cheap_calls_that_still_fit_do_not_mean_room(clock, caplog):
@@ -194,10 +194,10 @@ async def test_cheap_calls_that_still_fit_do_not_mean_room(clock, caplog):
         with pytest.raises(BudgetExhaustedError):
             budget.reserve(0.5)
         spend(budget, 0.01)
-    assert [record.event for record in caplog.records] == ["budget_exhausted"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_exhausted"]
     clock.now += 2 * 3600
     spend(budget, 0.01)
-    assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_exhausted", "budget_available"]
 
 
 # --- killed
@@ -230,7 +230,7 @@ async def test_spending_and_calls_under_way_of_a_killed_worker_count(tmp_path, c
     kill_one(path)
     budget = Budget(usd_per_hour=1.0, path=path, counts_killed=True)
     assert budget.spent_usd(60) == pytest.approx(0.375)
-    assert [record.event for record in caplog.records] == ["budget_killed_calls"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_killed_calls"]
     budget.close()
     # Counted only once: the amount is spent now, and nothing is under way.
     assert Budget(usd_per_hour=1.0, path=path, counts_killed=True).spent_usd(60) == pytest.approx(0.375)

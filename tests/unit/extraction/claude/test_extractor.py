@@ -29,7 +29,7 @@ def extractor(**environ) -> ClaudeExtractor:
 
 async def test_it_is_an_extractor_with_a_versioned_prompt():
     claude: Extractor = extractor(NEXUS_CLAUDE_MODEL="claude-haiku-5-5")
-    assert (claude.name, claude.model, claude.prompt_version) == ("claude", "claude-haiku-5-5", load_prompt().version)
+    assert claude.labels == MadeBy("claude", "claude-haiku-5-5", load_prompt().version)
     await claude.close()
 
 
@@ -59,7 +59,7 @@ def test_settings_that_cannot_work_are_refused_at_the_start(environ, variable):
 
 async def test_an_unknown_model_costs_nothing_and_is_logged_once(caplog):
     claude = extractor(NEXUS_CLAUDE_MODEL="claude-unheard-of")
-    assert [record.event for record in caplog.records if hasattr(record, "event")] == ["model_price_unknown"]
+    assert [record.getMessage() for record in caplog.records] == ["model_price_unknown"]
     await claude.close()
 
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from nexus_stream.extraction.claude.limits import UNKNOWN_REQUESTS_PER_MINUTE, Allowance, ClaudeLimits, Weight
+from nexus_stream.extraction.claude.limits import UNKNOWN_REQUESTS_PER_MINUTE, Allowance, CallWeight, ClaudeLimits
 
-LIGHT = Weight(0, 0)
+LIGHT = CallWeight(0, 0)
 
 
 async def seconds_for(takes: int, allowance: Allowance, amount: float = 1) -> float:
@@ -75,7 +75,7 @@ async def test_a_cancelled_wait_takes_nothing():
 
 async def test_a_call_cancelled_at_the_tokens_gives_its_request_back():
     limits = ClaudeLimits(requests_per_minute=60, input_tokens_per_minute=60_000)  # one request a second
-    waiting = asyncio.create_task(limits.take(Weight(1000, 0)))
+    waiting = asyncio.create_task(limits.take(CallWeight(1000, 0)))
     await asyncio.sleep(0.05)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -90,7 +90,7 @@ async def test_calls_pass_in_order_of_arrival_for_any_weight():
     order: list[str] = []
 
     async def one(name: str, tokens: int) -> None:
-        await limits.take(Weight(tokens, 0))
+        await limits.take(CallWeight(tokens, 0))
         order.append(name)
 
     await asyncio.gather(one("long", 600), one("short", 1), one("longer", 300), one("shortest", 0))
@@ -143,5 +143,5 @@ async def test_a_learned_token_limit_is_kept():
     limits = ClaudeLimits(requests_per_minute=60_000)
     limits.learn({"anthropic-ratelimit-output-tokens-limit": "60000"}, answered=True)
     started = time.monotonic()
-    await limits.take(Weight(0, 500))
+    await limits.take(CallWeight(0, 500))
     assert 0.1 < time.monotonic() - started < 5

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nexus_stream.contracts.prospect import SignalName
 from nexus_stream.extraction import grounding
-from nexus_stream.extraction.evaluate import evaluate_cases
+from nexus_stream.extraction.evaluate_command import evaluate_cases
 from nexus_stream.extraction.evaluation import read_cases, score_cases
-from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.rules.extractor import MAX_READ_CHARS, OfflineRules, find
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -39,7 +39,7 @@ async def test_quality_on_labelled_conversations(file):
 
 def test_labels():
     rules = OfflineRules()
-    assert (rules.name, rules.model, rules.prompt_version) == ("offline-rules-v1", None, None)
+    assert rules.labels == MadeBy("offline-rules-v1")
 
 
 def test_every_value_has_evidence_whose_span_shows_it():
