@@ -1,21 +1,27 @@
 """The one way to a logger: ``_log = get_logger(__name__)``, then ``_log.info("event_name", field=value)``.
 
-A process that serves calls `configure_logs`. Everything else, a command or a test, gets the standard library's logging:
-what Python does by default is shown on stderr from WARNING on, never on stdout.
+A process that serves calls `configure_logs`. Everything else, a command or a test, uses the standard library's logging:
+by default it shows WARNING and above on stderr, and nothing on stdout.
 """
 
 from __future__ import annotations
 
 import structlog
 
-__all__ = ["get_logger"]
+__all__ = ["get_logger", "use_standard_logging"]
 
-if not structlog.is_configured():
+
+def use_standard_logging() -> None:
+    """Hand every event to the standard library's logging, as its message, with the fields as attributes."""
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+if not structlog.is_configured():
+    use_standard_logging()
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

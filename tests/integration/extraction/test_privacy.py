@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 from aiohttp import web
 
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.factory import create_extractor
+from nexus_stream.host.log import use_standard_logging
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.settings import load_settings
 
@@ -79,7 +79,7 @@ def written() -> Iterator[io.StringIO]:
     root.handlers[:], root.level = before
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    structlog.reset_defaults()
+    use_standard_logging()
 
 
 async def test_no_log_line_has_text_of_a_conversation(stand_in, line, written):

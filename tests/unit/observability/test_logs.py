@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.host.log import use_standard_logging
 from nexus_stream.observability.event_lines import EventHandler
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.otel_tracing import context_of
@@ -46,7 +47,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     root.handlers[:], root.level = before
     for name in list(root.manager.loggerDict):
         logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
-    structlog.reset_defaults()
+    use_standard_logging()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

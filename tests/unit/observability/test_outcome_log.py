@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.message_id import message_id
@@ -27,6 +26,7 @@ from nexus_stream.delivery.outcomes import (
 )
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
+from nexus_stream.host.log import use_standard_logging
 from nexus_stream.observability import event_lines
 from nexus_stream.observability.event_lines import EventHandler, EventLines, hashed, shown_id
 from nexus_stream.observability.logs import configure_logs
@@ -45,7 +45,7 @@ def _put_logging_back() -> Iterator[None]:
     root.handlers[:], root.level = before
     for name in ("nexus_stream", "agents", "tables"):
         logging.getLogger(name).setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+    use_standard_logging()
 
 
 def configured(**settings: Any) -> io.StringIO:
