@@ -1,10 +1,9 @@
-"""Let a new consumer group begin where an old one stopped, so that nothing is read twice or left out.
+"""Copy the committed offsets of an old consumer group to a new one, so that nothing is read twice or skipped.
 
     python examples/carry_offsets.py nexus-consumer-group nexus-enricher [--execute]
 
-From: the committed offsets of the old group on the ingestion topic, with the workers' own settings (NEXUS_KAFKA_...).
-To: those of the new one. Both groups must be stopped, or what is committed here is overwritten or refused. Without
-``--execute`` it only shows what it would commit.
+It copies the offsets of the ingestion topic and reads the workers' settings (NEXUS_KAFKA_...). Stop both groups first;
+otherwise the broker refuses the commit, or a worker overwrites it. Without ``--execute`` it only prints the offsets.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from nexus_stream.settings import Settings, load_settings
 
 
 async def carry(settings: Settings, old_group: str, new_group: str, *, execute: bool) -> dict[TopicPartition, int]:
-    """Return, and with ``execute`` commit, the offset of each partition the old group has committed."""
+    """Return the old group's committed offset of each partition. With ``execute``, commit them for the new group."""
     partitions = await _partitions(settings)
     async with _Member(settings, old_group) as old:
         old.assign(partitions)
@@ -34,7 +33,7 @@ async def carry(settings: Settings, old_group: str, new_group: str, *, execute: 
 
 
 class _Member(AIOKafkaConsumer):  # type: ignore[misc]
-    """A client that speaks for a group without joining it."""
+    """A client that reads and commits a group's offsets without joining the group."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         super().__init__(**client_options(settings), group_id=group, enable_auto_commit=False)

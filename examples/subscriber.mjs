@@ -1,11 +1,13 @@
-// Print enriched prospects as they come: a subscriber in JavaScript, with kafkajs.
+// Print enriched prospects as they arrive: a subscriber in JavaScript, with kafkajs.
 //
 //   npm install kafkajs
 //   node examples/subscriber.mjs                                   # 127.0.0.1:9092
 //   node examples/subscriber.mjs --group my-service --bootstrap broker.example.com:9092
 //
-// Each line is one record: contracts/enriched-prospect.v1.schema.json describes it. Delivery is at least once: a record
-// that comes again has the same ce_id header, and snapshot_at_ms then enriched_at order a session's records.
+// Each line is one record. The header ce_type names its kind: an enriched prospect
+// (contracts/enriched-prospect.v1.schema.json) or an erased session (contracts/erased-session.v1.schema.json). Delivery is
+// at least once: a repeated record has the same ce_id header. snapshot_at_ms, then enriched_at, give the order of a
+// session's prospects.
 
 import { parseArgs } from "node:util";
 import { Kafka, logLevel } from "kafkajs";
@@ -26,9 +28,9 @@ const kafka = new Kafka({
 const consumer = kafka.consumer({ groupId: options.group, sessionTimeout: 6000, heartbeatInterval: 1000 });
 
 await consumer.connect();
-// A new group starts with what the topic still holds.
+// A new group reads the topic from its oldest record.
 await consumer.subscribe({ topic: options.topic, fromBeginning: true });
-// kafkajs commits an offset after eachMessage returned: after the work, never before it.
+// kafkajs commits an offset after eachMessage returned: after the work, never before.
 await consumer.run({ eachMessage: async ({ message }) => show(message) });
 console.log(`Reading ${options.topic} at ${options.bootstrap} as group ${options.group}. Ctrl-C stops.`);
 
@@ -41,6 +43,11 @@ for (const signal of ["SIGINT", "SIGTERM"]) {
 
 function show({ value, headers }) {
   const record = JSON.parse(value);
+  if (headers.ce_type?.toString() === "nexus.prospect.erased.v1") {
+    // The person was erased, or the session was idle for too long: delete all your data of the session.
+    console.log(`${record.erased_at} ${record.session_id}: erased (${record.reason})`);
+    return;
+  }
   const { nombre, email, telefono, nivel_interes, momento_optimo, objeciones } = record.prospect;
   console.log(
     `${record.enriched_at} ${record.session_id}: ${nombre ?? "(no name yet)"}, ` +

@@ -1,11 +1,13 @@
-"""Print enriched prospects as they come: a subscriber in Python, with aiokafka.
+"""Print enriched prospects as they arrive: a subscriber in Python, with aiokafka.
 
     pip install aiokafka
     python examples/subscriber.py                                 # 127.0.0.1:9092
     python examples/subscriber.py --group my-service --bootstrap broker.example.com:9092
 
-Each line is one record: contracts/enriched-prospect.v1.schema.json describes it. Delivery is at least once: a record
-that comes again has the same ``ce_id`` header, and ``snapshot_at_ms`` then ``enriched_at`` order a session's records.
+Each line is one record. The header ``ce_type`` names its kind: an enriched prospect
+(contracts/enriched-prospect.v1.schema.json) or an erased session (contracts/erased-session.v1.schema.json). Delivery is
+at least once: a repeated record has the same ``ce_id`` header. ``snapshot_at_ms``, then ``enriched_at``, give the order
+of a session's prospects.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from aiokafka import AIOKafkaConsumer
 
 async def main() -> None:
     """Read until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Print enriched prospects as they come.")
+    parser = argparse.ArgumentParser(description="Print enriched prospects as they arrive.")
     parser.add_argument("--bootstrap", default=os.environ.get("NEXUS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"))
     parser.add_argument("--topic", default=f"{os.environ.get('NEXUS_TOPIC_PREFIX', '')}prospects-enriched")
     parser.add_argument("--group", default="example-subscriber", help="members of one group share the partitions")
@@ -29,7 +31,7 @@ async def main() -> None:
         arguments.topic,
         bootstrap_servers=arguments.bootstrap,
         group_id=arguments.group,
-        auto_offset_reset="earliest",  # a new group starts with what the topic still holds
+        auto_offset_reset="earliest",  # a new group reads the topic from its oldest record
         enable_auto_commit=False,
         session_timeout_ms=6000,
         heartbeat_interval_ms=1000,
@@ -46,7 +48,7 @@ async def main() -> None:
                 for record in records:
                     show(record.value, dict(record.headers))
             if batches:
-                await consumer.commit()  # after the work, never before it
+                await consumer.commit()  # after the work, never before
     finally:
         await consumer.stop()
 
@@ -55,7 +57,7 @@ def show(value: bytes, headers: dict[str, bytes]) -> None:
     """One record, one line."""
     record = json.loads(value)
     if headers.get("ce_type") == b"nexus.prospect.erased.v1":
-        # The person asked to be forgotten, or was idle for too long: delete what you keep of the session.
+        # The person was erased, or the session was idle for too long: delete all your data of the session.
         print(f"{record['erased_at']} {record['session_id']}: erased ({record['reason']})", flush=True)
         return
     prospect = record["prospect"]

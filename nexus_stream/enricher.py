@@ -11,7 +11,8 @@ from nexus_stream.delivery.received import Assignment
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.extraction.factory import create_extractor
-from nexus_stream.observability.metrics_extraction import ExtractionMetrics
+from nexus_stream.extraction.metrics import ExtractionMetrics
+from nexus_stream.extraction.observer import untraced
 from nexus_stream.observability.metrics_stage import StageTimings
 from nexus_stream.observability.outcomes import OutcomeObserver
 from nexus_stream.observability.tracing import start_tracing, traced
@@ -27,9 +28,10 @@ def _create() -> WorkerApp:
     settings = load_settings("enricher")
     worker = create_app(settings, settings.enricher_app_id)
     broker, assignment = worker.broker, Assignment()
-    # Beside the slot, not in it: what is in it goes when the broker is another, and money spent stays spent.
+    # Beside the slot, not in it: the slot is emptied for a new broker, but spent money stays spent.
     budget_file = worker.directory.path.with_suffix(".budget.json")
-    metrics = ExtractionMetrics()
+    tracing = start_tracing("enricher")
+    metrics = ExtractionMetrics(untraced if tracing is None else tracing.model_call)
     extractor = create_extractor(settings, budget_file=budget_file, observer=metrics)
     worker.budgets = metrics.budgets
     table = worker.Table(
@@ -37,10 +39,9 @@ def _create() -> WorkerApp:
         key_type=bytes,
         value_type=bytes,
         partitions=settings.topic_partitions,
-        # A copy: Faust's store takes entries out of what it is given.
+        # A copy, because Faust's store removes entries from the options.
         options=dict(STORE_OPTIONS) if settings.table_store == "rocksdb" else None,
     )
-    tracing = start_tracing("enricher")
     stage_tracing = None if tracing is None else tracing.stage(settings.enricher_app_id)
     stage = Enrichment(
         StageParts(

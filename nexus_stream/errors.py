@@ -1,25 +1,25 @@
-"""Everything nexus_stream raises.
+"""The exceptions of nexus_stream.
 
 * NexusError
-  + RetryableError               wait and try the same record again; may carry retry_after_seconds
+  + RetryableError               wait and try the same record again; may have retry_after_seconds
     - BrokerUnavailableError     the broker did not acknowledge in time
     - DatabaseUnavailableError   PostgreSQL unreachable, restarting, overloaded or read-only
     - ModelUnavailableError      Claude limited, overloaded, slow or unreachable
-      . SpendLimitError          the account may spend no more until somebody raises a limit
+      . SpendLimitError          the account may spend no more until its owner raises a limit
       . BudgetExhaustedError     our own cap on USD per hour or day is reached
-        , BudgetReservedError    what is left of it is set aside for calls under way
+        , BudgetReservedError    the rest of the cap is reserved for running calls
   + PermanentError               the same record fails the same way; becomes a dead letter with its reason
     - DecodeError                the bytes are not a conversation, or over a limit
     - ModelRefusedError          Claude declined, or stopped before the answer was complete
-    - ModelAnswerError           the answer does not fit the schema, also after asking again
-    - OverBudgetError            reading it could cost more than our whole cap
+    - ModelAnswerError           the answer does not fit the schema, also after a second call
+    - OverBudgetError            one call could cost more than our whole cap
     - RowRejectedError           PostgreSQL refused this one row
   + ConfigurationError           stop and say what to fix; dead-letter nothing
-    - AccessDeniedError          the broker refuses who we are, or what we want to do
+    - AccessDeniedError          the broker refuses the login or a permission
     - TopicMismatchError         topics missing, or not as declared
     - StateVersionError          the table was written by a newer version
     - EarlierCheckoutError       the database was made by migrations that were replaced since
-  + StalledError               the worker has something to read and moves nothing; a supervisor should restart it
+  + StalledError                 the worker has records to read but makes no progress; a supervisor should restart it
   + PartitionLostError           the partition belongs to another worker now; drop the work
   + EmbeddedServiceError         a process of ``nexus dev`` did not start or died; the message holds its last lines
 
@@ -61,7 +61,7 @@ __all__ = [
 class Reason(StrEnum):
     """Why a message became a dead letter: the value of its ``nexus-reason`` header.
 
-    The catalogue with cause and fix is docs/reference/errors.md; a test holds the two together.
+    docs/reference/errors.md lists them with cause and fix; a test compares the two.
     """
 
     NOT_JSON = "not_json"
@@ -81,15 +81,15 @@ class Reason(StrEnum):
 
 
 class NexusError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error that this package raises on purpose."""
 
 
 class RetryableError(NexusError):
-    """Nothing was decided about the record: wait, then try it again.
+    """A temporary failure: wait, then try the same record again.
 
     Attributes:
-        retry_after_seconds: What the other side asked for, if it said; already capped by who raised it.
-        is_general: Whether any record would have met this now: then it counts as no attempt of this one.
+        retry_after_seconds: The server's Retry-After, already capped; None if there is none.
+        is_general: Whether every record would fail now; then the failure counts as no attempt of this record.
     """
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None, is_general: bool = False) -> None:
@@ -106,7 +106,7 @@ class DatabaseUnavailableError(RetryableError):
     """PostgreSQL is unreachable, restarting, overloaded or read-only.
 
     Attributes:
-        sqlstate_class: The first two characters of its SQLSTATE; ``os`` where no server answered.
+        sqlstate_class: The first two characters of the SQLSTATE; ``os`` if no server answered.
     """
 
     sqlstate_class: str = "os"
@@ -116,19 +116,19 @@ class ModelUnavailableError(RetryableError):
     """Claude is limited, overloaded, slow or unreachable.
 
     Attributes:
-        kind: ``timeout``, ``connection``, ``bad_answer`` or an HTTP status; empty where nothing was sent.
+        kind: ``timeout``, ``connection``, ``bad_answer`` or an HTTP status; empty if no request was sent.
     """
 
     kind: str = ""
 
     def of_kind(self, kind: str) -> Self:
-        """Note what it was; returns itself."""
+        """Set the kind; returns itself."""
         self.kind = kind
         return self
 
 
 class SpendLimitError(ModelUnavailableError):
-    """The account's spend limit or credit is used up: it lasts until somebody acts, so all calls are held."""
+    """The account's spend limit or credit is used up. Only its owner can fix this, so all calls wait."""
 
 
 class BudgetExhaustedError(ModelUnavailableError):
@@ -136,11 +136,11 @@ class BudgetExhaustedError(ModelUnavailableError):
 
 
 class BudgetReservedError(BudgetExhaustedError):
-    """The cap is not reached, but calls under way could reach it: there may be room as soon as one of them ends."""
+    """The cap is not reached, but running calls could reach it. There may be room when one of them ends."""
 
 
 class NotWantedError(RetryableError):
-    """Nothing was asked: while the conversation waited its partition went to another worker, or it was erased."""
+    """No call was made: while the conversation waited, its partition was revoked, or its session was erased."""
 
 
 class PermanentError(NexusError):
@@ -159,7 +159,7 @@ class DecodeError(PermanentError):
     """The bytes are not a conversation, or are over a limit.
 
     Attributes:
-        details: Per field what is wrong, ``{"messages.0.role": "..."}``; never the refused value.
+        details: The problem of each field, ``{"messages.0.role": "..."}``; never the refused value.
     """
 
     def __init__(self, message: str, *, reason: Reason, details: dict[str, str] | None = None) -> None:
@@ -172,11 +172,11 @@ class ModelRefusedError(PermanentError):
 
 
 class ModelAnswerError(PermanentError):
-    """Claude's answer does not fit the schema, also after asking again."""
+    """Claude's answer does not fit the schema, also after a second call."""
 
 
 class OverBudgetError(PermanentError):
-    """One call could cost more than the whole cap: no waiting makes room for it."""
+    """One call could cost more than the whole cap, so waiting cannot help."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason=Reason.OVER_BUDGET)
@@ -191,7 +191,7 @@ class ConfigurationError(NexusError):
 
 
 class AccessDeniedError(ConfigurationError):
-    """The broker refuses who we are or what we want to do; the message says what to set or to grant, and no secret."""
+    """The broker refuses the login or a permission. The message says what to set or to grant; it holds no secret."""
 
 
 class TopicMismatchError(ConfigurationError):
@@ -217,11 +217,11 @@ class EarlierCheckoutError(ConfigurationError):
 
 
 class StalledError(NexusError):
-    """The worker has something to read and moves nothing: a supervisor should restart it."""
+    """The worker has records to read but makes no progress: a supervisor should restart it."""
 
 
 class PartitionLostError(NexusError):
-    """The partition was revoked: another worker has this record now, so the work is dropped."""
+    """The partition was revoked: another worker owns this record now, so the work is dropped."""
 
 
 class EmbeddedServiceError(NexusError):

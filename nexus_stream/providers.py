@@ -1,8 +1,8 @@
-"""What managed Kafka services want of their clients: the presets behind ``NEXUS_KAFKA_PROVIDER``.
+"""Presets for managed Kafka services, chosen with ``NEXUS_KAFKA_PROVIDER``.
 
-From: the providers' documentation, each fact with its page. To: settings.py (defaults that any variable overrides, and
-what contradicts the provider), topics.py (options a provider refuses), `nexus doctor`, docs/reference/providers.md.
-Nothing here was run against the providers themselves: the mechanisms were, against Apache Kafka.
+The facts come from the providers' documentation, each with its page. settings.py uses them as defaults, which any
+variable overrides, and checks the settings. Topics leave out the options that a provider refuses. The presets were not
+run against the providers themselves; their mechanisms were run against Apache Kafka.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _HOUR_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One provider's wishes.
+    """The requirements of one provider.
 
     Attributes:
-        title: For people.
-        defaults: Settings' field names and values, for variables that are not set.
-        allowed: Field name -> the values that can work there.
-        needed: Field names that must be set, whatever else is.
+        title: Name to show.
+        defaults: Field names and values of settings, for variables that are not set.
+        allowed: Field name -> the values that work with this provider.
+        needed: Names of fields that must be set.
         refused: Field name -> why it must not be set.
-        hosts: How its addresses end; empty if they may have any name.
-        topic_options: The topic options it takes; None for all. Others are left out when a topic is made.
-        minimum_segment_hours: The shortest ``segment.ms`` it takes.
-        request_max_bytes: What it refuses to take in one request, if it says so.
-        caveats: What is different there, one sentence each.
-        sources: The pages this was read from.
+        hosts: Endings of its host names; empty if they may have any name.
+        topic_options: The accepted topic options; None for all. Other options are left out of new topics.
+        minimum_segment_hours: The shortest accepted ``segment.ms``.
+        request_max_bytes: The size of the largest accepted request, if documented.
+        caveats: Differences from Apache Kafka, one sentence each.
+        sources: The pages with these facts.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Provider:
     sources: tuple[str, ...] = ()
 
     def fit_options(self, options: Mapping[str, str]) -> dict[str, str]:
-        """A topic's options as this provider takes them."""
+        """The options of a topic that this provider accepts."""
         kept = {
             name: value for name, value in options.items() if self.topic_options is None or name in self.topic_options
         }
@@ -66,8 +66,8 @@ _LOGIN = ("kafka_username", "kafka_password")
 _TLS = {"kafka_security_protocol": ("SASL_SSL",)}
 _THREE_COPIES = {"topic_replication_factor": 3}
 _NO_COMPACTION_BOUND = (
-    "max.compaction.lag.ms cannot be set: an erased person's former state leaves the changelog when the service "
-    "compacts it, not within a day."
+    "max.compaction.lag.ms cannot be set: an erased person's old state leaves the changelog when the service "
+    "compacts the topic, not within a day."
 )
 _MSK_PAGES = "https://docs.aws.amazon.com/msk/latest/developerguide/"
 _AZURE_PAGES = "https://learn.microsoft.com/azure/event-hubs/"
@@ -102,7 +102,7 @@ PROVIDERS: dict[ProviderName, Provider] = {
         },
         allowed={**_TLS, "kafka_sasl_mechanism": ("PLAIN", "OAUTHBEARER"), "topic_replication_factor": (3,)},
         hosts=(".confluent.cloud",),
-        # Basic and Standard clusters: 4 hours; a Dedicated one takes 10 minutes.
+        # Basic and Standard clusters: 4 hours; a Dedicated cluster accepts 10 minutes.
         minimum_segment_hours=4,
         caveats=(
             "The username is an API key of the cluster (not a Cloud API key), the password its secret.",
@@ -123,11 +123,11 @@ PROVIDERS: dict[ProviderName, Provider] = {
             **_THREE_COPIES,
         },
         allowed={**_TLS, "kafka_sasl_mechanism": ("SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")},
-        # Redpanda acknowledges by Raft's majority; it knows no min.insync.replicas.
+        # Redpanda acknowledges by Raft's majority; it has no min.insync.replicas.
         topic_options=frozenset(
             {"cleanup.policy", "retention.ms", "segment.ms", "max.message.bytes", "max.compaction.lag.ms"}
         ),
-        caveats=("A topic asked for with one replica gets three.",),
+        caveats=("A new topic gets three replicas, even if one is requested.",),
         sources=(
             "https://docs.redpanda.com/redpanda-cloud/develop/topics/create-topic/",
             "https://docs.redpanda.com/streaming/current/reference/properties/topic-properties/",
@@ -145,7 +145,7 @@ PROVIDERS: dict[ProviderName, Provider] = {
             "kafka_security_protocol": ("SASL_SSL", "SSL"),
             "kafka_sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
         },
-        # Each project has a certificate authority of its own.
+        # Each project has its own certificate authority.
         needed=("kafka_ca_file",),
         caveats=(
             "SASL and client certificates have different ports; the console shows both.",
@@ -164,7 +164,7 @@ PROVIDERS: dict[ProviderName, Provider] = {
         hosts=(".amazonaws.com", ".amazonaws.com.cn"),
         caveats=(
             "The port is 9096; the login is a secret whose name begins with AmazonMSK_, with a KMS key of your own.",
-            "A cluster without ACLs lets every login do everything: add them, then forbid the rest.",
+            "A cluster without ACLs allows every login everything: add ACLs, then forbid the rest.",
         ),
         sources=(f"{_MSK_PAGES}msk-password-limitations.html", f"{_MSK_PAGES}msk-password-tutorial.html"),
     ),
@@ -182,7 +182,7 @@ PROVIDERS: dict[ProviderName, Provider] = {
             "kafka_security_protocol": "SASL_SSL",
             "kafka_sasl_mechanism": "PLAIN",
             "kafka_username": "$ConnectionString",
-            # Azure closes connections that were idle for 240 s; requests below 20 s behave unpredictably.
+            # Azure closes connections that were idle for 240 s. Request timeouts below 20 s behave unpredictably.
             "kafka_connections_max_idle_seconds": 180.0,
             "kafka_metadata_max_age_seconds": 180.0,
             "kafka_request_timeout_seconds": 30.0,
@@ -199,7 +199,7 @@ PROVIDERS: dict[ProviderName, Provider] = {
             "Not the Basic tier: it has neither the Kafka endpoint nor compaction.",
             "The password is the namespace's connection string, from Endpoint= on.",
             _NO_COMPACTION_BOUND,
-            "A producer is not idempotent there unless the namespace allows it; the gateway asks and does without.",
+            "A producer is idempotent only if the namespace allows it. The gateway checks, and works without.",
         ),
         sources=(
             f"{_AZURE_PAGES}apache-kafka-configurations",
@@ -208,4 +208,4 @@ PROVIDERS: dict[ProviderName, Provider] = {
         ),
     ),
 }
-assert set(PROVIDERS) == set(get_args(ProviderName))  # noqa: S101 - at import, for whoever adds one
+assert set(PROVIDERS) == set(get_args(ProviderName))  # noqa: S101 - at import, so that a new provider is complete

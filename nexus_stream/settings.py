@@ -1,8 +1,8 @@
 """Every setting of every process, validated once at start.
 
-From: environment variables (prefix ``NEXUS_``, plus the names users already have: ``ANTHROPIC_API_KEY``,
-``SUPABASE_DB_URL``, ``PORT``) and a ``.env`` file in the working directory. To: handed down; nothing reads
-``os.environ`` later. ``load_settings`` reports all problems at once, each with its variable and a fix, and no value.
+From: environment variables (prefix ``NEXUS_``, plus usual names: ``ANTHROPIC_API_KEY``, ``SUPABASE_DB_URL``, ``PORT``)
+and a ``.env`` file in the working directory. Callers pass the settings on; no code reads ``os.environ`` later.
+``load_settings`` reports all problems at once, each with its variable and a fix, and without values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.providers import PROVIDERS, Provider, ProviderName
 
-__all__ = ["Role", "Settings", "load_settings", "provider_of", "signing_key"]
+__all__ = ["Role", "Settings", "load_settings", "provider_of"]
 
 Role = Literal["gateway", "enricher", "sink", "console", "tool"]
 
@@ -37,7 +37,7 @@ _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class Settings(BaseSettings):
-    """All settings. ``.env.example`` explains each variable; a test holds the two together."""
+    """All settings. ``.env.example`` explains each variable; a test compares the two."""
 
     model_config = SettingsConfigDict(
         env_prefix="NEXUS_", frozen=True, hide_input_in_errors=True, extra="ignore", populate_by_name=True
@@ -45,14 +45,14 @@ class Settings(BaseSettings):
 
     env: Literal["development", "test", "production"] = "development"
 
-    # Kafka: a provider's preset (providers.py) gives defaults to what is not set here.
+    # Kafka. A provider's preset (providers.py) replaces the defaults of variables that are not set.
     kafka_provider: ProviderName | None = None
     kafka_bootstrap_servers: Annotated[str, Field(min_length=3)] = "127.0.0.1:9092"
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     kafka_username: str | None = None
     kafka_password: SecretStr | None = None
-    # With OAUTHBEARER: a file that holds the token, read again for each connection; or the region of an MSK cluster.
+    # With OAUTHBEARER: a file with the token, read for each connection; or the region of an MSK cluster.
     kafka_oauth_token_file: Path | None = None
     kafka_aws_region: Annotated[str | None, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")] = None
     kafka_ca_file: Path | None = None
@@ -61,14 +61,14 @@ class Settings(BaseSettings):
     kafka_request_timeout_seconds: _PositiveSeconds = 10.0
     kafka_connections_max_idle_seconds: _PositiveSeconds = 540.0
     kafka_metadata_max_age_seconds: _PositiveSeconds = 300.0
-    # What one request to the broker may hold, where the provider limits it.
+    # The largest request to the broker, if the provider limits it.
     kafka_request_max_bytes: Annotated[int | None, Field(ge=65_536)] = None
     kafka_fetch_max_wait_seconds: _PositiveSeconds = 0.5
     kafka_session_timeout_seconds: _PositiveSeconds = 30.0
     kafka_heartbeat_interval_seconds: _PositiveSeconds = 3.0
     kafka_rebalance_timeout_seconds: _PositiveSeconds = 60.0
-    # Above the longest pause: a worker silent for longer leaves its group and fetches nothing again. Unset, it is a day
-    # where a daily budget may make it wait so long.
+    # Must be above the longest pause: a worker without a poll for longer leaves its group and never reads again. If
+    # unset, it is a day with a daily budget, because the worker may wait that long.
     kafka_max_poll_interval_seconds: _PositiveSeconds = 3600.0
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
@@ -86,11 +86,11 @@ class Settings(BaseSettings):
     web_port: Annotated[int, Field(ge=0, le=65535)] = 0
     commit_interval_seconds: _PositiveSeconds = 1.0
     stop_timeout_seconds: _PositiveSeconds = 25.0
-    # Unready, and one log event, when there is something to read and nothing moved for this long.
+    # If there are records to read but no progress for this long, the worker is not ready, and logs one event.
     watchdog_seconds: _PositiveSeconds = 180.0
     watchdog_exit: bool = False
 
-    # Settling: quiet for this long, at the latest after the maximum wait.
+    # Settling: a session is extracted after this quiet time, at the latest after the maximum wait.
     settle_seconds: _Seconds = 10.0
     max_wait_seconds: _Seconds = 60.0
     batch_max_sessions: Annotated[int, Field(ge=1)] = 50
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     pending_max_sessions: Annotated[int, Field(ge=1)] = 5000
     pending_max_bytes: Annotated[int, Field(ge=65_536)] = 64 * 1024 * 1024
 
-    # Limits on what anyone may send
+    # Limits on conversations
     max_body_bytes: Annotated[int, Field(ge=1024, le=10_000_000)] = 262_144
     max_turns: Annotated[int, Field(ge=1, le=2000)] = 200
     max_turn_chars: Annotated[int, Field(ge=1)] = 8000
@@ -124,36 +124,36 @@ class Settings(BaseSettings):
     claude_model: str = "claude-haiku-5-5"
     claude_max_tokens: Annotated[int, Field(ge=256, le=8192)] = 1024
     claude_timeout_seconds: _PositiveSeconds = 30.0
-    # Of one extraction: the call, the question after a bad answer, and the waiting between them. Not of a conversation:
-    # the enricher tries it again for as long as Claude is out.
+    # Bound on one extraction: the call, the second call after a bad answer, and the waits between them. Not on a
+    # conversation: the enricher retries it while Claude is unavailable.
     claude_deadline_seconds: _PositiveSeconds = 120.0
-    # Bounds open connections and memory; the allowance needs rate x latency of them: 1,000 a minute at 1.5 s are 25.
+    # Bounds open connections and memory. A rate limit needs rate x latency of them: 1,000 a minute at 1.5 s are 25.
     claude_concurrency: Annotated[int, Field(ge=1, le=500)] = 64
     claude_retry_after_max_seconds: _PositiveSeconds = 60.0
     claude_max_attempts: Annotated[int, Field(ge=1, le=50)] = 5
-    # The account's allowance. Unset: learned from the API's answers. Set: never more than this.
+    # The account's rate limits. Unset: learned from the API's answers. Set: never more than this.
     claude_requests_per_minute: Annotated[int | None, Field(ge=1)] = None
     claude_input_tokens_per_minute: Annotated[int | None, Field(ge=1000)] = None
     claude_output_tokens_per_minute: Annotated[int | None, Field(ge=1000)] = None
-    # This worker's part of the allowance and of the budget: 0.25 for each of four workers.
+    # This worker's share of the rate limits and of the budget: 0.25 for each of four workers.
     claude_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     claude_breaker_failures: Annotated[int, Field(ge=1)] = 5
     claude_breaker_seconds: _PositiveSeconds = 15.0
     claude_spend_limit_pause_seconds: _PositiveSeconds = 300.0
     # USD per million tokens by model, over the built-in list prices.
     claude_prices_file: Path | None = None
-    # Cap on spending at list price; unset: none. At the cap: wait, or let the offline rules answer, labelled as theirs.
+    # Cap on spending at list price; unset: none. At the cap the enricher waits, or the offline rules answer (labelled).
     budget_usd_per_hour: Annotated[float | None, Field(gt=0)] = None
     budget_usd_per_day: Annotated[float | None, Field(gt=0)] = None
     budget_fallback: Literal["wait", "offline"] = "wait"
-    # Answers for equal turns: in memory (0 turns it off), or in Redis where an address is set.
+    # Cache of answers for equal turns: in memory (0 disables it), or in Redis if an address is set.
     cache_max_entries: Annotated[int, Field(ge=0)] = 10_000
     cache_ttl_seconds: Annotated[int, Field(ge=1)] = 86_400
     cache_timeout_seconds: _PositiveSeconds = 0.25
     redis_url: SecretStr | None = None
-    # Whether `consent: false` in the metadata keeps a conversation from being read.
+    # Whether a conversation with `consent: false` in its metadata is not extracted.
     consent_respected: bool = True
-    # Sessions in which nothing was said for so long are forgotten; unset: never.
+    # A session without new turns for this long is forgotten; unset: never.
     retention_days: Annotated[float | None, Field(gt=0)] = None
     default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CO"
 
@@ -167,20 +167,20 @@ class Settings(BaseSettings):
     database_pool_max: Annotated[int, Field(ge=1, le=20)] = 4
     database_statement_timeout_seconds: _PositiveSeconds = 15.0
     database_connect_timeout_seconds: _PositiveSeconds = 10.0
-    # What stands before the server. auto: by Supabase's ports and names, else by asking.
+    # The pooler before the server. auto: found by Supabase's ports and names, otherwise by a test query.
     database_pooler_mode: Literal["auto", "none", "session", "transaction"] = "auto"
     # tables: our own tables and merge. function: an installation's own update_prospect_data.
     sink_mode: Literal["tables", "function"] = "tables"
-    # What update_prospect_data gets as its third argument: acme=<uuid>,other=<uuid>; =<uuid> for no tenant.
+    # The third argument of update_prospect_data per tenant: acme=<uuid>,other=<uuid>; =<uuid> for no tenant.
     tenant_constructors: Annotated[dict[str, UUID], NoDecode] = {}
 
     # Console
     console_host: str = "127.0.0.1"
     console_port: Annotated[int, Field(ge=0, le=65535)] = 8090
-    # Who may use it: operators act and see people's data, viewers see it masked. None: only its own host is served.
+    # Operators act and see personal data, viewers see it masked. Without a token only requests from its own host work.
     console_token: SecretStr | None = None
     console_viewer_token: SecretStr | None = None
-    # Names it answers to beside its own host's, behind a reverse proxy, say.
+    # Additional host names that the console accepts, for example behind a reverse proxy.
     console_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     console_https: bool = False
     console_trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
@@ -188,31 +188,33 @@ class Settings(BaseSettings):
     console_max_events: Annotated[int, Field(ge=1000)] = 100_000
     console_max_letters: Annotated[int, Field(ge=1000)] = 50_000
 
-    # Alerts: the console watches, shows, logs and sends them. They fire above these.
+    # Alerts: the console checks, shows, logs and sends them. They fire above these thresholds.
     alert_lag_records: Annotated[int, Field(ge=0)] = 100
     alert_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     alert_latency_seconds: _PositiveSeconds = 5.0
     alert_waiting_seconds: _PositiveSeconds = 30.0
     alert_no_progress_seconds: _PositiveSeconds = 60.0
-    # Of errors, latencies and dead letters: what the last so many seconds brought.
+    # Errors, latencies and dead letters count in this window.
     alert_window_seconds: Annotated[float, Field(ge=10, le=3600)] = 300.0
-    # A condition has to hold, or to be gone, for so long. Limits: persistence has to be told within a minute.
+    # A condition must hold, or be gone, for this long. The limits are low, because a failure to save must be reported
+    # within a minute.
     alert_for_seconds: Annotated[float, Field(ge=0, le=30)] = 10.0
     alert_clear_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
-    # The address may hold a token of its own.
+    # Secret, because the address may hold a token.
     alert_webhook_url: SecretStr | None = None
     alert_webhook_secret: SecretStr | None = None
-    # What an alert's link begins with; its name follows.
+    # An alert's link begins with this; the alert's name follows.
     alert_runbook_url: str = "docs/howto/runbook.md#"
 
-    # Metrics: the gateway and the console serve them here, nowhere if unset; enricher and sink on their web port.
+    # Metrics: the gateway and the console serve them here, if the port is set; enricher and sink on their web port.
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int | None, Field(ge=0, le=65535)] = None
 
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
-    # all: one line for each record's end, so that every message's fate is found. unusual: dead letters and the like.
+    # all: one line per finished record, so that every message's outcome is in the log. unusual: only dead letters,
+    # commands and results that were emitted again.
     log_outcomes: Literal["all", "unusual"] = "all"
 
     @field_validator("tenant_constructors", mode="before")
@@ -225,7 +227,7 @@ class Settings(BaseSettings):
             raise ValueError("write <tenant>=<uuid>, with commas between them")
         pairs = {tenant.strip(): constructor.strip() for tenant, _, constructor in (p.partition("=") for p in parts)}
         if len(pairs) < len(parts):
-            raise ValueError("a tenant stands in it twice")
+            raise ValueError("a tenant occurs twice")
         return pairs
 
     @classmethod
@@ -237,32 +239,32 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only explicit values: ``load_settings`` passes the environment in, so a test can pass another."""
+        """Accept only explicit values: ``load_settings`` passes the environment, so a test can pass another."""
         return (init_settings,)
 
     @property
     def ingestion_topic(self) -> str:
-        """Where conversations arrive."""
+        """The topic of conversations and session commands."""
         return f"{self.topic_prefix}nexus-prospect-ingestion"
 
     @property
     def enriched_topic(self) -> str:
-        """Where enriched prospects are published."""
+        """The topic of enriched prospects and erased sessions."""
         return f"{self.topic_prefix}prospects-enriched"
 
     @property
     def dead_letter_topic(self) -> str:
-        """Where what cannot be processed is kept with its reason."""
+        """The topic of dead letters."""
         return f"{self.topic_prefix}nexus-prospect-dlq"
 
     @property
     def status_topic(self) -> str:
-        """Where each process says how it is doing."""
+        """The topic of the processes' status."""
         return f"{self.topic_prefix}nexus-status"
 
     @property
     def sessions_changelog_topic(self) -> str:
-        """The compacted topic that rebuilds the session table (Faust's own name for it)."""
+        """The compacted topic that rebuilds the session table; Faust chooses the name."""
         return f"{self.enricher_app_id}-sessions-changelog"
 
     @property
@@ -298,12 +300,12 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
     """Read, check and return the settings.
 
     Args:
-        role: Which process starts; the sink needs a database, say.
+        role: The process that starts: some roles need more settings (the sink needs a database).
         environ: Instead of ``.env`` and the process's environment.
         overrides: Field values that win over both (tests, ``nexus dev``).
 
     Raises:
-        ConfigurationError: every problem at once, each with its variable and what to do; never a value.
+        ConfigurationError: lists every problem at once, each with its variable and a fix; never a value.
     """
     if environ is None:
         environ = {**_from_dotenv(Path(".env")), **os.environ}
@@ -312,11 +314,11 @@ def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None,
     values: dict[str, Any] = {}
     # Reversed, so that of two accepted names the first one listed wins.
     for variable, field_name in reversed(variables.items()):
-        # An empty variable is an unset one: that is what a blank line in a .env file means.
+        # An empty variable counts as unset, as in a .env file.
         if environ.get(variable, "") != "":
             values[field_name] = environ[variable]
             names_by_field[field_name] = variable
-    # A platform gives each process type its own PORT: in the console's process it is the console's.
+    # A platform gives each process type its own PORT: in the console's process it is the console's port.
     if role == "console" and "console_port" not in values and environ.get("PORT", "") != "":
         values["console_port"] = environ["PORT"]
         names_by_field["console_port"] = "PORT"
@@ -393,7 +395,7 @@ def _kafka_login_problems(settings: Settings) -> list[str]:
 
 
 def _longest_pause_seconds(settings: Settings) -> float:
-    """How long a worker at its cap may wait without reading: until the hour or the day has moved."""
+    """The longest time that a worker at its cap may wait without reading: until old spending leaves the period."""
     if settings.budget_fallback != "wait":
         return 0.0
     if settings.budget_usd_per_day is not None:
@@ -406,7 +408,7 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     if settings.max_wait_seconds < settings.settle_seconds:
         problems.append("NEXUS_MAX_WAIT_SECONDS: must not be below NEXUS_SETTLE_SECONDS.")
     if settings.watchdog_seconds <= settings.max_wait_seconds:
-        problems.append("NEXUS_WATCHDOG_SECONDS: must be above NEXUS_MAX_WAIT_SECONDS; settling is no stall.")
+        problems.append("NEXUS_WATCHDOG_SECONDS: must be above NEXUS_MAX_WAIT_SECONDS: settling is not a stall.")
     problems += _kafka_login_problems(settings)
     if settings.extractor == "claude" and settings.anthropic_api_key is None:
         problems.append("ANTHROPIC_API_KEY: needed while NEXUS_EXTRACTOR=claude. Set it, or NEXUS_EXTRACTOR=offline.")
@@ -416,14 +418,13 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     if settings.kafka_max_poll_interval_seconds < longest_pause_seconds:
         problems.append(
             f"NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS: at least {longest_pause_seconds:.0f} with this budget, because a "
-            "worker at its cap waits until the hour or day has moved. Unset, it is that. Or set "
-            "NEXUS_BUDGET_FALLBACK=offline."
+            "worker at its cap may wait that long. Leave it unset, or set NEXUS_BUDGET_FALLBACK=offline."
         )
     longest_topic_hours = max(settings.ingestion_retention_hours, settings.enriched_retention_hours)
     if settings.retention_days is not None and settings.retention_days * 24 < longest_topic_hours + 48:
         problems.append(
-            f"NEXUS_RETENTION_DAYS: at least {(longest_topic_hours + 48) / 24:g}: a topic that keeps records longer "
-            "would bring a forgotten session back when it is replayed."
+            f"NEXUS_RETENTION_DAYS: at least {(longest_topic_hours + 48) / 24:g}: otherwise a topic keeps records "
+            "longer, and a replay brings a forgotten session back."
         )
     if role == "sink" and settings.database_url is None:
         problems.append(
@@ -435,13 +436,13 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
         ("NEXUS_CONSOLE_VIEWER_TOKEN", settings.console_viewer_token),
     ):
         if token is not None and len(token.get_secret_value()) < _MIN_TOKEN_CHARS:
-            problems.append(f"{variable}: at least {_MIN_TOKEN_CHARS} characters; `openssl rand -hex 16` makes some.")
+            problems.append(f"{variable}: at least {_MIN_TOKEN_CHARS} characters; `openssl rand -hex 16` makes one.")
     tokens = [token.get_secret_value() for token in (settings.console_token, settings.console_viewer_token) if token]
     if len(set(tokens)) < len(tokens):
         problems.append("NEXUS_CONSOLE_VIEWER_TOKEN: must differ from NEXUS_CONSOLE_TOKEN.")
     problems += _webhook_problems(settings)
     if settings.env == _PRODUCTION and "*" in settings.gateway_allowed_origins:
-        problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * lets every page post.")
+        problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * allows every page.")
     if 3 * settings.kafka_heartbeat_interval_seconds > settings.kafka_session_timeout_seconds:
         problems.append(
             "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS: must be at most a third of NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS."
@@ -454,15 +455,13 @@ def _webhook_problems(settings: Settings) -> list[str]:
     if url is None and secret is None:
         return []
     if url is None or secret is None:
-        return ["NEXUS_ALERT_WEBHOOK_URL, NEXUS_ALERT_WEBHOOK_SECRET: both are needed, or neither."]
+        return ["NEXUS_ALERT_WEBHOOK_URL, NEXUS_ALERT_WEBHOOK_SECRET: set both or neither."]
     problems = []
     if not _is_web_address(url.get_secret_value()):
-        problems.append("NEXUS_ALERT_WEBHOOK_URL: https://..., or http://... inside a network of yours.")
-    try:
-        signing_key(secret.get_secret_value())
-    except ValueError:
+        problems.append("NEXUS_ALERT_WEBHOOK_URL: https://..., or http://... inside your own network.")
+    if not _is_signing_secret(secret.get_secret_value()):
         problems.append(
-            "NEXUS_ALERT_WEBHOOK_SECRET: whsec_ and at least 24 bytes in base64, as Standard Webhooks has it: "
+            "NEXUS_ALERT_WEBHOOK_SECRET: whsec_ and at least 24 bytes in base64, as in Standard Webhooks: "
             'echo "whsec_$(openssl rand -base64 32)"'
         )
     return problems
@@ -476,30 +475,26 @@ def _is_web_address(url: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
-def signing_key(secret: str) -> bytes:
-    """The bytes that webhooks are signed with, of a secret in the form of Standard Webhooks.
-
-    Raises:
-        ValueError: it has another form, or is too short.
-    """
-    encoded = secret.removeprefix("whsec_")
-    key = base64.b64decode(encoded, validate=True)
-    if encoded == secret or len(key) < _MIN_SIGNING_KEY_BYTES:
-        raise ValueError
-    return key
+def _is_signing_secret(secret: str) -> bool:
+    """Whether a secret has the form of Standard Webhooks and is long enough; the library signs with any text."""
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and len(key) >= _MIN_SIGNING_KEY_BYTES
 
 
 def provider_of(settings: Settings) -> Provider:
-    """The preset in force; that of a broker of one's own when none is set."""
+    """The provider's preset; without a provider the preset of an own broker."""
     return PROVIDERS[settings.kafka_provider or "local"]
 
 
 def provider_problems(settings: Settings, explicit: frozenset[str]) -> list[str]:
-    """Everything that contradicts the provider, each with its variable and what to do.
+    """All settings that contradict the provider, each with its variable and a fix.
 
     Args:
-        settings: As read.
-        explicit: Field names that somebody set, as opposed to the preset or the default.
+        settings: The settings.
+        explicit: Names of the fields that the user set, not the preset or the default.
     """
     if settings.kafka_provider is None:
         return []
@@ -508,7 +503,7 @@ def provider_problems(settings: Settings, explicit: frozenset[str]) -> list[str]
     for field_name, values in provider.allowed.items():
         if getattr(settings, field_name) not in values:
             problems.append(
-                f"{_variable(field_name)}: {provider.title} takes {' or '.join(str(value) for value in values)}. "
+                f"{_variable(field_name)}: {provider.title} accepts {' or '.join(str(value) for value in values)}. "
                 f"Leave it unset with NEXUS_KAFKA_PROVIDER={name}."
             )
     problems += [
@@ -524,13 +519,13 @@ def provider_problems(settings: Settings, explicit: frozenset[str]) -> list[str]
     if name == "eventhubs":
         problems += _event_hubs_problems(settings)
     if provider.hosts:
-        strangers = [
+        other_hosts = [
             host
             for host in (server.strip().rsplit(":", 1)[0] for server in settings.kafka_bootstrap_servers.split(","))
             if not host.endswith(provider.hosts)
         ]
-        # A private link or a tunnel may have any name; only the default address is surely wrong.
-        if strangers and "kafka_bootstrap_servers" not in explicit:
+        # A private link or a tunnel may have any name. Only the default address is certainly wrong.
+        if other_hosts and "kafka_bootstrap_servers" not in explicit:
             problems.append(
                 f"NEXUS_KAFKA_BOOTSTRAP_SERVERS: needed with NEXUS_KAFKA_PROVIDER={name}: "
                 f"the addresses end in {provider.hosts[0]}."
@@ -541,7 +536,7 @@ def provider_problems(settings: Settings, explicit: frozenset[str]) -> list[str]
 def _event_hubs_problems(settings: Settings) -> list[str]:
     problems = []
     if settings.kafka_sasl_mechanism == "PLAIN" and settings.kafka_username != "$ConnectionString":
-        problems.append("NEXUS_KAFKA_USERNAME: Event Hubs takes the literal text $ConnectionString. Leave it unset.")
+        problems.append("NEXUS_KAFKA_USERNAME: Event Hubs needs the literal text $ConnectionString. Leave it unset.")
     password = settings.kafka_password
     if (
         settings.kafka_sasl_mechanism == "PLAIN"
@@ -549,12 +544,12 @@ def _event_hubs_problems(settings: Settings) -> list[str]:
         and not password.get_secret_value().startswith("Endpoint=")
     ):
         problems.append(
-            "NEXUS_KAFKA_PASSWORD: Event Hubs takes the namespace's whole connection string, from Endpoint=sb:// on."
+            "NEXUS_KAFKA_PASSWORD: Event Hubs needs the namespace's whole connection string, from Endpoint=sb:// on."
         )
     if settings.kafka_connections_max_idle_seconds >= 240 or settings.kafka_metadata_max_age_seconds >= 240:
         problems.append(
-            "NEXUS_KAFKA_CONNECTIONS_MAX_IDLE_SECONDS, NEXUS_KAFKA_METADATA_MAX_AGE_SECONDS: below 240 with Event "
-            "Hubs, which drops an idle connection after that."
+            "NEXUS_KAFKA_CONNECTIONS_MAX_IDLE_SECONDS, NEXUS_KAFKA_METADATA_MAX_AGE_SECONDS: must be below 240: "
+            "Event Hubs closes a connection that was idle for that time."
         )
     if settings.kafka_request_timeout_seconds < 20:
         problems.append("NEXUS_KAFKA_REQUEST_TIMEOUT_SECONDS: at least 20 with Event Hubs.")

@@ -44,13 +44,13 @@ def _create() -> WorkerApp:
     worker.stage = stage
 
     async def prepare() -> None:
-        # A wrong password or a missing table stops the start with its message; a database that is away does not.
+        # A wrong password or a missing table stops the start with its message. An unavailable database does not.
         try:
             await writer.connected()
         except DatabaseUnavailableError:
             stage.waits_for(DATABASE)
         except ConfigurationError:
-            # Noted, so that the worker's last report says what it ended by.
+            # Note the wait, so that the worker's last report names the database as the cause.
             stage.waits_for(DATABASE)
             raise
         stage.spawn(watch_database(stage, writer.ping))

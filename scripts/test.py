@@ -1,7 +1,8 @@
 """`make test`: lint, types, then every test tier that can run here; a line at the end for each, with its seconds.
 
-Each line of output names its step. Inside a tier, pytest-xdist may run modules side by side; tests/conftest.py says
-which belong together.
+Two lanes run at once. One holds the steps that compute, the other the tiers that mostly wait: for group joins,
+restarts and outages. Each line of output names its step. Inside a tier, pytest-xdist runs modules side by side;
+tests/conftest.py says which belong together.
 
 ``make test ARGS="tests/unit -k ledger"`` hands pytest its arguments. A folder alone runs side by side too. With
 ``NEXUS_REQUIRE=kafka,node`` a missing optional part fails instead of being skipped.
@@ -13,21 +14,23 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = os.cpu_count() or 2
-# How many modules of a tier run at once.
+# How many modules of a tier run at once. A chaos row uses a third of a core, a browser test shares one browser.
 WORKERS = {
     "tests/unit": max(2, CORES),
-    "tests/integration": 1,
-    "tests/acceptance": 1,
-    "tests/chaos": 1,
+    "tests/integration": CORES + 1,
+    "tests/acceptance": CORES + 1,
+    "tests/chaos": 4,
     "tests/browser": 1,
 }
-STEPS = ("lint", "format", "types", *WORKERS)
+COMPUTING = ("lint", "format", "types", "tests/unit", "tests/integration", "tests/browser")
+WAITING = ("tests/chaos", "tests/acceptance")
 _CHECKS = {"lint": ("ruff", "check", "."), "format": ("ruff", "format", "--check", "."), "types": ("mypy",)}
 # pytest's closing line: "==== 4718 passed, 2 skipped in 61.20s (0:01:01) ====".
 _CLOSING = re.compile(r"=* ?(\d+ .+?) in [\d.]+s\b")
@@ -65,7 +68,7 @@ class Step:
 def side_by_side(tier: str) -> list[str]:
     """The options of pytest that run a tier's modules at once."""
     workers = WORKERS[tier]
-    return ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
+    return ["-n", str(workers)] if workers > 1 else []
 
 
 def pytest_step(*arguments: str) -> Step:
@@ -77,24 +80,38 @@ def pytest_step(*arguments: str) -> Step:
     return Step(name, [sys.executable, "-m", "pytest", *options, *arguments])
 
 
+def steps(names: tuple[str, ...]) -> list[Step]:
+    """The steps of a lane."""
+    return [
+        Step(name, [sys.executable, "-m", *_CHECKS[name]]) if name in _CHECKS else pytest_step(name) for name in names
+    ]
+
+
 def main() -> int:
-    """Run all steps, also after one failed, and return 1 if any did."""
+    """Run all steps, even after a failure, and return 1 if any step failed."""
     arguments = sys.argv[1:]
     # Each test starts processes of the product. Without compiled files each start compiles the product again: 1.5 s.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if arguments:
         return subprocess.run(pytest_step(*arguments).command, cwd=ROOT, env=environ, check=False).returncode
     started = time.monotonic()
-    steps = [
-        Step(name, [sys.executable, "-m", *_CHECKS[name]]) if name in _CHECKS else pytest_step(name) for name in STEPS
-    ]
-    for step in steps:
-        step.run(environ)
+    lanes = [steps(COMPUTING), steps(WAITING)]
+
+    def work(lane: list[Step]) -> None:
+        for step in lane:
+            step.run(environ)
+
+    threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     print()
-    for step in steps:
-        print(step)
+    for lane in lanes:
+        for step in lane:
+            print(step)
     print(f"{time.monotonic() - started:.0f} s in all")
-    return int(any(step.code != 0 for step in steps))
+    return int(any(step.code != 0 for lane in lanes for step in lane))
 
 
 if __name__ == "__main__":

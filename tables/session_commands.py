@@ -1,10 +1,8 @@
-"""What a command makes of a session: its next state, and what subscribers are told. Pure.
+"""What a command (erase, unblock, expire) makes of a session: its next state and the event for subscribers. Pure.
 
-From: the enricher, with a command and the session's state. To: the enricher's commit steps.
-
-A command is obeyed once. Its request id stays in the state, so that reading it again (a crash, a replay of the whole
-topic, also one after the person was let in again) changes nothing; only the event of the newest one is sent again,
-since the crash may have come before it was sent.
+A command is obeyed once. Its request id stays in the state, so a command that is read again changes nothing: after
+a crash, or in a replay of the whole topic, even if the person was unblocked since. Only the newest command's event is
+sent again, because a crash may have come before the event was sent.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from tables.session_state import STATE_VERSION, Erasure, SessionState
 
 __all__ = ["Obeyed", "can_expire", "can_unblock", "obey"]
 
-# More erasures and lifts than anyone asks for within the ingestion topic's retention.
+# More commands than anyone sends for one session within the ingestion topic's retention.
 _MAX_COMMANDS = 16
 _MAX_HASHES = 256
 
@@ -30,9 +28,9 @@ class Obeyed:
     """What follows from a command.
 
     Attributes:
-        changes: Whether the table is written; ``state`` None then deletes the session.
-        state: The session's state from now on.
-        event: What subscribers are told.
+        changes: Whether the table is written. ``state`` None then deletes the session.
+        state: The session's new state.
+        event: The event for subscribers.
     """
 
     changes: bool
@@ -51,9 +49,9 @@ def obey(
     """What a command makes of a session.
 
     Args:
-        command: What is asked.
-        known: The session's state, if it has one.
-        fingerprints: Of work that waited or ran, beyond those of the state.
+        command: The command.
+        known: The session's state, if there is one.
+        fingerprints: Fingerprints of cancelled work, beyond those of the state.
         now_ms: Unix milliseconds.
         place: Partition and offset of the command's record.
     """
@@ -61,7 +59,7 @@ def obey(
         case CommandKind.EXPIRE:
             return _expire(command, known)
         case CommandKind.UNBLOCK:
-            return _lift(command, known, now_ms, place)
+            return _unblock(command, known, now_ms, place)
         case CommandKind.ERASE:
             return _erase(command, known, fingerprints, now_ms, place)
 
@@ -88,7 +86,7 @@ def _erase(
         fingerprint_hashes=tuple(hashes)[:_MAX_HASHES],
         obeyed_at=place,
     )
-    # Made from nothing, not copied: whatever a later version adds to the state is gone as well.
+    # Built anew, not copied: so fields that a later version adds are deleted too.
     state = SessionState(
         state_version=STATE_VERSION,
         tenant_id=command.tenant_id,
@@ -101,7 +99,7 @@ def _erase(
     return Obeyed(True, state, _event(state, erasure))
 
 
-def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None) -> Obeyed:
+def _unblock(command: SessionCommand, known: SessionState | None, now_ms: int, place: tuple[int, int] | None) -> Obeyed:
     if not can_unblock(known, place) or (known is not None and command.request_id in known.commands):
         return Obeyed(False, known, None)
     state = SessionState(
@@ -118,7 +116,7 @@ def _lift(command: SessionCommand, known: SessionState | None, now_ms: int, plac
 
 
 def can_unblock(known: SessionState | None, place: tuple[int, int] | None) -> bool:
-    """Whether the session is erased, and was when the lift at that partition and offset was read first."""
+    """Whether the session is erased, by a command before the one at that partition and offset."""
     if known is None or known.erasure is None:
         return False
     erased_at = known.erasure.obeyed_at
@@ -126,7 +124,7 @@ def can_unblock(known: SessionState | None, place: tuple[int, int] | None) -> bo
 
 
 def can_expire(command: SessionCommand, known: SessionState | None) -> bool:
-    """Whether there is a session that was idle since the command's moment. An erased one's marker stays."""
+    """Whether there is a session that was idle since the command's moment. An erased session's marker stays."""
     return known is not None and known.erasure is None and known.last_seen_ms <= (command.idle_since_ms or 0)
 
 
@@ -138,14 +136,14 @@ def _expire(command: SessionCommand, known: SessionState | None) -> Obeyed:
         tenant_id=command.tenant_id,
         session_id=command.session_id,
         reason="retention",
-        # A snapshot's own time may be a little later than the moment it was seen.
+        # A snapshot's own time may be a little later than the time it was read.
         through_ms=max(idle_since_ms, command.through_ms or 0, known.snapshot_at_ms if known is not None else 0),
         requested_at=_iso(command.requested_at_ms),
         request_id=command.request_id,
-        # Nothing stays that could remember another moment, and the same event again has to say the same.
+        # The state is deleted, so only the command can give the time. The same event again must be equal.
         erased_at=_iso(command.requested_at_ms),
     )
-    # Without a state it is this command again, after a crash between the deletion and its event.
+    # Without a state, this is the command again, after a crash between the deletion and its event.
     return Obeyed(known is not None, None, event)
 
 

@@ -1,8 +1,7 @@
-"""What is known of a session, how a snapshot stands to it, and what it becomes. Pure: no Faust, no broker.
+"""The state of a session: how a snapshot compares with it, and what its next state is. Pure: no Faust, no broker.
 
-From: a state out of the table and a snapshot, an answer or a failure. To: the verdict, the next state, and the record
-that is emitted for it. The value of the table and its changelog, as JSON; see docs/reference/data-model.md. Holds no
-conversation text.
+The state is the JSON value of the table and its changelog (docs/reference/data-model.md). It holds no text of a
+conversation.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from nexus_stream.contracts.headers import (
     CORRELATION_ID_HEADER,
     ENRICHED_TYPE,
     REDRIVE_HEADER,
+    Headers,
     event_headers,
 )
 from nexus_stream.contracts.prospect import (
@@ -54,16 +54,16 @@ STATE_VERSION = 1
 
 
 class Verdict(Enum):
-    """What the table says of a snapshot."""
+    """How a snapshot compares with the session's state."""
 
     NEW = auto()  # extract it
-    REDELIVERED = auto()  # this very record was finished up to the table: emit the stored result, no call
-    FINGERPRINT = auto()  # known, but with a fingerprint that is new: emit the stored result with it, no call
-    DEAD = auto()  # this very record was dead-lettered: send the same letter again
+    REDELIVERED = auto()  # this record is in the table: emit the stored result, no call
+    FINGERPRINT = auto()  # stored, but the fingerprint is new: emit the stored result with it, no call
+    DEAD = auto()  # this record was dead-lettered: send the same letter again
     GIVEN_UP = auto()  # an equal snapshot was dead-lettered, and no operator sent this one back
     DUPLICATE = auto()
     STALE = auto()
-    SUPPRESSED = auto()  # the session was erased, and this was said before it was let in again, if it was
+    SUPPRESSED = auto()  # the session was erased, and the snapshot is not from after an unblock
 
 
 class _StateModel(BaseModel):
@@ -91,13 +91,13 @@ class Counters(_StateModel):
 
 
 class Erasure(_StateModel):
-    """What stays of an erased session, so that it can be kept away. No personal data: hashes and times."""
+    """What stays of an erased session, so that it stays suppressed. No personal data: hashes and times."""
 
     request_id: str
     requested_at: str
     erased_at: str
     fingerprint_hashes: tuple[str, ...] = ()
-    # Partition and offset of the command: a lift before it, read again, does not undo it.
+    # Partition and offset of the command. An earlier unblock that is read again does not undo the erasure.
     obeyed_at: tuple[int, int] | None = None
 
 
@@ -118,18 +118,18 @@ class SessionState(_StateModel):
     source_offset: int = 0
     correlation_id: str | None = None
     enqueued_at: str | None = None
-    # Partition and offset of the newest record that only brought a fingerprint.
+    # Partition and offset of the newest record that only added a fingerprint.
     linked_at: tuple[int, int] | None = None
     first_url: str | None = None
     prospect: Prospect | None = None
     extraction: ExtractionFacts | None = None
     enriched_at: str | None = None
     dead: Dead | None = None
-    # While it is set, nothing else of the session is.
+    # If this is set, nothing else of the session is.
     erasure: Erasure | None = None
-    # The newest commands that were obeyed: one that comes again, in a replay say, does nothing.
+    # Request ids of the newest obeyed commands. A command that is read again, in a replay for example, does nothing.
     commands: tuple[str, ...] = ()
-    # What was said up to then stays away although the session was let in again.
+    # The session was unblocked, but snapshots up to this time stay suppressed.
     lifted_at_ms: int | None = None
     counters: Counters = Counters()
     first_seen_ms: int = 0
@@ -137,23 +137,23 @@ class SessionState(_StateModel):
 
     @property
     def fingerprint(self) -> str | None:
-        """The current fingerprint; a snapshot without one inherits it."""
+        """The current fingerprint. A snapshot without one inherits it."""
         return self.fingerprints[-1] if self.fingerprints else None
 
     def suppresses(self, snapshot: Snapshot) -> bool:
-        """Whether the session was erased, and the snapshot is from before it was let in again, if it was."""
+        """Whether the session was erased, and the snapshot is not from after an unblock."""
         if self.status == "erased":
             return True
         return self.lifted_at_ms is not None and snapshot.snapshot_at_ms <= self.lifted_at_ms
 
     def improves(self, snapshot: Snapshot) -> bool:
-        """Whether the known turns come with a model's answer, after only rules have read them."""
+        """Whether the snapshot brings a model's answer for turns that only the offline rules have read."""
         if snapshot.record.header(ANSWER_HEADER) is None or snapshot.conversation.metadata.consent is False:
             return False
         return self.extraction is not None and self.extraction.extractor.startswith("offline-rules")
 
     def judge(self, snapshot: Snapshot) -> Verdict:
-        """How a snapshot stands to what the table knows."""
+        """Compare a snapshot with this state."""
         record = snapshot.record
         if self.suppresses(snapshot):
             return Verdict.SUPPRESSED
@@ -177,28 +177,28 @@ class SessionState(_StateModel):
                 return Verdict.FINGERPRINT
             return Verdict.DUPLICATE
         if relation is Relation.EQUAL:
-            # The same turns, another consent: only time can tell which is meant.
+            # The same turns with another consent: the later one counts.
             newer = (snapshot.snapshot_at_ms, record.offset) > (self.snapshot_at_ms, self.source_offset)
             relation = Relation.LATER if newer else Relation.EARLIER
         if relation in {Relation.EXTENDS, Relation.LATER}:
             return Verdict.NEW
-        # Late, but it may be the first to say who the browser is.
+        # The snapshot is late, but it may be the first with a fingerprint.
         if fingerprint is not None and not self.fingerprints:
             return Verdict.FINGERPRINT
         return Verdict.STALE
 
-    def emission_headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
-        """CloudEvents 1.0 binary headers of this state's record; a re-emission carries the same id."""
+    def emission_headers(self, source: str) -> Headers:
+        """The CloudEvents headers of this state's record. A re-emission has the same id."""
         identity = (self.tenant_id, self.session_id, str(self.snapshot_at_ms), self.digest, self.fingerprint or "")
         return event_headers(
             ENRICHED_TYPE, *identity, source=source, time=self.enriched_at or "", correlation_id=self.correlation_id
         )
 
     def to_enriched(self, ingestion_topic: str) -> EnrichedProspect:
-        """The record to emit: a function of the state alone, so that emitting again changes nothing downstream."""
+        """The record to emit: a function of the state alone, so a re-emission changes nothing downstream."""
         if self.prospect is None or self.extraction is None or self.enriched_at is None:
             raise ValueError("nothing was extracted for this session yet")
-        # Built from what was validated already.
+        # The values were validated before.
         return EnrichedProspect.model_construct(
             schema_version=SCHEMA_VERSION,
             tenant_id=self.tenant_id,
@@ -223,20 +223,20 @@ def after_extraction(
     called: bool,
     now_ms: int,
 ) -> SessionState:
-    """The state once the work's snapshot was extracted.
+    """The state after an extraction.
 
     Args:
         previous: The session's state before, if any.
-        work: What was extracted, with the fingerprints seen meanwhile.
+        work: The extracted work, with the fingerprints seen meanwhile.
         prospect: The cumulative record.
-        extraction: How it was made.
-        called: Whether a model was asked.
+        extraction: How the record was made.
+        called: Whether a model was called.
         now_ms: Unix milliseconds.
     """
     snapshot = work.snapshot
     conversation = snapshot.conversation
     before = previous or SessionState(session_id=conversation.session_id, tenant_id=conversation.tenant_id)
-    # Strictly later than what was emitted before, whatever clocks say: readers keep the later record.
+    # Strictly later than the record before, whatever clocks say: readers keep the later record.
     snapshot_at_ms = max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.chain else 0)
     return before.model_copy(
         update={
@@ -255,7 +255,7 @@ def after_extraction(
             "prospect": prospect,
             "extraction": extraction,
             "enriched_at": _later_timestamp(before.enriched_at, now_ms),
-            # A dead letter is remembered, so that reading it again after a crash costs no call; a redriven one is over.
+            # A dead letter is remembered, so that its redelivery costs no call. A redriven letter is forgotten.
             "dead": None if before.dead is not None and before.dead.digest == snapshot.digest else before.dead,
             "counters": Counters(
                 snapshots=before.counters.snapshots + work.snapshots,
@@ -273,20 +273,19 @@ def after_extraction(
 def after_fingerprints(
     previous: SessionState, seen: Sequence[str], record: Received, *, now_ms: int, correlation_id: str | None = None
 ) -> SessionState:
-    """The state once a known snapshot arrived with fingerprints that are new.
+    """The state after a known snapshot arrived with new fingerprints.
 
     Args:
         previous: The state before.
-        seen: The fingerprints, the current one last.
-        record: Stands for what brought them: read again, it is emitted again.
+        seen: The new fingerprints, the current one last.
+        record: The record that brought them. If it is read again, the state is emitted again.
         now_ms: Unix milliseconds.
-        correlation_id: Follows them from here on.
+        correlation_id: The message id of the snapshot that brought them.
     """
     return previous.model_copy(
         update={
             "fingerprints": joined_fingerprints(previous.fingerprints, seen),
             "linked_at": (record.partition, record.offset),
-            # What follows from it is followed by its own id.
             "correlation_id": correlation_id or previous.correlation_id,
             "enriched_at": _later_timestamp(previous.enriched_at, now_ms),
             "last_seen_ms": now_ms,
@@ -297,7 +296,7 @@ def after_fingerprints(
 def after_dead_letter(
     previous: SessionState | None, snapshot: Snapshot, reason: Reason, attempts: int, *, now_ms: int
 ) -> SessionState:
-    """The state once a snapshot was given up; what was known before stays."""
+    """The state after a snapshot was given up. Everything known before stays."""
     conversation = snapshot.conversation
     before = previous or SessionState(
         session_id=conversation.session_id, tenant_id=conversation.tenant_id, first_seen_ms=now_ms
@@ -325,14 +324,14 @@ def joined_fingerprints(known: tuple[str, ...], seen: Sequence[str]) -> tuple[st
 
 
 def _later_timestamp(previous: str | None, now_ms: int) -> str:
-    """``now`` as ISO 8601 with milliseconds, but at least one millisecond after the previous one."""
+    """``now_ms`` as ISO 8601 with milliseconds, at least one millisecond after the previous time."""
     if previous is not None:
         now_ms = max(now_ms, round(datetime.fromisoformat(previous).timestamp() * 1000) + 1)
     return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def encode_state(state: SessionState) -> bytes:
-    """A state as the changelog holds it."""
+    """A state in the changelog's form."""
     return state.model_dump_json(exclude_none=True).encode()
 
 
@@ -340,7 +339,7 @@ def decode_state(raw: bytes) -> SessionState:
     """A state from the changelog or the local store.
 
     Raises:
-        StateVersionError: it was written by a newer version, or is no state at all.
+        StateVersionError: a newer version wrote it, or it is no state.
     """
     try:
         state = SessionState.model_validate_json(raw)

@@ -1,8 +1,8 @@
-"""The session table: what is known of each session, and the result that is emitted again after a crash.
+"""The session table: the state of each session, from which a result is emitted again after a crash.
 
 Key: the session key (contracts/session_key.py). Value: `SessionState` (tables/session_state.py) as JSON. Changelog:
-``<app id>-sessions-changelog``, compacted, as many partitions as the ingestion topic. Written only by the enricher that
-owns the key's partition; read by it and, through the changelog, by consoles.
+``<app id>-sessions-changelog``, compacted, with as many partitions as the ingestion topic. Only the enricher that owns
+the key's partition writes it. Consoles read the changelog.
 """
 
 from __future__ import annotations
@@ -25,55 +25,56 @@ if TYPE_CHECKING:
 
 __all__ = ["STORE_OPTIONS", "SessionTable", "SessionTablePort"]
 
-# RocksDB's bounds, for each partition's database; only the store in files knows them. Faust's own (64 MiB and three of
-# them, a cache of 2 GiB) let a worker with many partitions grow without end: see docs/reference/performance.md.
+# RocksDB's bounds, for each partition's database. With Faust's own (three buffers of 64 MiB, a cache of 2 GiB) a worker
+# with many partitions grows without end: see docs/reference/performance.md.
 STORE_OPTIONS: dict[str, int] = {
-    # Writes that are in memory until a file is written: one that fills and one that is being written.
+    # Writes in memory: one buffer that fills, and one that is being written to a file.
     "write_buffer_size": 8 * 1024 * 1024,
     "max_write_buffer_number": 2,
-    # Blocks that were read. A session is read once a snapshot, and chats that go on are few.
+    # Blocks that were read. A session is read once a snapshot, and few chats are active.
     "block_cache_size": 8 * 1024 * 1024,
 }
 
 
 class SessionTablePort(Protocol):
-    """Reading and writing the table; every call names the record it acts for."""
+    """Port for the table. Every call names the record it acts for."""
 
     def get(self, record: Received, key: bytes) -> SessionState | None:
         """The state of a session on the record's partition.
 
         Raises:
-            PartitionLostError: the partition is not ours any more.
-            StateVersionError: it was written by a newer version.
+            PartitionLostError: the partition was revoked.
+            StateVersionError: a newer version wrote the state.
         """
         ...
 
     async def put(self, record: Received, key: bytes, state: SessionState | None) -> Awaitable[object]:
-        """Begin to write a state, or to delete it.
+        """Begin to write a state, or to delete it (None).
 
-        What is returned is done once the broker has the changelog record and, if the partition is still ours, the local
-        table has the state.
+        Returns:
+            Done once the broker has the changelog record and, if the partition is still assigned, the local table has
+            the state.
 
         Raises:
-            PartitionLostError: the partition is not ours any more.
+            PartitionLostError: the partition was revoked.
         """
         ...
 
     async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
-        """Make sure that the local files hold no former value of these keys any more, as far as that can be done.
+        """Remove the old values of these keys from the local files, as far as the store allows.
 
         Raises:
-            PartitionLostError: the partition is not ours any more.
+            PartitionLostError: the partition was revoked.
         """
         ...
 
     def scan(self, partition: int, after: bytes | None, limit: int) -> list[tuple[bytes, SessionState]]:
-        """The next states of a partition in key order, ``after`` that key; fewer than ``limit``: there are no more."""
+        """The next states of a partition in key order, after the key ``after``. Fewer than ``limit``: the end."""
         ...
 
 
 class _PartitionEvent:
-    """Stands in for Faust's current event, of which its stores read ``message.partition`` and nothing else."""
+    """Stands in for Faust's current event. The stores read only its ``message.partition``."""
 
     def __init__(self, partition: int) -> None:
         self.message = self
@@ -83,9 +84,9 @@ class _PartitionEvent:
 class SessionTable:
     """The Faust table behind `SessionTablePort`.
 
-    Faust's stores take the partition from a context variable that holds a weak reference to "the current event"; in a
-    task that outlives the event it is gone, or names another partition (faust/stores/rocksdb.py, ``_set``). So this
-    class names the partition itself, and refuses when it is not ours: a write after a revocation would re-open the
+    Faust's stores take the partition from a context variable with a weak reference to "the current event". In a task
+    that outlives the event, the reference is dead or names another partition (faust/stores/rocksdb.py, ``_set``). So
+    this class names the partition itself. It refuses a revoked partition: a write after a revocation would re-open the
     RocksDB file and hold its lock against the next owner.
     """
 
@@ -102,7 +103,7 @@ class SessionTable:
         self._broker = broker
         self._assignment = assignment
         self._changelog = changelog
-        # Kept alive here, because the context variable refers to them weakly.
+        # Kept alive here: the context variable holds only weak references.
         self._events: dict[int, _PartitionEvent] = {}
 
     def get(self, record: Received, key: bytes) -> SessionState | None:
@@ -118,7 +119,7 @@ class SessionTable:
         value = None if state is None else encode_state(state)
         acknowledged = await self._broker.send(self._changelog, key, value, partition=record.partition)
         future = asyncio.ensure_future(acknowledged)
-        # A callback, not a task around it: it runs before whoever awaits the future goes on, and costs a tenth.
+        # A callback runs before the awaiting code continues. It costs a tenth of a task.
         future.add_done_callback(lambda done: self._keep(record, key, value, done))
         return future
 
@@ -126,7 +127,7 @@ class SessionTable:
         if done.cancelled() or done.exception() is not None:
             return
         if not self._assignment.owns(record):
-            # The next owner restores it from the changelog; the local file is not ours any more.
+            # The next owner restores the state from the changelog. The local file must not be touched.
             return
         try:
             with self._on_partition(record.partition):
@@ -136,13 +137,13 @@ class SessionTable:
                     del self._store[key]
                 self._store.set_persisted_offset(TP(self._changelog, record.partition), done.result().offset)
         except Exception as error:
-            # A full disk, say. Going on with an old state would pay again and merge onto what is outdated.
+            # For example, the disk is full. With an old state, calls would be paid again and results merged wrongly.
             self._on_fatal(error)
 
     async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
         """See `SessionTablePort.purge`.
 
-        RocksDB overwrites nothing in place: an old value stays in the log and in older files until they are compacted.
+        RocksDB overwrites nothing in place. An old value stays in the log and in older files until a compaction.
         """
         self._assignment.require(record)
         database = self._database(record.partition)
@@ -150,8 +151,8 @@ class SessionTable:
             return
 
         def compact() -> None:
-            # The newest value goes from memory to a file, then down through every file that may hold an older one. The
-            # log of the former is deleted with it. Takes about half a second for 200 MB, without the GIL (rocksdict).
+            # Write the newest value from memory to a file, then compact every file that may hold an older value. The
+            # old log is deleted too. This takes about half a second for 200 MB, without the GIL (rocksdict).
             database.flush(True)
             for key in keys:
                 database.compact_range(key, key)
@@ -162,13 +163,13 @@ class SessionTable:
         """See `SessionTablePort.scan`. No iterator outlives the call: it would keep a revoked file open."""
         database = self._database(partition)
         if database is None:
-            # The store in memory does not tell partitions apart: all keys are of each.
+            # The store in memory does not separate partitions: each seems to hold all keys.
             in_memory: dict[bytes, bytes] = getattr(self._store, "data", {})
             keys = sorted(key for key in in_memory if after is None or key > after)[:limit]
             return [(key, decode_state(in_memory[key])) for key in keys]
         found: list[tuple[bytes, SessionState]] = []
         for key, value in database.items(from_key=after):
-            # Faust's own entries begin with this; session keys hold no control character.
+            # Faust's own entries begin so. Session keys hold no control character.
             if key == after or key.startswith(b"__faust\0"):
                 continue
             found.append((key, decode_state(value)))
@@ -177,7 +178,7 @@ class SessionTable:
         return found
 
     def _database(self, partition: int) -> Any:
-        """The partition's RocksDB; None for the store in memory, which forgets by itself."""
+        """The partition's RocksDB. None for the store in memory, which keeps no old values."""
         return getattr(self._store, "_dbs", {}).get(partition)
 
     @property

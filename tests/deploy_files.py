@@ -1,7 +1,7 @@
-"""What deploy/ and the Dockerfile say, as data: each process with its command, environment and time to stop.
+"""Read deploy/ and the Dockerfile as data: each process with its command, environment and time to stop.
 
-From: the files an operator uses, as they are. To: tests/unit/deploy, which holds them against the settings and schemas,
-and tests/integration/deploy, which follows the Dockerfile's instructions.
+tests/unit/deploy compares them with the settings and schemas. tests/integration/deploy runs the instructions of the
+Dockerfile.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ __all__ = [
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-# In place of every secret that a form leaves open; long enough for a console's token.
+# Replaces every empty secret of the examples. It is long enough for a console's token.
 SECRET = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process as some file starts it."""
+    """One process of a deployment file."""
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     grace_seconds: float
     memory_limited: bool = True
-    # What asks it how it is: port -> paths, or commands.
+    # Its health probes: port -> paths, or commands.
     probes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -63,12 +63,12 @@ class Process:
 
 
 def role_of(argv: tuple[str, ...]) -> Role:
-    """The settings' role of a command of ours."""
+    """The role of a command of this project."""
     return process_type_of(list(argv)) or "tool"
 
 
 def env_file(path: Path, *, uncomment: bool = False) -> dict[str, str]:
-    """``NAME=value`` lines; with ``uncomment`` those behind a ``#`` without a space, too, the first one winning."""
+    """The ``NAME=value`` lines. With ``uncomment`` also the ``#NAME=value`` lines; the first of two values wins."""
     pattern = re.compile(r"^#?([A-Za-z_][A-Za-z0-9_]*)=(.*)$" if uncomment else r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -81,7 +81,7 @@ def env_file(path: Path, *, uncomment: bool = False) -> dict[str, str]:
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """``${NAME}``, ``${NAME:-default}`` and ``${NAME:?why}``, one inside the other, as Compose fills them in.
+    """Fill in ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?why}`` as Compose does, also nested ones.
 
     Raises:
         KeyError: a ``:?`` variable is not set.
@@ -103,7 +103,7 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 
 def compose_processes(document: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Process]:
-    """Our processes in a compose file (those whose command is ours)."""
+    """The processes of this project in a compose file."""
     shared = env_file(DEPLOY / "compose" / "settings.env")
     for name, service in document["services"].items():
         argv = tuple(service.get("command", ()))
@@ -123,7 +123,7 @@ def compose_processes(document: Mapping[str, Any], variables: Mapping[str, str])
 
 
 def kustomized(folder: str) -> list[dict[str, Any]]:
-    """The objects that a kustomization lists, with those of the ones it builds on; no patches, no transformers."""
+    """The objects of a kustomization and of its base folders, without patches and transformers."""
     found = []
     listing = yaml.safe_load((KUBERNETES / folder / "kustomization.yaml").read_text())
     for resource in listing.get("resources", []):
@@ -136,11 +136,11 @@ def kustomized(folder: str) -> list[dict[str, Any]]:
 
 
 def kubernetes_secrets() -> dict[str, dict[str, str]]:
-    """The forms of secret.example.yaml, filled in."""
+    """The Secrets of secret.example.yaml, filled in."""
     documents = yaml.safe_load_all((KUBERNETES / "secret.example.yaml").read_text())
     return {
         document["metadata"]["name"]: {
-            # Each token another one.
+            # Each token is different.
             key: value or f"{SECRET}-{key}"
             for key, value in document["stringData"].items()
         }
@@ -150,7 +150,7 @@ def kubernetes_secrets() -> dict[str, dict[str, str]]:
 
 
 def kubernetes_processes(objects: list[dict[str, Any]]) -> Iterator[Process]:
-    """The containers of all Deployments, StatefulSets and Jobs, with the environment their pods give them."""
+    """The containers of all Deployments, StatefulSets and Jobs, with their environment."""
     settings = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap"}
     sources = {**settings, **kubernetes_secrets()}
     for item in objects:
@@ -183,7 +183,7 @@ def kubernetes_processes(objects: list[dict[str, Any]]) -> Iterator[Process]:
 
 
 def unit_file(path: Path) -> list[tuple[str, str, str]]:
-    """(section, directive, value) in order; a directive may stand several times."""
+    """(section, directive, value) in order. A directive may occur several times."""
     section, found = "", []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
@@ -195,7 +195,7 @@ def unit_file(path: Path) -> list[tuple[str, str, str]]:
 
 
 def systemd_processes(instance: str = "1") -> Iterator[Process]:
-    """Our services, as systemd would start their instance ``instance``."""
+    """The services of this project, with the instance name ``instance``."""
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
         lines = [(name, value.replace("%i", instance).replace("%S", "/var/lib")) for _, name, value in unit_file(path)]
         service = dict(lines)
@@ -217,7 +217,7 @@ def systemd_processes(instance: str = "1") -> Iterator[Process]:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction of a Dockerfile; ``argv`` of its JSON form, else None."""
+    """One instruction of a Dockerfile. ``argv`` is None unless it has the JSON form."""
 
     name: str
     text: str
@@ -225,7 +225,7 @@ class Instruction:
 
 
 def dockerfile(path: Path = ROOT / "Dockerfile") -> list[Instruction]:
-    """Its instructions in order, continued lines joined, comments gone."""
+    """The instructions in order, with continued lines joined and without comments."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     found = []
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
@@ -238,7 +238,7 @@ def dockerfile(path: Path = ROOT / "Dockerfile") -> list[Instruction]:
 
 
 def image_environment() -> dict[str, str]:
-    """What ENV sets in the image's last stage."""
+    """The environment variables that the image's last stage sets."""
     found: dict[str, str] = {}
     for instruction in dockerfile():
         if instruction.name == "FROM":
@@ -249,9 +249,10 @@ def image_environment() -> dict[str, str]:
 
 
 def build_context(root: Path = ROOT) -> list[PurePosixPath]:
-    """The files that ``docker build`` would send: all but what .dockerignore says, the last matching line deciding.
+    """The files that ``docker build`` would send: all files that .dockerignore does not exclude.
 
-    As Docker does it: a pattern covers what lies below a folder that it matches, and ``!`` takes it back.
+    As in Docker, the last matching line decides. A pattern also covers the files below a matching folder, and ``!``
+    includes them again.
     """
     lines = [line.strip() for line in (root / ".dockerignore").read_text().splitlines()]
     patterns = [(line.lstrip("!"), line.startswith("!")) for line in lines if line and not line.startswith("#")]
@@ -259,16 +260,16 @@ def build_context(root: Path = ROOT) -> list[PurePosixPath]:
     def is_kept(path: PurePosixPath) -> bool:
         kept = True
         names = [path, *path.parents[:-1]]
-        for pattern, takes_back in patterns:
+        for pattern, includes_again in patterns:
             if any(_matches(name, pattern) for name in names):
-                kept = takes_back
+                kept = includes_again
         return kept
 
     skipped = {".git", ".venv", ".nexus", ".mypy_cache", ".hypothesis", ".ruff_cache", ".pytest_cache"}
     found = []
     for top in root.iterdir():
         if top.name in skipped:
-            # Too many to look at one by one; test_the_build_context covers that they are ignored.
+            # Too many files to check one by one. The assertion checks that the whole folder is excluded.
             assert not is_kept(PurePosixPath(top.name)), top.name
             continue
         for file in [top] if top.is_file() else top.rglob("*"):

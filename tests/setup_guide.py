@@ -1,7 +1,4 @@
-"""The setup guide as a newcomer uses it: its blocks, and somebody who types them in a new folder.
-
-From: a page under docs/howto. To: files with their placeholders filled in, and a shell.
-"""
+"""Follow the setup guide: read its blocks, write its files and run its commands in a new folder."""
 
 from __future__ import annotations
 
@@ -32,9 +29,9 @@ class Block:
     """A fenced block of the guide.
 
     Attributes:
-        language: ``sh`` is run; ``env`` and ``properties`` are files.
-        text: What is in it.
-        file: The file's name, with which the paragraph above begins.
+        language: ``sh`` blocks are run; ``env`` and ``properties`` blocks are files.
+        text: The block's content.
+        file: The file's name, from the begin of the paragraph above the block.
     """
 
     language: str
@@ -43,7 +40,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The page's blocks that have a language; those without are for a person to choose from."""
+    """The page's blocks with a language. A block without a language is not run."""
     text = page.read_text(encoding="utf-8")
     found = []
     for match in _FENCE.finditer(text):
@@ -54,10 +51,10 @@ def blocks(page: Path) -> list[Block]:
 
 
 class Newcomer:
-    """Somebody who has the guide, a folder and a shell.
+    """A user with the guide, a folder and a shell.
 
     Attributes:
-        folder: Where everything is typed.
+        folder: The folder for all files and commands.
     """
 
     def __init__(self, folder: Path, programs: list[Path], filled_in: dict[str, str]) -> None:
@@ -67,14 +64,14 @@ class Newcomer:
         self._environment = {"PATH": os.pathsep.join(path), "HOME": str(folder), "LANG": "C.UTF-8"}
 
     def write(self, block: Block) -> None:
-        """Make the file of a block, what is in brackets replaced."""
+        """Write the file of a block, with its placeholders filled in."""
         assert block.file is not None
         (self.folder / block.file).write_text(
             PLACEHOLDER.sub(lambda match: self._filled_in[match[1]], block.text), encoding="utf-8"
         )
 
     async def type(self, commands: str) -> str:
-        """Run a block as it stands; what it printed. Ends the test when a command fails or does not end."""
+        """Run a block without changes and return its output. The test fails if a command fails or does not end."""
         answer = await asyncio.to_thread(
             subprocess.run,
             ["sh", "-e", "-c", commands],
@@ -89,14 +86,14 @@ class Newcomer:
         return str(answer.stdout)
 
     async def type_until(self, commands: str, shown: str) -> None:
-        """Run a block again and again until it prints that."""
+        """Run a block again and again until its output contains ``shown``."""
         deadline = time.monotonic() + _EVENT_TIMEOUT_SECONDS
         while shown not in (printed := await self.type(commands)):
             assert time.monotonic() < deadline, f"{commands}\n{printed}\n{self._logs()}"
             await asyncio.sleep(0.5)
 
     def running(self) -> list[psutil.Process]:
-        """The processes whose pids the guide kept, as far as they are still those."""
+        """The running processes of the guide's pid files."""
         found = []
         for file in (self.folder / "logs").glob("*.pid"):
             try:
@@ -108,19 +105,19 @@ class Newcomer:
         return found
 
     async def wait_until_all_ended(self) -> None:
-        """They were asked to."""
+        """Wait until all processes have ended after SIGTERM."""
         deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
         while running := self.running():
             assert time.monotonic() < deadline, f"still there: {running}\n{self._logs()}"
             await asyncio.sleep(0.1)
 
     def kill_all(self) -> None:
-        """Leave nothing running, whatever the test did."""
+        """Kill all remaining processes."""
         for process in self.running():
             process.kill()
 
     def everything_printed(self) -> str:
-        """All logs of the processes."""
+        """The text of all logs."""
         return "".join(file.read_text(encoding="utf-8") for file in (self.folder / "logs").glob("*.log"))
 
     def _logs(self) -> str:

@@ -25,7 +25,7 @@ from aiokafka.structs import ConsumerRecord
 
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.embedded.procfile import read_procfile
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings

@@ -1,1 +1,1 @@
-"""Read many conversations at half price: Message Batches in, answered conversations onto the topic."""
+"""Read many conversations at half price: send them in Message Batches, and put them with their answers on the topic."""

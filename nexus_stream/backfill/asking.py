@@ -1,6 +1,6 @@
-"""An item as a request of a batch, and what is needed to read its answer.
+"""Build an item's request for a batch, and the parts that are needed to read its answer.
 
-From: store.py. To: run.py and reading.py. The request is the live extractor's own, so that both read alike.
+The request is the same as the live extractor's, so that both give the same results.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from anthropic.types.messages.batch_create_params import Request
 
 from nexus_stream.backfill.intake import limits_of
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import decode, digest
 from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude.request import ask_again, message_params
@@ -24,18 +24,18 @@ _EXTRACTOR_NAME: Final = "claude"
 
 
 class Asking:
-    """Makes requests.
+    """Builds requests.
 
     Args:
         settings: Model and limits.
-        store: For custom ids.
+        store: Gives the custom ids.
 
     Attributes:
         prompt: Rules and schema.
         made_by: The labels of the answers.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: RunStore) -> None:
         self.prompt = load_prompt()
         self.made_by = MadeBy(_EXTRACTOR_NAME, settings.claude_model, self.prompt.version)
         self._settings = settings
@@ -43,21 +43,21 @@ class Asking:
         self._limits = limits_of(settings)
 
     def request(self, item: Item, chunk: int) -> Request:
-        """The item's request in a chunk."""
+        """Build the item's request for a chunk."""
         return {
             "custom_id": self._store.custom_id(chunk, item.session),
             "params": message_params(self._settings, self.prompt, self.texts(item)),
         }
 
     def texts(self, item: Item) -> list[str]:
-        """What is sent beside the prompt."""
+        """The texts of the request after the prompt."""
         texts = [turns_as_json(self.turns(item))]
         return [*texts, ask_again(item.problems)] if item.problems is not None else texts
 
     def turns(self, item: Item) -> list[Turn]:
-        """The conversation."""
+        """The turns of the item's conversation."""
         return [Turn(message.role, message.content) for message in decode(item.value, self._limits).messages]
 
     def digest(self, item: Item) -> str:
-        """What binds an answer to the conversation."""
+        """The digest that binds an answer to the conversation."""
         return digest(decode(item.value, self._limits))

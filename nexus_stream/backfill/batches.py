@@ -1,7 +1,7 @@
-"""Anthropic's Message Batches, as far as a backfill needs them.
+"""The part of Anthropic's Message Batches API that a backfill needs.
 
-From: run.py. To: ``/v1/messages/batches`` through the SDK, and its failures as our own errors. Results are read with
-our own models: the SDK builds its own without validating them.
+To: ``/v1/messages/batches`` through the SDK. From: batches and results. The SDK's failures become the errors of
+nexus_stream/errors.py. Results are parsed with our own models, because the SDK does not validate them.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = ["Batch", "Batches", "Ended", "Kind", "UnknownOutcomeError"]
 
 _SERVER_ERRORS_FROM: Final = 500
 _NOT_FOUND: Final = 404
-# Every request would meet these: no conversation is at fault.
+# Every request would fail like this: the cause is not a conversation.
 _ACCOUNT_ERRORS: Final = frozenset(
     {"authentication_error", "permission_error", "billing_error", "not_found_error", "request_too_large"}
 )
 
 
 class UnknownOutcomeError(Exception):
-    """Whether the batch was created is not known: it must be looked for, not created again."""
+    """It is unknown whether the batch was created. Search for it; do not create it again."""
 
 
 class Kind(StrEnum):
     """How one request of a batch ended."""
 
     SUCCEEDED = "succeeded"
-    REJECTED = "rejected"  # not accepted: by its conversation's fault, or by what all requests have in common
-    FAILED = "failed"  # the server's fault, expired, or not in the results: nothing was paid
+    REJECTED = "rejected"  # not accepted, because of its conversation or of the part that all requests share
+    FAILED = "failed"  # a server error, expired, or not in the results: nothing was paid
     CANCELED = "canceled"
 
 
@@ -51,8 +51,8 @@ class Ended:
     """One result.
 
     Attributes:
-        reply: Of a success; None if what came is no message.
-        detail: Of another end: the kind of error.
+        reply: The reply of a success; None if the result is no message.
+        detail: The kind of error, if it is no success.
     """
 
     custom_id: str
@@ -63,7 +63,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as the API describes it."""
+    """The state of a batch at Anthropic."""
 
     id: str
     created_at: float
@@ -75,7 +75,7 @@ class Batch:
 
     @classmethod
     def of(cls, batch: MessageBatch) -> Batch:
-        """Of the SDK's."""
+        """Convert the SDK's model."""
         counts = batch.request_counts
         done = counts.succeeded + counts.errored + counts.expired + counts.canceled
         return cls(
@@ -90,10 +90,10 @@ class Batch:
 
 
 class Batches:
-    """The API.
+    """The client of the Message Batches API.
 
     Args:
-        client: Without retries of its own: creating a batch twice would be paid twice.
+        client: The SDK's client with its own retries off: a batch that is created twice is paid twice.
         settings: ``claude_retry_after_max_seconds``.
     """
 
@@ -105,9 +105,10 @@ class Batches:
         """Create a batch.
 
         Raises:
-            UnknownOutcomeError: it may have been created.
-            ModelUnavailableError: it was not, try later; SpendLimitError: nor will it be until somebody acts.
-            ConfigurationError: key, model, address or the requests.
+            UnknownOutcomeError: the batch may have been created.
+            ModelUnavailableError: the batch was not created; try later.
+            SpendLimitError: the batch was not created; somebody must raise the spend limit first.
+            ConfigurationError: the key, the model, the address or the requests are wrong.
         """
         try:
             return Batch.of(await self._client.messages.batches.create(requests=requests))
@@ -115,15 +116,15 @@ class Batches:
             if isinstance(error, anthropic.APIStatusError) and error.status_code < _SERVER_ERRORS_FROM:
                 failure = self._failure(error)
             elif isinstance(error, anthropic.APIError):
-                # Also a refused connection: looking for it costs a minute, and is never wrong.
+                # Also for a refused connection: a search takes a minute and is always safe.
                 failure = UnknownOutcomeError(type(error).__name__)
             else:
                 failure = self._failure(error)
-        # Here, so that the SDK's error, which holds the conversations, is let go.
+        # Raised outside the except clause, so that the SDK's error, which holds the conversations, is released.
         raise failure
 
     async def retrieve(self, batch_id: str) -> Batch | None:
-        """A batch; None if there is none of that id (any more)."""
+        """Fetch a batch; None if it does not exist (any more)."""
         try:
             return Batch.of(await self._client.messages.batches.retrieve(batch_id))
         except anthropic.AnthropicError as error:
@@ -133,7 +134,7 @@ class Batches:
         raise failure
 
     async def created_since(self, moment: float) -> list[Batch]:
-        """Every batch of the workspace that was created then or later, newest first."""
+        """List the workspace's batches that were created at that time or later, newest first."""
         found: list[Batch] = []
         try:
             async for batch in self._client.messages.batches.list(limit=100):
@@ -148,10 +149,10 @@ class Batches:
         raise failure
 
     async def results(self, batch_id: str) -> AsyncGenerator[Ended, None]:
-        """Every result, in no order.
+        """Yield every result, in any order.
 
         Raises:
-            ModelUnavailableError: they broke off; read them again from the start.
+            ModelUnavailableError: the results broke off; read them again from the start.
         """
         failure: Exception
         try:
@@ -164,10 +165,10 @@ class Batches:
         except anthropic.AnthropicError as error:
             failure = self._failure(error)
         except (OSError, ValueError) as error:
-            # A body that ends early, or a line that is no JSON.
+            # A body that ends early, or a line that is not JSON.
             failure = ModelUnavailableError(f"the results of {batch_id} broke off: {type(error).__name__}")
         except Exception as error:
-            # The transport's own errors pass the SDK while a body is read.
+            # The SDK does not wrap the transport's errors while a body is read.
             if not type(error).__module__.startswith(("httpx", "httpcore", "aiohttp")):
                 raise
             failure = ModelUnavailableError(f"the results of {batch_id} broke off: {type(error).__name__}")
@@ -176,7 +177,7 @@ class Batches:
         raise failure
 
     async def delete(self, batch_id: str) -> None:
-        """Delete a batch that has ended, with all that Anthropic keeps of it; one that is gone is no error."""
+        """Delete a batch that has ended, with everything that Anthropic stores of it; a missing batch is no error."""
         try:
             await self._client.messages.batches.delete(batch_id)
         except anthropic.AnthropicError as error:
@@ -194,7 +195,7 @@ class Batches:
     def _failure(self, error: anthropic.AnthropicError) -> Exception:
         failure = failure_from(error, retry_after_max_seconds=self._retry_after_max_seconds)
         if isinstance(failure, Rejected):
-            # Not its own words: they may repeat what was sent.
+            # The API's own words are left out: they may repeat the request.
             return ConfigurationError(
                 f"Claude: HTTP {failure.status} for a batch (request {failure.request_id}). Check NEXUS_CLAUDE_MODEL, "
                 "NEXUS_CLAUDE_MAX_TOKENS and the account's credit."

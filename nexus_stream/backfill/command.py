@@ -1,14 +1,13 @@
 """``nexus backfill FILE|--from-topic|--since TIME``: read many conversations at half price.
 
 From: a JSON-lines file, or the ingestion topic. To: the ingestion topic, each conversation with its answer. Exit code 0
-when all that was asked is done, 1 when something was left undone (the same call goes on), 2 for a wrong call or
+when everything is done, 1 when something was not done (the same command continues), 2 for wrong arguments or
 configuration.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import sys
 from collections import Counter
@@ -28,9 +27,9 @@ from nexus_stream.backfill.progress import shown_progress
 from nexus_stream.backfill.reading import ANSWERED, LEFT, LIVE, BatchCancelledError
 from nexus_stream.backfill.records import Counts
 from nexus_stream.backfill.run import Run
-from nexus_stream.backfill.source import STDIN, Source, digest_of
-from nexus_stream.backfill.store import Store
-from nexus_stream.dead_letters.filters import parse_moment
+from nexus_stream.backfill.source import STDIN, BackfillSource, digest_of
+from nexus_stream.backfill.store import RunStore
+from nexus_stream.command_line import check_moment, run
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, RetryableError, TopicMismatchError
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.claude.budget import Budget
@@ -46,44 +45,43 @@ __all__ = ["command"]
 
 _T = TypeVar("_T")
 
-# A batch of 64 MiB has to be sent before it is answered.
+# Up to 64 MiB must be uploaded before the API answers.
 _CREATE_TIMEOUT_SECONDS = 600.0
-_GOES_ON = "The same call goes on where this one stopped."
+_CONTINUE = "Run the same command again to continue."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
-# Ended otherwise than an operator may expect, and what that means.
+# The meaning of each outcome, for the operator.
 _MEANINGS = {
     ANSWERED: "sent with Claude's answer",
-    "plain": "sent without one: nothing to ask, or only a fingerprint is new",
-    LIVE: "failed in two batches; sent for the enricher to ask live",
+    "plain": "sent without an answer: no call is needed, or only the fingerprint is new",
+    LIVE: "failed in two batches; sent without an answer: the enricher calls Claude live",
     LEFT: "not answered; the record of the offline rules stays",
-    "known": "skipped: known already",
+    "known": "skipped: already known",
     "erased": "skipped: erased",
-    "lost": "not sent: a batch's results were deleted by somebody",
+    "lost": "not sent: somebody deleted a batch's results",
 }
-
-
-def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Checked, and kept as it is written: that is what tells two calls apart."""
-    try:
-        if text is not None:
-            parse_moment(text, datetime.now(UTC))
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(str(error)) from None
-    return text
 
 
 @click.command(name="backfill")
 @click.argument(
     "file", required=False, metavar="[FILE|-]", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
 )
-@click.option("--from-topic", is_flag=True, help="Read what is on the ingestion topic instead of a file.")
-@click.option("--since", callback=_moment, metavar="TIME", help="Of the topic, from then on: ISO 8601, or 2h, 7d ago.")
-@click.option("--as-of", callback=_moment, metavar="TIME", help="When lines without enqueuedAt were said. [the file's]")
+@click.option("--from-topic", is_flag=True, help="Read the ingestion topic instead of a file.")
 @click.option(
-    "--name", metavar="NAME", help="Of this run and its state. Default: from the file and its content; topic."
+    "--since", callback=check_moment, metavar="TIME", help="Read the topic from this time: ISO 8601, or 2h, 7d ago."
 )
-@click.option("--dry-run", is_flag=True, help="Only count the calls and estimate what they cost.")
-@click.option("--yes", is_flag=True, help="Don't ask. Needed without a terminal.")
+@click.option(
+    "--as-of",
+    callback=check_moment,
+    metavar="TIME",
+    help="Time of the lines without enqueuedAt. Default: the file's time of change.",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Name of this run and its state. Default: the file's name and a hash of its content; or topic.",
+)
+@click.option("--dry-run", is_flag=True, help="Only count the calls and estimate their cost.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation. Needed without a terminal.")
 def command(
     file: str | None,
     from_topic: bool,
@@ -93,10 +91,10 @@ def command(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Have Claude read many conversations at half price, within 24 hours.
+    """Read many conversations with Claude at half price, within 24 hours.
 
-    FILE holds the JSON body of a POST a line. Of each session the newest snapshot is read; what is known is skipped.
-    Ended at any moment, the same call goes on, and nothing is paid twice.
+    Each line of FILE is the JSON body of a POST. The newest snapshot of each session is read; known ones are skipped.
+    You may stop it at any time: the same command continues, and nothing is paid twice.
     """
     is_topic = from_topic or since is not None
     if (file is None) == (not is_topic):
@@ -105,23 +103,23 @@ def command(
         raise click.UsageError("--name: letters, digits, '.', '_' and '-' only, at most 80.")
     settings = load_settings()
     if settings.anthropic_api_key is None and not dry_run:
-        raise ConfigurationError("ANTHROPIC_API_KEY: needed to read with Claude.")
+        raise ConfigurationError("ANTHROPIC_API_KEY: missing. It is needed to read with Claude.")
     name = name or ("topic" if file is None else _name_of(file))
     directory = settings.data_dir / "backfill" / name
-    is_begun = Store.exists(directory)
+    is_started = RunStore.exists(directory)
     if not (yes or dry_run) and not (sys.stdin.isatty() and file != STDIN):
-        raise click.UsageError("Without a terminal to ask on, give --yes or --dry-run.")
-    with Store.in_memory() if dry_run and not is_begun else Store.open(directory) as store:
-        source = Source(file, since, as_of)
+        raise click.UsageError("Without a terminal, give --yes or --dry-run.")
+    with RunStore.in_memory() if dry_run and not is_started else RunStore.open(directory) as store:
+        source = BackfillSource(file, since, as_of)
         problems = _run(_work(settings, store, source, directory, dry_run=dry_run, yes=yes), dry_run=dry_run)
         if problems is None:
-            # Nothing was sent to anybody yet, so nothing is kept of it.
-            Store.discard(directory)
+            # Nothing was sent yet, so nothing is kept.
+            RunStore.discard(directory)
             return
         counts = store.counts()
         refused = store.count_of("refused")
         if not dry_run:
-            Store.remove(directory, _summary(counts, refused))
+            RunStore.remove(directory, _summary(counts, refused))
     if not dry_run:
         click.echo("\n".join(_reported(counts)))
     if problems:
@@ -129,27 +127,24 @@ def command(
 
 
 def _run(work: Coroutine[Any, Any, _T], *, dry_run: bool) -> _T:
-    # While a broker is down it logs several errors for each attempt; the command says it once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     quiet_http_loggers()
+    hint = "" if dry_run else _CONTINUE
     try:
-        return asyncio.run(work)
-    except (RetryableError, BatchCancelledError) as error:
-        raise click.ClickException(str(error) if dry_run else f"{error} {_GOES_ON}") from error
+        return run(work, passing=(RetryableError, BatchCancelledError), hint=hint)
     except KeyboardInterrupt:
-        raise click.ClickException("Stopped." if dry_run else f"Stopped. {_GOES_ON}") from None
+        raise click.ClickException(f"Stopped. {hint}".rstrip()) from None
 
 
 async def _work(
     settings: Settings,
-    store: Store,
-    source: Source,
+    store: RunStore,
+    source: BackfillSource,
     directory: Path,
     *,
     dry_run: bool,
     yes: bool,
 ) -> bool | None:
-    """Do it; returns whether something was left undone, None if nothing was begun."""
+    """Do the work. Return whether something was not done; None if the run was not started."""
     use_table = await _has_table(settings, required=not dry_run or source.file is None)
     prompt = load_prompt()
     price = batch_price(price_of(settings.claude_model, load_prices(settings.claude_prices_file)))
@@ -162,7 +157,7 @@ async def _work(
     if price is None and budget.has_caps:
         raise ConfigurationError(
             f"NEXUS_BUDGET_USD_PER_HOUR, NEXUS_BUDGET_USD_PER_DAY: no list price is known for {settings.claude_model}, "
-            "so no cap can be kept. Give it in NEXUS_CLAUDE_PRICES_FILE."
+            "so no cap can be enforced. Add the price in NEXUS_CLAUDE_PRICES_FILE."
         )
     estimator = Estimator(price, prompt, settings.claude_max_tokens)
     budget.require_room_for(estimator.ordinary().at_most_usd)
@@ -170,13 +165,13 @@ async def _work(
         await _load(settings, store, source)
     else:
         source.require_same(store, directory)
-        click.echo(f"Going on with {directory.name}, begun {store.get('loaded')}.")
+        click.echo(f"Resuming {directory.name}, started {store.get('loaded')}.")
     await judge_pending(store, settings, use_table=use_table)
     _show_plan(store, settings, estimator, budget)
     if dry_run:
         return bool(store.count_of("refused"))
     if store.get("confirmed") is None:
-        if not yes and not await asyncio.to_thread(click.confirm, "Begin?"):
+        if not yes and not await asyncio.to_thread(click.confirm, "Start?"):
             return None
         with store.transaction():
             store.put("confirmed", "yes")
@@ -209,19 +204,19 @@ async def _work(
 
 
 async def _has_table(settings: Settings, *, required: bool) -> bool:
-    """Whether there is a session table to ask; without a broker a file can still be counted."""
+    """Whether the session table can be read. Without a broker, a file can still be counted."""
     try:
         await require_topics(settings)
     except (BrokerUnavailableError, TopicMismatchError) as error:
         if required:
             raise
-        click.echo(f"Counted as if no session were known already, because the broker cannot be asked: {error}")
+        click.echo(f"The broker is not available, so known sessions are counted too: {error}")
         return False
     return True
 
 
-async def _load(settings: Settings, store: Store, source: Source) -> None:
-    """Take the input in, all of it or nothing: a kill here begins anew."""
+async def _load(settings: Settings, store: RunStore, source: BackfillSource) -> None:
+    """Load the whole input in one transaction: after a kill here, the next run loads it again."""
     with store.transaction():
         intake, left = await source.take(store, settings)
         store.put("loaded", datetime.now(UTC).isoformat(timespec="seconds"))
@@ -230,32 +225,32 @@ async def _load(settings: Settings, store: Store, source: Source) -> None:
     click.echo(f"{intake.taken:,} snapshots of {store.counts().total:,} sessions")
     if left:
         click.echo(
-            f"{left:,} records that no enricher has finished are left to them, since they would pay for them again "
-            "(with NEXUS_REDIS_URL, here and there, they would be read too)"
+            f"{left:,} records that no enricher has finished are left to the enrichers, which would pay for them again "
+            "(if both use the same NEXUS_REDIS_URL, they are read here too)"
         )
     if intake.refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(intake.refused.items()))
-        click.echo(f"{intake.refused.total():,} are no conversations and are passed over: {reasons}")
+        click.echo(f"{intake.refused.total():,} are not conversations and are skipped: {reasons}")
         for problem in intake.problems:
             click.echo(f"  {problem}")
 
 
-def _show_plan(store: Store, settings: Settings, estimator: Estimator, budget: Budget) -> None:
+def _show_plan(store: RunStore, settings: Settings, estimator: Estimator, budget: Budget) -> None:
     counts = store.counts()
     asking = Asking(settings, store)
     estimate = Estimate()
-    too_dear = 0
+    over_cap = 0
     for item in store.all_items("pending"):
         one = estimator.of("".join(asking.texts(item)))
         estimate += one
-        too_dear += any(one.at_most_usd > cap_usd for cap_usd in budget.caps_usd.values())
+        over_cap += any(one.at_most_usd > cap_usd for cap_usd in budget.caps_usd.values())
     for outcome in ("known", "erased"):
         if outcome in counts.outcomes:
             click.echo(f"{counts.outcomes[outcome]:,} {_MEANINGS[outcome]}")
     if counts.outcomes.get("plain"):
         click.echo(f"{counts.outcomes['plain']:,} need no call")
     if counts.states.get("batched"):
-        click.echo(f"{counts.states['batched']:,} in batches already")
+        click.echo(f"{counts.states['batched']:,} already in batches")
     if estimator.price is None:
         click.echo(f"{estimate.requests:,} calls to {settings.claude_model}; no list price is known for it")
         return
@@ -263,14 +258,16 @@ def _show_plan(store: Store, settings: Settings, estimator: Estimator, budget: B
         f"{estimate.requests:,} calls to {settings.claude_model} in batches, estimated {estimate.low_usd:.4f} to "
         f"{estimate.high_usd:.4f} USD at half the list price, at most {estimate.at_most_usd:.4f}"
     )
-    if too_dear:
-        click.echo(f"{too_dear:,} of them could cost more than a whole cap and become dead letters: over_budget")
+    if over_cap:
+        click.echo(f"{over_cap:,} of them could cost more than a whole cap and become dead letters: over_budget")
     for variable, usd in (
         ("NEXUS_BUDGET_USD_PER_HOUR", settings.budget_usd_per_hour),
         ("NEXUS_BUDGET_USD_PER_DAY", settings.budget_usd_per_day),
     ):
         if usd is not None and estimate.at_most_usd > usd * settings.claude_share:
-            click.echo(f"{variable}: more than {usd * settings.claude_share:.4f} USD, so it will wait in between")
+            click.echo(
+                f"{variable}: the cap is {usd * settings.claude_share:.4f} USD, so the run will pause at the cap"
+            )
 
 
 def _reported(counts: Counts) -> list[str]:
@@ -291,7 +288,7 @@ def _summary(counts: Counts, refused: int) -> dict[str, Any]:
 
 
 def _name_of(file: str) -> str:
-    """The same for the same content, so that the same call finds its run again."""
+    """Name the run by the file's content, so that the same command finds its run again."""
     if file == STDIN:
         return "stdin"
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(file).stem)[:60]

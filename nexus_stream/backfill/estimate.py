@@ -1,8 +1,8 @@
-"""What a backfill will cost: before it is begun, and what a batch has to set aside of the budget.
+"""Estimate the cost of a backfill before its start, and the amount that each batch reserves in the budget.
 
-From: the requests and the list prices. Batches cost half of them ("50% discount on input and output", on the page that
-prices.py names), and the prompt cache's prices are halved as well ("These multipliers stack with other pricing
-modifiers such as the Batch API discount", https://platform.claude.com/docs/en/build-with-claude/prompt-caching). Pure.
+Batches cost half the list price ("50% discount on input and output", on the page that prices.py names). The prompt
+cache's prices are halved too ("These multipliers stack with other pricing modifiers such as the Batch API discount",
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching). All functions are pure.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from nexus_stream.extraction.claude.prompt import Prompt
 __all__ = ["BATCH_FACTOR", "Estimate", "Estimator", "batch_price"]
 
 BATCH_FACTOR: Final = 0.5
-# As claude/calls.py has them: Spanish takes three to four characters a token, emoji one token for two bytes.
+# The same as in claude/calls.py: Spanish has three to four characters a token, emoji one token for two bytes.
 _CHARS_PER_TOKEN: Final = 3.0
 _BYTES_PER_TOKEN_AT_MOST: Final = 2.0
 _LIKELY_OUTPUT_TOKENS: Final = 250
 
 
 def batch_price(price: Price | None) -> Price | None:
-    """The same model's price in a batch."""
+    """Return the model's price in a batch."""
     if price is None:
         return None
     return replace(
@@ -39,12 +39,12 @@ def batch_price(price: Price | None) -> Price | None:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of some requests, USD.
+    """The estimated cost of some requests, in USD.
 
     Attributes:
-        low_usd: If every request reads the prompt from the cache.
-        high_usd: If none does; a batch's requests run at the same time, so it may be anything between.
-        at_most_usd: If each answer is as long as it may be, too.
+        low_usd: Cost if every request reads the prompt from the cache.
+        high_usd: Cost if no request does. A batch's requests run at the same time, so the cost is between the two.
+        at_most_usd: Like ``high_usd``, with every answer at its maximum length.
     """
 
     requests: int = 0
@@ -62,12 +62,12 @@ class Estimate:
 
 
 class Estimator:
-    """Estimates requests.
+    """Estimates the cost of requests.
 
     Args:
-        price: At batch price; None: everything is estimated as 0.
-        prompt: What is the same in all of them.
-        max_tokens: The longest answer.
+        price: The price in a batch; None estimates everything as 0.
+        prompt: The part that all requests share.
+        max_tokens: Maximum length of an answer.
     """
 
     def __init__(self, price: Price | None, prompt: Prompt, max_tokens: int) -> None:
@@ -76,11 +76,11 @@ class Estimator:
         self._max_tokens = max_tokens
 
     def ordinary(self) -> Estimate:
-        """One request that is not short."""
+        """Estimate an ordinary request, that is one that is not short."""
         return self.of("x" * ORDINARY_CHARS)
 
     def of(self, text: str) -> Estimate:
-        """One request with this conversation."""
+        """Estimate one request with this conversation."""
         tokens = math.ceil(len(text) / _CHARS_PER_TOKEN)
         low = TokenCounts(tokens, _LIKELY_OUTPUT_TOKENS, cache_read_tokens=self._prompt_tokens)
         high = TokenCounts(tokens, _LIKELY_OUTPUT_TOKENS, cache_write_tokens=self._prompt_tokens)

@@ -1,6 +1,6 @@
-"""Which conversations go into the next batch: as many as fit into it and under the budget's caps.
+"""Choose the conversations of the next batch: as many as fit into the batch and under the budget's caps.
 
-From: the pending items of store.py. To: run.py, with what they can cost at most reserved.
+Their maximum cost is reserved in the budget.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import orjson
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.estimate import Estimate, Estimator
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import BudgetExhaustedError, OverBudgetError
 from nexus_stream.extraction.claude.budget import Budget
 
@@ -20,29 +20,29 @@ __all__ = ["Fitting"]
 
 
 class Fitting:
-    """Chooses items, in their order.
+    """Chooses pending items, in order.
 
     Args:
-        store: The run.
-        asking: Their requests.
-        estimator: With the price in a batch.
-        budget: Where they are reserved.
-        batch_requests: Of one batch.
-        batch_bytes: Of all its requests.
-        too_dear: Told of an item that alone could cost more than a whole cap: no batch will ever hold it. In a
-            transaction.
+        store: The state of the run.
+        asking: Builds their requests.
+        estimator: Estimates at the price in a batch.
+        budget: Reserves their maximum cost.
+        batch_requests: Maximum number of requests in a batch.
+        batch_bytes: Maximum size of a batch.
+        over_cap: Called, in a transaction, with an item that alone could cost more than a whole cap: no batch can
+            have it.
     """
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: RunStore,
         asking: Asking,
         estimator: Estimator,
         budget: Budget,
         batch_requests: int,
         batch_bytes: int,
-        too_dear: Callable[[Item, OverBudgetError], None],
+        over_cap: Callable[[Item, OverBudgetError], None],
     ) -> None:
         self._store = store
         self._asking = asking
@@ -50,13 +50,13 @@ class Fitting:
         self._budget = budget
         self._batch_requests = batch_requests
         self._batch_bytes = batch_bytes
-        self._too_dear = too_dear
+        self._over_cap = over_cap
 
     def reserve(self) -> tuple[list[Item], Estimate]:
-        """The next items and what is reserved for them; none if nothing is pending.
+        """Choose the next items and reserve their cost; no items if nothing is pending.
 
         Raises:
-            BudgetExhaustedError: not even the first one fits now.
+            BudgetExhaustedError: not even the first item fits now.
         """
         items, estimates = self._next()
         while items:
@@ -66,7 +66,7 @@ class Fitting:
             except OverBudgetError as error:
                 if len(items) == 1:
                     with self._store.transaction():
-                        self._too_dear(items[0], error)
+                        self._over_cap(items[0], error)
                     items, estimates = self._next()
                     continue
             except BudgetExhaustedError:

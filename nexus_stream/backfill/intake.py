@@ -1,7 +1,7 @@
-"""What a backfill takes in: of each session the newest snapshot, as it will be sent.
+"""Load a backfill's input: the newest snapshot of each session, in the form in which it will be sent.
 
-From: lines of a file, or records of the ingestion topic (topic.py). To: store.py. Which of two snapshots is newer is
-decided as the enricher decides it, by content before clocks.
+From: lines of a file, or records of the ingestion topic (topic.py). To: store.py. As in the enricher, content decides
+first which of two snapshots is newer, and clocks decide second.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 import orjson
 
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation, Limits, decode, mended
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.ordering import Relation, relate
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.settings import Settings
@@ -30,33 +31,33 @@ _SHOWN_PROBLEMS = 5
 
 
 def limits_of(settings: Settings) -> Limits:
-    """As the enricher's: what the gateway adds to a body is not the sender's fault."""
+    """Return the same limits as the enricher's: the gateway may add some bytes to a body of the maximum size."""
     return Limits(settings.max_body_bytes + 16_384, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
 
 
 def snapshot_of(topic: str, item: Item, limits: Limits, headers: Headers = ()) -> Snapshot:
-    """The snapshot as the enricher will see it, but for its place on the topic."""
-    # No partition has that offset: nothing in the table can be this very record.
+    """Build the snapshot as the enricher will see it, except its position on the topic."""
+    # No partition has this offset, so the table cannot take it for a record that it knows.
     record = Received(topic, -1, -1, item.timestamp_ms, item.session, item.value, headers, epoch=0)
     return Snapshot.of(record, decode(item.value, limits))
 
 
 @dataclass(slots=True)
 class Intake:
-    """Takes snapshots in.
+    """Loads snapshots into the store.
 
     Args:
-        store: Where they go.
+        store: Receives the snapshots.
         settings: Topic and limits.
         now_ms: Unix milliseconds.
 
     Attributes:
-        taken: Snapshots read.
-        problems: What was not taken, and why; no text of it.
-        refused: How many that were, by reason.
+        taken: Number of valid snapshots.
+        problems: The first invalid snapshots, with their reasons and without their text.
+        refused: Number of invalid snapshots, by reason.
     """
 
-    store: Store
+    store: RunStore
     settings: Settings
     now_ms: int
     taken: int = 0
@@ -64,16 +65,16 @@ class Intake:
     refused: Counter[str] = field(default_factory=Counter)
 
     def take(self, place: str, value: bytes | None, said_at_ms: int, headers: Headers = ()) -> None:
-        """Take one snapshot in, unless there is a newer one of its session.
+        """Store one snapshot, unless there is a newer one of its session.
 
         Args:
-            place: Where it stands, for the report.
+            place: Its position in the input, for the report.
             value: The body.
-            said_at_ms: When it was said, if the body has no ``enqueuedAt``.
-            headers: What its record had.
+            said_at_ms: The time of the snapshot, if the body has no ``enqueuedAt``.
+            headers: The headers of its record.
         """
         limits = limits_of(self.settings)
-        # It is taken apart below, by a parser that mends nothing.
+        # Mended first, because the parser below is strict.
         value = mended(value or b"")
         try:
             conversation = decode(value, limits)
@@ -97,13 +98,13 @@ class Intake:
         self._put(conversation.key, value, kept, timestamp_ms, conversation.fingerprint or inherited)
 
     def erase(self, session: bytes) -> None:
-        """The session was erased after what was read of it."""
+        """Drop a session that was erased after its snapshots."""
         self.store.drop(session)
 
     def _put(self, session: bytes, value: bytes, headers: Headers, timestamp_ms: int, fingerprint: str | None) -> None:
         conversation = decode(value, limits_of(self.settings))
         if fingerprint is not None and conversation.fingerprint is None:
-            # An earlier snapshot knew the browser; only the newest one is sent, so it has to say it.
+            # Only an earlier snapshot has the fingerprint, and only the newest one is sent: copy it.
             body = orjson.loads(value)
             value = orjson.dumps({**body, "fingerprint": fingerprint})
         self.store.put_snapshot(session, value, headers, timestamp_ms, fingerprint)
@@ -120,13 +121,13 @@ class Intake:
         return relation in {Relation.EXTENDS, Relation.LATER}
 
     def _timestamp_ms(self, said_at_ms: int) -> int:
-        """The record's time: when it was said, but not so long ago that the topic drops it before it is read."""
+        """The record's timestamp: the snapshot's time, but recent enough that the topic's retention keeps it."""
         oldest_ms = self.now_ms - self.settings.ingestion_retention_hours * _HOUR_MS // 3
         return min(self.now_ms, max(oldest_ms, said_at_ms))
 
 
 def take_lines(intake: Intake, lines: Iterable[bytes], said_at_ms: int) -> None:
-    """Take in a JSON-lines file: one body of a POST a line."""
+    """Load a JSON-lines file: one body of a POST a line."""
     for number, line in enumerate(lines, start=1):
         text = line.strip().removeprefix(b"\xef\xbb\xbf")
         if text:
@@ -137,7 +138,7 @@ def _with_enqueued_at(value: bytes, moment: str) -> bytes:
     try:
         body: dict[str, Any] = orjson.loads(value)
     except orjson.JSONDecodeError:
-        # NaN, say, which the records' own parser lets pass.
+        # For example NaN, which the records' own parser accepts.
         raise DecodeError("the value is not JSON", reason=Reason.NOT_JSON) from None
     return orjson.dumps({**body, "metadata": {**(body.get("metadata") or {}), "enqueuedAt": moment}})
 

@@ -1,7 +1,7 @@
-"""What the session table already knows: such conversations are neither paid for nor sent.
+"""Skip conversations that the session table already knows: they are neither paid nor sent.
 
-From: the table's changelog, read to its end. To: the items of store.py. The judgement is the table's own, so that the
-enricher will see it alike. An erased person's conversation is never sent to Claude.
+From: the table's changelog, read to its end. To: the items of store.py. The session state judges each snapshot with
+the same function as in the enricher. An erased person's conversation is never sent to Claude.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import orjson
 
 from nexus_stream.backfill.intake import limits_of, snapshot_of
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.contracts.session_key import session_key
-from nexus_stream.privacy.changelog import State, read_states
+from nexus_stream.privacy.changelog import StoredState, read_states
 from nexus_stream.settings import Settings
 from tables.session_state import Verdict, decode_state
 
 __all__ = ["PLAIN", "judge_pending"]
 
-# Sent without an answer: the enricher needs none.
+# Outcome of an item that is sent without an answer, because the enricher needs none.
 PLAIN = "plain"
 _OUTCOMES = {
     Verdict.SUPPRESSED: "erased",
@@ -32,19 +32,19 @@ _OUTCOMES = {
 }
 
 
-async def judge_pending(store: Store, settings: Settings, *, use_table: bool = True) -> None:
-    """Skip what the table knows, and let go what needs no model; the rest stays pending.
+async def judge_pending(store: RunStore, settings: Settings, *, use_table: bool = True) -> None:
+    """Skip known items, and mark items that need no model as ready; the others stay pending.
 
     Args:
-        store: The run.
+        store: The state of the run.
         settings: Broker, topics, limits, consent.
-        use_table: Whether there is a table to ask.
+        use_table: Whether the table can be read.
 
     Raises:
         BrokerUnavailableError: the changelog cannot be read.
         StateVersionError: the table was written by a newer version.
     """
-    states: dict[bytes, State] = {}
+    states: dict[bytes, StoredState] = {}
     if use_table:
         states = await read_states(settings, lambda state: store.find(_key(state)) is not None)
     with store.transaction():
@@ -52,11 +52,11 @@ async def judge_pending(store: Store, settings: Settings, *, use_table: bool = T
             _judge(store, settings, item, states.get(item.session))
 
 
-def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> None:
+def _judge(store: RunStore, settings: Settings, item: Item, raw: StoredState | None) -> None:
     topic, limits = settings.ingestion_topic, limits_of(settings)
     if raw is not None:
         state = decode_state(orjson.dumps(raw))
-        # With an answer beside it, it also counts as new where only rules have read it.
+        # With an answer header, a snapshot also counts as new if only the offline rules have read it.
         answered = snapshot_of(topic, item, limits, ((ANSWER_HEADER, b""),))
         verdict = state.judge(answered)
         if verdict is Verdict.FINGERPRINT:
@@ -71,13 +71,13 @@ def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> N
 
 
 def _needs_model(conversation: Conversation, settings: Settings) -> bool:
-    """Whether the live extractor would ask Claude: not without consent, nor where the user said nothing."""
+    """Whether the live extractor would call Claude: not without consent, and not if the user wrote nothing."""
     if conversation.metadata.consent is False and settings.consent_respected:
         return False
     return any(message.role == "user" and message.content.strip() for message in conversation.messages)
 
 
-def _key(state: State) -> bytes:
+def _key(state: StoredState) -> bytes:
     try:
         return session_key(state.get("tenant_id", ""), state["session_id"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""How far a backfill is, on standard error: a bar on a terminal, a line now and then without one."""
+"""Show the progress of a backfill on standard error: a bar on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LINE_SECONDS: Final = 30.0
 
 
 def described(view: View) -> str:
-    """The view in one line."""
+    """Describe the progress in one line."""
     counts = view.counts
     states = counts.states
     parts = [
         f"{states.get('sent', 0):,} of {counts.total:,} sent",
         f"{states.get('batched', 0):,} in {counts.open_batches} batch(es)",
-        f"{states.get('pending', 0):,} to go",
+        f"{states.get('pending', 0):,} pending",
         f"{counts.cost_usd:.4f} USD",
     ]
     if counts.unfinished:
@@ -40,14 +40,14 @@ def _remaining(view: View) -> str:
         hours, minutes = divmod(minutes, 60)
         return f"about {hours}:{minutes:02}:{seconds:02} left"
     if view.latest_end is not None:
-        # Nothing has come back yet, so nothing is known but Anthropic's promise.
+        # No batch has ended yet, so only Anthropic's promised end is known.
         moment = datetime.fromtimestamp(view.latest_end, UTC)
         return f"these batches end by {moment:%Y-%m-%d %H:%M} UTC"
     return "time left unknown"
 
 
 class LineProgress:
-    """Lines: when a count changed, at most every 30 s, and at the end.
+    """Prints a line when a count changed, at most every 30 s, and at the end.
 
     Args:
         write: Prints a line.
@@ -70,14 +70,14 @@ class LineProgress:
         self._write(text)
 
     def note(self, text: str) -> None:
-        """See `Progress`; the same thing is said once."""
+        """See `Progress`; a repeated note is printed once."""
         if text != self._last_note:
             self._last_note = text
             self._write(text)
 
 
 class BarProgress:
-    """A bar that is redrawn."""
+    """Redraws a bar."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -94,7 +94,7 @@ class BarProgress:
         )
 
     def note(self, text: str) -> None:
-        """See `Progress`; the same thing is said once."""
+        """See `Progress`; a repeated note is printed once."""
         if text != self._last_note:
             self._last_note = text
             self._progress.console.print(text, markup=False, highlight=False)
@@ -102,7 +102,7 @@ class BarProgress:
 
 @contextmanager
 def shown_progress() -> Iterator[BarProgress | LineProgress]:
-    """A bar if standard error is a terminal, else lines."""
+    """Show a bar if standard error is a terminal, else lines."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield LineProgress(lambda text: click.echo(text, err=True))

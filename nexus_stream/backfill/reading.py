@@ -1,15 +1,16 @@
-"""The results of a batch: what becomes of each conversation.
+"""Read the results of a batch, and decide the next step of each conversation.
 
-From: batches.py, in any order, perhaps read before. To: store.py, page by page, so that a kill costs no answer.
+The results come in any order, and some may have been read before a kill. They are written to store.py page by page, so
+that a kill loses no answer.
 
 | result | first time | second time |
 |---|---|---|
-| an answer that fits | sent with it | sent with it |
-| an answer that does not fit the schema | next batch, with what was wrong | dead letter ``model_answer_invalid`` |
-| refused, or cut off | dead letter ``model_refused``, ``model_truncated`` | |
-| errored by the server, expired, missing | next batch | sent without an answer: read live |
-| request not accepted, others were | dead letter ``model_refused`` | |
-| request not accepted, nor any other | the run stops: configuration | |
+| an answer that fits the schema | sent with the answer | sent with the answer |
+| an answer that does not fit the schema | next batch, with the problems | dead letter ``model_answer_invalid`` |
+| declined, or cut off | dead letter ``model_refused``, ``model_truncated`` | |
+| server error, expired, missing | next batch | sent without an answer: read live |
+| request rejected, others accepted | dead letter ``model_refused`` | |
+| all requests rejected | the run stops: configuration | |
 | cancelled | the run stops | |
 """
 
@@ -23,7 +24,7 @@ from typing import Final
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.batches import Batches, Ended, Kind
 from nexus_stream.backfill.records import Chunk, Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import (
     ConfigurationError,
     ModelAnswerError,
@@ -41,7 +42,7 @@ from nexus_stream.extraction.extractor import Usage
 
 __all__ = ["ANSWERED", "LEFT", "LIVE", "BatchCancelledError", "Reader"]
 
-# How an item ended; a refused one has the reason of its dead letter.
+# Outcomes of an item. A dead letter has its reason as the outcome.
 ANSWERED: Final = "answered"
 LIVE: Final = "live"
 LEFT: Final = "left"
@@ -51,7 +52,7 @@ _PAGE: Final = 200
 
 
 class BatchCancelledError(NexusError):
-    """Somebody cancelled a batch at Anthropic: no other one is created until somebody asks for it."""
+    """Somebody cancelled a batch at Anthropic: no other batch is created until the command is run again."""
 
 
 class Reader:
@@ -59,10 +60,10 @@ class Reader:
 
     Args:
         batches: The API.
-        store: The run.
-        asking: The requests.
-        budget: Settled by what the answers cost.
-        price: In a batch.
+        store: The state of the run.
+        asking: Gives the conversations of the requests.
+        budget: Counts the cost of the answers.
+        price: The price in a batch.
         shown: Called after every page.
     """
 
@@ -70,7 +71,7 @@ class Reader:
         self,
         *,
         batches: Batches,
-        store: Store,
+        store: RunStore,
         asking: Asking,
         budget: Budget,
         price: Price | None,
@@ -84,10 +85,10 @@ class Reader:
         self._shown = shown
 
     async def read(self, chunk: Chunk, batch_id: str) -> NexusError | None:
-        """Write down every result; returns why the run is to stop, if it is.
+        """Store every result. Return an error if the run must stop.
 
         Raises:
-            ModelUnavailableError: the results broke off: what came is kept, read them again.
+            ModelUnavailableError: the results broke off. The stored results stay; read the batch again.
         """
         ids = self._store.by_custom_id(chunk)
         page: list[tuple[int, Ended]] = []
@@ -108,7 +109,7 @@ class Reader:
                     page = []
                     self._shown()
         self._keep(page)
-        # Before the chunk is marked: a kill between counts it twice against the cap rather than not at all.
+        # Before the chunk is marked: after a kill between the two, the cost counts twice and not zero times.
         self._budget.settle(chunk.reserved_usd, spent_usd)
         self._budget.close()
         blamed = bool(successes) or self._store.counts().cost_usd > 0
@@ -120,27 +121,25 @@ class Reader:
                 else:
                     self._store.again(item, item.problems, counts=False)
             for number in ids.values():
-                # Not in the results at all.
+                # Missing from the results.
                 item = self._store.item(number)
                 if item.state == "batched":
                     self._try_again(item)
             self._store.set_chunk(chunk, "read")
         if rejected and not blamed:
             return ConfigurationError(
-                f"Claude accepted no request of a batch ({rejected[0][1].detail}): no conversation is at fault. Check "
-                "NEXUS_CLAUDE_MODEL, NEXUS_CLAUDE_MAX_TOKENS and the account, then run it again."
+                f"Claude rejected all requests of a batch ({rejected[0][1].detail}), so no conversation is the cause. "
+                "Check NEXUS_CLAUDE_MODEL, NEXUS_CLAUDE_MAX_TOKENS and the account, then run the command again."
             )
         if is_canceled:
-            return BatchCancelledError(
-                f"Batch {batch_id} was cancelled at Anthropic. What it had read is sent; run it again to read the rest."
-            )
+            return BatchCancelledError(f"Batch {batch_id} was cancelled at Anthropic. Its answers so far are sent.")
         return None
 
     def _keep(self, page: list[tuple[int, Ended]]) -> None:
         with self._store.transaction():
             for number, ended in page:
                 item = self._store.item(number)
-                # Otherwise it was kept before a kill.
+                # Another state means that the result was stored before a kill.
                 if item.state == "batched":
                     self._keep_one(item, ended)
 
@@ -169,16 +168,16 @@ class Reader:
             self._store.ready(item, ANSWERED, encode_answer(self._asking.digest(item), findings))
 
     def _try_again(self, item: Item) -> None:
-        """With the next batch, and after that live."""
+        """Try the item in the next batch, and after that live."""
         if item.attempts < _MAX_ATTEMPTS:
             self._store.again(item, item.problems, counts=True)
         else:
             self._store.ready(item, LIVE, None)
 
     def failed(self, item: Item, error: PermanentError) -> None:
-        """It cannot be read: a dead letter. In the caller's transaction."""
+        """Make a dead letter of an item that cannot be read. Call it in a transaction."""
         if item.improves:
-            # What the rules read stays: a dead letter would be a step back.
+            # The record of the offline rules stays: a dead letter would be worse.
             self._store.skip(item, LEFT)
         else:
             self._store.ready(item, error.reason.value, encode_failure(self._asking.digest(item), error))
@@ -192,6 +191,6 @@ def _rejection(ended: Ended) -> ModelRefusedError:
 
 def _invalid(problems: str) -> ModelAnswerError:
     return ModelAnswerError(
-        f"Claude's answer does not fit the schema, also after asking again: {problems}",
+        f"Claude's answer does not fit the schema, also after a second request: {problems}",
         reason=Reason.MODEL_ANSWER_INVALID,
     )

@@ -1,14 +1,13 @@
-"""What a backfill's state consists of, and how far it is.
-
-From: store.py, run.py. To: every step of a run, and progress.py.
-"""
+"""The records of a backfill's state and progress."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Chunk", "Counts", "Item", "Progress", "View"]
+from nexus_stream.contracts.headers import Headers
+
+__all__ = ["Chunk", "Counts", "Item", "ProgressDisplay", "View"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +15,17 @@ class Item:
     """One session's newest snapshot.
 
     Attributes:
-        value: The conversation as it is to be sent.
-        attempts: Batches it was in so far.
-        problems: What was wrong with Claude's last answer.
-        improves: Only rules have read it so far.
-        answer: The header's value; None for a record without it.
+        value: The conversation in the form in which it will be sent.
+        attempts: Number of batches that it was in so far.
+        problems: The problems of Claude's last answer.
+        improves: Whether only the offline rules have read it so far.
+        answer: The header's value; None for a record without the header.
     """
 
     id: int
     session: bytes
     value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
     timestamp_ms: int
     fingerprint: str | None
     state: str
@@ -54,13 +53,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How far the run is.
+    """The counts of a run.
 
     Attributes:
-        states: Items by state.
-        outcomes: Items that are ready, sent or skipped, by how they ended.
-        open_batches: Batches that exist or may exist at Anthropic.
-        cost_usd: Of all answers so far, at batch price.
+        states: Number of items by state.
+        outcomes: Number of items that are ready, sent or skipped, by outcome.
+        open_batches: Number of batches that exist or may exist at Anthropic.
+        cost_usd: Cost of all answers so far, at batch price.
     """
 
     states: dict[str, int]
@@ -70,31 +69,31 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Sessions that are not skipped."""
+        """Number of sessions that are not skipped."""
         return sum(count for state, count in self.states.items() if state != "skipped")
 
     @property
     def unfinished(self) -> int:
-        """Sessions that are not on the topic yet."""
+        """Number of sessions that are not on the topic yet."""
         return self.total - self.states.get("sent", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How far it is, to be shown."""
+    """The progress to show."""
 
     counts: Counts
     eta_seconds: float | None
     latest_end: float | None
 
 
-class Progress(Protocol):
-    """Shows how far it is."""
+class ProgressDisplay(Protocol):
+    """Shows the progress of a run."""
 
     def update(self, view: View) -> None:
-        """Something may have changed."""
+        """Show the view, which may have changed."""
         ...
 
     def note(self, text: str) -> None:
-        """Something to know; no personal data."""
+        """Show a note for the operator; no personal data."""
         ...

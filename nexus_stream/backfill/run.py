@@ -1,16 +1,16 @@
-"""Carry a backfill out: batches are created, watched, read, sent on and deleted, one durable step after the other.
+"""Run a backfill: create, poll, read and delete batches, and send the answers, in durable steps.
 
 From: store.py. To: Anthropic's batches, and ``nexus-prospect-ingestion``: each conversation once, with its answer in
-the header ``nexus-answer``. The enricher does the rest as for any record: duplicates, order, erasures, grounding.
+the header ``nexus-answer``. The enricher handles duplicates, order, erasures and grounding as for any record.
 
-The steps of a chunk, and what a kill right after each costs (nothing that is paid is lost or paid again):
+The steps of a chunk, and the effect of a kill right after each. No paid answer is lost or paid again:
 
-1. ``intended``: written down. The next start finds out whether the batch exists, and creates one that does not.
-2. Created, its id not written down: the next start finds it by the custom ids in its results.
-3. ``open``: its id is written down. The next start goes on watching.
-4. Results are written down page by page. The next start reads them again and skips what it has.
-5. ``read``: records are sent and awaited, then marked. Those between are sent twice: duplicates to the enricher.
-6. The batch is deleted. Deleting it again is no error.
+1. ``intended`` is stored. The next start searches for the batch, and creates it if it does not exist.
+2. The batch is created, but its id is not stored. The next start finds it by the custom ids in its results.
+3. ``open``: the id is stored. The next start continues to poll.
+4. Results are stored page by page. The next start reads them again and skips the stored ones.
+5. ``read``: records are sent, acknowledged, then marked. After a kill some are sent twice: the enricher drops them.
+6. The batch is deleted. A second deletion is no error.
 7. ``closed``.
 """
 
@@ -31,8 +31,8 @@ from nexus_stream.backfill.batches import Batch, Batches, UnknownOutcomeError
 from nexus_stream.backfill.estimate import Estimator
 from nexus_stream.backfill.fitting import Fitting
 from nexus_stream.backfill.reading import Reader
-from nexus_stream.backfill.records import Chunk, Counts, Item, Progress, View
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.records import Chunk, Counts, Item, ProgressDisplay, View
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.errors import (
     BudgetExhaustedError,
@@ -52,7 +52,7 @@ from nexus_stream.settings import Settings
 __all__ = ["Pace", "Run"]
 
 _SENDS_AT_A_TIME: Final = 100
-# Between our clock and theirs.
+# Maximum difference between this machine's clock and Anthropic's.
 _CLOCK_SKEW_SECONDS: Final = 3600.0
 
 
@@ -61,11 +61,11 @@ class Pace:
     """Sizes and times.
 
     Attributes:
-        batch_requests: Requests of one batch; the API takes 100,000.
-        batch_bytes: Their size; the API takes 256 MB. All of it is in memory while it is sent.
-        poll_seconds: Between two looks at the batches.
-        unknown_seconds: So long after it was to be created, a batch that is not listed was not created.
-        judge_again_seconds: So old may be what the session table was found to know when a batch is made.
+        batch_requests: Maximum number of requests in a batch; the API accepts 100,000.
+        batch_bytes: Maximum size of a batch; the API accepts 256 MB. A batch is in memory while it is sent.
+        poll_seconds: Time between two polls of the batches.
+        unknown_seconds: If a batch is not listed this long after the attempt to create it, it was not created.
+        judge_again_seconds: Maximum age of the check against the session table when a batch is created.
     """
 
     batch_requests: int = 10_000
@@ -76,32 +76,33 @@ class Pace:
 
 
 class Run:
-    """One run, from wherever its store says it is, to its end.
+    """One run, from the state in its store to its end.
 
     Args:
-        store: Its state.
+        store: The state of the run.
         settings: Model, limits, topics.
         batches: The API.
-        sender: The broker.
-        judge: Skips what the session table knows.
-        budget: Where spending is counted and capped.
-        estimator: With the price in a batch.
-        progress: Where it is shown.
-        cache: The enrichers' cache, if they share one: there they find the answer to a record that they read before it.
+        sender: Sends to the broker.
+        judge: Skips items that the session table knows.
+        budget: Counts and caps the spending.
+        estimator: Estimates at the price in a batch.
+        progress: Shows the progress.
+        cache: The cache that the enrichers share, if any. An enricher that reads the original record before the new one
+            finds the answer there.
         pace: Sizes and times.
     """
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: RunStore,
         settings: Settings,
         batches: Batches,
         sender: SenderPort,
         judge: Callable[[], Awaitable[None]],
         budget: Budget,
         estimator: Estimator,
-        progress: Progress,
+        progress: ProgressDisplay,
         cache: FindingsCache | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -131,11 +132,11 @@ class Run:
             budget=budget,
             batch_requests=self._pace.batch_requests,
             batch_bytes=self._pace.batch_bytes,
-            too_dear=self._reader.failed,
+            over_cap=self._reader.failed,
         )
-        # Batches that were looked at and are somebody else's.
-        self._foreign: set[str] = set()
-        # Chunks whose batch is known not to exist: there is nothing to look for.
+        # Batches that were checked and do not belong to this run.
+        self._foreign_batches: set[str] = set()
+        # Chunks whose batch certainly does not exist: no search is needed.
         self._not_created: set[int] = set()
         self._latest_end: float | None = None
         self._stop: NexusError | None = None
@@ -146,13 +147,14 @@ class Run:
                 budget.reserve(chunk.reserved_usd)
 
     async def run(self) -> Counts:
-        """Go on until every conversation is on the topic and every batch is deleted.
+        """Run until every conversation is on the topic and every batch is deleted.
+
+        After each of these errors, the next run continues where this one stopped.
 
         Raises:
-            SpendLimitError: the account may spend no more.
-            ConfigurationError: key, model or address; no conversation is at fault.
+            SpendLimitError: the account's spend limit is reached.
+            ConfigurationError: the key, the model or the address is wrong, not a conversation.
             BatchCancelledError: somebody cancelled a batch.
-                After each of them the next run goes on where this one stopped.
         """
         while True:
             pause = self._pace.poll_seconds
@@ -161,7 +163,7 @@ class Run:
             except SpendLimitError:
                 raise
             except RetryableError as error:
-                self._progress.note(f"{error}; trying again")
+                self._progress.note(f"{error}; will retry")
                 pause = max(pause, error.retry_after_seconds or 0.0)
             self._show()
             if self._is_finished():
@@ -169,7 +171,7 @@ class Run:
             await asyncio.sleep(pause)
 
     async def _advance(self) -> None:
-        # What an earlier process left.
+        # First finish the work that an earlier process left.
         await self._send_ready()
         await self._close_read()
         await self._read_ended()
@@ -188,14 +190,14 @@ class Run:
     async def _create(self) -> None:
         for chunk in self._store.chunks("intended"):
             if chunk.id not in self._not_created:
-                found, is_decided = await self._look_for(chunk)
+                found, is_decided = await self._search_batch(chunk)
                 if found is not None:
-                    self._opened(chunk, found)
+                    self._mark_open(chunk, found)
                     continue
                 if not is_decided:
                     return
-                chunk = self._store.intend_again(chunk)  # noqa: PLW2901 - the same one, from now on
-            items = self._all_of(chunk)
+                chunk = self._store.intend_again(chunk)  # noqa: PLW2901 - the same chunk with a new time
+            items = self._items_of(chunk)
             if not await self._post(chunk, [self._asking.request(item, chunk.id) for item in items]):
                 return
         while self._store.items("pending", limit=1):
@@ -209,10 +211,10 @@ class Run:
             except BudgetExhaustedError as error:
                 if not self._store.counts().open_batches:
                     raise
-                self._progress.note(f"{error}; the rest waits")
+                self._progress.note(f"{error}; the remaining conversations wait")
                 return
             if not items:
-                # What was set aside, because no batch can hold it, is to be sent.
+                # Send the items that became dead letters because they are over the cap.
                 await self._send_ready()
                 return
             chunk = self._store.intend(items, estimate.at_most_usd)
@@ -220,45 +222,45 @@ class Run:
                 return
             self._show()
 
-    def _all_of(self, chunk: Chunk) -> list[Item]:
+    def _items_of(self, chunk: Chunk) -> list[Item]:
         items: list[Item] = []
         while page := self._store.items("batched", chunk=chunk.id, after=items[-1].id if items else 0):
             items += page
         return items
 
     async def _post(self, chunk: Chunk, requests: list[Request]) -> bool:
-        """Create a chunk's batch; whether it certainly exists."""
+        """Create a chunk's batch. Return whether it certainly exists."""
         self._not_created.discard(chunk.id)
         try:
             batch = await self._batches.create(requests)
         except UnknownOutcomeError as error:
-            self._progress.note(f"no answer to the creation of a batch ({error}); looking whether it exists")
+            self._progress.note(f"no answer to the creation of a batch ({error}); checking whether it exists")
             return False
         except (RetryableError, ConfigurationError):
             self._not_created.add(chunk.id)
             raise
-        self._opened(chunk, batch)
+        self._mark_open(chunk, batch)
         return True
 
-    def _opened(self, chunk: Chunk, batch: Batch) -> None:
+    def _mark_open(self, chunk: Chunk, batch: Batch) -> None:
         with self._store.transaction():
             self._store.set_chunk(chunk, "open", batch_id=batch.id)
         self._latest_end = max(self._latest_end or 0.0, batch.expires_at)
 
-    async def _look_for(self, chunk: Chunk) -> tuple[Batch | None, bool]:
-        """A batch whose creation was begun and never confirmed, and whether that is decided."""
+    async def _search_batch(self, chunk: Chunk) -> tuple[Batch | None, bool]:
+        """Search for a batch whose creation was not confirmed. Return it, and whether the search is conclusive."""
         is_decided = time.time() - chunk.intended_at >= self._pace.unknown_seconds
         ours = self._store.batch_ids()
         for batch in await self._batches.created_since(chunk.intended_at - _CLOCK_SKEW_SECONDS):
-            if batch.id in ours or batch.id in self._foreign or batch.requests != chunk.requests:
+            if batch.id in ours or batch.id in self._foreign_batches or batch.requests != chunk.requests:
                 continue
             if not batch.has_ended:
-                # Whose it is shows in its results only. It may be ours: creating another one could be paid twice.
+                # Only the results show its owner. It may belong to this run, and a second batch could be paid twice.
                 is_decided = False
                 continue
             if batch.has_results and await self._is_ours(batch, chunk):
                 return batch, True
-            self._foreign.add(batch.id)
+            self._foreign_batches.add(batch.id)
         return None, is_decided
 
     async def _is_ours(self, batch: Batch, chunk: Chunk) -> bool:
@@ -271,29 +273,29 @@ class Run:
 
     async def _read_ended(self) -> None:
         for chunk in self._store.chunks("open"):
-            assert chunk.batch_id is not None  # noqa: S101 - opened with it
+            assert chunk.batch_id is not None  # noqa: S101 - an open chunk has an id
             batch = await self._batches.retrieve(chunk.batch_id)
             if batch is None or (batch.has_ended and not batch.has_results):
-                self._gone(chunk)
+                self._close_lost(chunk)
             elif batch.has_ended:
                 self._stop = await self._reader.read(chunk, chunk.batch_id) or self._stop
             else:
                 self._latest_end = max(self._latest_end or 0.0, batch.expires_at)
 
-    def _gone(self, chunk: Chunk) -> None:
-        """Somebody deleted the batch, or archived its results. What was in it is unknown, so nothing is paid again."""
+    def _close_lost(self, chunk: Chunk) -> None:
+        """Close a chunk whose batch or results somebody deleted. Its answers are unknown, so nothing is paid again."""
         self._budget.settle(chunk.reserved_usd, chunk.reserved_usd)
         with self._store.transaction():
-            for item in self._all_of(chunk):
+            for item in self._items_of(chunk):
                 self._store.skip(item, "lost")
             self._store.set_chunk(chunk, "closed")
-        self._progress.note(f"the results of batch {chunk.batch_id} are gone: its conversations are left alone")
+        self._progress.note(f"the results of batch {chunk.batch_id} were deleted: its conversations are skipped")
 
     # Sending
 
     async def _send_ready(self) -> None:
         while page := self._store.items("ready", limit=_SENDS_AT_A_TIME):
-            # Sessions are distinct, so their order does not matter.
+            # Each item is a different session, so the order does not matter.
             results = await asyncio.gather(*map(self._send, page), return_exceptions=True)
             sent = [item for item, result in zip(page, results, strict=True) if result is None]
             with self._store.transaction():
@@ -310,19 +312,19 @@ class Run:
         headers = item.headers
         if item.answer is not None:
             headers = (*headers, (ANSWER_HEADER, item.answer))
-            await self._remember(item, item.answer)
+            await self._share_answer(item, item.answer)
         await self._sender.send(
             self._settings.ingestion_topic, item.session, item.value, timestamp_ms=item.timestamp_ms, headers=headers
         )
 
-    async def _remember(self, item: Item, answer: bytes) -> None:
-        """Put the answer where enrichers that share a cache look first: a record further ahead finds it there."""
+    async def _share_answer(self, item: Item, answer: bytes) -> None:
+        """Put the answer into the enrichers' shared cache: an earlier record of the conversation finds it there."""
         if self._cache is not None and (findings := findings_of(answer)) is not None:
             await self._cache.put(cache_key(self._asking.made_by, self._asking.turns(item)), encode_findings(findings))
 
     async def _close_read(self) -> None:
         for chunk in self._store.chunks("read"):
-            assert chunk.batch_id is not None  # noqa: S101 - opened with it
+            assert chunk.batch_id is not None  # noqa: S101 - a read chunk has an id
             await self._batches.delete(chunk.batch_id)
             with self._store.transaction():
                 self._store.set_chunk(chunk, "closed")

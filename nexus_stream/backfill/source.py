@@ -1,6 +1,6 @@
-"""What a run reads, and what tells one call from another: a run that was begun goes on with the same input only.
+"""The input of a run, and its identity: an unfinished run may only continue with the same input.
 
-From: the command's arguments. To: intake.py, once; and store.py, as what the next call is compared with.
+The input is loaded once. Its identity is stored and compared with that of the next command.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Final
 import click
 
 from nexus_stream.backfill.intake import Intake, take_lines
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.backfill.topic import take_topic
-from nexus_stream.dead_letters.filters import parse_moment
+from nexus_stream.contracts.moments import parse_moment
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings
 
-__all__ = ["STDIN", "Source", "digest_of"]
+__all__ = ["STDIN", "BackfillSource", "digest_of"]
 
 STDIN: Final = "-"
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -30,21 +30,21 @@ _INPUT: Final = "input"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class BackfillSource:
     """A file, standard input or the topic.
 
     Attributes:
-        file: Its path, or ``-``; None for the topic.
-        since: Of the topic, as it was written: ``2h`` is the same call an hour later.
-        as_of: When lines without ``enqueuedAt`` were said, as it was written.
+        file: The file's path, or ``-``; None for the topic.
+        since: Start on the topic, as typed: ``2h`` is still the same input an hour later.
+        as_of: Time of lines without ``enqueuedAt``, as typed.
     """
 
     file: str | None
     since: str | None = None
     as_of: str | None = None
 
-    async def take(self, store: Store, settings: Settings) -> tuple[Intake, int]:
-        """Take everything in; returns it, and how many records were left to the enrichers. In a transaction."""
+    async def take(self, store: RunStore, settings: Settings) -> tuple[Intake, int]:
+        """Load the input, in a transaction. Return the intake and the number of records left to the enrichers."""
         now_ms = round(time.time() * 1000)
         intake = Intake(store, settings, now_ms)
         if self.file is None:
@@ -57,19 +57,19 @@ class Source:
         store.put(_INPUT, self._identity(hasher.hexdigest()))
         return intake, 0
 
-    def require_same(self, store: Store, directory: Path) -> None:
-        """Refuse to go on with a run of another input: this one would be passed over in silence.
+    def require_same(self, store: RunStore, directory: Path) -> None:
+        """Refuse to continue a run that has another input: the new input would be ignored silently.
 
         Raises:
-            ConfigurationError: names the run and the ways out.
+            ConfigurationError: the message names the run and the solutions.
         """
         known = store.get(_INPUT)
         if known is None or known == self._identity("" if self.file is None else digest_of(self.file)):
             return
         raise ConfigurationError(
-            f"--name: the run {directory.name}, begun {store.get('loaded')}, is not finished, and it was begun with "
-            f"another input or another --since or --as-of. Finish it with its own call, or give this one a --name of "
-            f"its own. Removing {directory} forgets that run, with what it has paid for."
+            f"--name: the run {directory.name}, started {store.get('loaded')}, is not finished, and it has another "
+            f"input, --since or --as-of. Finish it with its own command, or give this run another --name. "
+            f"If you remove {directory}, that run and its paid answers are lost."
         )
 
     def _identity(self, content: str) -> str:
@@ -79,7 +79,7 @@ class Source:
         as_of = self._moment(self.as_of)
         if as_of is not None:
             return round(as_of.timestamp() * 1000)
-        # Older than what is said meanwhile on the site, which must win.
+        # The file's time is older than new chats on the site, which must win.
         return now_ms if file == STDIN else round(Path(file).stat().st_mtime * 1000)
 
     @staticmethod
@@ -88,7 +88,7 @@ class Source:
 
 
 def digest_of(file: str) -> str:
-    """SHA-256 of a file's content, or of standard input's, which is then read."""
+    """Compute the SHA-256 of a file's content. ``-`` reads standard input to its end."""
     hasher = hashlib.sha256()
     with click.open_file(file, "rb") as blocks:
         while block := blocks.read(_BLOCK_BYTES):

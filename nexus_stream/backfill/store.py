@@ -1,13 +1,13 @@
-"""A backfill's state on disk: what was taken in, which batches exist, what was answered and sent.
+"""A backfill's state on disk: the input, the batches, the answers and the sent items.
 
-From and to: ``NEXUS_DATA_DIR/backfill/<name>/state.sqlite3``, for its owner only. It holds conversations and answers,
-because a kill must cost neither; each is overwritten once its record is on the topic, and the file goes with the run.
-Every change is one durable transaction, so the next start finds exactly one of the steps that run.py names.
+From and to: ``NEXUS_DATA_DIR/backfill/<name>/state.sqlite3``, readable only by its owner. The file has conversations
+and answers, because a kill must lose neither. Each is overwritten when its record is on the topic, and the file is
+deleted at the end of the run. Every change is one durable transaction, so the next start finds exactly one of the steps
+that run.py names.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -23,8 +23,9 @@ from typing import IO, Any, Final, Self
 
 from nexus_stream.backfill.records import Chunk, Counts, Item
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
-__all__ = ["Store"]
+__all__ = ["RunStore"]
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -62,12 +63,12 @@ CREATE INDEX IF NOT EXISTS items_by_chunk ON items (chunk, state);
 _FILE: Final = "state.sqlite3"
 
 
-class Store:
-    """One run's state; a context manager.
+class RunStore:
+    """The state of one run; a context manager.
 
     Args:
         connection: An open database.
-        lock: Held while it is open, so that no second process works on a run here.
+        lock: Held while the store is open, so that no second process works on a run here.
     """
 
     def __init__(self, connection: sqlite3.Connection, lock: IO[str] | None = None) -> None:
@@ -75,7 +76,8 @@ class Store:
         self._lock = lock
         self._db.isolation_level = None
         self._db.row_factory = sqlite3.Row
-        # What is overwritten or deleted is zeroed: it was a person's. FULL: a power cut must not lose an intent.
+        # secure_delete: deleted and overwritten data is personal, so it is zeroed. FULL: a power cut must not lose an
+        # ``intended`` chunk.
         self._db.executescript("PRAGMA secure_delete = ON; PRAGMA synchronous = FULL;" + _SCHEMA)
         if self.get("run_id") is None:
             with self.transaction():
@@ -83,8 +85,8 @@ class Store:
                 self.put("secret", secrets.token_hex(32))
 
     @classmethod
-    def open(cls, directory: Path) -> Store:
-        """Open a run's state, or begin one.
+    def open(cls, directory: Path) -> RunStore:
+        """Open a run's state, or create it.
 
         Raises:
             ConfigurationError: the directory cannot be written, or another backfill is under way.
@@ -92,38 +94,37 @@ class Store:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
-            # One for all runs: they share what is known of the budget.
-            lock = (directory.parent / "lock").open("a+")
+            # One lock for all runs, because they share the budget file.
+            lock = lock_file(directory.parent / "lock")
+        except DirectoryInUseError as error:
+            raise ConfigurationError(
+                f"Another backfill uses {directory.parent}: {error.owner}. Wait until it ends."
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"NEXUS_DATA_DIR: {directory} cannot be written ({error.strerror}).") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ConfigurationError(f"Another backfill works in {directory.parent}. Wait for it.") from None
         path = directory / _FILE
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         return cls(sqlite3.connect(path), lock)
 
     @classmethod
-    def in_memory(cls) -> Store:
-        """For a dry run: nothing is kept."""
+    def in_memory(cls) -> RunStore:
+        """Create a store in memory, for a dry run."""
         return cls(sqlite3.connect(":memory:"))
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Whether there is a run that was begun and not finished."""
+        """Whether there is an unfinished run."""
         return (directory / _FILE).exists()
 
     @staticmethod
     def remove(directory: Path, summary: dict[str, Any]) -> None:
-        """End a finished run: its state goes, counts stay in ``last.json``."""
+        """Delete the state of a finished run; its counts stay in ``last.json``."""
         (directory / "last.json").write_text(json.dumps(summary, indent=2) + "\n")
-        Store.discard(directory)
+        RunStore.discard(directory)
 
     @staticmethod
     def discard(directory: Path) -> None:
-        """Forget a run."""
+        """Delete the state of a run."""
         for name in (_FILE, f"{_FILE}-journal"):
             (directory / name).unlink(missing_ok=True)
 
@@ -136,14 +137,14 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let the run go."""
+        """Close the file and release the lock."""
         self._db.close()
         if self._lock is not None:
             self._lock.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, on disk when it ends."""
+        """Commit all changes of the block to disk, or none."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -155,26 +156,26 @@ class Store:
     # Facts of the run
 
     def get(self, name: str) -> str | None:
-        """A fact of the run."""
+        """Read a fact of the run."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def put(self, name: str, value: str) -> None:
-        """Remember a fact of the run."""
+        """Store a fact of the run."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def add_to(self, name: str, amount: int = 1) -> None:
-        """Count something."""
+        """Add to a counter."""
         self.put(name, str(self.count_of(name) + amount))
 
     def count_of(self, name: str) -> int:
-        """What `add_to` counted."""
+        """Read a counter of `add_to`."""
         return int(self.get(name) or 0)
 
     # Items
 
     def find(self, session: bytes) -> Item | None:
-        """A session's item."""
+        """Read a session's item."""
         row = self._db.execute("SELECT * FROM items WHERE session = ?", (session,)).fetchone()
         return None if row is None else _item(row)
 
@@ -186,7 +187,7 @@ class Store:
         timestamp_ms: int,
         fingerprint: str | None,
     ) -> None:
-        """Take a session's snapshot in, instead of the one that was there."""
+        """Store a session's snapshot, in place of an earlier one."""
         text = json.dumps([(name, raw.decode("latin-1")) for name, raw in headers])
         self._db.execute(
             "INSERT INTO items (session, value, headers, timestamp_ms, fingerprint, state)"
@@ -196,11 +197,11 @@ class Store:
         )
 
     def drop(self, session: bytes) -> None:
-        """Forget a session."""
+        """Delete a session's item."""
         self._db.execute("DELETE FROM items WHERE session = ?", (session,))
 
     def items(self, state: str, *, chunk: int | None = None, after: int = 0, limit: int = 500) -> list[Item]:
-        """Items of a state, by id, from the one after ``after`` on."""
+        """Read the items of a state, by id, starting after the id ``after``."""
         where = "" if chunk is None else " AND chunk = :chunk"
         rows = self._db.execute(
             f"SELECT * FROM items WHERE state = :state AND id > :after{where} ORDER BY id LIMIT :limit",  # noqa: S608
@@ -209,39 +210,39 @@ class Store:
         return [_item(row) for row in rows]
 
     def all_items(self, state: str) -> Iterator[Item]:
-        """Every item that has the state when its turn comes; it may be changed on the way."""
+        """Yield every item of a state. The caller may change items during the iteration."""
         last = 0
         while page := self.items(state, after=last):
             yield from page
             last = page[-1].id
 
     def skip(self, item: Item, outcome: str) -> None:
-        """Nothing is to be done for it: nothing is kept of it."""
+        """Mark an item as skipped, and delete its conversation."""
         self._db.execute(
             "UPDATE items SET state = 'skipped', outcome = ?, value = NULL, headers = '[]' WHERE id = ?",
             (outcome, item.id),
         )
 
     def set_improves(self, item: Item, improves: bool) -> None:
-        """Whether only rules have read it so far."""
+        """Store whether only the offline rules have read the item so far."""
         self._db.execute("UPDATE items SET improves = ? WHERE id = ?", (int(improves), item.id))
 
     def ready(self, item: Item, outcome: str, answer: bytes | None) -> None:
-        """It may be sent, with its answer or without one."""
+        """Mark an item as ready to send, with or without an answer."""
         self._db.execute(
             "UPDATE items SET state = 'ready', outcome = ?, answer = ?, problems = NULL WHERE id = ?",
             (outcome, answer, item.id),
         )
 
     def again(self, item: Item, problems: str | None, *, counts: bool) -> None:
-        """It goes with the next batch; ``counts`` False as if it had not been in this one."""
+        """Put an item into the next batch; with ``counts`` False the last batch does not count as an attempt."""
         self._db.execute(
             "UPDATE items SET state = 'pending', problems = ?, attempts = attempts - ? WHERE id = ?",
             (problems, 0 if counts else 1, item.id),
         )
 
     def spent(self, item: Item, *, tokens: tuple[int, int, int], cost_usd: float) -> Item:
-        """Add what an answer cost; returns the item as it is then."""
+        """Add an answer's cost to an item. Return the updated item."""
         self._db.execute(
             "UPDATE items SET input_tokens = input_tokens + ?, output_tokens = output_tokens + ?,"
             " cache_read_tokens = cache_read_tokens + ?, cost_usd = cost_usd + ? WHERE id = ?",
@@ -250,7 +251,7 @@ class Store:
         return _item(self._db.execute("SELECT * FROM items WHERE id = ?", (item.id,)).fetchone())
 
     def sent(self, items: Iterable[Item]) -> None:
-        """The topic has them: nothing of the conversations is kept."""
+        """Mark items as sent, and delete their conversations and answers."""
         self._db.executemany(
             "UPDATE items SET state = 'sent', value = NULL, answer = NULL, headers = '[]' WHERE id = ?",
             [(item.id,) for item in items],
@@ -259,7 +260,7 @@ class Store:
     # Chunks
 
     def intend(self, items: list[Item], reserved_usd: float) -> Chunk:
-        """Write down that a batch of these is about to be created."""
+        """Store the intent to create a batch with these items."""
         with self.transaction():
             cursor = self._db.execute(
                 "INSERT INTO chunks (state, requests, reserved_usd, intended_at) VALUES ('intended', ?, ?, ?)",
@@ -273,46 +274,46 @@ class Store:
         return self.chunks("intended")[-1]
 
     def intend_again(self, chunk: Chunk) -> Chunk:
-        """The batch was not created, and is about to be."""
+        """Store a new attempt to create a batch that was not created."""
         with self.transaction():
             self._db.execute("UPDATE chunks SET intended_at = ? WHERE id = ?", (time.time(), chunk.id))
         return self.chunks("intended")[-1]
 
     def set_chunk(self, chunk: Chunk, state: str, *, batch_id: str | None = None) -> None:
-        """Move a chunk on."""
+        """Set a chunk's state."""
         self._db.execute(
             "UPDATE chunks SET state = ?, batch_id = coalesce(?, batch_id) WHERE id = ?", (state, batch_id, chunk.id)
         )
 
     def chunks(self, state: str) -> list[Chunk]:
-        """Chunks of a state, oldest first."""
+        """Read the chunks of a state, oldest first."""
         rows = self._db.execute("SELECT * FROM chunks WHERE state = ? ORDER BY id", (state,))
         return [Chunk(**dict(row)) for row in rows]
 
     def batch_ids(self) -> set[str]:
-        """Batches that are this run's."""
+        """The ids of this run's batches."""
         return {row[0] for row in self._db.execute("SELECT batch_id FROM chunks WHERE batch_id IS NOT NULL")}
 
     def prefix(self, chunk: int) -> str:
-        """How the custom ids of a chunk begin: a batch is recognised by it."""
+        """The prefix of a chunk's custom ids: it identifies a batch."""
         return f"nx-{self.get('run_id')}-{chunk}-"
 
     def custom_id(self, chunk: int, session: bytes) -> str:
-        """The same whenever it is asked for; without the run's secret it says nothing of the session."""
+        """A stable id for a session in a chunk. Without the run's secret it reveals nothing about the session."""
         secret = (self.get("secret") or "").encode()
         return self.prefix(chunk) + hmac.new(secret, session, hashlib.sha256).hexdigest()[:24]
 
     def by_custom_id(self, chunk: Chunk) -> dict[str, int]:
-        """Custom id -> item id, of a chunk."""
+        """A chunk's item ids by custom id."""
         rows = self._db.execute("SELECT custom_id, id FROM items WHERE chunk = ?", (chunk.id,))
         return {row[0]: row[1] for row in rows}
 
     def item(self, number: int) -> Item:
-        """An item by its id."""
+        """Read an item by its id."""
         return _item(self._db.execute("SELECT * FROM items WHERE id = ?", (number,)).fetchone())
 
     def counts(self) -> Counts:
-        """How far the run is."""
+        """Count the items, outcomes and open batches."""
         states = dict(self._db.execute("SELECT state, count(*) FROM items GROUP BY state").fetchall())
         outcomes = dict(
             self._db.execute("SELECT outcome, count(*) FROM items WHERE outcome != '' GROUP BY outcome").fetchall()

@@ -1,21 +1,20 @@
-"""``nexus console``: serve the web view of table state, and watch over the stream, until SIGTERM or SIGINT.
+"""``nexus console``: serve the web view of table state and watch the stream, until SIGTERM or SIGINT.
 
-From: settings. To: one process with the indexer, the lag monitor, the alert watch and the pages. Exit code 0 after a
-signal, 1 when a part of it cannot go on.
+One process runs the indexer, the lag monitor, the alert watch and the pages. Exit code 0: stopped by a signal. 1: a
+part of the console failed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sqlite3
 import sys
 
 import click
-import structlog
 from aiohttp import web
 
+from nexus_stream.command_line import quiet_broker_client
 from nexus_stream.console.index.emissions import EmissionWriter
 from nexus_stream.console.index.indexer import Indexer
 from nexus_stream.console.index.letters import LetterWriter
@@ -26,6 +25,7 @@ from nexus_stream.console.web.access import Access
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics import announce_build, shown
@@ -33,7 +33,7 @@ from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "open_model", "serve"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _STOP_SECONDS = 5.0
 
@@ -43,16 +43,15 @@ def command() -> None:
     """Serve the web view of table state."""
     settings = load_settings("console")
     configure_logs(settings)
-    # During an outage it logs several errors for each attempt; the indexer says it once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    quiet_broker_client()
     sys.exit(asyncio.run(serve(settings)))
 
 
 def open_model(settings: Settings) -> ReadModel:
-    """The read model with a writer for each topic beside the changelog.
+    """Open the read model, with a writer for each topic other than the changelog.
 
     Raises:
-        ConfigurationError: another console uses the data folder, or it cannot be written.
+        ConfigurationError: another console uses the data folder, or the folder cannot be written.
     """
     return ReadModel(
         settings.data_dir / "console",
@@ -68,10 +67,10 @@ def open_model(settings: Settings) -> ReadModel:
 
 
 async def serve(settings: Settings) -> int:
-    """Run until a signal; returns the exit code.
+    """Run until a signal. Return the exit code.
 
     Raises:
-        ConfigurationError: the port is taken, or another console uses the data folder.
+        ConfigurationError: the port is in use, or another console uses the data folder.
     """
     Access(settings).require_safe_host(settings.console_host)
     stopping = asyncio.Event()
@@ -79,7 +78,7 @@ async def serve(settings: Settings) -> int:
 
     def stop(number: signal.Signals) -> None:
         stopping.set()
-        # A second signal ends the process at once, as without a handler.
+        # Without a handler, a second signal ends the process at once.
         loop.remove_signal_handler(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,17 +88,17 @@ async def serve(settings: Settings) -> int:
         model = await asyncio.to_thread(open_model, settings)
     except sqlite3.Error as error:
         raise ConfigurationError(
-            f"NEXUS_DATA_DIR: the console's index cannot be opened ({error}). It is only a cache: "
+            f"NEXUS_DATA_DIR: the console's index cannot be opened ({error}). The index is only a cache: "
             f"deleting {settings.data_dir / 'console'} loses nothing."
         ) from error
-    # Addresses hold what people search for: no access log.
+    # No access log: addresses contain search texts, which may be personal data.
     app = make_app(settings, model)
     context = app[CONTEXT]
     runner = web.AppRunner(
         app,
         access_log=None,
         shutdown_timeout=_STOP_SECONDS,
-        # A live view whose reader is gone must not be looked after until the next event.
+        # End a live view as soon as its browser disconnects, not at the next event.
         handler_cancellation=True,
     )
     working = [
@@ -123,11 +122,11 @@ async def serve(settings: Settings) -> int:
         async with serve_metrics(settings, lambda: _not_ready_because(model)):
             with shown(ConsoleCollector(context.lag, context.alerts)):
                 await asyncio.wait({*working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        # None of them ends by itself. A console without alerts must not look alive.
+        # These tasks never end normally. A console without alerts must not look alive.
         for task in working:
             if task.done():
                 cause = None if task.cancelled() else task.exception()
-                _log.error("console stops: a part of it ended", part=task.get_name(), exc_info=cause)
+                _log.error("console stops: one of its tasks ended", part=task.get_name(), exc_info=cause)
                 return 1
         return 0
     finally:

@@ -1,7 +1,7 @@
-"""The console's metrics: where each group stands, and which alerts fire, as they are at the moment of a scrape.
+"""The console's metrics: the lag of each group, and the firing alerts.
 
-From: the lag monitor and the alert watch. To: Prometheus's registry. Made at each scrape, so that a partition or an
-alert that is gone has no series left.
+To: Prometheus's registry. The metrics are computed at each scrape, so a removed partition or an ended alert has no
+series.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PLACE = ("group", "topic", "partition")
 
 
 class ConsoleCollector(Collector):
-    """Register it with a registry; it reads what the two have in memory."""
+    """A Prometheus collector. It reads the current values of the lag monitor and the alert watch from memory."""
 
     def __init__(self, lag: LagMonitor, alerts: AlertWatch) -> None:
         self._lag = lag
@@ -30,7 +30,7 @@ class ConsoleCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`."""
         now_ms = time.time_ns() // 1_000_000
-        known = GaugeMetricFamily("nexus_group_lag_known", "Whether the broker says where a group is", labels=["group"])
+        known = GaugeMetricFamily("nexus_group_lag_known", "1 if the broker reports its offsets", labels=["group"])
         lag = GaugeMetricFamily("nexus_group_lag_records", "End offset minus committed offset", labels=_PLACE)
         oldest = GaugeMetricFamily(
             "nexus_group_oldest_age_seconds", "Age of the record at the committed offset; 0 if none", labels=_PLACE

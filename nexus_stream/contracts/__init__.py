@@ -1,1 +1,1 @@
-"""Records that cross a process boundary, and the schemas published from them."""
+"""Records that cross a process boundary, and the schemas that are published from them."""

@@ -1,7 +1,7 @@
-"""The AsyncAPI 3 document: channels, keys, headers, payloads and Kafka's own options.
+"""The AsyncAPI 3 document: channels, keys, headers, payloads and Kafka's topic options.
 
-From: `declared_topics` with the default settings, and the header and value records. To: ``contracts/asyncapi.yaml``,
-whose payloads are references to the JSON Schemas beside it.
+Made from `declared_topics` with the default settings, and from the header and value records. To:
+``contracts/asyncapi.yaml``, whose payloads refer to the JSON Schemas in the same directory.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nexus_stream.contracts.schemas import (
     SESSION_COMMAND,
     json_schema,
 )
+from nexus_stream.contracts.topics import TopicSpec, declared_topics
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.kafka.topics import TopicSpec, declared_topics
 from nexus_stream.settings import Settings
 
 __all__ = ["ASYNCAPI", "asyncapi_document", "asyncapi_text"]
@@ -31,12 +31,12 @@ ASYNCAPI = "asyncapi.yaml"
 
 _ASYNCAPI_VERSION = "3.0.0"
 _KAFKA_BINDING = "0.5.0"
-# The options that the Kafka channel binding names, with the type it wants; the others stay with `nexus topics`.
+# Only the options that the Kafka channel binding defines, with its types. `nexus topics` shows the others.
 _LIST_OPTION = "cleanup.policy"
 _NUMBER_OPTIONS = ("retention.ms", "max.message.bytes")
 _SESSION_KEY = (
-    "The session key, UTF-8: the session id, or <tenant>:<session> with a tenant. A session id that holds a colon is "
-    "written :<session> when there is no tenant."
+    "The session key, UTF-8: the session id, or <tenant>:<session> with a tenant. Without a tenant, a session id that "
+    "holds a colon is written as :<session>."
 )
 
 
@@ -50,9 +50,9 @@ def asyncapi_document() -> dict[str, Any]:
             "title": "nexus-stream",
             "version": "1.0.0",
             "description": (
-                "A website's chat in, one current record per prospect out. Additive changes only within version 1: "
-                "ignore fields you do not know. Partitions, replicas and retention are the defaults of the settings; "
-                "NEXUS_TOPIC_PREFIX goes before every topic's name. Delivery is at least once on every channel."
+                "A website's chat in, one current record per prospect out. Version 1 only gets additional fields: "
+                "ignore fields that you do not know. Partitions, replicas and retention are the defaults of the "
+                "settings. NEXUS_TOPIC_PREFIX comes before every topic's name. Every channel delivers at least once."
             ),
             "license": {"name": "MIT"},
         },
@@ -61,45 +61,47 @@ def asyncapi_document() -> dict[str, Any]:
             "development": {
                 "host": settings.kafka_bootstrap_servers,
                 "protocol": "kafka",
-                "description": "Any Kafka cluster: NEXUS_KAFKA_BOOTSTRAP_SERVERS, with TLS and SASL by settings.",
+                "description": "Any Kafka cluster: NEXUS_KAFKA_BOOTSTRAP_SERVERS; settings enable TLS and SASL.",
             }
         },
         "channels": {
             "conversations": _channel(
                 topics[settings.ingestion_topic],
                 ("conversation", "sessionCommand"),
-                "Snapshots of conversations, the whole history in each; and commands about one session, which the "
-                "header nexus-command tells from them. Whoever may write here may erase: see docs/howto/privacy.md.",
+                "Snapshots of conversations; each holds the whole history. Also commands about one session, with the "
+                "header nexus-command. Every client that may write here may erase sessions: see "
+                "docs/howto/privacy.md.",
             ),
             "enrichedProspects": _channel(
                 topics[settings.enriched_topic],
                 ("enrichedProspect", "erasedSession"),
-                "One cumulative record per session after each of its snapshots. The last of a session is its newest: "
-                "order by snapshot_at_ms, then enriched_at. A record with ce_type nexus.prospect.erased.v1 says that "
-                "the session was erased: delete what you keep of it.",
+                "One cumulative record per session after each snapshot. To find a session's newest record, order by "
+                "snapshot_at_ms, then enriched_at. A record with ce_type nexus.prospect.erased.v1 means that the "
+                "session was erased: delete your data of it.",
             ),
             "deadLetters": _channel(
                 topics[settings.dead_letter_topic],
                 ("deadLetter",),
-                "What could not be processed, with the reason, as it was received. A record with the header "
-                "nexus-marker and without nexus-reason is no letter: it notes what an operator did with one. Skip it.",
+                "Records that could not be processed, as received, with the reason. A record with the header "
+                "nexus-marker and without nexus-reason is not a dead letter but an operator's mark. Skip it.",
             ),
             "processStatus": _channel(
                 topics[settings.status_topic],
                 ("processStatus",),
-                "How each process is doing, every two seconds. A null value: it was told to stop, or is given up.",
+                "The status of each process, every two seconds. A null value: the process was told to stop, or an "
+                "operator removed it.",
             ),
         },
         "operations": {
             "receiveConversations": {
                 "action": "receive",
                 "channel": {"$ref": "#/channels/conversations"},
-                "summary": "Any producer may send; the gateway does for browsers.",
+                "summary": "Any producer may send. The gateway sends for browsers.",
             },
             "publishEnrichedProspects": {
                 "action": "send",
                 "channel": {"$ref": "#/channels/enrichedProspects"},
-                "summary": "Any service may subscribe, in a consumer group of its own.",
+                "summary": "Any service may subscribe, in its own consumer group.",
             },
             "setDeadLettersAside": {
                 "action": "send",
@@ -109,7 +111,7 @@ def asyncapi_document() -> dict[str, Any]:
             "publishStatus": {
                 "action": "send",
                 "channel": {"$ref": "#/channels/processStatus"},
-                "summary": "The console reads these; so may a monitor of yours.",
+                "summary": "The console reads these. Your own monitor may read them too.",
             },
         },
         "components": {
@@ -118,7 +120,7 @@ def asyncapi_document() -> dict[str, Any]:
                     "Conversation snapshot",
                     json_schema(IngestionHeaders, "validation"),
                     {"$ref": f"./{CONVERSATION}"},
-                    f"{_SESSION_KEY} Other keys are accepted: the record is then sent on under its session's key.",
+                    f"{_SESSION_KEY} A record with another key is accepted, and rerouted to its session's key.",
                 ),
                 "enrichedProspect": _message(
                     "Enriched prospect, version 1",
@@ -141,7 +143,7 @@ def asyncapi_document() -> dict[str, Any]:
                 "deadLetter": _message(
                     "Dead letter",
                     {"$ref": f"./{DEAD_LETTER_HEADERS}"},
-                    {"description": "The bytes as received: anything, JSON or not."},
+                    {"description": "The bytes as received, JSON or not."},
                     "The key as received, or none.",
                     content_type="application/octet-stream",
                 ),
@@ -160,7 +162,7 @@ def asyncapi_text() -> str:
     """The document as YAML.
 
     Raises:
-        ConfigurationError: PyYAML is not installed; running the stream does not need it.
+        ConfigurationError: PyYAML is not installed. Only this document needs it.
     """
     try:
         import yaml

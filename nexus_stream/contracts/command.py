@@ -1,6 +1,6 @@
 """``nexus contracts write|check DIR``: the published schemas and the AsyncAPI document, as files.
 
-From: the records in this package. To: ``contracts/``, which is checked in so that other services need not run Python.
+To: ``contracts/``, which is checked in, so that other services do not need Python.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_t
 
 
 def published_files() -> dict[str, str]:
-    """File name -> text, of everything in ``contracts/``."""
+    """File name -> text of every file in ``contracts/``."""
     return {**schema_files(), ASYNCAPI: asyncapi_text()}
 
 
 def differences(directory: Path) -> list[str]:
-    """What in the directory is not as generated, one line a file; empty when all is."""
+    """The files that differ from the generated ones, one line per file; empty if none differs."""
     expected = published_files()
     found = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     lines = [f"{name}: missing" for name in expected if name not in found]
@@ -45,7 +45,7 @@ def command() -> None:
 @command.command()
 @_DIRECTORY
 def write(directory: Path) -> None:
-    """Write every file of DIRECTORY anew."""
+    """Write all files to DIRECTORY."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in published_files().items():
         (directory / name).write_text(text, encoding="utf-8")
@@ -55,11 +55,13 @@ def write(directory: Path) -> None:
 @command.command()
 @_DIRECTORY
 def check(directory: Path) -> None:
-    """Exit 1, naming the files, when DIRECTORY is not what the records say."""
+    """Exit 1 and name the files if DIRECTORY differs from the records."""
     lines = differences(directory)
     for line in lines:
         click.echo(line, err=True)
     if lines:
-        click.echo(f"Run `nexus contracts write {directory}` and review the change: subscribers read these.", err=True)
+        click.echo(
+            f"Run `nexus contracts write {directory}` and review the change: subscribers use these files.", err=True
+        )
         sys.exit(1)
-    click.echo(f"{directory} is as the records say")
+    click.echo(f"{directory} matches the records")

@@ -1,7 +1,7 @@
 """A snapshot of a conversation: the value of every record on ``nexus-prospect-ingestion``.
 
-From: the gateway or any Kafka producer (the existing site's JSON). To: the enricher. The whole history travels in every
-message. Unknown keys are ignored; ``content`` and ids are bounded, so bad input costs one clear error.
+From: the gateway or any Kafka producer (the existing site's JSON). To: the enricher. Every message holds the whole
+history. Unknown keys are ignored. ``content`` and ids have limits; a value over a limit is one clear error.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.errors import DecodeError, Reason
 
 __all__ = ["Conversation", "Limits", "Message", "Metadata", "cumulative_hashes", "decode", "digest", "mended"]
 
-# Fingerprints under this prefix stand for sessions without one in prospect_tracking.
+# In prospect_tracking a fingerprint with this prefix means a session without a fingerprint.
 RESERVED_FINGERPRINT_PREFIX = "session:"
 
 
 def _text_or_none(value: Any) -> Any:
-    # Sites send "" for what they do not know: the same as leaving it out.
+    # Sites send "" for an unknown value: the same as a missing one.
     if isinstance(value, str) and not value.strip():
         return None
     return value
 
 
 def _lenient_text(value: Any) -> Any:
-    # Context about the browser is kept when it is text and dropped when it is not: it is no reason to lose a lead.
+    # Drop browser context that is not text: a bad value must not refuse a lead.
     return value[:2048].replace("\x00", "") if isinstance(value, str) and value.strip() else None
 
 
@@ -43,7 +43,7 @@ _Tenant = Annotated[str, Field(pattern=TENANT_PATTERN)]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one snapshot may hold at the most."""
+    """The limits on one snapshot."""
 
     body_bytes: int = 262_144
     turns: int = 200
@@ -56,14 +56,14 @@ class _Wire(BaseModel):
 
 
 class Message(_Wire):
-    """One turn. Extra keys such as ``timestamp`` occur and are dropped."""
+    """One turn. Extra keys such as ``timestamp`` are dropped."""
 
     role: Literal["user", "assistant"]
     content: str
 
 
 class Metadata(_Wire):
-    """Where the snapshot came from; ``enqueuedAt`` is the gateway's clock."""
+    """The origin of the snapshot; ``enqueuedAt`` is the time by the gateway's clock."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True)
 
@@ -76,7 +76,7 @@ class Metadata(_Wire):
 
 
 class Conversation(_Wire):
-    """The request body, as posted and as on the topic."""
+    """The request body, as posted and as stored on the topic."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True)
 
@@ -87,7 +87,7 @@ class Conversation(_Wire):
 
     @property
     def tenant_id(self) -> str:
-        """The tenant, empty for none."""
+        """The tenant; empty if there is none."""
         return self.metadata.tenant_id or ""
 
     @property
@@ -97,24 +97,16 @@ class Conversation(_Wire):
 
     @property
     def enqueued_at_ms(self) -> int | None:
-        """``enqueuedAt`` as Unix milliseconds; None if it is missing or no date."""
-        text = self.metadata.enqueued_at
-        if text is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0, int(moment.timestamp() * 1000))
+        """``enqueuedAt`` as Unix milliseconds; None if it is missing or not a date."""
+        moment_ms = iso_ms(self.metadata.enqueued_at)
+        return None if moment_ms is None else max(0, moment_ms)
 
 
 def decode(value: bytes | None, limits: Limits) -> Conversation:
-    """Read one ingestion record's value.
+    """Read the value of one ingestion record.
 
     Raises:
-        DecodeError: with the reason (not JSON, wrong shape, over a limit) and, per field, what is wrong.
+        DecodeError: with the reason (not JSON, wrong shape, over a limit) and the problem of each field.
     """
     if not value:
         raise DecodeError("the record has no value", reason=Reason.EMPTY)
@@ -141,17 +133,17 @@ def _read(value: bytes) -> Conversation:
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Every escape is matched, so that the second half of an escaped backslash is not taken for the start of one.
+# Match every escape, so that the second half of an escaped backslash is not mistaken for the start of an escape.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 
 
 def mended(value: bytes) -> bytes:
-    """JSON as some clients write it, without what parsers refuse; anything else as it is.
+    """Repair two faults of clients' JSON that parsers refuse; other bytes stay as they are.
 
-    * Half an emoji: JavaScript cuts strings by length, and JSON.stringify escapes the surrogate that is left. U+FFFD
-      takes its place.
+    * Half an emoji: JavaScript cuts strings by length, and JSON.stringify escapes the remaining surrogate. U+FFFD
+      replaces it.
     * A byte order mark, which a reader may ignore (RFC 8259, section 8.1).
     """
     return _ESCAPE.sub(_without_lone_surrogate, value.removeprefix(_BYTE_ORDER_MARK))
@@ -209,10 +201,10 @@ _HASH_BYTES = 6
 
 
 def cumulative_hashes(messages: Sequence[Message]) -> list[str]:
-    """One short hash per turn, each over that turn and all before it.
+    """One short hash per turn, over that turn and all turns before it.
 
-    Equal hashes at position n mean equal first n turns, so a snapshot extends another exactly when the other's last
-    hash stands in it at the same position. 48 bits: within one session a chance collision needs about 10^7 turns.
+    Equal hashes at position n mean that the first n turns are equal. So a snapshot extends another one if it has the
+    other's last hash at the same position. 48 bits: within one session a chance collision needs about 10^7 turns.
     """
     running = hashlib.blake2b(digest_size=16)
     hashes: list[str] = []
@@ -226,7 +218,7 @@ def cumulative_hashes(messages: Sequence[Message]) -> list[str]:
 
 
 def digest(conversation: Conversation) -> str:
-    """What makes two snapshots the same: turns, consent and tenant. Not the fingerprint, not any clock."""
+    """A hash that is equal for equal snapshots: over turns, consent and tenant, not over fingerprint or times."""
     hasher = hashlib.blake2b(digest_size=16)
     for message in conversation.messages:
         content = message.content.encode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
-"""A session was erased, version 1: the other kind of record on ``prospects-enriched``.
+"""An erased session, version 1: the second kind of record on ``prospects-enriched``.
 
-From: the enricher, once its own table holds nothing of the session any more. To: the sink and every subscriber, who
-delete what they stored of it (key = session key). Told from an enriched prospect by the header ``ce_type``.
+From: the enricher, after its own table holds no data of the session. To: the sink and every subscriber, which then
+delete their data of the session (key = session key). The header ``ce_type`` distinguishes it from an enriched prospect.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nexus_stream.contracts.headers import (
     ERASED_TYPE,
+    Headers,
     event_headers,
 )
 from nexus_stream.contracts.session_key import session_key
@@ -25,8 +26,8 @@ __all__ = ["ErasedSession", "decode_erased"]
 _Moment: TypeAlias = Annotated[str, AfterValidator(require_iso)]
 
 
-def _hashes_alone(value: Any) -> Any:
-    # What is no hash names no fingerprint: an erasure is not refused for it, nor is a state that an older version kept.
+def _only_hashes(value: Any) -> Any:
+    # Drop values that are not hashes: they must not refuse an erasure, nor the stored state of an older version.
     if not isinstance(value, list | tuple):
         return value
     return [one for one in value if not isinstance(one, str) or re.fullmatch(HASH_PATTERN, one)]
@@ -42,18 +43,20 @@ class ErasedSession(BaseModel):
     session_id: Annotated[str, Field(min_length=1, pattern=NO_NUL_PATTERN)]
     fingerprint_hashes: Annotated[
         tuple[Annotated[str, Field(pattern=HASH_PATTERN)], ...],
-        BeforeValidator(_hashes_alone),
-        Field(description="SHA-256 of each fingerprint the session had: see docs/howto/privacy.md"),
+        BeforeValidator(_only_hashes),
+        Field(description="SHA-256 of each fingerprint of the session: see docs/howto/privacy.md"),
     ] = ()
     reason: Annotated[
         Literal["request", "retention"],
-        Field(description='"request": let nothing of the person back in; "retention": it was idle for too long'),
+        Field(
+            description='"request": the person is suppressed from now on; "retention": the session was idle too long'
+        ),
     ] = "request"
     through_ms: Annotated[
         int | None,
-        Field(description="retention: snapshots up to this moment, Unix milliseconds; null: whatever is stored"),
+        Field(description="retention: erase snapshots up to this moment, Unix milliseconds; null: erase all"),
     ] = None
-    requested_at: Annotated[_Moment, Field(description="ISO 8601; a lift covers what was requested before it")]
+    requested_at: Annotated[_Moment, Field(description="ISO 8601; a later lift undoes the suppression")]
     request_id: Annotated[str, Field(pattern=NO_NUL_PATTERN, description="the same for a repeated delivery")]
     erased_at: Annotated[_Moment, Field(description="ISO 8601 with milliseconds, UTC")]
 
@@ -67,8 +70,8 @@ class ErasedSession(BaseModel):
         """The record's value."""
         return self.model_dump_json().encode()
 
-    def headers(self, source: str) -> tuple[tuple[str, bytes], ...]:
-        """CloudEvents 1.0 binary headers; a re-emission carries the same id."""
+    def headers(self, source: str) -> Headers:
+        """CloudEvents 1.0 binary headers. The same event has the same id when it is emitted again."""
         identity = ("erased", self.tenant_id, self.session_id, self.request_id)
         return event_headers(ERASED_TYPE, *identity, source=source, time=self.erased_at)
 
@@ -77,7 +80,7 @@ def decode_erased(value: bytes | None) -> ErasedSession:
     """Read an erased event.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: the value is not an erased event.
     """
     if not value:
         raise DecodeError("the record has no value", reason=Reason.EMPTY)

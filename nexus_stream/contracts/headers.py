@@ -1,7 +1,7 @@
-"""Record headers: every name once, what each means, and one model a topic.
+"""Record headers: their names, their meaning, and one model per topic.
 
-The models make the AsyncAPI document and the header schemas. On the wire a header is a name and bytes. Every value here
-is UTF-8 text, and an optional header that is missing reads as "".
+The AsyncAPI document and the header schemas are made from the models. On the wire a header is a name and bytes. Every
+value here is UTF-8 text, and a missing optional header reads as "".
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nexus_stream.errors import Reason
 
-__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "IngestionHeaders", "event_headers"]
+__all__ = ["DeadLetterHeaders", "EnrichedHeaders", "ErasedHeaders", "Headers", "IngestionHeaders", "event_headers"]
+
+# As a record carries them.
+Headers = tuple[tuple[str, bytes], ...]
 
 # Requests and records
 
@@ -43,7 +46,7 @@ ATTEMPTS_HEADER: Final = "nexus-attempts"
 ORIGIN_TOPIC_HEADER: Final = "nexus-origin-topic"
 ORIGIN_PARTITION_HEADER: Final = "nexus-origin-partition"
 ORIGIN_OFFSET_HEADER: Final = "nexus-origin-offset"
-# Kafka's time of the failed record. A redrive restores it: it orders a snapshot that names no time itself.
+# Kafka's time of the failed record. A redrive restores it, because it orders a snapshot without a time of its own.
 ORIGIN_TIMESTAMP_HEADER: Final = "nexus-origin-timestamp"
 FAILED_AT_HEADER: Final = "nexus-failed-at"
 # Marks that an operator leaves beside a dead letter.
@@ -66,7 +69,7 @@ ERASED_TYPE: Final = "nexus.prospect.erased.v1"
 
 def event_headers(
     event_type: str, *identity: str, source: str, time: str, correlation_id: str | None = None
-) -> tuple[tuple[str, bytes], ...]:
+) -> Headers:
     """The CloudEvents headers of a record.
 
     Args:
@@ -98,27 +101,25 @@ class _Headers(BaseModel):
 
 _Traceparent = Annotated[
     str,
-    Field(
-        alias=TRACEPARENT_HEADER, description="W3C Trace Context, where traces are exported: the span that sent this"
-    ),
+    Field(alias=TRACEPARENT_HEADER, description="W3C Trace Context, if traces are exported: the sender's span"),
 ]
 
 
 class IngestionHeaders(_Headers):
-    """Headers of ``nexus-prospect-ingestion``. All are optional: a record without any is processed alike."""
+    """Headers of ``nexus-prospect-ingestion``. All are optional: a record without headers is processed too."""
 
     correlation_id: Annotated[
-        str, Field(alias=CORRELATION_ID_HEADER, description="the message id that the gateway answered with")
+        str, Field(alias=CORRELATION_ID_HEADER, description="the message id in the gateway's answer")
     ] = ""
     producer_version: Annotated[str, Field(alias=PRODUCER_VERSION_HEADER)] = ""
     hop: Annotated[
         str,
-        Field(alias=HOP_HEADER, description="set on a record that was sent on to its session's own partition"),
+        Field(alias=HOP_HEADER, description="set on a record that was rerouted to its session's partition"),
     ] = ""
     traceparent: _Traceparent = ""
     redrive: Annotated[
         str,
-        Field(alias=REDRIVE_HEADER, description="set on a dead letter that an operator sent back: for which time"),
+        Field(alias=REDRIVE_HEADER, description="set on a redriven dead letter: the number of this redrive, from 1"),
     ] = ""
     redrive_id: Annotated[
         str,
@@ -128,15 +129,15 @@ class IngestionHeaders(_Headers):
         str,
         Field(
             alias=ANSWER_HEADER,
-            description="what a batch read in this conversation (JSON, bound to it by its digest): no model is asked. "
-            "Set by `nexus backfill`, never by the gateway",
+            description="a batch's answer for this conversation (JSON, bound to it by its digest), so that no model is "
+            "called. Set by `nexus backfill`, never by the gateway",
         ),
     ] = ""
     command: Annotated[
         str,
         Field(
             alias=COMMAND_HEADER,
-            description="erase, lift or expire: then the value is no conversation but a session command",
+            description="erase, lift or expire; the value is then a session command, not a conversation",
         ),
     ] = ""
 
@@ -144,7 +145,7 @@ class IngestionHeaders(_Headers):
 class EnrichedHeaders(_Headers):
     """Headers of ``prospects-enriched``: CloudEvents 1.0 in Kafka's binary content mode.
 
-    The same ``ce_id`` means the same fact about the same session: a subscriber that has seen it may skip the record.
+    The same ``ce_id`` means the same event: a subscriber that has processed it may skip the record.
     """
 
     specversion: Annotated[Literal["1.0"], Field(alias=EVENT_VERSION_HEADER)]
@@ -157,13 +158,13 @@ class EnrichedHeaders(_Headers):
     time: Annotated[str, Field(alias=EVENT_TIME_HEADER, description="enriched_at of the value, ISO 8601")]
     content_type: Annotated[Literal["application/json"], Field(alias=CONTENT_TYPE_HEADER)]
     correlation_id: Annotated[
-        str, Field(alias=CORRELATION_ID_HEADER, description="that of the ingestion record, if it had one")
+        str, Field(alias=CORRELATION_ID_HEADER, description="the correlation id of the ingestion record, if any")
     ] = ""
     traceparent: _Traceparent = ""
 
 
 class ErasedHeaders(_Headers):
-    """Headers of an erased session on ``prospects-enriched``: CloudEvents 1.0, told from a prospect by ``ce_type``."""
+    """Headers of an erased session on ``prospects-enriched``: CloudEvents 1.0. ``ce_type`` is not a prospect's."""
 
     specversion: Annotated[Literal["1.0"], Field(alias=EVENT_VERSION_HEADER)]
     id: Annotated[str, Field(alias=EVENT_ID_HEADER, min_length=1, description="hash of session and request")]
@@ -175,14 +176,14 @@ class ErasedHeaders(_Headers):
 
 
 class DeadLetterHeaders(_Headers):
-    """Headers of ``nexus-prospect-dlq``: those the record had, then these. Key and value are as received."""
+    """Headers of ``nexus-prospect-dlq``: the record's own headers, then these. Key and value are as received."""
 
     id: Annotated[
-        str, Field(alias=LETTER_ID_HEADER, description="topic-partition-offset: two letters of one record share it")
+        str, Field(alias=LETTER_ID_HEADER, description="topic-partition-offset: equal for two letters of one record")
     ]
     reason: Annotated[Reason, Field(alias=REASON_HEADER)]
     error_class: Annotated[str, Field(alias=ERROR_CLASS_HEADER, description="empty when there was no exception")]
-    error: Annotated[str, Field(alias=ERROR_HEADER, max_length=500, description="what was wrong; no personal data")]
+    error: Annotated[str, Field(alias=ERROR_HEADER, max_length=500, description="the problem; no personal data")]
     attempts: Annotated[_Digits, Field(alias=ATTEMPTS_HEADER)]
     origin_topic: Annotated[str, Field(alias=ORIGIN_TOPIC_HEADER, min_length=1)]
     origin_partition: Annotated[_Digits, Field(alias=ORIGIN_PARTITION_HEADER)]
@@ -192,7 +193,7 @@ class DeadLetterHeaders(_Headers):
         Field(
             alias=ORIGIN_TIMESTAMP_HEADER,
             pattern=r"^[0-9]*$",
-            description="Kafka's time of the record that failed, Unix milliseconds",
+            description="Kafka's time of the failed record, Unix milliseconds",
         ),
     ] = ""
     failed_at: Annotated[str, Field(alias=FAILED_AT_HEADER, description="ISO 8601, UTC")]

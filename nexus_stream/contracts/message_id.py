@@ -1,9 +1,9 @@
-"""Message ids as the existing site's: nanoid, 21 characters of its URL-safe alphabet. The last four check the others.
+"""Message ids like the existing site's: nanoid, 21 characters of its URL-safe alphabet. The last four are a checksum.
 
 The alphabet is nanoid's own (github.com/ai/nanoid, ``url-alphabet``): 64 characters, so six random bits choose one
-without bias and 17 of them hold 102 bits. By the check every process can tell an id of ours from what another producer
-wrote into the same header, which may be anything, a name or a number too: logs show ours as they are, and others as a
-hash (observability/event_lines.py). It is no signature: who wants to can make one.
+without bias, and 17 characters hold 102 bits. With the checksum every process can recognise the gateway's ids. Another
+producer may write anything into the same header, also a name or a number. So logs show the gateway's ids unchanged, and
+other values as a hash (observability/event_lines.py). The checksum is not a signature: anyone can make a valid one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def message_id() -> str:
 
 
 def is_ours(correlation_id: bytes) -> bool:
-    """Whether a gateway made it; of what others write one in 16 million passes for it."""
+    """Whether a gateway made the id. One of 16 million other values passes too."""
     return (
         len(correlation_id) == LENGTH
         and _check(correlation_id[:-_CHECK_LENGTH]).encode() == correlation_id[-_CHECK_LENGTH:]

@@ -1,7 +1,7 @@
 """The enriched prospect, version 1: the value of every record on ``prospects-enriched``.
 
-From: the enricher. To: the sink, the console and any subscriber (key = session key, always).
-Additive changes only within v1; the JSON Schema is generated into contracts/ and checked in.
+From: the enricher. To: the sink, the console and any subscriber (the key is always the session key). Version 1 only
+gets additional fields. The JSON Schema in contracts/ is generated from this file and checked in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class Objecion(StrEnum):
-    """What the prospect objects to or doubts."""
+    """The prospect's kinds of objection or doubt."""
 
     PRICE = "price"
     TIME = "time"
@@ -38,7 +38,7 @@ class Objecion(StrEnum):
 
 
 class Arquetipo(StrEnum):
-    """Who the prospect is, in the business's own six kinds."""
+    """The kind of prospect: the six archetypes of the business."""
 
     EMPRENDEDOR_DUENO_NEGOCIO = "emprendedor_dueno_negocio"
     PROFESIONAL_VISION = "profesional_vision"
@@ -57,7 +57,7 @@ class Momento(StrEnum):
 
 
 class SignalName(StrEnum):
-    """What a piece of evidence shows. Scores and corrections are computed from these alone."""
+    """The meaning of a piece of evidence. Scores and corrections are computed only from these."""
 
     NOMBRE = "nombre"
     EMAIL = "email"
@@ -70,7 +70,7 @@ class SignalName(StrEnum):
     OBJECION_TIME = "objecion_time"
     OBJECION_TRUST = "objecion_trust"
     OBJECION_MLM = "objecion_mlm"
-    # The user took back what they said before: the new value replaces a known one, also a longer one.
+    # The user corrected an earlier value: the new value replaces the known one, also a longer one.
     CORRECCION_NOMBRE = "correccion_nombre"
     CORRECCION_EMAIL = "correccion_email"
     CORRECCION_TELEFONO = "correccion_telefono"
@@ -81,9 +81,9 @@ class _Record(BaseModel):
 
 
 class Signal(_Record):
-    """Where in the conversation a fact stands: ``messages[turn].content[start:end]``, a user's turn.
+    """The place of a fact in the conversation: ``messages[turn].content[start:end]``, in a user's turn.
 
-    Positions count Unicode code points, end exclusive, in the snapshot the record was extracted from.
+    Positions count Unicode code points, end exclusive, in the snapshot of the record.
     """
 
     name: SignalName
@@ -93,7 +93,7 @@ class Signal(_Record):
 
 
 class Prospect(_Record):
-    """Who they are, how to reach them, how interested they are, what holds them back."""
+    """Name, contact details, occupation, interest and objections of the prospect."""
 
     nombre: str | None = None
     email: str | None = None
@@ -106,7 +106,7 @@ class Prospect(_Record):
 
 
 class ConversationFacts(_Record):
-    """The snapshot the record stands on; never its text."""
+    """Facts about the snapshot of the record; never its text."""
 
     turns: Annotated[int, Field(ge=0)]
     digest: Annotated[str, Field(description="hash of the turns, consent and tenant")]
@@ -114,10 +114,10 @@ class ConversationFacts(_Record):
 
 
 class ExtractionFacts(_Record):
-    """How the record was made and what it cost."""
+    """How the record was extracted, and the cost."""
 
     extractor: Annotated[
-        str, Field(description='"claude" or "offline-rules-v1"; "none" where nothing was read, as without consent')
+        str, Field(description='"claude" or "offline-rules-v1"; "none" if nothing was extracted, e.g. without consent')
     ]
     model: str | None = None
     prompt_version: str | None = None
@@ -134,7 +134,7 @@ class ExtractionFacts(_Record):
 
 
 class Source(_Record):
-    """The ingestion record that carried the snapshot."""
+    """The ingestion record of the snapshot."""
 
     topic: str
     partition: Annotated[int, Field(ge=0)]
@@ -142,9 +142,9 @@ class Source(_Record):
 
 
 class EnrichedProspect(_Record):
-    """One session's cumulative record after its newest snapshot.
+    """The cumulative record of one session after its newest snapshot.
 
-    ``snapshot_at_ms`` then ``enriched_at`` order the records of one session: both only grow.
+    ``snapshot_at_ms``, then ``enriched_at`` order the records of one session: both only grow.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -154,7 +154,7 @@ class EnrichedProspect(_Record):
     prospect: Prospect
     conversation: ConversationFacts
     extraction: ExtractionFacts
-    snapshot_at_ms: Annotated[int, Field(description="when the snapshot was taken, Unix time in milliseconds")]
+    snapshot_at_ms: Annotated[int, Field(description="time of the snapshot, Unix milliseconds")]
     enqueued_at: Annotated[str | None, Field(description="ISO 8601, from the gateway")] = None
     enriched_at: Annotated[str, Field(description="ISO 8601 with milliseconds, UTC")]
     source: Source

@@ -1,11 +1,11 @@
 """The published JSON Schemas, generated from the records that the code itself reads and writes.
 
-From: the pydantic records beside this file. To: ``contracts/*.schema.json`` (draft 2020-12) through `published_files`,
-which ``nexus contracts`` writes and a test compares with what is checked in.
+To: ``contracts/*.schema.json`` (draft 2020-12). ``nexus contracts`` writes them, and a test compares them with the
+checked-in files.
 
-What we write, the schema states in full: every field is required, nulls are spelt out. What we read, it states as what
-to send: only what must be there is required. A field added to version 1 later must not become ``required``, since
-records without it are still on the topic; the golden messages of the tests hold that.
+In the schema of a record that we write, every field is required, and nulls are explicit. In the schema of a record that
+we read, only the necessary fields are required. A field that is added to version 1 later must not become ``required``,
+because older records without it are still on the topic. The golden messages in the tests check this.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
 
 
 class _Published(GenerateJsonSchema):
-    """Without what only repeats a field's name, and with every field required that we always write."""
+    """Leaves out titles, which only repeat field names, and requires every field that we always write."""
 
     def field_is_required(
         self,
@@ -79,11 +79,11 @@ class _Published(GenerateJsonSchema):
 
 
 def json_schema(record: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
-    """One record's schema, by its names on the wire.
+    """The schema of one record, with the field names of the wire.
 
     Args:
         record: The pydantic class.
-        mode: ``serialization`` for what we write, ``validation`` for what we read.
+        mode: ``serialization`` for a record that we write, ``validation`` for one that we read.
     """
     return record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
 

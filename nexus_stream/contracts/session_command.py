@@ -1,8 +1,8 @@
-"""A command about one session: a record on ``nexus-prospect-ingestion`` that is no conversation.
+"""A command about one session: a record on ``nexus-prospect-ingestion`` that is not a conversation.
 
 From: ``nexus privacy``, the enricher's retention sweep, the sink (a new session of an erased person). To: the enricher
-that owns the session key. The header ``nexus-command`` alone tells it from a conversation; the gateway sets no header
-that a browser names. Keyed like the session's conversations, so it is read in order with them.
+that owns the session key. Only the header ``nexus-command`` distinguishes it from a conversation; the gateway copies no
+header of a browser. It has the key of the session's conversations, so it is read in order with them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nexus_stream.contracts.headers import COMMAND_HEADER
+from nexus_stream.contracts.headers import COMMAND_HEADER, Headers
 from nexus_stream.contracts.session_key import TENANT_PATTERN, session_key
 from nexus_stream.contracts.subject import HASH_PATTERN, NO_NUL_PATTERN
 from nexus_stream.errors import DecodeError, Reason
@@ -26,15 +26,15 @@ _MAX_BYTES = 65_536
 
 
 class CommandKind(StrEnum):
-    """What is to happen to the session."""
+    """What to do with the session."""
 
-    ERASE = "erase"  # forget everything, and let nothing of it back in
-    UNBLOCK = "lift"  # accept what is said from then on; the wire keeps its first word
-    EXPIRE = "expire"  # forget it because it was idle for long; what is said later is welcome
+    ERASE = "erase"  # forget all data of the session, and suppress the session from now on
+    UNBLOCK = "lift"  # accept later turns again; the wire keeps its first word
+    EXPIRE = "expire"  # forget an idle session; later turns are accepted
 
 
 class SessionCommand(BaseModel):
-    """The value of a command record. Holds no personal data but the session's own id."""
+    """The value of a command record. Its only personal data is the session's id."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -48,24 +48,24 @@ class SessionCommand(BaseModel):
             min_length=8,
             max_length=64,
             pattern=NO_NUL_PATTERN,
-            description="the same for a repeated delivery, which then does nothing",
+            description="the same for a repeated delivery, which then has no effect",
         ),
     ]
     requested_by_hash: Annotated[str, Field(max_length=64)] = ""
-    requested_at: Annotated[datetime, Field(description="a lift lets in what is said after this moment")]
+    requested_at: Annotated[datetime, Field(description="lift: turns after this moment are accepted")]
     fingerprint_hashes: Annotated[
         tuple[Annotated[str, Field(pattern=HASH_PATTERN)], ...],
         Field(max_length=256, description="erase: further fingerprints of the person, hashed"),
     ] = ()
     idle_since_ms: Annotated[
-        int | None, Field(description="expire: only when nothing was seen after this, Unix milliseconds")
+        int | None, Field(description="expire: only if no snapshot came after this moment, Unix milliseconds")
     ] = None
     through_ms: Annotated[
-        int | None, Field(description="expire: what is stored up to this moment goes, Unix milliseconds")
+        int | None, Field(description="expire: data up to this moment is deleted, Unix milliseconds")
     ] = None
 
     @model_validator(mode="after")
-    def _expire_says_since_when(self) -> SessionCommand:
+    def _expire_needs_idle_since(self) -> SessionCommand:
         if self.command is CommandKind.EXPIRE and self.idle_since_ms is None:
             raise ValueError("expire needs idle_since_ms")
         return self
@@ -87,13 +87,13 @@ class SessionCommand(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
     @property
-    def headers(self) -> tuple[tuple[str, bytes], ...]:
+    def headers(self) -> Headers:
         """The record's headers."""
         return ((COMMAND_HEADER, self.command.value.encode()),)
 
     @staticmethod
     def new_request_id() -> str:
-        """An id for one request of an operator."""
+        """A new id for one request of an operator."""
         return uuid.uuid4().hex
 
 
@@ -101,7 +101,7 @@ def decode_command(value: bytes | None, header: bytes) -> SessionCommand:
     """Read a command record.
 
     Raises:
-        DecodeError: it is none, or header and value name different commands.
+        DecodeError: the value is not a session command, or header and value name different commands.
     """
     if not value:
         raise DecodeError("the command has no value", reason=Reason.EMPTY)
@@ -119,5 +119,5 @@ def decode_command(value: bytes | None, header: bytes) -> SessionCommand:
 
 
 def derived_request_id(*parts: object) -> str:
-    """A request id that follows from its cause: a cause that is read again makes the same request again."""
+    """A request id computed from the cause of the request: if the cause is read again, the id is the same."""
     return hashlib.sha256("\x00".join(map(str, parts)).encode("utf-8", "replace")).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""The session key: the key of every topic and table, and what decides a record's partition.
+"""The session key: the key of every topic and table. It decides a record's partition.
 
-``<session>`` without a tenant, ``<tenant>:<session>`` with one. A tenant never holds a colon; a session may, and then
-an empty tenant is written out (``:a:b``), so that no two (tenant, session) pairs share a key.
+``<session>`` without a tenant, ``<tenant>:<session>`` with one. A tenant never holds a colon, but a session may. Then
+an empty tenant is explicit (``:a:b``), so that no two (tenant, session) pairs have the same key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def session_key(tenant_id: str, session_id: str) -> bytes:
     """The key of a tenant's session, UTF-8.
 
     Raises:
-        ValueError: the tenant holds a character outside letters, digits, ``_``, ``.`` and ``-``, or is over 64 long.
+        ValueError: the tenant is over 64 characters, or holds others than letters, digits, ``_``, ``.`` and ``-``.
     """
     if not _TENANT.fullmatch(tenant_id):
         raise ValueError("tenant_id: letters, digits, '_', '.' and '-' only, at most 64")

@@ -1,9 +1,9 @@
-"""What each process says of itself every two seconds: the value of every record on ``nexus-status``.
+"""The status of a process, every two seconds: the value of every record on ``nexus-status``.
 
-From: gateway, enricher and sink (observability/status.py). To: the console. Key = process id; a null value says that
-the process was told to stop and did. One that ends by an error of its own leaves its last record there, ``failed``.
-Holds counts, times and offsets only, never a person's data. Everything is bounded, because whoever may write to the
-topic chooses what the console reads: a record beyond a bound is refused when it is decoded.
+From: gateway, enricher and sink (observability/status.py). To: the console. Key = process id. A null value means that
+the process was told to stop and stopped. A process that ends with an error leaves a last record, ``failed``. The record
+holds only counts, times and offsets, never personal data. Every field is bounded, because any client with the Write
+permission chooses what the console reads: the decoder refuses a record over a bound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["MAX_COUNT", "BudgetStanding", "Latency", "PartitionLag", "ProcessRol
 ProcessRole = Literal["gateway", "enricher", "sink"]
 ProcessState = Literal["starting", "running", "waiting", "rebalancing", "recovering", "stalled", "stopping"]
 
-# What JSON's numbers hold exactly everywhere, and SQLite's and JavaScript's integers too.
+# The largest integer that JSON, SQLite and JavaScript all hold exactly.
 MAX_COUNT = 2**53
 _MAX_NAMES = 64
 _MAX_PARTITIONS = 10_000
@@ -33,20 +33,20 @@ class _Record(BaseModel):
 
 
 class PartitionLag(_Record):
-    """Records of one owned partition that are not finished, by what they wait for."""
+    """Unfinished records of one owned partition, by kind."""
 
     topic: _Text
     partition: _Count
     unread: Annotated[_Count, Field(description="not read yet")] = 0
-    settling: Annotated[_Count, Field(description="read; their chats are not quiet yet, which is no delay")] = 0
-    overdue: Annotated[_Count, Field(description="read and due, not finished")] = 0
+    settling: Annotated[_Count, Field(description="read, but the chat is not quiet yet; not a delay")] = 0
+    overdue: Annotated[_Count, Field(description="read and due, but not finished")] = 0
     oldest_age_seconds: Annotated[
         _Amount, Field(description="age of the oldest record that is unread or overdue; 0 if there is none")
     ] = 0.0
 
 
 class Latency(_Record):
-    """Of what was finished in the last five minutes, in milliseconds; null when there was nothing."""
+    """Latency of the work finished in the last five minutes, in milliseconds; null if there was none."""
 
     p50_ms: _Amount | None = None
     p95_ms: _Amount | None = None
@@ -60,7 +60,7 @@ class Latency(_Record):
 
 
 class BudgetStanding(_Record):
-    """One of the caps on what Claude may cost, as this worker keeps it."""
+    """One of this worker's caps on spending on Claude."""
 
     period: Literal["hour", "day"]
     cap_usd: Annotated[_Amount, Field(description="this worker's part of the cap")]
@@ -68,26 +68,26 @@ class BudgetStanding(_Record):
 
 
 class ProcessStatus(_Record):
-    """One process as it was at ``updated_at_ms``. Counters are since ``started_at_ms``."""
+    """The status of one process at ``updated_at_ms``. Counters start at ``started_at_ms``."""
 
     status_version: Literal[1] = 1
     process_id: _Text
     role: ProcessRole
     version: _Text
-    host: Annotated[_Text, Field(description="hash of the host's name: tells hosts apart and names none")]
+    host: Annotated[_Text, Field(description="hash of the host's name")]
     pid: _Count
     state: Annotated[
-        ProcessState | Literal["failed"], Field(description="failed: it ended by an error, and this is its last record")
+        ProcessState | Literal["failed"], Field(description="failed: ended with an error; this is the last record")
     ]
     detail: Annotated[
-        _Text | None, Field(description="what is waited for, why it is not running, or what it ended by")
+        _Text | None, Field(description="what the process waits for, why it does not run, or the error that ended it")
     ] = None
-    since_ms: Annotated[_Count, Field(description="since when that state")]
+    since_ms: Annotated[_Count, Field(description="start of that state, Unix milliseconds")]
     started_at_ms: _Count
     updated_at_ms: _Count
     partitions: Annotated[tuple[PartitionLag, ...], Field(max_length=_MAX_PARTITIONS)] = ()
-    lag_known: Annotated[bool, Field(description="whether the broker said where the partitions end")] = True
-    outcomes: Annotated[_Counts, Field(description="records by how they ended")] = {}
+    lag_known: Annotated[bool, Field(description="whether the broker reported the partitions' end offsets")] = True
+    outcomes: Annotated[_Counts, Field(description="records by outcome")] = {}
     dead_letters: Annotated[_Counts, Field(description="by reason")] = {}
     latency: Annotated[Latency, Field(description="from settled (enricher), or from emitted (sink), to done")] = (
         Latency()

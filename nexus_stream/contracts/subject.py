@@ -10,8 +10,9 @@ random text. E-mail addresses and phone numbers can be guessed, so no suppressio
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import Final, Literal
+
+from nexus_stream.contracts.moments import iso_moment
 
 __all__ = ["HASH_PATTERN", "NO_NUL_PATTERN", "SubjectKind", "require_iso", "short_hash", "subject_hash"]
 
@@ -24,12 +25,12 @@ _SEPARATOR = "\x1f"  # In no tenant id, session id or fingerprint: control chara
 
 
 def require_iso(text: str) -> str:
-    """The text, if it is a moment in ISO 8601.
+    """Return the text if it is an ISO 8601 time.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an ISO 8601 time.
     """
-    datetime.fromisoformat(text)
+    iso_moment(text)
     return text
 
 
@@ -39,5 +40,5 @@ def subject_hash(tenant_id: str, kind: SubjectKind, value: str) -> str:
 
 
 def short_hash(tenant_id: str, kind: SubjectKind, value: str) -> str:
-    """Its first 12 digits, to show."""
+    """The first 12 digits of the hash, to show."""
     return subject_hash(tenant_id, kind, value)[:12]

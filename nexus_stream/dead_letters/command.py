@@ -6,25 +6,21 @@ done. 1: something is not done. 2: wrong options or configuration.
 
 from __future__ import annotations
 
-import asyncio
-import getpass
-import logging
-import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from nexus_stream.dead_letters.filters import Filter, parse_moment
+from nexus_stream.command_line import operator, read_moment, run, with_options
+from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
-from nexus_stream.dead_letters.log import DeadLetterLog, Ends
+from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import State
-from nexus_stream.dead_letters.printing import Row, described_letter, escaped, json_line, table
+from nexus_stream.dead_letters.printing import LetterRow, described_letter, escaped, json_line, table
 from nexus_stream.dead_letters.redriving import (
-    Report,
+    RedriveReport,
     Selection,
     discard,
     letters,
@@ -32,7 +28,8 @@ from nexus_stream.dead_letters.redriving import (
     redrive,
     survey,
 )
-from nexus_stream.errors import Reason, RetryableError
+from nexus_stream.errors import Reason
+from nexus_stream.kafka.reading import Ends
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import require_topics
 from nexus_stream.settings import Settings, load_settings
@@ -40,21 +37,6 @@ from nexus_stream.settings import Settings, load_settings
 __all__ = ["command"]
 
 _DEFAULT_ROWS = 50
-
-_T = TypeVar("_T")
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else parse_moment(text, _now())
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(str(error)) from None
-
 
 _FILTER_OPTIONS = (
     click.option("--id", "ids", multiple=True, metavar="ID", help="Letter id; may be repeated."),
@@ -72,8 +54,10 @@ _FILTER_OPTIONS = (
         type=click.Choice(["ingestion", "enriched"]),
         help="Failed in the enricher (ingestion) or in the sink (enriched).",
     ),
-    click.option("--since", callback=_moment, metavar="TIME", help="Failed at or after TIME: ISO 8601, or 2h, 7d ago."),
-    click.option("--until", callback=_moment, metavar="TIME", help="Failed before TIME."),
+    click.option(
+        "--since", callback=read_moment, metavar="TIME", help="Failed at or after TIME: ISO 8601, or 2h, 7d ago."
+    ),
+    click.option("--until", callback=read_moment, metavar="TIME", help="Failed before TIME."),
     click.option("--session", metavar="ID", help="Session id; tenant:session for a tenant's session."),
 )
 _ACT_OPTIONS = (
@@ -84,15 +68,6 @@ _ACT_OPTIONS = (
     ),
     click.option("--by", metavar="NAME", help="Operator's name for the mark on each letter. Default: user@host."),
 )
-
-
-def _with(options: tuple[Callable[[_Command], _Command], ...]) -> Callable[[_Command], _Command]:
-    def decorate(function: _Command) -> _Command:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 def _filter(settings: Settings, options: dict[str, Any]) -> Filter:
@@ -107,22 +82,13 @@ def _filter(settings: Settings, options: dict[str, Any]) -> Filter:
     )
 
 
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    # While a broker is down, aiokafka logs several errors per attempt. The command reports the error once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    try:
-        return asyncio.run(work)
-    except RetryableError as error:
-        raise click.ClickException(str(error)) from error
-
-
 @click.group(name="dlq")
 def command() -> None:
     """List, show, redrive and discard dead letters."""
 
 
 @command.command(name="list")
-@_with(_FILTER_OPTIONS)
+@with_options(*_FILTER_OPTIONS)
 @click.option("--all-states", is_flag=True, help="Include redriven and discarded letters. Default: only open letters.")
 @click.option(
     "--limit", type=click.IntRange(1), help=f"Number of newest rows to show. Default {_DEFAULT_ROWS}; --json: all."
@@ -131,11 +97,11 @@ def command() -> None:
 def list_command(all_states: bool, limit: int | None, as_json: bool, **options: Any) -> None:
     """Count letters by reason, and list them. Sessions are hashed, as in the logs."""
     settings = load_settings()
-    _run(_list(settings, _filter(settings, options), all_states=all_states, limit=limit, as_json=as_json))
+    run(_list(settings, _filter(settings, options), all_states=all_states, limit=limit, as_json=as_json))
 
 
 async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: int | None, as_json: bool) -> None:
-    rows: deque[Row] = deque(maxlen=limit or _DEFAULT_ROWS)
+    rows: deque[LetterRow] = deque(maxlen=limit or _DEFAULT_ROWS)
     stream_json = as_json and limit is None
     reasons: Counter[str] = Counter()
     states: Counter[State] = Counter()
@@ -148,7 +114,7 @@ async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: 
             if not all_states and history.state is not State.OPEN:
                 continue
             reasons[letter.reason] += 1
-            row = Row.of(letter, history)
+            row = LetterRow.of(letter, history)
             if stream_json:
                 click.echo(json_line(row))
             else:
@@ -175,7 +141,7 @@ async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: 
 @click.option("--reveal", is_flag=True, help="Show key, value and headers in clear text, with personal data.")
 def show(letter_id: str, reveal: bool) -> None:
     """Show one letter: its state, its headers, and the structure of its value."""
-    if not _run(_show(load_settings(), letter_id, reveal=reveal)):
+    if not run(_show(load_settings(), letter_id, reveal=reveal)):
         raise click.ClickException("no letter has this id; `nexus dlq list --all-states` lists all letters")
 
 
@@ -194,17 +160,17 @@ async def _show(settings: Settings, letter_id: str, *, reveal: bool) -> bool:
 
 
 @command.command(name="redrive")
-@_with(_FILTER_OPTIONS)
+@with_options(*_FILTER_OPTIONS)
 @click.option("--again", is_flag=True, help="Include redriven letters, and discarded letters that --id names.")
-@_with(_ACT_OPTIONS)
+@with_options(*_ACT_OPTIONS)
 def redrive_command(again: bool, **options: Any) -> None:
     """Send open letters back to their origin topic. Redriven letters get a mark and are not sent twice."""
     _act(Action.REDRIVEN, again=again, **options)
 
 
 @command.command(name="discard")
-@_with(_FILTER_OPTIONS)
-@_with(_ACT_OPTIONS)
+@with_options(*_FILTER_OPTIONS)
+@with_options(*_ACT_OPTIONS)
 def discard_command(**options: Any) -> None:
     """Mark open letters as discarded: they are no longer listed or redriven."""
     _act(Action.DISCARDED, again=False, **options)
@@ -215,7 +181,7 @@ def _act(
 ) -> None:
     settings = load_settings()
     selection = Selection(filter=_filter(settings, options), again=again, limit=limit)
-    plan, ends = _run(_plan(settings, selection, action))
+    plan, ends = run(_plan(settings, selection, action))
     verb = "redrive" if action is Action.REDRIVEN else "discard"
     click.echo(f"{'would ' if dry_run else ''}{verb} {_letters(plan.total)}{_of_each(plan)}")
     if action is Action.REDRIVEN:
@@ -232,9 +198,9 @@ def _act(
         if not sys.stdin.isatty():
             raise click.UsageError(f"There is no terminal to confirm {_letters(plan.total)}: add --yes.")
         click.confirm(f"{verb.capitalize()} {_letters(plan.total)}?", abort=True)
-    report = Report()
+    report = RedriveReport()
     try:
-        _run(_do(settings, selection, ends, action, report, by or _operator()))
+        run(_do(settings, selection, ends, action, report, by or operator()))
     finally:
         click.echo(f"{action.value} {_letters(report.total)}")
     if report.refused:
@@ -242,7 +208,7 @@ def _act(
     sys.exit(1 if report.refused or report.not_ours else 0)
 
 
-async def _plan(settings: Settings, selection: Selection, action: Action) -> tuple[Report, Ends]:
+async def _plan(settings: Settings, selection: Selection, action: Action) -> tuple[RedriveReport, Ends]:
     if action is Action.REDRIVEN:
         await require_topics(settings)
     async with DeadLetterLog(settings) as log:
@@ -250,13 +216,15 @@ async def _plan(settings: Settings, selection: Selection, action: Action) -> tup
         return await survey(log, settings, ends, selection, action), ends
 
 
-async def _do(settings: Settings, selection: Selection, ends: Ends, action: Action, report: Report, by: str) -> None:
+async def _do(
+    settings: Settings, selection: Selection, ends: Ends, action: Action, report: RedriveReport, by: str
+) -> None:
     act = redrive if action is Action.REDRIVEN else discard
     async with DeadLetterLog(settings) as log, Sender(settings) as sender:
-        await act(log, sender, settings, ends, selection, report, by=by, now=_now)
+        await act(log, sender, settings, ends, selection, report, by=by, now=lambda: datetime.now(UTC))
 
 
-def _left_out(plan: Report, selection: Selection) -> list[str]:
+def _left_out(plan: RedriveReport, selection: Selection) -> list[str]:
     lines = []
     redriven, discarded = plan.states[State.REDRIVEN], plan.states[State.DISCARDED]
     if redriven and not selection.again:
@@ -271,7 +239,7 @@ def _left_out(plan: Report, selection: Selection) -> list[str]:
     return lines
 
 
-def _of_each(report: Report) -> str:
+def _of_each(report: RedriveReport) -> str:
     reasons = ", ".join(f"{count} {escaped(reason)}" for reason, count in report.chosen.most_common())
     return f": {reasons}" if reasons else ""
 
@@ -282,12 +250,3 @@ def _listed(states: Counter[State]) -> str:
 
 def _letters(count: int) -> str:
     return f"{count} letter" if count == 1 else f"{count} letters"
-
-
-def _operator() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        # A container's user id may have no name.
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

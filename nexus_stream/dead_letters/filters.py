@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
 
-import orjson
-
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.dead_letters.letter import Letter
 
-__all__ = ["Filter", "parse_moment", "session_key_of", "session_of"]
-
-_AGO = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+__all__ = ["Filter", "session_key_of", "session_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +55,7 @@ class Filter:
 
 def session_of(letter: Letter) -> tuple[str, str] | None:
     """Return tenant (empty if none) and session id from a letter's value: a conversation or an enriched prospect."""
-    try:
-        value: Any = orjson.loads(letter.value or b"")
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(value, dict):
-        return None
+    value = json_object(letter.value)
     session_id = value.get("sessionId", value.get("session_id"))
     metadata = value.get("metadata")
     tenant_id = metadata.get("tenant_id") if isinstance(metadata, dict) else value.get("tenant_id")
@@ -84,19 +73,3 @@ def session_key_of(letter: Letter) -> str | None:
         return session_key(*found).decode()
     except ValueError:
         return None
-
-
-def parse_moment(text: str, now: datetime) -> datetime:
-    """Parse a time: ISO 8601 (UTC if it has no offset), or an age such as ``30m`` or ``2h``.
-
-    Raises:
-        ValueError: the text has neither form.
-    """
-    ago = _AGO.fullmatch(text.strip())
-    if ago is not None:
-        return now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
-    try:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError("write a time as 2026-01-31T12:00:00Z, or an age as 90s, 30m, 2h or 7d") from None

@@ -28,8 +28,9 @@ from nexus_stream.contracts.headers import (
     ORIGIN_TOPIC_HEADER,
     REASON_HEADER,
     REDRIVE_HEADER,
+    Headers,
 )
-from nexus_stream.delivery.received import Headers
+from nexus_stream.contracts.moments import iso_moment
 
 __all__ = ["Action", "Letter", "Mark", "mark_headers", "read_record"]
 
@@ -178,7 +179,6 @@ def _count(text: str) -> int:
 
 def _moment(text: str, otherwise: datetime) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return iso_moment(text)
+    except ValueError:
         return otherwise

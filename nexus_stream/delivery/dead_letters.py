@@ -18,8 +18,9 @@ from nexus_stream.contracts.headers import (
     ORIGIN_TIMESTAMP_HEADER,
     ORIGIN_TOPIC_HEADER,
     REASON_HEADER,
+    Headers,
 )
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.errors import PermanentError, Reason
 
 __all__ = [

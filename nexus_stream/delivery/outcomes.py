@@ -1,6 +1,6 @@
-"""Every way a record can end, as types: a new one fails the type check, not production.
+"""Every way a record can end, as types. A forgotten case fails the type check, not production.
 
-"Try again later" is not an outcome, since nothing was decided: a step raises a RetryableError and one loop waits.
+"Try again later" is no outcome, because nothing was decided: a step raises a RetryableError, and one loop waits.
 """
 
 from __future__ import annotations
@@ -39,44 +39,44 @@ class ReemitCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """Extracted, stored and emitted. What it says beside that is for logs."""
+    """Extracted, stored and emitted. The fields are for logs."""
 
     extractor: str = field(default="", compare=False)
     is_cached: bool = field(default=False, compare=False)
     attempts: int = field(default=1, compare=False)
-    # How many snapshots of the session it stands for.
+    # How many snapshots of the session this extraction stands for.
     snapshots: int = field(default=1, compare=False)
-    # What the extractor claimed and no turn of the user holds.
+    # Fields that the extractor claimed and that no turn of the user holds.
     dropped_fields: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Reemitted:
-    """The stored result was emitted again: redelivered after a crash, or with a fingerprint that is new."""
+    """The stored result was emitted again: after a redelivery, or with a new fingerprint."""
 
     cause: ReemitCause
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Equal to what is known, waits or runs."""
+    """Equal to a snapshot that is stored, pending or being extracted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Older than what is known."""
+    """Older than the stored snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A newer snapshot that begins with all of its turns took its place before it was extracted."""
+    """Replaced before its extraction by a newer snapshot that begins with all of its turns."""
 
     by: Received | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    """Keyed differently by its producer: sent on to the partition of its session."""
+    """Sent to its session's partition, because its producer keyed it differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +88,27 @@ class DeadLettered:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Written by the sink, or already there."""
+    """Written by the sink, or already in the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """Of an erased session: nothing of it is kept."""
+    """Part of an erased session: nothing of it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """A command: the session was forgotten and stays away."""
+    """A command: the session was deleted, and stays suppressed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unblocked:
-    """A command: an erased session may come back."""
+    """A command: an erased session may be stored again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A command: the session was forgotten, because it was idle for long."""
+    """A command: the session was deleted because it was idle for long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from nexus_stream.delivery.received import Headers, Received, TopicPartition
+from nexus_stream.contracts.headers import Headers
+from nexus_stream.delivery.received import Received, TopicPartition
 
 __all__ = ["BrokerPort", "TracePort"]
 

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import PartitionLostError
 
-__all__ = ["Assignment", "Headers", "Received", "TopicPartition"]
+__all__ = ["Assignment", "Received", "TopicPartition"]
 
 TopicPartition = tuple[str, int]
-Headers = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)

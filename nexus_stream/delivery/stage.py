@@ -1,7 +1,7 @@
-"""What the enricher and the sink share: reading under our own ledger, committing by timer, stopping within a bound.
+"""The base of both stages: it reads records, commits their offsets by timer, and stops within a time bound.
 
-From: an agent's loop calls ``read`` for each event and hands the record on. To: the broker's committed offsets.
-A stage never raises into the agent's loop: what cannot go on is handed to ``on_fatal``, which stops the worker.
+A stage keeps its offsets in its own ledger. It never raises into the agent's loop: an error that no record is at fault
+for goes to ``on_fatal``, which stops the worker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from nexus_stream.delivery.backoff import backoff_seconds
@@ -25,17 +24,18 @@ from nexus_stream.delivery.ports import BrokerPort, TracePort
 from nexus_stream.delivery.received import Assignment, Received, TopicPartition
 from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
+from nexus_stream.host.log import get_logger
 
-__all__ = ["Message", "Observer", "Stage", "StageParts"]
+__all__ = ["AgentMessage", "Observer", "Stage", "StageParts"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 
-# What a send may fail with and be tried again.
+# A send that fails with one of these is tried again.
 _SEND_ERRORS = (RetryableError, KafkaError)
 
-# How often an unconfirmed worker looks whether it is confirmed.
+# How often an unconfirmed worker checks whether the group has confirmed it.
 _CONFIRM_SECONDS = 0.05
 
 # A commit inside a rebalance must not hold up the group.
@@ -43,7 +43,7 @@ _REVOKE_COMMIT_SECONDS = 5.0
 
 
 def _raise_if_too_large(error: BaseException) -> None:
-    # The same record would be refused for ever; the broker's limit is what is wrong.
+    # The broker would refuse the same record for ever. Its limit is wrong, not the record.
     if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
         raise ConfigurationError(
             "The broker refuses a record as too large: a topic's max.message.bytes is below what NEXUS_MAX_BODY_BYTES "
@@ -52,18 +52,18 @@ def _raise_if_too_large(error: BaseException) -> None:
 
 
 class Observer(Protocol):
-    """Told how each record ended and what a stage waits for; counts and logs live behind it."""
+    """Port for how records end and what a stage waits for. Metrics and logs implement it."""
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
-        """A record ended."""
+        """Note how a record ended."""
         ...
 
     def waiting(self, what: str, since_ms: int | None) -> None:
-        """The stage waits for ``what`` since then, or (None) no longer does."""
+        """Note that the stage waits for ``what`` since then. ``since_ms`` None: it waits no longer."""
         ...
 
 
-class Message(Protocol):
+class AgentMessage(Protocol):
     """A message as Faust hands it to an agent; ``timestamp`` in seconds."""
 
     topic: str
@@ -80,13 +80,13 @@ class StageParts:
     """What a stage needs from its worker.
 
     Attributes:
-        broker: Sends and commits.
-        assignment: Which partitions are ours.
+        broker: Sends records and commits offsets.
+        assignment: The assigned partitions.
         clock: Time.
-        observer: Told of outcomes.
-        on_fatal: Called with an error that no record is at fault for; stops the worker.
-        tracing: Follows records; None: nobody does.
-        timings: Told how long work took.
+        observer: Notes how records end.
+        on_fatal: Stops the worker because of an error that no record is at fault for.
+        tracing: Follows records. None: tracing is off.
+        timings: Notes how long work took.
     """
 
     broker: BrokerPort
@@ -99,7 +99,7 @@ class StageParts:
 
 
 class Stage:
-    """A reader of one topic that owns its offsets.
+    """Reads one topic and owns its offsets.
 
     Args:
         parts: What the worker provides.
@@ -119,7 +119,7 @@ class Stage:
         self.ledger = OffsetLedger()
         self.timings = parts.timings
         self.facts = Facts(self.timings)
-        # Set from a revocation or stop until partitions are assigned again.
+        # Set by a revocation or a stop, until partitions are assigned again.
         self.draining = asyncio.Event()
         self._commit_interval_seconds = commit_interval_seconds
         self._on_fatal = parts.on_fatal
@@ -128,7 +128,7 @@ class Stage:
 
     # Reading
 
-    async def take(self, message: Message) -> None:
+    async def take(self, message: AgentMessage) -> None:
         """Take in one message of the agent's loop: read the record and submit it. Raises nothing into the loop."""
         record = self.read(
             message.topic,
@@ -156,12 +156,12 @@ class Stage:
         value: bytes | None,
         headers: Iterable[tuple[str, bytes]],
     ) -> Received | None:
-        """Note that a record was read; it is unfinished from here on.
+        """Note that a record was read. It is unfinished from now on.
 
         Returns:
-            None if it was read before and is not finished: its first reading stands for it. Faust reads on at every
-            assignment before it seeks back to the committed offsets (``_resume_streams``, faust/tables/recovery.py).
-            Taken in twice, such a record would be a duplicate of itself, and finish its own offset.
+            None if the record was read before and is not finished. At every assignment Faust reads on before it seeks
+            back to the committed offsets (``_resume_streams``, faust/tables/recovery.py). A record that is taken in
+            twice would be a duplicate of itself, and finish its own offset.
         """
         record = Received(
             topic, partition, offset, timestamp_ms, key, value, tuple(headers), epoch=self.assignment.epoch
@@ -175,12 +175,12 @@ class Stage:
         return record
 
     def finish(self, record: Received, outcome: Outcome, about: Received | None = None) -> None:
-        """The record's effects are durable: its offset may be committed.
+        """Note that a record's effects are durable: its offset may be committed.
 
         Args:
-            record: Whose offset is done.
+            record: The record whose offset is done.
             outcome: How it ended.
-            about: Which record ended so, if that is another one: the newest snapshot of a work.
+            about: The record that the outcome is reported for, if it is another one: a work's newest snapshot.
         """
         if self.assignment.owns(record):
             self.ledger.done(record.tp, record.offset)
@@ -194,13 +194,13 @@ class Stage:
         record_of: Callable[[_T], Received],
         send: Callable[[_T], Awaitable[Awaitable[object]]],
     ) -> list[_T]:
-        """Send for each item, in order, and await the broker's acknowledgement of all.
+        """Send each item in order, and await the broker's acknowledgement of all.
 
-        What the broker does not take is sent again with growing pauses until it does; what is not ours any more is left
-        out. So the broker being away pauses the stage and loses nothing.
+        A refused item is sent again, with growing pauses, until the broker accepts it. An item of a revoked partition
+        is left out. So a broker that is away pauses the stage and loses nothing.
 
         Returns:
-            The items that were acknowledged and are still ours, in order.
+            The acknowledged items whose partitions are still assigned, in order.
         """
         acknowledged: list[_T] = []
         remaining = list(items)
@@ -237,7 +237,7 @@ class Stage:
         return acknowledged
 
     async def confirmed(self) -> None:
-        """Return once the group is known to hold this worker still, or our partitions were revoked: see lease.py."""
+        """Return once the group has confirmed this worker, or once the partitions were revoked: see lease.py."""
         if self.assignment.is_confirmed:
             return
         epoch = self.assignment.epoch
@@ -247,23 +247,23 @@ class Stage:
         self.waits_no_longer("broker")
 
     async def still_owns(self, record: Received) -> bool:
-        """Whether the record may have effects, asked of the group where that is in doubt."""
+        """Whether the record may have effects. Waits for the group's word while that is in doubt."""
         await self.confirmed()
         return self.assignment.owns(record)
 
     def waits_for(self, what: str) -> None:
-        """Note that the stage waits for ``what``; the first note sets since when."""
+        """Note that the stage waits for ``what``. The first note sets the time."""
         if what not in self._waiting_for:
             self._waiting_for[what] = self.clock.time_ms()
             self.observer.waiting(what, self._waiting_for[what])
 
     @property
     def waiting_for(self) -> tuple[str, int] | None:
-        """What the stage has waited for longest, and since when (Unix milliseconds); None while it runs."""
+        """What the stage has waited for longest, and since when (Unix milliseconds). None while it runs."""
         return min(self._waiting_for.items(), key=lambda entry: entry[1]) if self._waiting_for else None
 
     def is_waiting_for(self, what: str) -> bool:
-        """Whether it waits for ``what``, among others."""
+        """Whether the stage waits for ``what``, perhaps among other things."""
         return what in self._waiting_for
 
     @property
@@ -272,11 +272,11 @@ class Stage:
         return False
 
     def tried_again(self) -> frozenset[TopicPartition]:
-        """Partitions with a record that failed and is tried again, which may take long."""
+        """Partitions with a record that failed and is tried again. That may take long."""
         return frozenset()
 
     def settling_offsets(self) -> frozenset[tuple[TopicPartition, int]]:
-        """Unfinished offsets that wait because their time has not come, which is no delay."""
+        """Unfinished offsets of chats that are not quiet yet. They are no delay."""
         return frozenset()
 
     def waits_no_longer(self, what: str) -> None:
@@ -296,7 +296,7 @@ class Stage:
     # Committing
 
     async def commit(self) -> None:
-        """Commit what is finished."""
+        """Commit the finished offsets."""
         offsets = self.ledger.committable()
         if offsets and await self.broker.commit(offsets):
             self.ledger.committed(offsets)
@@ -313,7 +313,7 @@ class Stage:
         self.spawn(self._commit_by_timer())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task of the stage. An exception that leaves it stops the worker: nothing is lost silently."""
+        """Run a task of the stage. An exception that leaves the task stops the worker, so no failure is silent."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -324,25 +324,25 @@ class Stage:
             self._on_fatal(error)
 
     def fatal(self, error: BaseException) -> None:
-        """Stop the worker: no record is at fault."""
+        """Stop the worker because of an error that no record is at fault for."""
         self._on_fatal(error)
 
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """The group gave us these partitions; reading begins at their committed offsets."""
+        """Take over these partitions. Reading begins at their committed offsets."""
         self.ledger.forget()
         self.assignment.assign(partitions)
         self.draining.clear()
 
     async def revoked(self, *, drain_seconds: float) -> None:
-        """The group takes our partitions: finish what is running within the bound, commit, drop the rest."""
+        """Give up the partitions: finish running work within the bound, commit, and drop the rest."""
         await self._finish_up(drain_seconds)
         self._let_go()
         for what in list(self._waiting_for):
-            # What waited is the next owner's.
+            # The next owner waits from now on.
             self.waits_no_longer(what)
 
     async def stop(self, *, drain_seconds: float) -> None:
-        """Finish what is running within the bound, commit, and end the stage's tasks."""
+        """Finish running work within the bound, commit, and end the stage's tasks."""
         await self._finish_up(drain_seconds)
         self._let_go()
         tasks = list(self._tasks)
@@ -353,7 +353,7 @@ class Stage:
     async def _finish_up(self, drain_seconds: float) -> None:
         self.draining.set()
         if not self.assignment.is_confirmed:
-            # Another may have these partitions by now: what runs waits for a word that will not come.
+            # Another worker may have these partitions by now, and running work would wait for a confirmation in vain.
             drain_seconds = 0.0
         try:
             async with asyncio.timeout(drain_seconds):
@@ -367,7 +367,7 @@ class Stage:
             _log.warning("last commit not finished in time, its records are read again", stage=self.name)
 
     def _let_go(self) -> None:
-        """Own nothing, and leave nothing behind that acts on what is another's now."""
+        """Own no partition, and leave no work behind that could act on one."""
         self.assignment.revoke()
         self.broker.drop_unsent()
         self.ledger.forget()
@@ -376,13 +376,13 @@ class Stage:
             self.tracing.drop_all()
 
     async def drained(self) -> None:
-        """Return once nothing is running. Waiting work does not count: it is read again."""
+        """Return once nothing runs. Pending work does not count: the next owner reads it again."""
 
     def drop_all(self) -> None:
-        """Forget all work; called after a revocation."""
+        """Forget all work, after a revocation."""
 
     def dead_letter_time(self) -> str:
-        """Now, as the dead letters' header has it."""
+        """Now, in the form of a dead letter's header."""
         return datetime.fromtimestamp(self.clock.time_ms() / 1000, UTC).isoformat(timespec="milliseconds")
 
     def __repr__(self) -> str:

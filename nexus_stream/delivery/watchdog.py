@@ -1,7 +1,7 @@
 """The progress watchdog: detects a partition that has records to read but makes no progress without a reason.
 
 Faust's own lag counts the records that were read, so it does not grow while a worker is stalled. Therefore a separate
-client reads the end offsets from the broker (observability/end_offsets.py).
+client reads the end offsets from the broker (kafka/group_offsets.py).
 
 A partition stalls in one of three ways. Each has its own test:
 

@@ -1,1 +1,1 @@
-"""``nexus doctor``: reach everything as configured, and say what is wrong, why it matters and how to fix it."""
+"""``nexus doctor``: check all configured services, and report each problem, its effect and its fix."""

@@ -1,7 +1,7 @@
-"""``nexus capacity``: what a load needs, by the formulas of docs/reference/capacity.md.
+"""``nexus capacity``: compute the needs of a load with the formulas of docs/reference/capacity.md.
 
-From: the load on the command line; settle times, retention, partitions, prices from the settings. To: a table on the
-terminal. It asks nothing of a broker or a database. What it estimates rather than computes is marked with ``~``.
+The load comes from the command line. Settle times, retention, partitions and prices come from the settings. The command
+contacts no broker and no database. Estimates are marked with ``~``.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["Load", "Needs", "calls_per_chat", "command", "needs_of"]
 
-# How widely the gaps between a person's turns are spread around their median: as in benchmarks/claude_cost.py, whose
-# measured calls a chat (1.63, 5.42, 5.99, 1.16, 3.50) this reproduces within 2 %.
+# Spread of the gaps between a person's turns around their median, as in benchmarks/claude_cost.py. The formula
+# reproduces the calls per chat that were measured there (1.63, 5.42, 5.99, 1.16, 3.50) within 2 %.
 _GAP_SIGMA = 0.6
-# Tokens of one call, as measured there: the instructions come from the prompt cache; question and answer do not.
+# Tokens of one call, measured there. The instructions come from the prompt cache; question and answer do not.
 _CALL_TOKENS = TokenCounts(input_tokens=400, output_tokens=120, cache_read_tokens=2436)
-# Of a session's state in the changelog, and of an enriched record.
+# Size of a session's state in the changelog, and of an enriched record.
 _RECORD_BYTES = 2048
-# Beside its newest snapshot a pending session keeps the one it replaced.
+# A pending session keeps its newest snapshot and the replaced one.
 _SNAPSHOTS_PENDING = 2
 _GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The busiest hour. ``turns`` are the user's; the site posts once for each, with the whole conversation."""
+    """The load of the busiest hour. ``turns`` counts the user's turns. Each turn posts the whole conversation."""
 
     chats_per_hour: float
     turns: int
@@ -43,7 +43,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What that takes. Per worker where the name says so."""
+    """The needs of a load: totals, or values per worker if the name says so."""
 
     posts_per_second: float
     calls_per_chat: float
@@ -58,7 +58,7 @@ class Needs:
 
 
 def calls_per_chat(turns: int, gap_seconds: float, settle_seconds: float) -> float:
-    """Extractions of one chat: one at its end, and one for each gap that is long enough to settle in."""
+    """Return the extractions of one chat: one at its end, and one for each gap longer than the settle time."""
     if gap_seconds <= 0 or turns <= 1:
         return 1.0
     if settle_seconds <= 0:
@@ -68,12 +68,12 @@ def calls_per_chat(turns: int, gap_seconds: float, settle_seconds: float) -> flo
 
 
 def needs_of(load: Load, settings: Settings) -> Needs:
-    """The formulas, in the order in which capacity.md has them."""
+    """Apply the formulas in the order of capacity.md."""
     chats_per_second = load.chats_per_hour / 3600
     posts_per_second = chats_per_second * load.turns
     calls = calls_per_chat(load.turns, load.gap_seconds, settings.settle_seconds)
     settled_per_second = chats_per_second * calls
-    # Little's law. A chat whose gaps do not settle waits on, at the latest for the maximum.
+    # Little's law. A chat with only short gaps stays pending, at most for the maximum wait.
     burst_seconds = settings.settle_seconds + load.gap_seconds * (load.turns / calls - 1)
     pending_seconds = min(burst_seconds, settings.max_wait_seconds) + load.call_seconds
     pending = math.ceil(settled_per_second / load.enrichers * pending_seconds)
@@ -87,7 +87,7 @@ def needs_of(load: Load, settings: Settings) -> Needs:
         pending_bytes_per_worker=pending * load.conversation_bytes * _SNAPSHOTS_PENDING,
         requests_per_minute=settled_per_second * 60,
         concurrency_per_worker=math.ceil(settled_per_second * load.call_seconds / load.enrichers),
-        # Half of the whole conversation on average, since each post carries all there is so far.
+        # Each post carries the conversation so far: on average half of the whole conversation.
         ingestion_gib=posts_per_second
         * (load.conversation_bytes / 2)
         * settings.ingestion_retention_hours
@@ -101,19 +101,36 @@ def needs_of(load: Load, settings: Settings) -> Needs:
 
 @click.command(name="capacity")
 @click.option(
-    "--chats-per-hour", type=click.FloatRange(min=0, min_open=True), required=True, help="In the busiest hour."
+    "--chats-per-hour",
+    type=click.FloatRange(min=0, min_open=True),
+    required=True,
+    help="Number of chats in the busiest hour.",
 )
-@click.option("--turns", type=click.IntRange(min=1), default=6, show_default=True, help="The user's, in a chat.")
-@click.option("--gap-seconds", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Between two turns.")
-@click.option("--conversation-kb", type=click.FloatRange(min=0.1), default=4.0, show_default=True, help="At its end.")
+@click.option("--turns", type=click.IntRange(min=1), default=6, show_default=True, help="User's turns in a chat.")
 @click.option(
-    "--call-seconds", type=click.FloatRange(min=0), default=1.5, show_default=True, help="One call to Claude."
+    "--gap-seconds",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    help="Median time between two turns.",
 )
-@click.option("--enrichers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--conversation-kb",
+    type=click.FloatRange(min=0.1),
+    default=4.0,
+    show_default=True,
+    help="Size of a conversation at its end.",
+)
+@click.option(
+    "--call-seconds", type=click.FloatRange(min=0), default=1.5, show_default=True, help="Time of one call to Claude."
+)
+@click.option(
+    "--enrichers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of enricher workers."
+)
 def command(
     chats_per_hour: float, turns: int, gap_seconds: float, conversation_kb: float, call_seconds: float, enrichers: int
 ) -> None:
-    """Compute what a load needs, with the settings of this environment."""
+    """Compute the needs of a load, with the settings of this environment."""
     settings = load_settings()
     load = Load(chats_per_hour, turns, gap_seconds, int(conversation_kb * 1024), call_seconds, enrichers)
     needs = needs_of(load, settings)

@@ -1,6 +1,6 @@
-"""The area ``claude``: key, model, price; and what the API itself says, without spending a token.
+"""The area ``claude``: key, model and price, and the API's answer to ``GET /v1/models``, which uses no tokens.
 
-From: settings and ``GET /v1/models``. To: findings. The key is never shown, nor is any of the API's own text.
+Findings never show the key or the API's own text.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ _SOON_DAYS: Final = 60
 _REPLACEMENT: Final = "claude-haiku-5-5"
 _API_URL: Final = "https://api.anthropic.com"
 _KEY_PREFIX: Final = "sk-ant-"
-_WHY_STOP: Final = "Enrichers stop, or wait: no conversation becomes a prospect."
+_WHY_STOP: Final = "Enrichers stop or wait: no conversation is enriched."
 
 
 async def check_claude(settings: Settings, *, offline: bool, today: date) -> list[Finding]:
-    """What can be told without the API, then what it says."""
+    """Check key, model and price without the API, then query the API."""
     if not settings.use_claude:
         return judge_setup(settings)
     findings = [*judge_setup(settings), *judge_model(settings.claude_model, today), *_price(settings)]
     if not offline and settings.anthropic_api_key is not None:
-        findings += await _ask(settings)
+        findings += await _query_api(settings)
     return findings
 
 
 def judge_setup(settings: Settings) -> list[Finding]:
-    """Whether Claude is asked at all, and whether the key can be one."""
+    """Judge whether Claude is used, and whether the key has a valid form."""
     if not settings.use_claude:
         if settings.extractor == "auto" and settings.env == "production":
-            why = "The offline rules extract instead, and find less."
-            fix = "ANTHROPIC_API_KEY, or NEXUS_EXTRACTOR=offline to say that this is meant"
-            return [warning("claude.key", "NEXUS_EXTRACTOR=auto and there is no key", why, fix)]
-        return [note("claude.key", f"Claude is not asked (NEXUS_EXTRACTOR={settings.extractor}, no call is paid for)")]
+            why = "The offline rules extract instead. They find less."
+            fix = "ANTHROPIC_API_KEY, or NEXUS_EXTRACTOR=offline to confirm the offline rules"
+            return [warning("claude.key", "NEXUS_EXTRACTOR=auto, but there is no key", why, fix)]
+        return [note("claude.key", f"Claude is not used (NEXUS_EXTRACTOR={settings.extractor}), so no call is paid")]
     assert settings.anthropic_api_key is not None  # noqa: S101 - load_settings requires it
     key = settings.anthropic_api_key.get_secret_value()
     fix = "ANTHROPIC_API_KEY: copy it again from the Claude Console"
     if key != key.strip() or not key.isascii() or not key.isprintable() or " " in key:
-        return [error("claude.key", "the key holds white space or characters that no key has", _WHY_STOP, fix)]
+        return [error("claude.key", "the key contains white space or invalid characters", _WHY_STOP, fix)]
     if settings.anthropic_base_url is None and not key.startswith(_KEY_PREFIX):
         return [warning("claude.key", f"the key does not begin with {_KEY_PREFIX}", "The API will refuse it.", fix)]
-    return [ok("claude.key", "a key is set and looks like one")]
+    return [ok("claude.key", "a key is set and has a valid form")]
 
 
 def judge_model(model: str, today: date) -> list[Finding]:
-    """Whether the model has an end."""
+    """Judge whether the model is or will be retired."""
     ends = retirement_of(model)
     fix = f"NEXUS_CLAUDE_MODEL={_REPLACEMENT} (then nexus evaluate on your own labelled conversations)"
     if ends is not None and ends <= today:
@@ -72,10 +72,10 @@ def judge_model(model: str, today: date) -> list[Finding]:
     if ends is not None:
         found = f"{model} will be retired on {ends}, in {(ends - today).days} days"
         make = warning if (ends - today).days <= _SOON_DAYS else note
-        return [make("claude.model", found, "From that day on every call fails.", fix)]
+        return [make("claude.model", found, "From that day on, every call fails.", fix)]
     if not looks_like_a_model(model):
-        return [warning("claude.model", "NEXUS_CLAUDE_MODEL is not written as a model's name is", _WHY_STOP, fix)]
-    return [ok("claude.model", f"{model}: no end is known (table of {MODELS_AS_OF})")]
+        return [warning("claude.model", "NEXUS_CLAUDE_MODEL does not have the form of a model name", _WHY_STOP, fix)]
+    return [ok("claude.model", f"{model}: no retirement date is known (table of {MODELS_AS_OF})")]
 
 
 def _price(settings: Settings) -> list[Finding]:
@@ -92,18 +92,18 @@ def _price(settings: Settings) -> list[Finding]:
     fix = f'NEXUS_CLAUDE_PRICES_FILE: a JSON file with {{"{settings.claude_model}": {entry}}}'
     found = f"no price is known for {settings.claude_model}"
     if has_budget:
-        return [error("claude.price", found, "There is a budget and nothing to count by: no enricher starts.", fix)]
-    return [warning("claude.price", found, "Every cost counts as 0, and no budget can hold.", fix)]
+        return [error("claude.price", found, "A budget needs a price: no enricher starts.", fix)]
+    return [warning("claude.price", found, "Every call counts as 0 USD, and no budget can work.", fix)]
 
 
-async def _ask(settings: Settings) -> list[Finding]:
-    """Retrieve the model; on 404 see which there are."""
+async def _query_api(settings: Settings) -> list[Finding]:
+    """Retrieve the model. On HTTP 404, list the available models."""
     quiet_http_loggers()
     place = settings.anthropic_base_url or _API_URL
     try:
         client = create_client(settings, timeout_seconds=REACH_SECONDS)
     except ConfigurationError as failure:
-        return [error("claude.reachable", str(failure), _WHY_STOP, "As the message says.")]
+        return [error("claude.reachable", str(failure), _WHY_STOP, "Do what the message says.")]
     findings: list[Finding] = []
     async with client:
         asked_at = datetime.now(UTC)
@@ -119,9 +119,7 @@ async def _ask(settings: Settings) -> list[Finding]:
             return [diagnose(failure, place, settings.claude_model), *findings]
         else:
             headers = answer.headers
-            findings.append(
-                ok("claude.reachable", f"{place}: the key is accepted, and may use {settings.claude_model}")
-            )
+            findings.append(ok("claude.reachable", f"{place}: the API accepts the key for {settings.claude_model}"))
     return findings + _clock(headers, asked_at)
 
 
@@ -130,32 +128,32 @@ async def _unknown_model(client: anthropic.AsyncAnthropic, model: str, place: st
         async with asyncio.timeout(REACH_SECONDS):
             known = [each.id async for each in client.models.list(limit=100)]
     except (anthropic.AnthropicError, TimeoutError):
-        found = f"{place}: answers 404 for the model and for the list of models"
-        why = "The address is not the API's; or it is a gateway that does not offer the list, and nothing is wrong."
-        return [warning("claude.reachable", found, why, "ANTHROPIC_BASE_URL: check it (unset: the vendor's own)")]
+        found = f"{place}: HTTP 404 for the model and for the list of models"
+        why = "The address is not the API's. Or it is a gateway without this list; then nothing is wrong."
+        return [warning("claude.reachable", found, why, "ANTHROPIC_BASE_URL: check it (default: the vendor's API)")]
     close = difflib.get_close_matches(model, known, n=1) or [_REPLACEMENT]
-    found = f"{place} knows no model {model} (it knows {len(known)})"
+    found = f"{place} does not know the model {model} (it knows {len(known)} models)"
     return [
-        ok("claude.reachable", f"{place}: the key is accepted"),
+        ok("claude.reachable", f"{place}: the API accepts the key"),
         error("claude.model", found, _WHY_STOP, f"NEXUS_CLAUDE_MODEL={close[0]}"),
     ]
 
 
 def diagnose(failure: BaseException, place: str, model: str) -> Finding:
-    """Why the API did not answer the question."""
+    """Explain why the API did not answer the request."""
     check = "claude.reachable"
     if isinstance(failure, anthropic.APIStatusError):
         status = failure.status_code
         if status == 429 or status >= 500:
             wait = retry_after_from(failure.response.headers, max_seconds=3600, now=datetime.now(UTC))
             asks = f", asks to wait {wait:.0f} s" if wait else ""
-            why = "The account is at its limit, or the API is overloaded; enrichers wait and go on by themselves."
-            fix = "If it lasts: NEXUS_CLAUDE_REQUESTS_PER_MINUTE below the account's limit, or raise that limit"
+            why = "The account is at its limit, or the API is overloaded. Enrichers wait and continue by themselves."
+            fix = "If this lasts: NEXUS_CLAUDE_REQUESTS_PER_MINUTE below the account's limit, or raise that limit"
             return warning(check, f"{place}: HTTP {status}{asks}", why, fix)
         found, fix = {
-            401: ("the key is refused", "ANTHROPIC_API_KEY: set a valid one; it was revoked, or belongs elsewhere"),
+            401: ("the key is refused", "ANTHROPIC_API_KEY: set a valid key; this one was revoked or is not the API's"),
             402: (
-                "the account may spend no more",
+                "the account has reached its spend limit",
                 "Raise the spend limit or check the payment details in the Claude Console",
             ),
             403: (
@@ -170,12 +168,12 @@ def diagnose(failure: BaseException, place: str, model: str) -> Finding:
     if isinstance(failure, anthropic.APITimeoutError):
         root = TimeoutError()
     trouble = trouble_of(root, place)
-    fix = f"ANTHROPIC_BASE_URL, or this machine's way out (proxy, firewall): {trouble.fix}."
+    fix = f"ANTHROPIC_BASE_URL, or this machine's internet access (proxy, firewall): {trouble.fix}."
     return error(check, trouble.found, _WHY_STOP, fix)
 
 
 def _clock(headers: Mapping[str, str], asked_at: datetime) -> list[Finding]:
-    """Against the ``Date`` header, which has whole seconds."""
+    """Compare the clock with the ``Date`` header, which has whole seconds."""
     text = headers.get("date")
     if text is None:
         return []

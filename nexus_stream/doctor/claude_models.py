@@ -1,7 +1,7 @@
-"""Models that were retired or will be, by day. Pure.
+"""Retirement dates of Claude models. Pure functions.
 
-From: the vendor's deprecation page, as of `MODELS_AS_OF`, and the table in the installed SDK where it knows more. To:
-claude_checks.py. The API itself is asked too where there is a key; this also tells before the day, and offline.
+Sources: the vendor's deprecation page as of `MODELS_AS_OF`, then the table in the installed SDK. If a key is set, the
+doctor also queries the API. But only this table works offline and before the retirement day.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _NAME: Final = re.compile(r"^claude-[a-z0-9.-]{1,80}$")
 
 
 def retirement_of(model: str) -> date | None:
-    """The day on which the model ends or ended; None if none is known."""
+    """Return the model's retirement date, or None if no date is known."""
     return RETIRED.get(model) or _from_sdk(model)
 
 
 def looks_like_a_model(model: str) -> bool:
-    """Whether it is written as the API's names are."""
+    """Whether the text has the form of a model name."""
     return _NAME.fullmatch(model) is not None
 
 
@@ -48,7 +48,7 @@ def _from_sdk(model: str) -> date | None:
     try:
         from anthropic._data import DEPRECATED_MODELS
     except ImportError:
-        # Not part of its public interface: without it our own table remains.
+        # The table is not part of the SDK's public interface. Without it, only our own table is used.
         return None
     text = DEPRECATED_MODELS.get(model)
     if text is None:

@@ -1,6 +1,6 @@
-"""``nexus doctor``: reach everything as configured, and report what is wrong with it, why, and what fixes it.
+"""``nexus doctor``: check all configured services, and report each problem, its effect and its fix.
 
-From: settings. To: stdout and an exit code, for people and for CI. Changes nothing anywhere.
+The command prints a report and sets an exit code, for people and for CI. It changes nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import click
 
 from nexus_stream.doctor.capacity_checks import check_capacity
 from nexus_stream.doctor.claude_checks import check_claude
-from nexus_stream.doctor.facts import Facts
-from nexus_stream.doctor.finding import Area, Finding, Report
+from nexus_stream.doctor.facts import MeasuredFacts
+from nexus_stream.doctor.finding import Area, DoctorReport, Finding
 from nexus_stream.doctor.host_checks import check_host
 from nexus_stream.doctor.kafka_checks import check_kafka
 from nexus_stream.doctor.postgres_checks import check_postgres
@@ -34,7 +34,7 @@ from nexus_stream.settings import Role, Settings, load_settings
 __all__ = ["command", "examine", "examine_environment"]
 
 _PROCESSES: Final[tuple[Role, ...]] = tuple(role for role in get_args(Role) if role != "tool")
-# Nothing takes longer, whatever does not answer: contacts and checks have shorter bounds of their own.
+# Time limit of one area. Contacts and checks have shorter limits.
 _AREA_SECONDS: Final = 13.0
 _QUIET: Final = ("aiokafka", "anthropic", "asyncio", "nexus_stream", "redis")
 
@@ -45,16 +45,17 @@ _QUIET: Final = ("aiokafka", "anthropic", "asyncio", "nexus_stream", "redis")
     "roles",
     type=click.Choice(_PROCESSES),
     multiple=True,
-    help="Check what this process needs; may be given several times. Default: all processes.",
+    help="Check the needs of this process; may be repeated. Default: all processes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@click.option("--offline", is_flag=True, help="Reach nothing: settings and this machine only.")
+@click.option("--offline", is_flag=True, help="Use no network: check only the settings and this machine.")
 @click.option("--strict", is_flag=True, help="Exit with 1 on a warning too.")
-@click.option("--sinks", type=click.IntRange(1), help="How many sinks are planned. Default: as many as run.")
+@click.option("--sinks", type=click.IntRange(1), help="Planned number of sinks. Default: the number that runs.")
 def command(roles: tuple[Role, ...], as_json: bool, offline: bool, strict: bool, sinks: int | None) -> None:
-    """Reach everything as configured and report what is wrong, why it matters and how to fix it.
+    """Check all configured services, and report each problem, its effect and its fix.
 
-    Changes nothing. Exit code 0: fine; 1: errors (with --strict also warnings); 78: the configuration is invalid.
+    The command changes nothing. Exit code 0: no errors; 1: errors (with --strict also warnings); 78: the configuration
+    is invalid.
     """
     with _quiet_libraries():
         report = examine_environment(frozenset(roles), offline=offline, sinks=sinks)
@@ -67,7 +68,7 @@ def command(roles: tuple[Role, ...], as_json: bool, offline: bool, strict: bool,
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """What a library logs on the way is what the findings say, in its own words and without the fix."""
+    """Silence the libraries' logs: the findings report the same problems, and add the fix."""
     loggers = [logging.getLogger(name) for name in _QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -85,18 +86,18 @@ def examine_environment(
     offline: bool = False,
     sinks: int | None = None,
     environ: Mapping[str, str] | None = None,
-) -> Report:
-    """Load the settings for the roles and look at everything.
+) -> DoctorReport:
+    """Load the settings for the roles and run all checks.
 
     Args:
-        roles: Empty: all processes, of which those that cannot run yet get a note.
-        offline: Whether to reach nothing.
-        sinks: How many are planned.
-        environ: Instead of ``.env`` and the process's environment.
+        roles: The processes to check. Empty: all processes; one that cannot run yet gets a note.
+        offline: Whether to use no network.
+        sinks: The planned number of sinks.
+        environ: Replaces ``.env`` and the process's environment.
     """
     settings: Settings | None = None
     invalid: dict[Finding, None] = {}
-    # Each role asks for something of its own: a sink for a database.
+    # Each role has its own required settings. Example: a sink needs a database.
     for role in sorted(roles) or ["tool"]:
         try:
             settings = load_settings(role, environ)
@@ -104,38 +105,38 @@ def examine_environment(
             invalid |= dict.fromkeys(invalid_settings(failure))
     if invalid or settings is None:
         hide = Redaction(settings)
-        return Report.of([hide.apply(finding) for finding in invalid], is_invalid=True)
+        return DoctorReport.of([hide.apply(finding) for finding in invalid], is_invalid=True)
     settings_found = settings
     report, seconds = run(
         examine(
             settings_found,
             roles or frozenset(_PROCESSES),
-            is_asked_for=bool(roles),
+            roles_are_named=bool(roles),
             offline=offline,
             sinks=sinks,
             environ=os.environ if environ is None else environ,
         )
     )
-    return Report(report.findings, report.is_invalid, seconds)
+    return DoctorReport(report.findings, report.is_invalid, seconds)
 
 
 async def examine(
     settings: Settings,
     roles: frozenset[Role],
     *,
-    is_asked_for: bool = False,
+    roles_are_named: bool = False,
     offline: bool = False,
     sinks: int | None = None,
     environ: Mapping[str, str],
-) -> Report:
-    """Look at everything at once; one area's trouble hides no other's."""
-    facts = Facts()
+) -> DoctorReport:
+    """Check all areas concurrently. A problem in one area does not hide the others."""
+    facts = MeasuredFacts()
     today = datetime.now(UTC).date()
     areas: dict[Area, AreaCheck] = {Area.HOST: lambda: check_host(settings, roles)}
     if "enricher" in roles:
         areas[Area.CLAUDE] = lambda: check_claude(settings, offline=offline, today=today)
     if not offline:
-        areas[Area.KAFKA] = lambda: check_kafka(settings, roles, facts, is_asked_for=is_asked_for)
+        areas[Area.KAFKA] = lambda: check_kafka(settings, roles, facts, roles_are_named=roles_are_named)
         if roles & {"sink", "console"}:
             areas[Area.POSTGRESQL] = lambda: check_postgres(settings, facts)
         if "enricher" in roles:
@@ -144,4 +145,4 @@ async def examine(
     findings += await run_areas(areas, _AREA_SECONDS)
     findings += check_capacity(settings, roles, facts, sinks=sinks)
     hide = Redaction(settings)
-    return Report.of(hide.apply(finding) for finding in findings)
+    return DoctorReport.of(hide.apply(finding) for finding in findings)

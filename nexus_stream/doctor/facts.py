@@ -1,26 +1,23 @@
-"""What one area learns and another one judges with.
-
-From: kafka_checks.py. To: capacity_checks.py, after all areas are done.
-"""
+"""Measurements of the areas, used by capacity_checks.py after all areas are done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Facts"]
+__all__ = ["MeasuredFacts"]
 
 
 @dataclass(slots=True)
-class Facts:
-    """Measured on this run; None where nobody could tell.
+class MeasuredFacts:
+    """The measurements of this run. None means unknown.
 
     Attributes:
-        records_last_day: That the ingestion topic received in the last 24 h.
-        records_last_hour: The same in the last hour.
-        enrichers: Members of their consumer group.
-        sinks: Members of theirs.
-        connections_free: That PostgreSQL, or the pooler before it, has left for sinks and console.
-        connections_of: Whose limit that is.
+        records_last_day: Records that the ingestion topic received in the last 24 h.
+        records_last_hour: Records that the ingestion topic received in the last hour.
+        enrichers: Members of the enrichers' consumer group.
+        sinks: Members of the sinks' consumer group.
+        connections_free: Free connections of PostgreSQL, or of its pooler, for sinks and console.
+        connections_of: The name of the limit.
     """
 
     records_last_day: int | None = None

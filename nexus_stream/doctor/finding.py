@@ -1,7 +1,7 @@
-"""What a check found, and what a whole run comes to.
+"""The result of one check, and the report of a whole run.
 
-From: the checks of this package. To: printing.py, and the exit code. The ids, severities and JSON fields are a contract
-with scripts: docs/reference/doctor.md lists them, a test holds both together.
+Scripts depend on the ids, severities and JSON fields. docs/reference/doctor.md lists them, and a test compares the list
+with the code.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = [
     "EX_CONFIG",
     "JSON_VERSION",
     "Area",
+    "DoctorReport",
     "Finding",
-    "Report",
     "Severity",
     "error",
     "note",
@@ -27,12 +27,12 @@ __all__ = [
 ]
 
 JSON_VERSION: Final = 1
-# sysexits.h: the workers end with it too when a setting is at fault.
+# sysexits.h. The workers use this exit code too when a setting is wrong.
 EX_CONFIG: Final = 78
 
 
 class Area(StrEnum):
-    """Where it was looked, in the order a report shows."""
+    """The areas of checks, in the order of the report."""
 
     SETTINGS = "settings"
     HOST = "host"
@@ -43,7 +43,7 @@ class Area(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad it is. ``note``: nothing is wrong, and the operator should know it, or it could not be checked."""
+    """The severity. ``note``: nothing is wrong, but the operator should know this; or the check was not possible."""
 
     OK = "ok"
     NOTE = "note"
@@ -52,19 +52,19 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for ok; more is worse."""
+        """0 for ok; higher is worse."""
         return list(Severity).index(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        check: ``<area>.<name>``: stable, for scripts.
-        found: What there is.
-        why: What comes of it; empty when all is well.
-        fix: The variable, command or SQL; empty when there is nothing to do.
+        check: The id ``<area>.<name>``, stable for scripts.
+        found: The observed state.
+        why: The effect of a problem; empty if there is no problem.
+        fix: The variable, command or SQL that fixes the problem; empty if there is nothing to do.
     """
 
     check: str
@@ -75,38 +75,38 @@ class Finding:
 
     @property
     def area(self) -> Area:
-        """Where it was looked."""
+        """The area of the check."""
         return Area(self.check.partition(".")[0])
 
 
 def ok(check: str, found: str) -> Finding:
-    """All is well."""
+    """Make a finding without a problem."""
     return Finding(check, Severity.OK, found)
 
 
 def note(check: str, found: str, why: str = "", fix: str = "") -> Finding:
-    """Worth knowing."""
+    """Make a finding that is worth knowing."""
     return Finding(check, Severity.NOTE, found, why, fix)
 
 
 def warning(check: str, found: str, why: str, fix: str) -> Finding:
-    """It works, and will hurt."""
+    """Make a finding about something that works now but will cause problems."""
     return Finding(check, Severity.WARNING, found, why, fix)
 
 
 def error(check: str, found: str, why: str, fix: str) -> Finding:
-    """It does not work, or loses data."""
+    """Make a finding about something that does not work or loses data."""
     return Finding(check, Severity.ERROR, found, why, fix)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A whole run.
+class DoctorReport:
+    """The report of a whole run.
 
     Attributes:
-        findings: By area, in the order of the checks.
-        is_invalid: Whether the configuration could not even be read, so that nothing was reached.
-        seconds: How long it took.
+        findings: The findings by area, in the order of the checks.
+        is_invalid: Whether the configuration is invalid, so that no service was contacted.
+        seconds: The duration of the run.
     """
 
     findings: tuple[Finding, ...]
@@ -114,28 +114,28 @@ class Report:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, findings: Iterable[Finding], *, is_invalid: bool = False, seconds: float = 0.0) -> Report:
-        """Sort by area; within one, the order stays."""
+    def of(cls, findings: Iterable[Finding], *, is_invalid: bool = False, seconds: float = 0.0) -> DoctorReport:
+        """Make a report. Sort the findings by area, and keep the order within an area."""
         areas = list(Area)
         return cls(tuple(sorted(findings, key=lambda finding: areas.index(finding.area))), is_invalid, seconds)
 
     def count(self, severity: Severity) -> int:
-        """How many findings have it."""
+        """Count the findings of a severity."""
         return sum(finding.severity is severity for finding in self.findings)
 
     def exit_code(self, *, strict: bool) -> int:
-        """0, 1 with an error (or, if strict, a warning), 78 when the configuration is invalid."""
+        """Return 0, or 1 with an error (if strict: or a warning), or 78 for an invalid configuration."""
         if self.is_invalid:
             return EX_CONFIG
         is_bad = self.count(Severity.ERROR) > 0 or (strict and self.count(Severity.WARNING) > 0)
         return 1 if is_bad else 0
 
     def of_area(self, area: Area) -> Sequence[Finding]:
-        """One area's findings."""
+        """Return the findings of one area."""
         return [finding for finding in self.findings if finding.area is area]
 
     def as_json(self, *, strict: bool) -> dict[str, Any]:
-        """The document of ``--json``."""
+        """Return the document of ``--json``."""
         return {
             "schema_version": JSON_VERSION,
             "nexus_version": __version__,

@@ -1,6 +1,6 @@
 """The area ``host``: the data directory, disk, memory and file descriptors of this machine or container.
 
-From: settings and the kernel. To: findings. The data directory is written to only by a file that is removed at once.
+The check writes one temporary file to the data directory and removes it at once.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
 _MIB: Final = 2**20
 _DISK_ERROR_BYTES: Final = 200 * _MIB
 _DISK_WARNING_BYTES: Final = 1024 * _MIB
-# A worker without load: interpreter, libraries, RocksDB's caches; measured at about 150 MiB.
+# A worker without load: interpreter, libraries, RocksDB's caches. Measured: about 150 MiB.
 _BASE_BYTES: Final = 250 * _MIB
-# A conversation as Python objects, twice: docs/reference/capacity.md.
+# Memory per pending byte: each conversation is held twice as Python objects. See docs/reference/capacity.md.
 _PENDING_FACTOR: Final = 4
 _BASE_DESCRIPTORS: Final = 256
 _DESCRIPTORS_PER_PARTITION: Final = 64
@@ -40,7 +40,7 @@ _CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup
 
 
 async def check_host(settings: Settings, roles: frozenset[Role]) -> list[Finding]:
-    """All of it; nothing here waits for anybody."""
+    """Run all checks of this machine. None of them uses the network."""
     keeps_state = bool(roles & {"enricher", "sink", "console"})
     findings = _data_dir(settings.data_dir) if keeps_state else []
     for role, app_id in (("enricher", settings.enricher_app_id), ("sink", settings.sink_app_id)):
@@ -54,7 +54,7 @@ async def check_host(settings: Settings, roles: frozenset[Role]) -> list[Finding
 
 
 def _data_dir(path: Path) -> list[Finding]:
-    # As a worker does it, which makes the directory; a doctor does not, so it tries the nearest one there is.
+    # A worker makes the directory. The doctor changes nothing, so it tests the nearest existing parent.
     nearest = path
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -64,17 +64,17 @@ def _data_dir(path: Path) -> list[Finding]:
             pass
     except OSError as failure:
         why = "No worker and no console starts."
-        fix = f"NEXUS_DATA_DIR: a directory of your own; or chown it to user id {os.getuid()}"
+        fix = f"NEXUS_DATA_DIR: name a writable directory, or chown this one to user id {os.getuid()}"
         return [error("host.data_dir", f"{shown} cannot be written ({failure.strerror})", why, fix)]
-    made = "is writable" if path.exists() else "will be made"
-    return [ok("host.data_dir", f"{shown} {made}"), judge_disk(str(shown), shutil.disk_usage(nearest).free)]
+    state = "is writable" if path.exists() else "will be made at the first start"
+    return [ok("host.data_dir", f"{shown} {state}"), judge_disk(str(shown), shutil.disk_usage(nearest).free)]
 
 
 def judge_disk(place: str, free_bytes: int) -> Finding:
-    """Room for the local tables and the console's index, about 2 KB a session each."""
+    """Check the disk space for the local tables and the console's index: about 2 KB per session each."""
     found = f"{free_bytes / _MIB:,.0f} MiB are free for {place}"
-    why = "A full disk stops the worker; its table must then be rebuilt from the changelog."
-    fix = "Free or add disk, or NEXUS_DATA_DIR on a larger one"
+    why = "A full disk stops the worker. Its table must then be rebuilt from the changelog."
+    fix = "Free or add disk space, or set NEXUS_DATA_DIR to a larger disk"
     if free_bytes < _DISK_ERROR_BYTES:
         return error("host.disk", found, why, fix)
     if free_bytes < _DISK_WARNING_BYTES:
@@ -87,13 +87,15 @@ def _locks(folder: Path) -> list[Finding]:
     if not holders:
         return []
     listed = ", ".join(f"slot {slot} by pid {pid} ({name})" for slot, pid, name in holders)
-    return [note("host.locks", f"{folder}: {listed}", "A worker started now takes the next slot, and fills it anew.")]
+    why = "A worker started now uses the next slot, and rebuilds its table there."
+    return [note("host.locks", f"{folder}: {listed}", why)]
 
 
 def slot_holders(folder: Path) -> list[tuple[str, int, str]]:
-    """Slot, process id and program of each lock that is held under an app's folder.
+    """Return slot, process id and program of each held lock under an app's folder.
 
-    From the kernel's own list: to try the lock would take it, for a moment, from a worker that starts just then.
+    The function reads the kernel's list of locks. If it tried to lock a slot, a worker that starts at that moment could
+    not get the slot.
     """
     try:
         lines = Path("/proc/locks").read_text().splitlines()
@@ -111,7 +113,7 @@ def slot_holders(folder: Path) -> list[tuple[str, int, str]]:
     for slot in slots:
         try:
             stat = (slot / "lock").stat()
-            # What the worker wrote: the kernel's list may name another namespace's id, or another device's number.
+            # Prefer the pid that the worker wrote: the kernel may list another namespace's pid or device number.
             written = int((slot / "lock").read_text() or 0)
         except (OSError, ValueError):
             continue
@@ -130,7 +132,7 @@ def _program(pid: int) -> str:
 
 
 def judge_descriptors(settings: Settings, soft_limit: int, roles: frozenset[Role]) -> Finding:
-    """Open files and sockets against the process's limit."""
+    """Compare the needed open files and sockets with the process's limit."""
     needed = _BASE_DESCRIPTORS
     if "enricher" in roles:
         needed += settings.claude_concurrency if settings.use_claude else 0
@@ -140,13 +142,13 @@ def judge_descriptors(settings: Settings, soft_limit: int, roles: frozenset[Role
     if soft_limit == resource.RLIM_INFINITY or soft_limit >= needed:
         shown = "unlimited" if soft_limit == resource.RLIM_INFINITY else str(soft_limit)
         return ok("host.descriptors", f"open files: {shown}, about {needed} are needed")
-    why = "Connections and table files fail to open under load (Too many open files)."
+    why = "Under load, connections and table files cannot be opened (Too many open files)."
     fix = "ulimit -n 65536 (systemd: LimitNOFILE=65536)"
     return warning("host.descriptors", f"open files: {soft_limit}, about {needed} are needed", why, fix)
 
 
 def memory_limit_bytes() -> int:
-    """Of this container, else of this machine."""
+    """Return the memory limit of this container, or else of this machine."""
     total = int(psutil.virtual_memory().total)
     for path in _CGROUP_LIMITS:
         try:
@@ -159,20 +161,20 @@ def memory_limit_bytes() -> int:
 
 
 def memory_need_bytes(settings: Settings) -> int:
-    """Of one enricher at its bound."""
+    """Return the memory need of one enricher at its bound."""
     return _BASE_BYTES + _PENDING_FACTOR * settings.pending_max_bytes
 
 
 def judge_memory(settings: Settings, limit_bytes: int) -> Finding:
-    """One worker at its bound against what there is."""
+    """Compare one worker's memory need at its bound with the memory limit."""
     needed = memory_need_bytes(settings)
     found = (
-        f"memory: {limit_bytes / _MIB:,.0f} MiB; a worker at its bound takes about {needed / _MIB:,.0f} MiB "
+        f"memory: {limit_bytes / _MIB:,.0f} MiB; a worker at its bound needs about {needed / _MIB:,.0f} MiB "
         f"(250 MiB + 4 x NEXUS_PENDING_MAX_BYTES)"
     )
     if needed <= limit_bytes:
         return ok("host.memory", found)
     lower = max(65_536, int((limit_bytes - _BASE_BYTES) / _PENDING_FACTOR))
-    why = "Under a backlog the kernel kills the worker before it stops reading."
+    why = "With a backlog, the kernel kills the worker before the worker stops reading."
     fix = f"NEXUS_PENDING_MAX_BYTES={lower} or less, or more memory"
     return warning("host.memory", found, why, fix)

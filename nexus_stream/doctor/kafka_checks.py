@@ -1,7 +1,6 @@
-"""The area ``kafka``: ask the cluster, and hand the answers to the modules that judge them.
+"""The area ``kafka``: query the cluster, and pass the answers to the modules that judge them.
 
-From: settings and the broker. To: findings, and facts for capacity_checks.py. Nothing is written: no record, no offset,
-and no group is joined.
+Also measures the facts for capacity_checks.py. The checks write nothing: no record and no offset. They join no group.
 """
 
 from __future__ import annotations
@@ -11,35 +10,37 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.doctor import kafka_brokers, kafka_groups, kafka_topics
-from nexus_stream.doctor.facts import Facts
+from nexus_stream.doctor.facts import MeasuredFacts
 from nexus_stream.doctor.finding import Finding, Severity, error, ok
 from nexus_stream.doctor.kafka_permissions import check_permissions, needed_topics
 from nexus_stream.doctor.kafka_provider import judge_provider
 from nexus_stream.doctor.kafka_reach import reach_brokers
 from nexus_stream.doctor.network import connect
 from nexus_stream.doctor.running import CHECK_SECONDS, REACH_SECONDS, guarded
+from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.access import unseen_topics
 from nexus_stream.kafka.clients import client_options, is_embedded, stop_consumer
-from nexus_stream.kafka.topics import declared_topics
+from nexus_stream.kafka.group_offsets import GroupOffsets, GroupStanding
+from nexus_stream.kafka.reading import partitions_of
 from nexus_stream.settings import Role, Settings
 
 __all__ = ["check_kafka"]
 
 _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
-_OLDEST_SECONDS: Final = 3.0
 
 
 async def check_kafka(
-    settings: Settings, roles: frozenset[Role], facts: Facts, *, is_asked_for: bool = False
+    settings: Settings, roles: frozenset[Role], facts: MeasuredFacts, *, roles_are_named: bool = False
 ) -> list[Finding]:
-    """Reach the cluster, then compare topics, options, groups and backlog at the same time."""
+    """Connect to the cluster, then check topics, options, groups and backlog concurrently."""
     reached, findings = await reach_brokers(settings)
     findings += judge_provider(settings)
     if not reached:
@@ -57,47 +58,47 @@ async def check_kafka(
                 _not_let_in(settings, failure),
             ]
         embedded = is_embedded(cluster["cluster_id"])
-        looks = [
+        checks = [
             guarded("kafka.cluster", _cluster(settings, admin, cluster)),
             guarded("kafka.topics", _topics(settings, roles, admin, embedded=embedded)),
-            guarded("kafka.permissions", check_permissions(settings, roles, is_asked_for=is_asked_for)),
+            guarded("kafka.permissions", check_permissions(settings, roles, roles_are_named=roles_are_named)),
         ]
         if "enricher" in roles:
-            looks.append(guarded("kafka.group", _group(settings, admin, "enricher", facts)))
+            checks.append(guarded("kafka.group", _group(settings, admin, "enricher", facts)))
         if "sink" in roles:
-            looks.append(guarded("kafka.group", _group(settings, admin, "sink", facts)))
+            checks.append(guarded("kafka.group", _group(settings, admin, "sink", facts)))
         if "enricher" in roles or "gateway" in roles:
-            looks.append(guarded("kafka.volume", _volume(settings, facts), severity=Severity.NOTE))
-        looked = await asyncio.gather(*looks)
+            checks.append(guarded("kafka.volume", _volume(settings, facts), severity=Severity.NOTE))
+        results = await asyncio.gather(*checks)
     finally:
         await admin.close()
-    return findings + [finding for found in looked for finding in found]
+    return findings + [finding for found in results for finding in found]
 
 
 def _not_let_in(settings: Settings, failure: BaseException) -> Finding:
     why = "No process can read or write a record."
     if isinstance(failure, KafkaConnectionError) and not settings.kafka_security_protocol.startswith("SASL"):
-        found = "the listener accepts connections and closes them at the first question: it wants a login (SASL)"
+        found = "the listener accepts connections but closes them at the first request: it requires a login (SASL)"
         with_sasl = "SASL_SSL" if settings.kafka_security_protocol == "SSL" else "SASL_PLAINTEXT"
         fix = f"NEXUS_KAFKA_SECURITY_PROTOCOL={with_sasl}, NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD"
         return error("kafka.reachable", found, why, fix)
-    found = f"a server lets us in, and the cluster cannot be described ({type(failure).__name__})"
-    return error("kafka.reachable", found, why, "Look at the brokers' log and their advertised.listeners.")
+    found = f"a server accepts the connection, but the cluster cannot be described ({type(failure).__name__})"
+    return error("kafka.reachable", found, why, "Check the brokers' log and their advertised.listeners.")
 
 
 async def _cluster(settings: Settings, admin: AIOKafkaAdminClient, cluster: Mapping[str, Any]) -> list[Finding]:
     findings = kafka_brokers.judge_cluster(settings, cluster)
     brokers = cluster["brokers"]
-    # A client goes on to the addresses the cluster names, whatever address it began with.
+    # After the first contact, a client uses only the addresses that the cluster advertises.
     troubles = await asyncio.gather(*(connect(node["host"], node["port"], REACH_SECONDS) for node in brokers))
     for trouble in troubles:
         if trouble is not None:
-            found = f"the cluster names a broker that cannot be reached from here: {trouble.found}"
-            why = "Its partitions can neither be written nor read from here."
-            fix = f"Broker option advertised.listeners: an address clients reach; or {trouble.fix}."
+            found = f"the cluster advertises a broker address that this machine cannot reach: {trouble.found}"
+            why = "This machine can neither write nor read the broker's partitions."
+            fix = f"Broker option advertised.listeners: set an address that clients can reach; or {trouble.fix}."
             findings.append(error("kafka.advertised", found, why, fix))
     if not any(troubles):
-        findings.append(ok("kafka.advertised", "every broker answers at the address the cluster names"))
+        findings.append(ok("kafka.advertised", "every broker answers at its advertised address"))
     if not is_embedded(cluster["cluster_id"]) and brokers:
         resource = ConfigResource(ConfigResourceType.BROKER, str(brokers[0]["node_id"]))
         options = await _configs(admin, [resource])
@@ -111,7 +112,7 @@ async def _topics(
     needed = needed_topics(settings, roles)
     names = [spec.name for spec in declared_topics(settings) if spec.name in needed]
     existing = set(await admin.list_topics())
-    # Only those that are there: to ask for another may create it.
+    # Describe only existing topics: a request for a missing topic may create it.
     there = [name for name in names if name in existing]
     described = await admin.describe_topics(there) if there else []
     configs = await _configs(admin, [ConfigResource(ConfigResourceType.TOPIC, name) for name in there])
@@ -122,13 +123,13 @@ async def _topics(
 
 
 async def _configs(admin: AIOKafkaAdminClient, resources: list[ConfigResource]) -> dict[str, dict[str, str]]:
-    """Resource -> options; without the resources that do not tell."""
+    """Return resource -> options. Resources whose options are not readable are left out."""
     if not resources:
         return {}
     try:
         answers = await admin.describe_configs(resources)
     except KafkaError:
-        # A broker that cannot, or a login that may not.
+        # The broker does not support the request, or the login lacks the permission.
         return {}
     return {
         name: {entry[0]: entry[1] for entry in entries if entry[1] is not None}
@@ -138,7 +139,7 @@ async def _configs(admin: AIOKafkaAdminClient, resources: list[ConfigResource]) 
     }
 
 
-async def _group(settings: Settings, admin: AIOKafkaAdminClient, role: Role, facts: Facts) -> list[Finding]:
+async def _group(settings: Settings, admin: AIOKafkaAdminClient, role: Role, facts: MeasuredFacts) -> list[Finding]:
     is_sink = role == "sink"
     group, topic = (
         (settings.sink_app_id, settings.enriched_topic)
@@ -164,89 +165,43 @@ async def _group(settings: Settings, admin: AIOKafkaAdminClient, role: Role, fac
     retention_hours = settings.enriched_retention_hours if is_sink else settings.ingestion_retention_hours
     options = (await _configs(admin, [ConfigResource(ConfigResourceType.TOPIC, topic)])).get(topic, {})
     retention_ms = float(options.get("retention.ms", retention_hours * _HOUR_MS))
-    backlog = await _backlog(settings, group, topic)
-    return findings + kafka_groups.judge_backlog(backlog, retention_ms, alert_lag=settings.alert_lag_records)
+    standing = await _standing(settings, group, topic)
+    return findings + kafka_groups.judge_backlog(
+        standing, retention_ms, time.time() * 1000, alert_lag=settings.alert_lag_records
+    )
 
 
-async def _backlog(settings: Settings, group: str, topic: str) -> kafka_groups.Backlog:
-    consumer = _reader(settings, group)
+async def _standing(settings: Settings, group: str, topic: str) -> GroupStanding:
+    offsets = GroupOffsets(settings, group, topic)
     try:
-        await consumer.start()
-        partitions = await _partitions(consumer, topic)
-        beginnings, ends = await asyncio.gather(
-            consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-        )
-        committed = await asyncio.gather(*(consumer.committed(partition) for partition in partitions))
-        offsets = {
-            partition.partition: (beginnings[partition], ends[partition], offset)
-            for partition, offset in zip(partitions, committed, strict=True)
-        }
-        age_ms = await _oldest_age_ms(consumer, topic, offsets)
-        return kafka_groups.Backlog.of(group, topic, offsets, age_ms)
+        standing = await offsets.ask()
     finally:
-        await stop_consumer(consumer)
+        await offsets.close()
+    if standing is None:
+        raise BrokerUnavailableError(f"group {group} on {topic}: {offsets.problem}")
+    return standing
 
 
-async def _oldest_age_ms(
-    consumer: AIOKafkaConsumer, topic: str, offsets: Mapping[int, tuple[int, int, int | None]]
-) -> float | None:
-    """The age of the first record after each committed offset, the oldest of them; its content is not looked at."""
-    waiting = {
-        TopicPartition(topic, number): max(beginning, committed or 0)
-        for number, (beginning, end, committed) in offsets.items()
-        if end > max(beginning, committed or 0)
-    }
-    if not waiting:
-        return None
-    consumer.assign(list(waiting))
-    for partition, offset in waiting.items():
-        consumer.seek(partition, offset)
-    oldest_ms: float | None = None
-    unseen = set(waiting)
-    deadline = time.monotonic() + _OLDEST_SECONDS
-    while unseen and (left := deadline - time.monotonic()) > 0:
-        for partition, records in (await consumer.getmany(*unseen, timeout_ms=int(left * 1000))).items():
-            unseen.discard(partition)
-            consumer.pause(partition)
-            first_ms = records[0].timestamp
-            oldest_ms = first_ms if oldest_ms is None else min(oldest_ms, first_ms)
-    return None if oldest_ms is None else max(0.0, time.time() * 1000 - oldest_ms)
-
-
-async def _volume(settings: Settings, facts: Facts) -> list[Finding]:
-    """How many records the ingestion topic received: what budget and bounds are judged by."""
-    consumer = _reader(settings, None)
+async def _volume(settings: Settings, facts: MeasuredFacts) -> list[Finding]:
+    """Count the records that the ingestion topic received. The capacity checks use these counts."""
+    consumer = AIOKafkaConsumer(
+        **{**client_options(settings), "request_timeout_ms": int(CHECK_SECONDS * 1000)},
+        client_id="nexus-doctor",
+        group_id=None,
+    )
     try:
         await consumer.start()
-        if settings.ingestion_topic not in await consumer.topics():
+        partitions = await partitions_of(consumer, settings.ingestion_topic)
+        if not partitions:
             return []
-        partitions = await _partitions(consumer, settings.ingestion_topic)
         ends = await consumer.end_offsets(partitions)
         now_ms = int(time.time() * 1000)
         counts = []
         for span_ms in (_DAY_MS, _HOUR_MS):
             starts = await consumer.offsets_for_times(dict.fromkeys(partitions, now_ms - span_ms))
-            # None: nothing is that new.
+            # None: the partition has no record after this time.
             counts.append(sum(ends[tp] - at.offset for tp, at in starts.items() if at is not None))
     finally:
         await stop_consumer(consumer)
     facts.records_last_day, facts.records_last_hour = counts
     return [ok("kafka.volume", f"{counts[0]} conversation snapshots in the last 24 h, {counts[1]} in the last hour")]
-
-
-def _reader(settings: Settings, group: str | None) -> AIOKafkaConsumer:
-    """Assigned by hand: with a group it may ask for its offsets, and never joins it."""
-    return AIOKafkaConsumer(
-        **{**client_options(settings), "request_timeout_ms": int(CHECK_SECONDS * 1000)},
-        client_id="nexus-doctor",
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=200,
-        max_partition_fetch_bytes=65_536,
-    )
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    await consumer.topics()
-    return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]

@@ -1,26 +1,24 @@
-"""Who reads in our consumer groups, how far behind they are, and how close that is to being deleted.
-
-From: kafka_checks.py, which asks the broker. To: findings. Pure.
-"""
+"""Judge the consumer groups: their members, their lag, and the age of the lag against the retention. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from nexus_stream.doctor.finding import Finding, error, note, ok, warning
+from nexus_stream.kafka.group_offsets import GroupStanding
 
-__all__ = ["Backlog", "GroupFound", "group_found", "judge_backlog", "judge_group"]
+__all__ = ["GroupFound", "group_found", "judge_backlog", "judge_group"]
 
-# Both the assignor of Faust's workers and how their client id begins.
+# The assignor of Faust's workers, and also the prefix of their client id.
 _ASSIGNOR: Final = "faust"
 _HOUR_MS: Final = 3_600_000
 _SHOWN_MEMBERS: Final = 3
 _GROUP_FORBIDDEN: Final = 30
-# From this share of the retention on a backlog is an error; the console's alert fires there too.
+# From this share of the retention, a backlog is an error. The console's alert uses the same share.
 _URGENT: Final = 0.5
 _SOON: Final = 0.25
 
@@ -30,7 +28,7 @@ class GroupFound:
     """A consumer group as its coordinator describes it.
 
     Attributes:
-        foreign: Members that are not our workers: client id and host, and what they read where that is told.
+        foreign: Members that are not our workers: client id and host, and their topics if known.
     """
 
     name: str
@@ -41,20 +39,20 @@ class GroupFound:
 
 
 def group_found(described: Sequence[Any], topic: str) -> GroupFound:
-    """From one group's entry of a DescribeGroups answer.
+    """Parse one group's entry of a DescribeGroups answer.
 
     Args:
         described: ``error_code, group, state, protocol_type, protocol, members``.
-        topic: What our workers of this group subscribe to.
+        topic: The topic that our workers of this group read.
     """
     error_code, name, state, protocol_type, protocol, members = described[:6]
     foreign = []
     for member_id, client_id, host, metadata, _ in members:
         topics = _subscription(metadata)
-        # The embedded broker tells neither protocol nor client, but its members' ids begin with the client's.
+        # The embedded broker reports neither protocol nor client id, but its member ids begin with the client id.
         client = client_id or member_id
-        speaks_ours = protocol == _ASSIGNOR if protocol else client.startswith(_ASSIGNOR)
-        if protocol_type != "consumer" or not speaks_ours or (topics is not None and topic not in topics):
+        is_faust = protocol == _ASSIGNOR if protocol else client.startswith(_ASSIGNOR)
+        if protocol_type != "consumer" or not is_faust or (topics is not None and topic not in topics):
             where = f" at {host.lstrip('/')}" if host else ""
             reads = f", reads {', '.join(topics[:3])}" if topics else ""
             foreign.append(f"{client}{where}{reads}")
@@ -67,94 +65,68 @@ def _subscription(metadata: bytes) -> list[str] | None:
     try:
         return list(ConsumerProtocolMemberMetadata.decode(metadata).subscription)
     except Exception:
-        # Another client's layout: then the protocol's name alone decides.
+        # Another client uses another layout. Then only the protocol's name decides.
         return None
 
 
 def judge_group(group: GroupFound, variable: str) -> list[Finding]:
-    """Whether somebody else reads in our group, and whether anybody does.
+    """Judge whether the group has foreign members, and whether it has workers.
 
     Args:
-        group: As described.
-        variable: The setting that names it.
+        group: The group.
+        variable: The setting with the group's name.
     """
     if group.is_forbidden:
         fix = f"kafka-acls.sh --add --allow-principal User:<login> --operation Read --group {group.name}"
         found = f"group {group.name}: this login may not describe it"
-        return [error("kafka.group_forbidden", found, "Its workers cannot join it.", fix)]
+        return [error("kafka.group_forbidden", found, "The workers cannot join the group.", fix)]
     if group.foreign:
         shown = "; ".join(group.foreign[:_SHOWN_MEMBERS])
         found = f"group {group.name}: {len(group.foreign)} member(s) are not our workers ({shown})"
-        why = "They take partitions and commit offsets: records are skipped, and nobody notices."
+        why = "They own partitions and commit offsets, so the workers skip records without an error."
         fix = (
-            f"Stop them, or give our workers a group of their own: {variable}=<another id> (then `nexus topics apply`)."
+            f"Stop these members, or give the workers their own group: {variable}=<another id> (then `nexus topics "
+            "apply`)."
         )
         return [error("kafka.group_foreign", found, why, fix)]
     if group.members == 0:
-        return [note("kafka.group", f"group {group.name}: no worker runs", "Records wait until one is started.")]
+        return [note("kafka.group", f"group {group.name}: no worker runs", "Records wait until a worker starts.")]
     return [ok("kafka.group", f"group {group.name}: {group.members} worker(s), {group.state.lower()}")]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a group has not finished on its topic.
-
-    Attributes:
-        lag: Records after the committed offsets.
-        oldest_age_ms: Of the oldest of them; None when nothing waits, or it could not be read.
-        lost: Records that were deleted before they were read.
-    """
-
-    group: str
-    topic: str
-    lag: int
-    oldest_age_ms: float | None
-    lost: int
-
-    @classmethod
-    def of(
-        cls, group: str, topic: str, offsets: Mapping[int, tuple[int, int, int | None]], oldest_age_ms: float | None
-    ) -> Backlog:
-        """From partition -> (beginning, end, committed)."""
-        lag = lost = 0
-        for beginning, end, committed in offsets.values():
-            lag += max(0, end - max(beginning, committed or 0))
-            if committed is not None:
-                lost += max(0, beginning - committed)
-        return cls(group, topic, lag, oldest_age_ms, lost)
-
-
-def judge_backlog(backlog: Backlog, retention_ms: float, *, alert_lag: int) -> list[Finding]:
-    """Lag, and the age of the oldest unprocessed record against the topic's retention.
+def judge_backlog(standing: GroupStanding, retention_ms: float, now_ms: float, *, alert_lag: int) -> list[Finding]:
+    """Judge the lag, and the age of the oldest unfinished record against the topic's retention.
 
     Args:
-        backlog: As measured.
-        retention_ms: How long the topic keeps a record; 0 or less: for ever.
-        alert_lag: From this many records on it is a warning.
+        standing: The group's offsets on its topic.
+        retention_ms: The topic's retention; 0 or less means no limit.
+        now_ms: Unix milliseconds.
+        alert_lag: A larger lag is a warning.
     """
     findings = []
-    if backlog.lost:
-        found = f"{backlog.topic}: {backlog.lost} record(s) were deleted before group {backlog.group} read them"
-        why = "Those conversations are lost, unless they were only skipped on purpose."
-        fix = "Ask for them again where you can; raise the topic's retention above your longest outage."
+    topic, group, waiting = standing.topic, standing.group, standing.lag - standing.lost
+    if standing.lost:
+        found = f"{topic}: {standing.lost} record(s) were deleted before group {group} read them"
+        why = "These conversations are lost, unless they were skipped on purpose."
+        fix = "Send them again if you can; raise the topic's retention above your longest outage."
         findings.append(error("kafka.lost", found, why, fix))
-    age_ms = backlog.oldest_age_ms
-    if age_ms is not None and retention_ms > 0 and age_ms > _SOON * retention_ms:
+    age_ms = 1000 * standing.oldest_age_seconds(now_ms)
+    if 0 < _SOON * retention_ms < age_ms:
         found = (
-            f"{backlog.topic}: the oldest record group {backlog.group} has not finished is "
+            f"{topic}: the oldest unfinished record of group {group} is "
             f"{age_ms / _HOUR_MS:.1f} h old, {age_ms / retention_ms:.0%} of the retention"
         )
         fix = (
-            "Start or add workers, look at what they wait for (console, overview), or keep records longer: "
-            f"kafka-configs.sh --alter --entity-type topics --entity-name {backlog.topic} --add-config "
+            "Start or add workers, check which service they wait for (console, overview), or keep records longer: "
+            f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config "
             f"retention.ms={int(2 * retention_ms)}"
         )
         make = error if age_ms > _URGENT * retention_ms else warning
-        findings.append(make("kafka.retention", found, "What is not read before the retention ends is lost.", fix))
-    elif backlog.lag > alert_lag:
-        found = f"{backlog.topic}: {backlog.lag} record(s) wait for group {backlog.group}"
+        findings.append(make("kafka.retention", found, "Records unread at the end of the retention are lost.", fix))
+    elif waiting > alert_lag:
+        found = f"{topic}: {waiting} record(s) wait for group {group}"
         fix = "See docs/howto/troubleshooting.md; add workers up to the number of partitions."
         findings.append(warning("kafka.lag", found, "Prospects arrive late.", fix))
     if not findings:
-        findings.append(ok("kafka.lag", f"{backlog.topic}: {backlog.lag} record(s) wait for group {backlog.group}"))
+        findings.append(ok("kafka.lag", f"{topic}: {waiting} record(s) wait for group {group}"))
     return findings

@@ -1,7 +1,7 @@
-"""How the broker's topics compare with the declared ones, options included.
+"""Compare the broker's topics and their options with the declared ones. Pure functions.
 
-From: kafka_checks.py, which asks the broker. To: findings. Pure. ``nexus topics check`` compares what a worker cannot
-live without (topics and partition counts); this also compares what only shows later: replication, retention, sizes.
+``nexus topics check`` compares only topics and partition counts, which a worker needs to start. This module also
+compares replication, retention and sizes, whose problems appear later.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nexus_stream.contracts.topics import TopicSpec, declared_topics, max_record_bytes
 from nexus_stream.doctor.finding import Finding, Severity, error, note, ok, warning
-from nexus_stream.kafka.topics import TopicSpec, declared_topics, max_record_bytes
 from nexus_stream.settings import Settings
 
 __all__ = ["TopicFound", "judge_topics", "topics_found"]
 
 _FORBIDDEN: Final = 29
-# What a record of ours may have where no limit was declared: Kafka's own default.
+# The size limit of a record if none is declared: Kafka's default.
 _USUAL_MAX_BYTES: Final = 1_048_588
 _COPIES_IN_PRODUCTION: Final = 3
-# Less kept than declared loses data or blocks; more is the operator's choice.
+# A value below the declared one loses data or blocks writes. A higher value is the operator's choice.
 _AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes", "min.insync.replicas"})
 
 
@@ -29,10 +29,10 @@ class TopicFound:
     """A topic as the broker describes it.
 
     Attributes:
-        copies: Replicas of the partition that has fewest.
-        in_sync: The same of those that are in sync.
-        without_leader: How many partitions have none.
-        configs: Its options; None where the broker did not tell.
+        copies: The lowest number of replicas of any partition.
+        in_sync: The lowest number of in-sync replicas of any partition.
+        without_leader: The number of partitions without a leader.
+        configs: The topic's options. None if the broker does not show them.
     """
 
     name: str
@@ -45,11 +45,11 @@ class TopicFound:
 
 
 def topics_found(described: Sequence[Mapping[str, Any]], configs: Mapping[str, Mapping[str, str]]) -> list[TopicFound]:
-    """From the broker's answers.
+    """Combine the broker's answers.
 
     Args:
-        described: Of a metadata request.
-        configs: Topic -> options, for the topics that told.
+        described: The answer to a metadata request.
+        configs: Topic -> options, for the topics whose options are known.
     """
     found = []
     for topic in described:
@@ -73,13 +73,13 @@ def topics_found(described: Sequence[Mapping[str, Any]], configs: Mapping[str, M
 def judge_topics(
     settings: Settings, found: Collection[TopicFound], needed: Collection[str], *, is_embedded: bool = False
 ) -> list[Finding]:
-    """Compare; one finding for all that are as declared.
+    """Compare the topics. All topics that are as declared share one finding.
 
     Args:
-        settings: What is declared.
-        found: What there is.
-        needed: Names of the topics to compare.
-        is_embedded: Whether copies are none of the broker's business.
+        settings: The settings that declare the topics.
+        found: The topics of the broker.
+        needed: The names of the topics to compare.
+        is_embedded: Whether this is the embedded broker, which has no replicas.
     """
     by_name = {topic.name: topic for topic in found}
     findings: list[Finding] = []
@@ -96,9 +96,9 @@ def judge_topics(
     silent = [topic.name for topic in found if topic.configs is None and not topic.is_forbidden]
     if silent:
         why = "Retention, sizes and cleanup policies were not compared."
-        fix = "Allow DescribeConfigs on the topics, or compare `nexus topics plan` with the provider's page."
+        fix = "Allow DescribeConfigs on the topics, or compare `nexus topics plan` with the provider's web page."
         findings.append(
-            note("kafka.topic_options", f"the broker does not tell the options of {_names(silent)}", why, fix)
+            note("kafka.topic_options", f"the broker does not show the options of {_names(silent)}", why, fix)
         )
     if not any(finding.severity.rank >= Severity.WARNING.rank for finding in findings):
         findings.insert(0, ok("kafka.topics", f"all {len(by_name)} topics are as declared"))
@@ -112,11 +112,12 @@ def _missing(spec: TopicSpec) -> Finding:
 
 
 def _forbidden(spec: TopicSpec) -> Finding:
-    why = "The processes that use it end with an authorization error."
+    why = "The processes that use the topic end with an authorization error."
     fix = (
         f"kafka-acls.sh --add --allow-principal User:<login> --operation Describe --topic {spec.name} (and Read, Write)"
     )
-    return error("kafka.topic_forbidden", f"{spec.name}: this login may not see it; it may be missing too", why, fix)
+    found = f"{spec.name}: this login may not see the topic, or the topic is missing"
+    return error("kafka.topic_forbidden", found, why, fix)
 
 
 def _shape(settings: Settings, spec: TopicSpec, topic: TopicFound, *, is_embedded: bool) -> list[Finding]:
@@ -124,12 +125,12 @@ def _shape(settings: Settings, spec: TopicSpec, topic: TopicFound, *, is_embedde
     if spec.partition_count_is_fixed and topic.partitions != spec.partitions:
         found = f"{spec.name} has {topic.partitions} partitions, NEXUS_TOPIC_PARTITIONS says {spec.partitions}"
         why = "A session's history would be split: no worker starts. Ingestion topic and changelog must agree."
-        fix = f"NEXUS_TOPIC_PARTITIONS={topic.partitions} if all have that, else docs/reference/topics.md"
+        fix = f"NEXUS_TOPIC_PARTITIONS={topic.partitions} if all topics have this count, else docs/reference/topics.md"
         findings.append(error("kafka.topic_partitions", found, why, fix))
     if topic.without_leader:
         found = f"{spec.name}: {topic.without_leader} partition(s) have no leader"
-        why = "Their records can neither be written nor read."
-        findings.append(error("kafka.topic_leader", found, why, "Start the brokers that hold their copies."))
+        why = "These partitions can neither be written nor read."
+        findings.append(error("kafka.topic_leader", found, why, "Start the brokers that hold their replicas."))
     if is_embedded:
         return findings
     needed = int(spec.configs.get("min.insync.replicas", "1"))
@@ -141,7 +142,7 @@ def _shape(settings: Settings, spec: TopicSpec, topic: TopicFound, *, is_embedde
         findings.append(error("kafka.topic_in_sync", found, why, "Start the broker that is down."))
     if topic.copies < spec.replication_factor:
         found = f"{spec.name} has {topic.copies} copies, NEXUS_TOPIC_REPLICATION_FACTOR says {spec.replication_factor}"
-        fix = "kafka-reassign-partitions.sh with more replicas, or set the variable to what there is"
+        fix = "kafka-reassign-partitions.sh with more replicas, or set the variable to the actual number"
         findings.append(warning("kafka.topic_replication", found, _why_copies(topic.copies), fix))
     elif settings.env == "production" and topic.copies < _COPIES_IN_PRODUCTION:
         make = error if topic.copies < 2 else warning
@@ -154,8 +155,8 @@ def _shape(settings: Settings, spec: TopicSpec, topic: TopicFound, *, is_embedde
 
 def _why_copies(copies: int) -> str:
     if copies <= 1:
-        return "One disk that fails loses accepted conversations."
-    return "While one broker is down, another that fails loses accepted conversations."
+        return "The loss of one disk loses accepted conversations."
+    return "If one broker is down and another one fails, accepted conversations are lost."
 
 
 def _options(settings: Settings, spec: TopicSpec, configs: Mapping[str, str]) -> list[Finding]:
@@ -172,16 +173,16 @@ def _options(settings: Settings, spec: TopicSpec, configs: Mapping[str, str]) ->
 
 def _fits(option: str, wanted: str, actual: str) -> bool:
     if option in _AT_LEAST:
-        # -1: for ever.
+        # -1 means no limit.
         return actual == "-1" or int(actual) >= int(wanted)
     if option == "cleanup.policy":
         return set(actual.replace(" ", "").split(",")) == set(wanted.split(","))
-    # How long a file is written, and how long compaction may wait: more keeps what should be gone.
+    # segment.ms and max.compaction.lag.ms: a higher value keeps deleted data on disk for longer.
     return int(actual) <= int(wanted)
 
 
 def _option_differs(settings: Settings, spec: TopicSpec, option: str, wanted: str, actual: str) -> Finding:
-    found = f"{spec.name}: {option}={actual}, declared is {wanted}"
+    found = f"{spec.name}: {option}={actual}, but {wanted} is declared"
     fix = (
         f"kafka-configs.sh --bootstrap-server {settings.kafka_bootstrap_servers} --alter --entity-type topics "
         f"--entity-name {spec.name} --add-config {option}={'[' + wanted + ']' if ',' in wanted else wanted}"
@@ -189,23 +190,21 @@ def _option_differs(settings: Settings, spec: TopicSpec, option: str, wanted: st
     check = "kafka.topic_option"
     match option:
         case "cleanup.policy" if "compact" in actual and "compact" not in wanted:
-            return error(check, found, "Records are thrown away by key before they are read.", fix)
+            return error(check, found, "Compaction deletes records of the same key before they are read.", fix)
         case "cleanup.policy" if "compact" not in actual:
             return error(check, found, "State is deleted by age: sessions are extracted and paid for again.", fix)
         case "max.message.bytes" if int(actual) < max_record_bytes(settings):
-            why = (
-                f"Records may have {max_record_bytes(settings)} bytes (NEXUS_MAX_BODY_BYTES): larger ones are refused."
-            )
+            why = f"Records may have {max_record_bytes(settings)} bytes (NEXUS_MAX_BODY_BYTES). The topic refuses them."
             return error(check, found, why, f"{fix}; or lower NEXUS_MAX_BODY_BYTES")
         case "retention.ms":
-            why = "Alerts and the time you may be away are computed from the setting; records are gone earlier."
-            return warning(check, found, why, f"{fix}; or set the NEXUS_…_RETENTION_HOURS variable to what there is")
+            why = "Kafka deletes records earlier than the setting says. Alerts and outage limits rely on the setting."
+            return warning(check, found, why, f"{fix}; or set the NEXUS_…_RETENTION_HOURS variable to the actual value")
         case "min.insync.replicas":
-            return warning(check, found, "A write counts as kept while fewer copies of it exist.", fix)
+            return warning(check, found, "A write is acknowledged with fewer copies than declared.", fix)
         case "max.compaction.lag.ms" | "segment.ms":
             return note(check, found, "An erased person's records stay on disk longer than documented.", fix)
         case _:
-            return warning(check, found, "The topic behaves otherwise than documented.", fix)
+            return warning(check, found, "The topic does not behave as documented.", fix)
 
 
 def _names(names: Sequence[str]) -> str:

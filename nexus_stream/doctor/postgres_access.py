@@ -1,7 +1,7 @@
-"""Whether access rights are exactly what the migrations give: to the sink enough and no more, to browsers nothing.
+"""Check that access rights match the migrations: the sink has only what it needs, and browser roles have nothing.
 
-From: postgres_checks.py, on its connection. To: findings with the SQL that mends each. `EXPECTED_TABLES` and
-`SINK_FUNCTIONS` repeat supabase/migrations; a test compares them with a database that was just migrated.
+Each finding contains the SQL that fixes it. `EXPECTED_TABLES` and `SINK_FUNCTIONS` repeat supabase/migrations. A test
+compares them with a freshly migrated database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXPECTED_TABLES: Final[Mapping[str, frozenset[str]]] = {
     "prospect_suppressions": frozenset({"SELECT"}),
     "privacy_audit": frozenset(),
 }
-# With these the sink's statements begin; what they call in turn is granted beside them.
+# Functions that the sink's statements call, and functions that these call in turn.
 SINK_FUNCTIONS: Final = frozenset(
     {
         "nexus_refresh_people(text[],text[])",
@@ -73,20 +73,20 @@ ORDER BY 1
 
 
 async def check_access(settings: Settings, connection: Connection[Any]) -> list[Finding]:
-    """Ask the catalog, and judge."""
+    """Query the catalog, and judge the rights."""
     if await connection.fetchval("SELECT to_regrole('nexus_sink') IS NULL"):
-        why = "The sink's login has nothing to be a member of."
-        return [error("postgresql.grants", "there is no role nexus_sink", why, "nexus migrate")]
+        why = "The sink's login gets its rights through this role."
+        return [error("postgresql.grants", "the role nexus_sink does not exist", why, "nexus migrate")]
     tables = await connection.fetch(_TABLES, list(EXPECTED_TABLES), list(_BROWSERS))
     functions = await connection.fetch(_FUNCTIONS, list(_BROWSERS))
     return judge_access([dict(row) for row in tables], [dict(row) for row in functions])
 
 
 def judge_access(tables: Sequence[Mapping[str, Any]], functions: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """Compare with what the migrations give.
+    """Compare the rights with the migrations.
 
     Args:
-        tables: ``name, has_rls, ours, sink`` (privileges), ``has_policy, browsers`` (roles that may anything).
+        tables: ``name, has_rls, ours, sink`` (privileges), ``has_policy, browsers`` (roles with any privilege).
         functions: ``signature, sink, browsers``.
     """
     findings = [finding for table in tables for finding in _table(table)]
@@ -108,11 +108,11 @@ def judge_access(tables: Sequence[Mapping[str, Any]], functions: Sequence[Mappin
             )
             findings.append(error("postgresql.browser_roles", found, _WHY_BROWSERS, fix))
     if not findings and tables:
-        findings.append(ok("postgresql.grants", "rights and row level security are as the migrations give them"))
+        findings.append(ok("postgresql.grants", "rights and row level security match the migrations"))
     return findings
 
 
-_WHY_BROWSERS: Final = "Any visitor of the website can use it with the project's public key: people's data is open."
+_WHY_BROWSERS: Final = "Any website visitor can use this with the project's public key: personal data is exposed."
 
 
 def _table(table: Mapping[str, Any]) -> list[Finding]:
@@ -125,7 +125,7 @@ def _table(table: Mapping[str, Any]) -> list[Finding]:
         findings.append(error("postgresql.grants", found, "The sink stops at its first batch (42501).", fix))
     if extra := sorted(has - wanted):
         listed = ", ".join(extra).lower()
-        why = "The sink's password is worth more than it needs to be."
+        why = "A stolen sink password gives more access than the sink needs."
         fix = f"revoke {listed} on public.{name} from nexus_sink"
         findings.append(
             warning("postgresql.grants", f"nexus_sink has {listed} on {name}, beyond the migrations", why, fix)
@@ -134,13 +134,13 @@ def _table(table: Mapping[str, Any]) -> list[Finding]:
         found = f"{name}: row level security is off"
         fix = f"alter table public.{name} enable row level security"
         if not table["ours"]:
-            why = "The table was here before, so the migrations left its access alone."
-            findings.append(note("postgresql.rls", found, why, f"{fix}, once everybody who uses it has a policy"))
+            why = "The table existed before the migrations, so they did not change its access."
+            findings.append(note("postgresql.rls", found, why, f"{fix}, after every user of the table has a policy"))
         else:
-            why = "A grant to a browser role, now or later, opens every row."
+            why = "Any grant to a browser role exposes every row."
             findings.append(error("postgresql.rls", found, why, fix))
     elif wanted and not table["has_policy"]:
-        found = f"{name}: row level security is on, and no policy lets nexus_sink in"
+        found = f"{name}: row level security is on, but no policy allows nexus_sink"
         commands = "for select" if wanted == {"SELECT"} else "for all"
         check = "" if wanted == {"SELECT"} else " with check (true)"
         fix = f"create policy nexus_sink_all on public.{name} {commands} to nexus_sink using (true){check}"

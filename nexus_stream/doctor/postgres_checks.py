@@ -1,6 +1,6 @@
-"""The area ``postgresql``: reach the database as the sink does, and compare what is there with what the sink needs.
+"""The area ``postgresql``: connect to the database as the sink does, and check that it has what the sink needs.
 
-From: settings and the server. To: findings, and facts for capacity_checks.py. Reads catalogs; changes nothing.
+Also measures the facts for capacity_checks.py. The checks read catalogs and change nothing.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
-
 from nexus_stream.doctor import postgres_access, postgres_judging, postgres_schema
-from nexus_stream.doctor.facts import Facts
+from nexus_stream.doctor.facts import MeasuredFacts
 from nexus_stream.doctor.finding import Finding, error, note, ok
 from nexus_stream.doctor.network import connect, trouble_of
 from nexus_stream.doctor.running import CHECK_SECONDS, REACH_SECONDS, guarded
 from nexus_stream.errors import ConfigurationError, NexusError
 from nexus_stream.settings import Settings
-from nexus_stream.supabase.pool import connect_once, target_of
+from nexus_stream.supabase.pool import connect_once, find_mode, target_of
+from nexus_stream.supabase.sqlstates import advice
 from nexus_stream.supabase.target import Mode, Target, parse_target
 
 if TYPE_CHECKING:
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["check_postgres", "diagnose"]
 
 _CHECK: Final = "postgresql.reachable"
-_WHY: Final = "The sink writes nothing; enriched prospects wait on their topic until its retention ends."
+_WHY: Final = "The sink writes nothing. Enriched prospects wait on their topic, at most until its retention ends."
 
 
-async def check_postgres(settings: Settings, facts: Facts) -> list[Finding]:
-    """Reach it, then ask everything over one connection, each question within its time."""
+async def check_postgres(settings: Settings, facts: MeasuredFacts) -> list[Finding]:
+    """Connect, then run the checks. Each one has a time limit."""
     if settings.database_url is None:
-        why = "Prospects are published to prospects-enriched only; no sink can start."
+        why = "Prospects are only published to prospects-enriched. No sink can start."
         fix = "SUPABASE_DB_URL=postgresql://USER:PASSWORD@HOST:PORT/postgres"
         return [note("postgresql.configured", "no database is configured", why, fix)]
     findings: list[Finding] = []
@@ -49,7 +48,7 @@ async def check_postgres(settings: Settings, facts: Facts) -> list[Finding]:
             return findings
     else:
         findings += postgres_judging.judge_tls(target)
-    # First by hand: a driver that is given an address that does not answer says less about it.
+    # Try plain TCP first: it explains an unreachable address better than the driver does.
     places = list(zip(target.hosts, target.ports, strict=True))
     if not any(host.startswith("/") for host, _ in places):
         troubles = await asyncio.gather(*(connect(host, port) for host, port in places))
@@ -61,87 +60,71 @@ async def check_postgres(settings: Settings, facts: Facts) -> list[Finding]:
             await connection.fetchval("SELECT 1")
     except (NexusError, TimeoutError) as failure:
         return [*findings, diagnose(failure, target)]
-    findings.append(ok(_CHECK, f"{target}: answers and lets us in"))
-    looked = await asyncio.gather(
+    findings.append(ok(_CHECK, f"{target}: the server answers and accepts the login"))
+    results = await asyncio.gather(
         guarded("postgresql.pooler", _pooler(settings, target)),
         guarded("postgresql.server", _over_one_connection(settings, target, facts), 2 * CHECK_SECONDS - 2),
         guarded("postgresql.migrations", postgres_schema.check_migrations(settings, target)),
     )
-    return findings + [finding for found in looked for finding in found]
+    return findings + [finding for found in results for finding in found]
 
 
 def diagnose(failure: BaseException, target: Target) -> Finding:
-    """Why the driver was not let in, with the variable to change."""
+    """Explain why the driver could not connect, and name the variable to change."""
     cause = failure.__cause__ or failure
-    if isinstance(cause, OSError | TimeoutError) and not isinstance(cause, asyncpg.PostgresError):
-        if "rejected SSL upgrade" in str(cause):
-            fix = "SUPABASE_DB_URL: use the server's TLS port, or turn TLS on there; sslmode demands it."
-            return error(_CHECK, f"{target}: the server speaks no TLS", _WHY, fix)
+    known = advice(cause)
+    if known is not None:
+        found, fix = known
+        sqlstate = getattr(cause, "sqlstate", None)
+        return error(_CHECK, f"{target}: {found}{f' [{sqlstate}]' if sqlstate else ''}", _WHY, fix)
+    if isinstance(cause, OSError | TimeoutError):
         trouble = trouble_of(cause, str(target))
         variable = "SUPABASE_DB_URL, sslrootcert" if trouble.kind == "certificate" else "SUPABASE_DB_URL"
         return error(_CHECK, trouble.found, _WHY, f"{variable}: {trouble.fix}.")
-    sqlstate = getattr(cause, "sqlstate", None)
-    found, fix = {
-        "28P01": (
-            "refuses the password",
-            "SUPABASE_DB_URL: correct user and password, special characters percent-encoded",
-        ),
-        "28000": (
-            "refuses the login",
-            "SUPABASE_DB_URL: correct the user; it needs LOGIN, and pg_hba.conf must let it in",
-        ),
-        "3D000": ("has no such database", "SUPABASE_DB_URL: correct the name at the end of the address"),
-        "53300": (
-            "has no connection left",
-            "Lower NEXUS_DATABASE_POOL_MAX or the number of sinks; or raise max_connections",
-        ),
-        "57P03": ("is starting or shutting down", "Wait, and look at the server's log"),
-        "XX000": ("the pooler knows no such project or user", "SUPABASE_DB_URL: copy host and user from the dashboard"),
-    }.get(sqlstate or "", ("", ""))
-    if not found:
-        # Our own words: they name the setting, and quote no data.
-        return error(_CHECK, str(failure) or f"{target}: no answer in time", _WHY, "Set SUPABASE_DB_URL as it says.")
-    return error(_CHECK, f"{target}: {found} [{sqlstate}]", _WHY, fix)
+    # Our own error message names the setting and quotes no data.
+    fix = "Set SUPABASE_DB_URL as the message says."
+    return error(_CHECK, str(failure) or f"{target}: no answer in time", _WHY, fix)
 
 
-async def _over_one_connection(settings: Settings, target: Target, facts: Facts) -> list[Finding]:
+async def _over_one_connection(settings: Settings, target: Target, facts: MeasuredFacts) -> list[Finding]:
     findings: list[Finding] = []
     async with connect_once(target, REACH_SECONDS) as connection:
-        looks: list[tuple[str, Any]] = [
-            ("postgresql.server", lambda: _server(settings, connection, facts)),
+        checks: list[tuple[str, Any]] = [
+            ("postgresql.server", lambda: _server(settings, target, connection, facts)),
             ("postgresql.clock", lambda: _clock(connection)),
             ("postgresql.grants", lambda: postgres_access.check_access(settings, connection)),
         ]
         if settings.sink_mode == "function":
-            looks.append(("postgresql.function", lambda: postgres_schema.check_function(settings, connection)))
-        for check, look in looks:
+            checks.append(("postgresql.function", lambda: postgres_schema.check_function(settings, connection)))
+        for check, look in checks:
             findings += await guarded(check, _in_transaction(connection, look), 3.0)
     return findings
 
 
 async def _in_transaction(connection: Connection[Any], look: Any) -> Sequence[Finding]:
-    # Behind a transaction pooler a question and its answer stay together only there.
+    # Behind a transaction pooler, only a transaction keeps a query and its answer on one server connection.
     async with connection.transaction(readonly=True):
         result: Awaitable[Sequence[Finding]] = look()
         return await result
 
 
-async def _server(settings: Settings, connection: Connection[Any], facts: Facts) -> list[Finding]:
+async def _server(
+    settings: Settings, target: Target, connection: Connection[Any], facts: MeasuredFacts
+) -> list[Finding]:
     row = await connection.fetchrow(postgres_judging.SERVER)
     assert row is not None  # noqa: S101 - one row, always
     server = postgres_judging.ServerFound(**dict(row))
     facts.connections_free, facts.connections_of = server.connections_free, "max_connections"
-    target = _target_mode(settings)
-    if target is Mode.SESSION_POOLER:
+    if target.mode is Mode.SESSION_POOLER:
         facts.connections_free = min(server.connections_free, postgres_judging.SESSION_POOLER_CONNECTIONS)
         facts.connections_of = "the session pooler"
-    elif target is Mode.TRANSACTION_POOLER:
+    elif target.mode is Mode.TRANSACTION_POOLER:
         facts.connections_free, facts.connections_of = None, "the transaction pooler"
     return postgres_judging.judge_server(settings, server)
 
 
 def _target_mode(settings: Settings) -> Mode | None:
-    """What the address or the setting says stands before the server."""
+    """Return the connection mode according to the address or the setting."""
     assert settings.database_url is not None  # noqa: S101 - asked before
     return parse_target(settings.database_url.get_secret_value(), settings.database_pooler_mode).mode
 
@@ -159,17 +142,17 @@ async def _clock(connection: Connection[Any]) -> list[Finding]:
 
 
 async def _pooler(settings: Settings, target: Target) -> list[Finding]:
-    """Find out what stands before the server by looking, and compare with the settings.
+    """Detect a pooler with two connections, and compare the result with the settings.
 
-    A pooler announces a process id of its own; the server that answers has another. Two clients that were answered by
-    the same server process while both were connected share it: that is transaction pooling, and nothing else is.
+    If one server process answers two clients that are both connected, this is transaction pooling. No other mode does
+    that.
     """
-    asked = dataclasses.replace(target, mode=None)
+    any_mode = dataclasses.replace(target, mode=None)
+    is_direct = (await find_mode(any_mode, REACH_SECONDS)).mode is Mode.DIRECT
     pids: list[int] = []
-    async with connect_once(asked, REACH_SECONDS) as first, connect_once(asked, REACH_SECONDS) as second:
+    async with connect_once(any_mode, REACH_SECONDS) as first, connect_once(any_mode, REACH_SECONDS) as second:
         for connection in (first, second, first, second):
             async with connection.transaction():
                 pids.append(await connection.fetchval("SELECT pg_backend_pid()"))
-        is_direct = pids[0] == first.get_server_pid()
     shares = bool({pids[0], pids[2]} & {pids[1], pids[3]})
     return [postgres_judging.judge_pooler(target, settings, is_direct=is_direct, shares=shares)]

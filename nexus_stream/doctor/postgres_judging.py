@@ -1,7 +1,4 @@
-"""What PostgreSQL's own answers mean for the sink: version, login, limits, clock, pooler.
-
-From: postgres_checks.py. To: findings. Pure.
-"""
+"""Judge PostgreSQL's version, login, limits, clock and pooler for the sink. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ __all__ = [
     "judge_tls",
 ]
 
-# What Supabase's session pooler allows in all on small plans; the dashboard says how many yours has.
+# Total connections of Supabase's session pooler on small plans. The dashboard shows a project's own limit.
 SESSION_POOLER_CONNECTIONS: Final = 15
 _VERSIONS: Final = range(15, 19)
 _CLOCK_WARNING_SECONDS: Final = 2.0
@@ -51,9 +48,9 @@ class ServerFound:
     """The row of `SERVER`.
 
     Attributes:
-        is_sink: Whether the login has the rights of ``nexus_sink``; None: there is no such role.
-        login_limit: Connections the login may have; -1: no limit.
-        other_connections: Open now, without ours.
+        is_sink: Whether the login has the rights of ``nexus_sink``. None: the role does not exist.
+        login_limit: The login's connection limit; -1: no limit.
+        other_connections: Open connections of other programs.
     """
 
     version: int
@@ -71,23 +68,23 @@ class ServerFound:
 
     @property
     def connections_free(self) -> int:
-        """What is left for sinks and console."""
+        """The connections that are free for sinks and console."""
         free = self.max_connections - self.reserved_connections - self.other_connections
         return free if self.login_limit < 0 else min(free, self.login_limit)
 
 
 def judge_server(settings: Settings, server: ServerFound) -> list[Finding]:
-    """Version, whether it can be written, the login's rights, timeouts."""
+    """Judge the version, whether the server accepts writes, the login's rights, and timeouts."""
     major = server.version // 10_000
     findings = []
     if major < _VERSIONS.start:
-        why = "The migrations use what only newer servers have."
+        why = "The migrations use features of newer servers."
         findings.append(
             error("postgresql.version", f"PostgreSQL {major}", why, "Upgrade to PostgreSQL 15, 16, 17 or 18.")
         )
     elif major not in _VERSIONS:
         findings.append(
-            note("postgresql.version", f"PostgreSQL {major}", "Newer than any this version was tested with.")
+            note("postgresql.version", f"PostgreSQL {major}", "This nexus-stream version was not tested with it.")
         )
     else:
         findings.append(ok("postgresql.version", f"PostgreSQL {major}"))
@@ -108,7 +105,7 @@ def judge_server(settings: Settings, server: ServerFound) -> list[Finding]:
         found = (
             f"transaction_timeout is {limit_ms / 1000:g} s, NEXUS_DATABASE_STATEMENT_TIMEOUT_SECONDS={ours_ms / 1000:g}"
         )
-        why = "A large batch is cut off and halved again and again."
+        why = "The server cancels large batches, and the sink halves them again and again."
         fix = f"alter role <login> set transaction_timeout = '{2 * ours_ms / 1000:g}s'"
         findings.append(warning("postgresql.timeout", found, why, fix))
     elif server.statement_timeout_ms:
@@ -121,68 +118,72 @@ def _login(settings: Settings, server: ServerFound) -> list[Finding]:
     make_role = "create role my_sink login password '…' in role nexus_sink; then SUPABASE_DB_URL with that user"
     if server.is_superuser or server.bypasses_rls:
         what = "is a superuser" if server.is_superuser else "bypasses row level security"
-        why = "Whoever gets the sink's password reads and changes everything in the database."
+        why = "A stolen sink password gives full access to the database."
         make = warning if settings.env == "production" else note
         return [make("postgresql.login", f"the login {what}", why, make_role)]
     if server.is_sink is False:
-        why = "It lacks what the migrations give to nexus_sink, unless it owns the tables."
-        return [warning("postgresql.login", "the login is no member of nexus_sink", why, "grant nexus_sink to <login>")]
-    return [ok("postgresql.login", "the login is no superuser")]
+        why = "Unless it owns the tables, it lacks the rights that the migrations grant to nexus_sink."
+        found = "the login is not a member of nexus_sink"
+        return [warning("postgresql.login", found, why, "grant nexus_sink to <login>")]
+    return [ok("postgresql.login", "the login is not a superuser")]
 
 
 def judge_tls(target: Target) -> list[Finding]:
-    """Whether somebody between us and the server could read or answer."""
+    """Judge whether a third party on the network could read or answer the connection."""
     if target.is_loopback:
         return []
-    if target.sslmode == "verify-full":
+    if target.is_secure:
         return [ok("postgresql.tls", "the server's certificate and name are verified")]
-    why = "Whoever stands between can read prospects and the password. NEXUS_ENV=production refuses it."
+    why = "A third party on the network can read prospects and the password. NEXUS_ENV=production refuses it."
     fix = "SUPABASE_DB_URL: add ?sslmode=verify-full&sslrootcert=/path/to/ca.crt"
     return [warning("postgresql.tls", f"sslmode is {target.sslmode or 'not set'}", why, fix)]
 
 
 def judge_clock(check: str, whose: str, ahead_seconds: float, uncertain_seconds: float) -> Finding:
-    """This machine's clock against another.
+    """Compare this machine's clock with another one.
 
     Args:
         check: The finding's id.
-        whose: The other one.
-        ahead_seconds: How far ours is ahead.
-        uncertain_seconds: What the measurement itself may be off by.
+        whose: The owner of the other clock.
+        ahead_seconds: How far this machine's clock is ahead.
+        uncertain_seconds: The possible error of the measurement.
     """
     off_seconds = abs(ahead_seconds)
     if off_seconds <= _CLOCK_WARNING_SECONDS + uncertain_seconds:
         return ok(check, f"this machine's clock agrees with {whose} ({ahead_seconds:+.1f} s)")
     found = f"this machine's clock is {off_seconds:.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} {whose}'s"
-    why = "Ages, latencies and alerts are wrong by that; unrelated snapshots of a session may be ordered wrongly."
-    fix = "timedatectl set-ntp true (or the machine's time service); find out which of the two clocks is wrong"
+    why = "Ages, latencies and alerts are wrong by this difference. Snapshots of a session may be ordered wrongly."
+    fix = "Find out which of the two clocks is wrong; there: timedatectl set-ntp true (or the machine's time service)"
     make = error if off_seconds > _CLOCK_ERROR_SECONDS else warning
     return make(check, found, why, fix)
 
 
 def judge_pooler(target: Target, settings: Settings, *, is_direct: bool, shares: bool) -> Finding:
-    """What stands before the server, against what settings or address say.
+    """Compare the detected pooler with the settings and the address.
 
     Args:
-        target: With the mode that is used; None: the sink asks, and goes the safe way behind any pooler.
-        settings: ``database_pooler_mode``.
+        target: The database. Its ``mode`` is the mode in use. None: the sink detects a pooler, and then uses no
+            prepared statements.
+        settings: The settings with ``database_pooler_mode``.
         is_direct: Whether the server itself answered.
         shares: Whether two clients shared a server connection.
     """
     check = "postgresql.pooler"
-    told = f"NEXUS_DATABASE_POOLER_MODE={settings.database_pooler_mode}"
+    setting = f"NEXUS_DATABASE_POOLER_MODE={settings.database_pooler_mode}"
     if is_direct:
         if target.mode in {Mode.SESSION_POOLER, Mode.TRANSACTION_POOLER} and settings.database_pooler_mode != "auto":
-            why = "Works; statements are prepared less often than they could be."
-            return note(check, f"no pooler stands before the server, {told}", why, "NEXUS_DATABASE_POOLER_MODE=auto")
-        return ok(check, "connected to the server itself, no pooler between")
+            why = "The sink works, but reuses fewer prepared statements than it could."
+            found = f"the server has no pooler in front of it, but {setting}"
+            return note(check, found, why, "NEXUS_DATABASE_POOLER_MODE=auto")
+        return ok(check, "connected to the server itself, without a pooler")
     if shares:
         if target.mode in {Mode.DIRECT, Mode.SESSION_POOLER}:
             why = "Prepared statements outlive their transaction and fail on another server connection (26000, 42P05)."
             fix = "NEXUS_DATABASE_POOLER_MODE=transaction"
-            return error(check, f"a transaction pooler stands before the server, {told}", why, fix)
-        return ok(check, "a transaction pooler stands before the server, and is treated as one")
+            return error(check, f"the server is behind a transaction pooler, but {setting}", why, fix)
+        return ok(check, "the server is behind a transaction pooler, and the sink uses it as one")
     if target.mode is Mode.DIRECT:
-        why = "Works while it pools by session; behind transaction pooling prepared statements fail."
-        return note(check, f"a pooler stands before the server, {told}", why, "NEXUS_DATABASE_POOLER_MODE=session")
-    return ok(check, "a pooler stands before the server, by session as far as two clients can tell")
+        why = "This works with session pooling. With transaction pooling, prepared statements fail."
+        found = f"the server is behind a pooler, but {setting}"
+        return note(check, found, why, "NEXUS_DATABASE_POOLER_MODE=session")
+    return ok(check, "the server is behind a pooler; two test clients saw session pooling")

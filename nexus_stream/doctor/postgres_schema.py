@@ -1,6 +1,6 @@
-"""Whether the migrations are applied, and whether the sink's mode can work on what is there.
+"""Check that the migrations are applied, and that the sink's mode works with the existing tables.
 
-From: postgres_checks.py. To: findings. The ledger is read where the login may; else the objects themselves are counted.
+The check reads the migration ledger. If the login may not read the ledger, the check looks for the objects themselves.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["check_function", "check_migrations", "judge_plan"]
 
-# What the catalog's list has, for `inspect_installation`.
+# The kinds of objects that `inspect_installation` lists and this check compares.
 _COUNTED = ("table ", "function ", "column ", "role ")
 _SHOWN = 3
 
 
 async def check_migrations(settings: Settings, target: Target) -> list[Finding]:
-    """Compare files, ledger and what is there."""
+    """Compare the migration files with the ledger and the existing objects."""
     try:
         plan = await plan_migrations(target.dsn)
     except EarlierCheckoutError as failure:
-        why = "`nexus migrate` refuses the database, and what the sink calls may be missing or another."
+        why = "`nexus migrate` refuses the database. A function of the sink may be missing or different."
         return [error("postgresql.migrations", failure.found, why, failure.fix)]
     except ConfigurationError as failure:
         if "[42501]" not in str(failure):
-            why = "The database is not as the files say: what the sink calls may be missing or another."
-            fix = "nexus migrate --plan shows it; do what it says."
+            why = "The database differs from the migration files. A function of the sink may be missing or different."
+            fix = "Run nexus migrate --plan, and do what it says."
             return [error("postgresql.migrations", str(failure), why, fix)]
-        # A login of the sink's own may not read the ledger: then what the files make is looked for.
+        # The sink's own login may not read the ledger. Then look for the objects that the files make.
         async with connect_once(target, REACH_SECONDS) as connection, connection.transaction(readonly=True):
             installation = await inspect_installation(connection)
         plan = Plan((), tuple(load_migrations()), (), (), installation)
@@ -47,7 +47,7 @@ async def check_migrations(settings: Settings, target: Target) -> list[Finding]:
 
 
 def judge_plan(settings: Settings, plan: Plan) -> list[Finding]:
-    """What is missing, and what of an older installation is in the way."""
+    """Report missing migrations, and problems of an older installation."""
     findings = []
     there = plan.installation.existing
     absent = {str(migration): missing for migration in plan.pending if (missing := _missing(migration, there))}
@@ -57,16 +57,16 @@ def judge_plan(settings: Settings, plan: Plan) -> list[Finding]:
         found = f"{len(absent)} migration(s) are not applied ({', '.join(absent)}): {shown} missing"
         findings.append(error("postgresql.migrations", found, "The sink stops at its first batch.", "nexus migrate"))
     elif plan.pending and plan.applied:
-        # All of it is there, and the ledger says otherwise: `supabase db reset`, or a file that only replaces bodies.
-        found = f"{', '.join(map(str, plan.pending))}: not in the ledger, although what they make is there"
-        why = "Functions may be of an older version."
+        # All objects exist, but the ledger lacks entries: `supabase db reset`, or a file that only replaces bodies.
+        found = f"{', '.join(map(str, plan.pending))}: not in the ledger, but their objects exist"
+        why = "Functions may have an older version."
         findings.append(error("postgresql.migrations", found, why, "nexus migrate"))
     elif plan.newer:
-        found = f"{len(plan.applied)} migration(s) applied, and of a newer version {', '.join(plan.newer)}"
-        findings.append(note("postgresql.migrations", found, "A newer version of nexus-stream made the database."))
+        found = f"{len(plan.applied)} migration(s) applied, and {', '.join(plan.newer)} of a newer version"
+        findings.append(note("postgresql.migrations", found, "A newer version of nexus-stream migrated the database."))
     else:
         count = len(plan.applied) or len(plan.pending)
-        how = "" if plan.applied else " by what is there; the ledger cannot be read with this login"
+        how = "" if plan.applied else ", judged by the existing objects: this login cannot read the ledger"
         findings.append(ok("postgresql.migrations", f"{count} migration(s) applied{how}"))
     if settings.sink_mode == "tables" and not absent:
         findings += _tables_mode(plan)
@@ -80,18 +80,18 @@ def _tables_mode(plan: Plan) -> list[Finding]:
             "postgresql.tables",
             obstacle,
             "The sink cannot insert a person.",
-            "Give it a default, or NEXUS_SINK_MODE=function",
+            "Give the column a default, or set NEXUS_SINK_MODE=function",
         )
         for obstacle in found.obstacles
     ]
     if found.duplicate_count:
-        what = f"{found.duplicate_count} fingerprint(s) stand on several rows of prospect_tracking"
-        why = "Which row counts is not known, so the unique index is missing, and the sink in mode tables fails."
+        what = f"{found.duplicate_count} fingerprint(s) have several rows in prospect_tracking"
+        why = "Duplicates prevent the unique index, and the sink in mode tables fails without the index."
         query = "select fingerprint_id, count(*) from prospect_tracking group by 1 having count(*) > 1"
         fix = f"{query}; keep one row each, then nexus migrate"
         findings.append(error("postgresql.tables", what, why, fix))
     elif found.has_table and not found.has_person_index:
-        why = "The sink's ON CONFLICT finds no index to go by (42P10)."
+        why = "The sink's ON CONFLICT needs this index (42P10)."
         findings.append(error("postgresql.tables", "prospect_tracking has no unique index", why, "nexus migrate"))
     return findings
 
@@ -100,15 +100,15 @@ def _missing(migration: Migration, there: frozenset[str]) -> list[str]:
     made = objects_made_by(migration.statements)
     missing = [name for name in made if name.startswith(_COUNTED) and name not in there]
     policies = [name for name in made if name.startswith("policy ")]
-    # One missing policy was dropped by hand: postgres_access.py tells it, with the SQL.
+    # If only some policies are missing, an operator dropped them: postgres_access.py reports them, with the SQL.
     return missing if there.intersection(policies) else missing + policies
 
 
 async def check_function(settings: Settings, connection: Connection[Any]) -> list[Finding]:
-    """In the mode ``function``: whether ``update_prospect_data`` can be called as the sink calls it."""
+    """In the mode ``function``: check that the sink can call ``update_prospect_data``."""
     try:
         call = await find_function(connection, settings.tenant_constructors)
     except ConfigurationError as failure:
         why = "The sink stops at its start."
-        return [error("postgresql.function", str(failure), why, "As the message says, or NEXUS_SINK_MODE=tables")]
+        return [error("postgresql.function", str(failure), why, "Do what the message says, or NEXUS_SINK_MODE=tables")]
     return [ok("postgresql.function", f"{call.signature} can be called")]

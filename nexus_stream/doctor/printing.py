@@ -1,6 +1,6 @@
-"""A report for people: findings by area, plain text that stays readable in a CI log.
+"""Print a report for people: findings by area, as plain text that is readable in a CI log.
 
-From: command.py. To: stdout. Colours only on a terminal, which click decides.
+click uses colours only on a terminal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from nexus_stream.doctor.finding import Area, Finding, Report, Severity
+from nexus_stream.doctor.finding import Area, DoctorReport, Finding, Severity
 
 __all__ = ["print_report"]
 
@@ -24,8 +24,8 @@ _WIDTH: Final = 110
 _INDENT: Final = " " * 12
 
 
-def print_report(report: Report, *, strict: bool) -> None:
-    """Print it."""
+def print_report(report: DoctorReport, *, strict: bool) -> None:
+    """Print the report."""
     for area in Area:
         findings = report.of_area(area)
         if not findings:
@@ -55,5 +55,5 @@ def _print_finding(finding: Finding) -> None:
 
 
 def _print_part(label: str, text: str) -> None:
-    # Not wrapped: a command or SQL is copied from here.
+    # Do not wrap the text: the reader may copy a command or SQL from it.
     click.echo(f"{_INDENT}{label}: {text}")

@@ -1,7 +1,6 @@
-"""Take secrets out of texts: the last thing before a report is printed.
+"""Remove secrets from texts, as the last step before a report is printed.
 
-From: settings. To: command.py. No check puts a secret into a finding; this holds should one ever quote a message of a
-server, or of a library, that does.
+No check puts a secret into a finding. This step protects against a message of a server or a library that contains one.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from nexus_stream.settings import Settings
 __all__ = ["Redaction"]
 
 _HIDDEN = "***"
-# Shorter ones stand in ordinary words; a password of that length protects nothing.
+# Shorter secrets also occur inside ordinary words. A password of that length protects nothing.
 _MIN_CHARS = 4
 _PASSWORD_IN_ADDRESS = re.compile(r"(?P<before>\w+://[^\s/:@]*:)(?!PASSWORD@)[^\s@/]+(?=@)")
 
 
 class Redaction:
-    """Knows the secrets of one configuration."""
+    """Hide the secrets of one configuration."""
 
     def __init__(self, settings: Settings | None) -> None:
         secrets: set[str] = set()
@@ -32,24 +31,24 @@ class Redaction:
             value = getattr(settings, name)
             if isinstance(value, SecretStr):
                 secrets |= _parts(value.get_secret_value())
-        # The longest first, or the rest of it would stay.
+        # Replace the longest first: a secret may contain another one, and the rest of it would stay visible.
         self._secrets = sorted((secret for secret in secrets if len(secret) >= _MIN_CHARS), key=len, reverse=True)
 
     def of(self, text: str) -> str:
-        """The text without them."""
+        """Return the text without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, _HIDDEN)
         return _PASSWORD_IN_ADDRESS.sub(rf"\g<before>{_HIDDEN}", text)
 
     def apply(self, finding: Finding) -> Finding:
-        """The finding without them."""
+        """Return the finding without secrets."""
         return dataclasses.replace(
             finding, found=self.of(finding.found), why=self.of(finding.why), fix=self.of(finding.fix)
         )
 
 
 def _parts(secret: str) -> set[str]:
-    """The secret itself, and the password in it if it is an address."""
+    """Return the secret itself and, if it is an address, the password in it."""
     parts = {secret}
     try:
         password = urlsplit(secret).password if "://" in secret else None

@@ -1,12 +1,8 @@
-"""The area ``redis``: the cache of answers, where one is configured. Nothing of it is ever lost data.
-
-From: settings and the server. To: findings.
-"""
+"""The area ``redis``: the optional cache of answers. A problem with the cache never loses data."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,21 +14,22 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from nexus_stream.doctor.finding import Finding, note, ok, warning
 from nexus_stream.doctor.network import trouble_of
 from nexus_stream.doctor.running import REACH_SECONDS
+from nexus_stream.host.addresses import is_loopback
 from nexus_stream.settings import Settings
 
 __all__ = ["check_redis", "judge_memory"]
 
-_WHY: Final = "Answers are not cached: equal conversations are paid for again. Nothing else stops."
+_WHY: Final = "Answers are not cached: equal conversations are paid for again. Everything else works."
 
 
 async def check_redis(settings: Settings) -> list[Finding]:
-    """Reach it, and see what it does when it is full."""
+    """Connect to Redis, and check how it behaves when it is full."""
     if settings.redis_url is None:
         return []
     url = settings.redis_url.get_secret_value()
     place = _place(url)
     findings = _plain_text(settings, url, place)
-    # The pool's own maximum would be in the way of nothing; the retries multiply the time a dead one costs.
+    # No retries: each retry would add a timeout if the server is down.
     client = redis.asyncio.Redis.from_url(
         url,
         socket_timeout=REACH_SECONDS,
@@ -42,11 +39,11 @@ async def check_redis(settings: Settings) -> list[Finding]:
     try:
         async with asyncio.timeout(REACH_SECONDS):
             await client.ping()
-            findings.append(ok("redis.reachable", f"{place}: answers"))
+            findings.append(ok("redis.reachable", f"{place}: the server answers"))
             try:
                 memory = await client.info("memory")
             except NoPermissionError:
-                found = "this login may not read INFO memory: what a full Redis does is not known"
+                found = "this login may not run INFO memory, so the behaviour of a full Redis is unknown"
                 return [*findings, note("redis.memory", found, fix="ACL SETUSER <login> +info")]
     except (RedisError, OSError, TimeoutError) as failure:
         return [*findings, _diagnose(failure, place)]
@@ -56,10 +53,10 @@ async def check_redis(settings: Settings) -> list[Finding]:
 
 
 def judge_memory(max_bytes: int, policy: str) -> Finding:
-    """What Redis does when it is full.
+    """Judge how Redis behaves when it is full.
 
     Args:
-        max_bytes: ``maxmemory``; 0: none.
+        max_bytes: ``maxmemory``; 0 means no limit.
         policy: ``maxmemory-policy``.
     """
     if policy == "noeviction":
@@ -67,12 +64,13 @@ def judge_memory(max_bytes: int, policy: str) -> Finding:
             f"maxmemory-policy is noeviction, maxmemory {f'{max_bytes / 2**20:.0f} MiB' if max_bytes else 'unlimited'}"
         )
         if max_bytes == 0:
-            return note("redis.memory", found, "It grows with NEXUS_CACHE_TTL_SECONDS x conversations.", _FIX_POLICY)
-        return warning("redis.memory", found, "When it is full it refuses writes: the cache stands still.", _FIX_POLICY)
+            why = "Memory use grows with NEXUS_CACHE_TTL_SECONDS x conversations."
+            return note("redis.memory", found, why, _FIX_POLICY)
+        return warning("redis.memory", found, "A full Redis refuses writes: no new answer is cached.", _FIX_POLICY)
     return ok("redis.memory", f"maxmemory-policy is {policy or 'unknown'}")
 
 
-_FIX_POLICY: Final = "CONFIG SET maxmemory-policy allkeys-lru (and maxmemory), in a Redis used for nothing else"
+_FIX_POLICY: Final = "CONFIG SET maxmemory-policy allkeys-lru (and maxmemory), in a Redis used only for this cache"
 
 
 def _diagnose(failure: BaseException, place: str) -> Finding:
@@ -80,7 +78,7 @@ def _diagnose(failure: BaseException, place: str) -> Finding:
         isinstance(failure, ResponseError) and "auth" in str(failure).lower()
     ):
         fix = "NEXUS_REDIS_URL: correct user and password (percent-encoded)"
-        return warning("redis.reachable", f"{place}: refuses the login", _WHY, fix)
+        return warning("redis.reachable", f"{place}: the server refuses the login", _WHY, fix)
     root: BaseException = failure
     while not isinstance(root, OSError | TimeoutError) and (cause := root.__cause__ or root.__context__) is not None:
         root = cause
@@ -99,11 +97,7 @@ def _place(url: str) -> str:
 
 def _plain_text(settings: Settings, url: str, place: str) -> list[Finding]:
     host = urlsplit(url).hostname or "localhost"
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if settings.env != "production" or is_local or not url.startswith("redis://"):
+    if settings.env != "production" or is_loopback(host) or not url.startswith("redis://"):
         return []
-    why = "Cached answers are people's data; they and the password go over the network in plain text."
-    return [warning("redis.tls", f"{place}: no TLS", why, "NEXUS_REDIS_URL: rediss://")]
+    why = "Cached answers contain personal data. They and the password cross the network in plain text."
+    return [warning("redis.tls", f"{place}: the connection does not use TLS", why, "NEXUS_REDIS_URL: rediss://")]

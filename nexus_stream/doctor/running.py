@@ -1,7 +1,7 @@
-"""Run the checks: concurrently, each within its time, and none hidden by another that fails.
+"""Run the checks concurrently, each with a time limit. A failed check does not hide other findings.
 
-From: command.py. To: a `Report`. An exception nobody expected becomes a finding that names its class: its text may hold
-what must not be shown. Every text of a report finally goes through redaction.py.
+An unexpected exception becomes a finding with the name of its class. The exception's text may contain secrets, so it is
+not shown. redaction.py cleans every text of a report at the end.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["CHECK_SECONDS", "REACH_SECONDS", "DaemonThreads", "guarded", "run"]
 
 T = TypeVar("T")
 
-# One check: it asks a service that answered a moment ago a few questions.
+# Time limit of one check: a few requests to a service that already answered.
 CHECK_SECONDS: Final = 6.0
-# The first contact, name resolution included.
+# Time limit of the first contact, name resolution included.
 REACH_SECONDS: Final = 4.0
 
 
 class DaemonThreads(concurrent.futures.ThreadPoolExecutor):
-    """Threads nobody waits for: a name server that does not answer must not keep the process alive."""
+    """Daemon threads, so that a name server that does not answer cannot keep the process alive."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]:
-        """Run it in a thread of its own."""
+        """Run the function in its own thread."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def call() -> None:
@@ -45,7 +45,7 @@ class DaemonThreads(concurrent.futures.ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """There is nothing to wait for."""
+        """Do nothing: daemon threads need no shutdown."""
 
 
 async def guarded(
@@ -55,25 +55,23 @@ async def guarded(
     *,
     severity: Severity = Severity.ERROR,
 ) -> list[Finding]:
-    """The findings of one check, or one that says why there are none.
+    """Return the findings of one check. If the check fails, return one finding with the reason.
 
     Args:
-        check: The id under which a failure is reported.
+        check: The id for the finding about a failed check.
         look: The check.
-        seconds: The longest it may take.
-        severity: How bad it is not to know.
+        seconds: The time limit of the check.
+        severity: The severity of a failed check.
     """
-    why = "This was not checked; the other findings stand."
+    why = "This check is missing. The other findings are valid."
     try:
         async with asyncio.timeout(seconds):
             return list(await look)
     except TimeoutError:
         made = note if severity is Severity.NOTE else error
-        return [
-            made(check, f"no answer within {seconds:g} s", why, "Run it again; look at the service's load and log.")
-        ]
+        return [made(check, f"no answer within {seconds:g} s", why, "Run it again; check the service's load and log.")]
     except NexusError as failure:
-        # Ours name the setting and the fix, and hold no data.
+        # Our own errors name the setting and the fix. They contain no data.
         return [Finding(check, severity, str(failure), why, "Do what the message says.")]
     except Exception as failure:
         found = f"the check itself failed: {type(failure).__name__}"
@@ -81,7 +79,7 @@ async def guarded(
 
 
 def run(main: Coroutine[Any, Any, T]) -> tuple[T, float]:
-    """Run the checks in an event loop of their own; with the seconds they took."""
+    """Run the checks in a new event loop. Return the result and the duration in seconds."""
 
     async def with_daemon_threads() -> T:
         asyncio.get_running_loop().set_default_executor(DaemonThreads())
@@ -96,8 +94,8 @@ AreaCheck = Callable[[], Awaitable[list[Finding]]]
 
 
 async def run_areas(areas: dict[Area, AreaCheck], seconds: float) -> list[Finding]:
-    """All areas at once."""
-    looked = await asyncio.gather(
+    """Check all areas concurrently."""
+    results = await asyncio.gather(
         *(guarded(f"{area}.complete", check(), seconds) for area, check in areas.items()),
     )
-    return [finding for findings in looked for finding in findings]
+    return [finding for findings in results for finding in findings]

@@ -1,1 +1,1 @@
-"""A Kafka-compatible broker and a PostgreSQL from wheels, and ``nexus dev``, which runs everything on them."""
+"""An embedded Kafka-compatible broker and PostgreSQL, both from wheels, and ``nexus dev``, which runs everything."""

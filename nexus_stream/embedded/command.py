@@ -14,7 +14,7 @@ from nexus_stream.embedded.terminal import Terminal
 
 __all__ = ["command"]
 
-# Four ports from here; below 1024 only root may listen.
+# Four ports are used from the base. Only root may listen below 1024.
 _PORT_BASES = click.IntRange(1024, 65_532)
 
 
@@ -24,7 +24,7 @@ _PORT_BASES = click.IntRange(1024, 65_532)
     "--port-base",
     type=_PORT_BASES,
     metavar="N",
-    help="Gateway at N, console at N+1, broker at N+2, database at N+3. Default: usual ports, others where taken.",
+    help="Gateway at N, console at N+1, broker at N+2, database at N+3. Default: the usual ports, or free ones.",
 )
 @click.pass_context
 def command(context: click.Context, ephemeral: bool, port_base: int | None) -> None:
@@ -32,7 +32,7 @@ def command(context: click.Context, ephemeral: bool, port_base: int | None) -> N
     if context.invoked_subcommand is not None:
         return
     terminal = Terminal()
-    # Before anything of an earlier run is touched.
+    # Checked before the files of an earlier run are changed.
     refuse_in_production(user_environment())
     directory = DevDirectory(ephemeral=ephemeral)
     with claim(directory, terminal):
@@ -45,7 +45,7 @@ async def _run(directory: DevDirectory, terminal: Terminal, port_base: int | Non
 
 @command.command()
 def reset() -> None:
-    """Remove ./.nexus: the database, local table data and logs. Refuses while `nexus dev` runs."""
+    """Delete ./.nexus: the database, local table data and logs. Not possible while `nexus dev` runs."""
     terminal = Terminal()
     directory = DevDirectory()
     with claim(directory, terminal):

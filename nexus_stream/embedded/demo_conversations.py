@@ -1,4 +1,4 @@
-"""The conversations of ``nexus demo``: invented people, example addresses, phone numbers that nobody has."""
+"""The conversations of ``nexus demo``, with invented people, example addresses and unassigned phone numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["CONVERSATIONS", "DemoConversation", "DemoTurn"]
 
 
 class DemoTurn(NamedTuple):
-    """What one side says."""
+    """One turn of a conversation."""
 
     role: Literal["user", "assistant"]
     content: str
@@ -31,7 +31,7 @@ def _chat(visitor: str, *contents: str) -> DemoConversation:
 
 
 CONVERSATIONS = (
-    # Interested from the start: shares everything.
+    # A visitor who is interested from the start and gives all data.
     _chat(
         "lucia",
         "Hola, me llamo Lucía Ramírez y tengo una panadería en Manizales",
@@ -44,7 +44,7 @@ CONVERSATIONS = (
         "¡Listo, Lucía! Te llamamos mañana.",
         "Gracias, quedo atenta",
     ),
-    # Doubts: price and trust, gives a name late and corrects nothing.
+    # A visitor with doubts about price and trust, who gives a name late and corrects nothing.
     _chat(
         "andres",
         "Buenas, ¿esto es una pirámide?",
@@ -56,7 +56,7 @@ CONVERSATIONS = (
         "Bueno, escríbeme a andres.mejia@example.com",
         "Enviado. Cualquier duda, aquí estoy.",
     ),
-    # Not interested: stays without contact data.
+    # A visitor who is not interested and gives no contact data.
     _chat(
         "valentina",
         "Hola, solo estoy mirando",

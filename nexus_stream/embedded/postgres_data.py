@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL's programs and data directory: where the ones are, how the other is made."""
+"""The embedded PostgreSQL: find its programs, and create its data directory."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _INITDB_TIMEOUT_SECONDS = 120.0
 
 
 def initialise(programs: Path, data_dir: Path, user: ServerUser) -> None:
-    """Create the data directory unless it is there; beside it first, so that a half-made one is never taken for one.
+    """Create the data directory if it is missing. It is created beside its place first, so that it is never half-made.
 
     Raises:
-        ConfigurationError: something else is there.
-        EmbeddedServiceError: initdb fails; with what it said.
+        ConfigurationError: the directory has other content.
+        EmbeddedServiceError: initdb failed; the message has its output.
     """
     if (data_dir / "PG_VERSION").exists():
         user.own(data_dir)
         user.reach(data_dir)
         return
     if data_dir.exists() and any(data_dir.iterdir()):
-        raise ConfigurationError(f"{data_dir} is not empty and no PostgreSQL data directory. Move it away.")
+        raise ConfigurationError(f"{data_dir} is not empty, but it is no PostgreSQL data directory. Move it away.")
     for abandoned in data_dir.parent.glob(f"{data_dir.name}.new-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}.new-", dir=data_dir.parent))
@@ -37,7 +37,7 @@ def initialise(programs: Path, data_dir: Path, user: ServerUser) -> None:
         user.own(new)
         user.reach(new)
         problem = _initdb(programs, new, user)
-        # Somebody closed a directory above it meanwhile: every start of pytest does that to its own.
+        # A parent directory was made private meanwhile: every start of pytest does that to its own directory.
         if problem and user.reach(new):
             problem = _initdb(programs, new, user)
         if problem:
@@ -50,9 +50,9 @@ def initialise(programs: Path, data_dir: Path, user: ServerUser) -> None:
 
 
 def _initdb(programs: Path, data_dir: Path, user: ServerUser) -> str:
-    """Run initdb; returns what it complained about, empty when it succeeded."""
+    """Run initdb. Return its error output; empty on success."""
     argv = [str(programs / "initdb"), "-D", str(data_dir), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
-    # The same on every system, whatever its own locales are; lower() knows accents all the same.
+    # The same on every system, independent of its locales. lower() still works with accents.
     argv += ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     result = subprocess.run(
         argv,
@@ -72,10 +72,10 @@ def _initdb(programs: Path, data_dir: Path, user: ServerUser) -> str:
 
 
 def check_version(programs: Path, data_dir: Path) -> None:
-    """Compare the directory's major version with the programs'.
+    """Check that the directory and the programs have the same major version.
 
     Raises:
-        ConfigurationError: they differ.
+        ConfigurationError: the versions differ.
     """
     made_by = (data_dir / "PG_VERSION").read_text(encoding="utf-8").strip()
     answer = subprocess.run(
@@ -84,19 +84,19 @@ def check_version(programs: Path, data_dir: Path) -> None:
     ours = answer.split()[2].split(".")[0]
     if made_by != ours:
         raise ConfigurationError(
-            f"{data_dir} was made by PostgreSQL {made_by}, the installed server is {ours}. Dump it with the old "
-            "version, or move the directory away to start with an empty one."
+            f"{data_dir} was made by PostgreSQL {made_by}, but the installed server is {ours}. Dump it with the old "
+            "version, or move the directory away to start with an empty database."
         )
 
 
 def program_environment() -> dict[str, str]:
-    """None of our variables: PGPORT, PGDATA or a locale would change what the programs do."""
+    """The programs' environment. The user's PGPORT, PGDATA or locale would change their behaviour."""
     kept = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
     return {**{name: value for name, value in os.environ.items() if name in kept}, "LC_ALL": "C"}
 
 
 def program_directory() -> Path:
-    """The wheel's bin directory. Its Python part is not imported: that creates lock files and warns.
+    """Find the wheel's bin directory. The wheel is not imported, because an import creates lock files and warns.
 
     Raises:
         ConfigurationError: the wheel is not installed.

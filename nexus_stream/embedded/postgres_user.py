@@ -1,7 +1,7 @@
-"""Whom the embedded PostgreSQL runs as: ourselves, or as root a system user of its own, for it refuses to be root.
+"""The system user of the embedded PostgreSQL: the current user or, for root, a separate user.
 
-As root, that user must be able to pass through the directories above the data and the programs. Where one does not let
-others through, it gets the traverse bit (``o+x``) alone: names in it stay hidden from them.
+PostgreSQL refuses to run as root. The separate user must reach the data and the programs through their parent
+directories. A parent that is closed to others gets only the traverse bit (``o+x``): its file names stay hidden.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _USERADD_ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class ServerUser:
-    """Whom to start the server as; None means as ourselves."""
+    """The user that runs the server; None means the current user."""
 
     uid: int | None
     gid: int | None
 
     def own(self, directory: Path) -> None:
-        """Give the directory and what is in it to this user, closed to everybody else."""
+        """Give the directory and its content to this user."""
         if self.uid is None or self.gid is None:
             owner = directory.stat().st_uid
             if owner != os.geteuid():
                 raise ConfigurationError(
-                    f"{directory} belongs to user id {owner}, probably because it was made as root. "
-                    f"Run as that user again, or give it to yours: sudo chown -R $(id -u) {directory}"
+                    f"{directory} belongs to user id {owner}, probably because it was created as root. "
+                    f"Run as that user again, or change the owner: sudo chown -R $(id -u) {directory}"
                 )
             return
         if directory.stat().st_uid == self.uid:
@@ -47,7 +47,7 @@ class ServerUser:
                 os.chown(Path(folder, name), self.uid, self.gid, follow_symlinks=False)
 
     def reach(self, path: Path) -> bool:
-        """Let this user through to a path; returns whether a directory above it had to be opened."""
+        """Let this user reach a path. Return whether a parent directory had to be opened."""
         opened = False
         if self.uid is None:
             return opened
@@ -59,7 +59,7 @@ class ServerUser:
         return opened
 
     def read(self, tree: Path) -> None:
-        """Let this user read and run what is in a directory, where an installation under a strict umask forbids it."""
+        """Let this user read and run the files of a directory, even if it was installed with a strict umask."""
         if self.uid is None:
             return
         for path in [tree, *tree.rglob("*")]:
@@ -72,10 +72,10 @@ class ServerUser:
 
 
 def server_user() -> ServerUser:
-    """Ourselves, or as root the system user, made if it is not there.
+    """Return the current user or, for root, the system user, which is created if it is missing.
 
     Raises:
-        ConfigurationError: we are root and cannot make it.
+        ConfigurationError: the current user is root, and the system user cannot be created.
     """
     if os.geteuid() != 0:
         return ServerUser(None, None)
@@ -87,16 +87,16 @@ def server_user() -> ServerUser:
             problem = _add_user()
         else:
             return ServerUser(entry.pw_uid, entry.pw_gid)
-        # Another start may hold the password file's lock right now, or be making the same user.
+        # Another start may hold the lock of the password file, or may be creating the same user.
         time.sleep(0.2)
     raise ConfigurationError(
-        f"PostgreSQL does not run as root, and its user {_USER_NAME} could not be made: {problem}. "
+        f"PostgreSQL does not run as root, and its user {_USER_NAME} could not be created: {problem}. "
         "Run as an ordinary user."
     )
 
 
 def _add_user() -> str:
-    """Return what went wrong, empty if nothing did."""
+    """Create the system user. Return the error; empty on success."""
     argv = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
     try:
         result = subprocess.run([*argv, _USER_NAME], check=False, capture_output=True, text=True, timeout=30)

@@ -1,7 +1,7 @@
-"""Child processes: started in a session of their own, logged to a file, known by more than a pid.
+"""Child processes: each in its own session, with a log file and an identity that is more than a pid.
 
-A pid alone is no identity: the system gives it to somebody else after its process ended. Before anything recorded
-earlier is signalled, ``ProcessIdentity.find`` compares the start time and the executable too.
+A pid alone is no identity: the system reuses it after the process ended. Before a process of an earlier run is
+signalled, ``ProcessIdentity.find`` also compares the start time and the executable.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import psutil
 
 __all__ = ["ProcessIdentity", "kill_process", "last_lines", "spawn", "stop_process"]
 
-# The start time is boot time plus ticks, and the kernel's idea of the boot time moves when the clock is set.
+# The start time is boot time plus ticks. The kernel's boot time changes when the clock is set.
 _START_TIME_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """What tells one process from another that got the same pid later.
+    """The identity of a process, different from that of a later process with the same pid.
 
     Attributes:
-        role: What it is to us: ``gateway``, ``broker``.
-        pid: Its process id.
-        started_at: Seconds since the epoch.
-        executable: Absolute path of its program; empty when the system does not say.
+        role: Its role for us: ``gateway``, ``broker``.
+        pid: The process id.
+        started_at: Start time, in seconds since the epoch.
+        executable: Absolute path of its program; empty if the system does not show it.
     """
 
     role: str
@@ -41,7 +41,7 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, role: str, pid: int) -> ProcessIdentity | None:
-        """Read the identity of a running process; None when it is gone."""
+        """Read the identity of a running process; None if it has ended."""
         try:
             process = psutil.Process(pid)
             return cls(role, pid, process.create_time(), _executable(process))
@@ -49,13 +49,13 @@ class ProcessIdentity:
             return None
 
     def find(self) -> psutil.Process | None:
-        """Return the very process this was read from, or None if it ended, whoever has its pid now."""
+        """Return the process with this identity; None if it has ended, even if another process has its pid now."""
         try:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return None
             same_start = abs(process.create_time() - self.started_at) <= _START_TIME_TOLERANCE_SECONDS
-            # After an upgrade Linux appends " (deleted)" to the path of a program that still runs.
+            # If an upgrade replaces a running program's file, Linux appends " (deleted)" to its path.
             same_program = not self.executable or _executable(process).startswith(self.executable)
         except psutil.Error:
             return None
@@ -78,15 +78,15 @@ def spawn(
     user: int | None = None,
     group: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, so that a terminal's Ctrl-C reaches only its supervisor.
+    """Start a program in its own session, so that the terminal's Ctrl-C reaches only its supervisor.
 
     Args:
         argv: Program and arguments.
-        log_path: Receives standard output and error, appended; None discards them.
+        log_path: Standard output and error are appended to it; None discards them.
         env: The whole environment; None inherits ours.
-        cwd: Its working directory; None inherits ours.
+        cwd: The working directory; None inherits ours.
         user: Run as this user id (root only).
-        group: And this group id.
+        group: Run as this group id (root only).
     """
     with open(log_path or os.devnull, "ab") as output:
         return subprocess.Popen(
@@ -104,10 +104,10 @@ def spawn(
 
 
 def stop_process(process: subprocess.Popen[bytes], timeout_seconds: float, first: int = signal.SIGTERM) -> bool:
-    """Ask a child to end, then kill it.
+    """Ask a child to end, and kill it after the timeout.
 
     Returns:
-        Whether it ended by itself within the time.
+        Whether it ended by itself within the timeout.
     """
     if process.poll() is not None:
         return True
@@ -129,7 +129,7 @@ def kill_process(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_lines(path: Path | None, count: int = 15) -> str:
-    """Return the end of a log file, for the message that says why its process failed."""
+    """Return the end of a log file, for an error message about its process."""
     if path is None:
         return "(its output was not kept)"
     try:

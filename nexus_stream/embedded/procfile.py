@@ -1,7 +1,7 @@
-"""Read a Procfile: which process types there are and the command of each.
+"""Read a Procfile: the process types and their commands.
 
-``nexus dev`` and the tests start what the Procfile says, so that it can never say something else than what runs.
-Commands are started without a shell: variables (``$PORT``, ``${PORT}``) are filled in, shell operators are refused.
+``nexus dev`` and the tests start the commands of the Procfile, so that it always matches the running processes.
+Commands start without a shell: variables (``$PORT``, ``${PORT}``) are replaced, and shell operators are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nexus_stream.errors import ConfigurationError
 
 __all__ = ["PROCFILE", "ProcessType", "parse_procfile", "read_procfile"]
 
-# Beside the package: a checkout, or an editable install of one.
+# Beside the package, in a checkout or an editable install.
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>\S.*)$")
@@ -26,16 +26,16 @@ _OPERATORS = frozenset("|&;<>()`")
 
 @dataclass(frozen=True, slots=True)
 class ProcessType:
-    """One line: a name and a command."""
+    """One line of a Procfile: a name and a command."""
 
     name: str
     command: str
 
     def argv(self, environ: Mapping[str, str]) -> list[str]:
-        """Split the command into program and arguments, its variables taken from ``environ``.
+        """Split the command into program and arguments, with variables from ``environ``.
 
         Raises:
-            ConfigurationError: it names a variable that is not set.
+            ConfigurationError: the command uses a variable that is not set.
         """
 
         def value(match: re.Match[str]) -> str:
@@ -48,10 +48,10 @@ class ProcessType:
 
 
 def read_procfile(path: Path = PROCFILE) -> dict[str, ProcessType]:
-    """Read the process types of a Procfile, in its order.
+    """Read the process types of a Procfile, in order.
 
     Raises:
-        ConfigurationError: there is none, or a line is not ``name: command``.
+        ConfigurationError: the file cannot be read, or its text is invalid (`parse_procfile`).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def parse_procfile(text: str) -> dict[str, ProcessType]:
     """Parse a Procfile's text; blank lines and lines that start with # are skipped.
 
     Raises:
-        ConfigurationError: a line is not ``name: command``, a name is there twice, or a command needs a shell.
+        ConfigurationError: a line is not ``name: command``, a name occurs twice, or a command needs a shell.
     """
     types: dict[str, ProcessType] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -76,7 +76,7 @@ def parse_procfile(text: str) -> dict[str, ProcessType]:
             raise ConfigurationError(f"Procfile line {number}: not `name: command`.")
         name, command = match["name"], match["command"]
         if name in types:
-            raise ConfigurationError(f"Procfile line {number}: {name} is there twice.")
+            raise ConfigurationError(f"Procfile line {number}: {name} occurs twice.")
         if _OPERATORS & set(command):
             raise ConfigurationError(f"Procfile line {number}: {name} uses a shell operator; put it in a script.")
         types[name] = ProcessType(name, command)

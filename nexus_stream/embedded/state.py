@@ -1,7 +1,7 @@
-"""What ``nexus dev`` keeps on disk, all below ``./.nexus``.
+"""The files of ``nexus dev``, all below ``./.nexus``.
 
-``dev.json`` says where a running one is reached: it is there only while everything is ready. ``dev.pids.json`` is
-written before that, with every process as it is started, so that the start after a ``kill -9`` knows what to look for.
+``dev.json`` has the addresses of a running ``nexus dev``: it exists only while everything is ready. ``dev.pids.json``
+exists earlier: it gets every process at its start, so that the start after a ``kill -9`` can stop these processes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 
 import psutil
 
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.embedded.processes import ProcessIdentity
 
 __all__ = ["DevDirectory", "DevInfo", "stop_leftovers"]
 
 _GRACE_SECONDS = 10.0
-# The rest needs these two to end well, so they go last; a database is asked for a fast shutdown.
+# The other processes need these two for a clean end, so these stop last. SIGINT is a fast shutdown of the database.
 _SERVICES = {"broker": signal.SIGTERM, "database": signal.SIGINT}
 
 
@@ -41,7 +42,7 @@ class DevInfo:
 
 
 class DevDirectory:
-    """The paths below ``./.nexus``, and reading and writing its small files."""
+    """The paths below ``./.nexus``; reads and writes its small files."""
 
     def __init__(self, root: Path = Path(".nexus"), *, ephemeral: bool = False) -> None:
         self.root = root.absolute()
@@ -55,27 +56,26 @@ class DevDirectory:
         self.pids = self.root / "dev.pids.json"
 
     def log(self, role: str) -> Path:
-        """The log file of one process."""
+        """Return the log file of a process."""
         return self.logs / f"{role}.log"
 
     def write_info(self, info: DevInfo) -> None:
-        """Say that everything is ready, and where."""
+        """Write ``dev.json``: everything is ready."""
         _write_json(self.info, dataclasses.asdict(info))
 
     def read_info(self) -> DevInfo | None:
-        """Where a running ``nexus dev`` is reached; None when none is ready here."""
-        content = _read_json(self.info)
+        """Read ``dev.json``; None if no ``nexus dev`` is ready here."""
         try:
-            return DevInfo(**content) if isinstance(content, dict) else None
+            return DevInfo(**_read_json(self.info))
         except TypeError:
             return None
 
     def write_processes(self, processes: list[ProcessIdentity]) -> None:
-        """Record what was started so far."""
+        """Write the processes started so far."""
         _write_json(self.pids, {"processes": [dataclasses.asdict(process) for process in processes]})
 
     def read_processes(self) -> list[ProcessIdentity]:
-        """What an earlier run recorded; empty when it ended well or its record cannot be read."""
+        """Read the processes of an earlier run; empty if it ended well or the file cannot be read."""
         content = _read_json(self.pids)
         try:
             return [ProcessIdentity(**entry) for entry in content["processes"]]
@@ -83,13 +83,13 @@ class DevDirectory:
             return []
 
     def forget(self) -> None:
-        """Remove what only a running ``nexus dev`` has."""
+        """Delete the files that only a running ``nexus dev`` has."""
         self.info.unlink(missing_ok=True)
         self.pids.unlink(missing_ok=True)
         shutil.rmtree(self.ephemeral, ignore_errors=True)
 
     def reset(self) -> list[Path]:
-        """Remove the database, the tables and the logs, and return what was there."""
+        """Delete the database, the tables and the logs. Return the deleted paths."""
         paths = [self.root / "postgres", self.root / "postgres.lock", self.root / "data", self.logs, self.ephemeral]
         there = [path for path in paths if path.exists()]
         for path in there:
@@ -99,9 +99,9 @@ class DevDirectory:
 
 
 def stop_leftovers(directory: DevDirectory) -> list[ProcessIdentity]:
-    """Stop what a ``nexus dev`` that was killed left running, and return it. Nothing else is signalled.
+    """Stop the processes that a killed ``nexus dev`` left, and return them. No other process is signalled.
 
-    The caller holds the lock, so whoever recorded these processes is gone.
+    The caller holds the lock, so the ``nexus dev`` that recorded these processes has ended.
     """
     left = [(identity, process) for identity in directory.read_processes() if (process := identity.find())]
     workers = [process for identity, process in left if identity.role not in _SERVICES]
@@ -113,7 +113,7 @@ def stop_leftovers(directory: DevDirectory) -> list[ProcessIdentity]:
 
 def _end(processes: list[psutil.Process], request: signal.Signals) -> None:
     for process in processes:
-        # psutil compares the start time once more right before it signals.
+        # psutil compares the start time again right before the signal.
         with contextlib.suppress(psutil.Error):
             process.send_signal(request)
     _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
@@ -124,7 +124,7 @@ def _end(processes: list[psutil.Process], request: signal.Signals) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace the file in one step: a reader sees the old content or the new, never a part."""
+    """Replace the file in one step: a reader sees the old or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         json.dump(content, file, indent=2)
@@ -132,8 +132,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     os.replace(file.name, path)
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return json_object(path.read_bytes())
+    except OSError:
+        return {}

@@ -1,7 +1,7 @@
-"""Keep the processes of ``nexus dev``: start them, wait for each, notice one that dies, stop them in order.
+"""Supervise the processes of ``nexus dev``: wait until each is ready, notice a process that ends, stop them in order.
 
-Children run in sessions of their own: a terminal's Ctrl-C reaches only ``nexus dev``, which then stops them one after
-the other, so that none loses what it depends on while it still works.
+Each child has its own session, so the terminal's Ctrl-C reaches only ``nexus dev``. It stops the children one after the
+other, so that no process loses a service that it still needs.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _HTTP_OK = 200
 
 
 class Part(Protocol):
-    """Anything that runs: a worker process, the broker, the database."""
+    """A supervised process: a worker, the broker or the database."""
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         ...
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         ...
 
     def stop(self) -> None:
-        """Ask it to end and return when it is gone. Blocks."""
+        """Ask it to end, and block until it has ended."""
         ...
 
     def kill(self) -> None:
-        """End it at once. May be called while ``stop`` runs in another thread."""
+        """Kill it. May be called while ``stop`` runs in another thread."""
         ...
 
 
@@ -57,15 +57,15 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Ask it to end and wait until it did; whoever calls this limits the time, with ``kill``."""
+        """Ask it to end, and wait without a timeout; the caller may call ``kill`` meanwhile."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         self._process.wait()
@@ -83,25 +83,25 @@ class _Running:
 
 
 class Supervisor:
-    """The parts that run now, in the order they were started."""
+    """The running parts, in the order of their start."""
 
     def __init__(self) -> None:
         self._running: dict[str, _Running] = {}
 
     def add(self, role: str, part: Part, log_path: Path) -> None:
-        """Take a part that was just started into care."""
+        """Add a part that was just started."""
         self._running[role] = _Running(part, log_path)
 
     @property
     def pids(self) -> dict[str, int]:
-        """Role -> process id."""
+        """The process ids by role."""
         return {role: running.part.pid for role, running in self._running.items()}
 
     async def wait_until_ready(self, role: str, url: str, timeout_seconds: float) -> None:
-        """Ask ``url`` until it answers 200.
+        """Poll ``url`` until it answers 200.
 
         Raises:
-            EmbeddedServiceError: the process ended, or the time is over; with its last log lines.
+            EmbeddedServiceError: the process ended, or the timeout passed; the message has its last log lines.
         """
         deadline = time.monotonic() + timeout_seconds
         last_answer = "it does not listen yet"
@@ -109,7 +109,7 @@ class Supervisor:
             while True:
                 code = self._running[role].part.exit_code()
                 if code is not None:
-                    raise EmbeddedServiceError(self._obituary(role, code))
+                    raise EmbeddedServiceError(self._end_message(role, code))
                 if time.monotonic() > deadline:
                     raise EmbeddedServiceError(
                         f"{role} was not ready after {timeout_seconds:.0f} s: {last_answer}. {self._last_lines(role)}"
@@ -122,20 +122,20 @@ class Supervisor:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def wait_until_one_ends(self) -> str:
-        """Wait for ever, or until a part ends that should not; return why, with its last log lines."""
+        """Wait until any part ends. Return a message with its exit code and its last log lines."""
         while True:
             for role, running in self._running.items():
                 code = running.part.exit_code()
                 if code is not None:
-                    return self._obituary(role, code)
+                    return self._end_message(role, code)
             await asyncio.sleep(_WATCH_SECONDS)
 
     async def stop(
         self, order: Sequence[str], at_once: asyncio.Event, timeout_seconds: float, say: Callable[[str], None]
     ) -> None:
-        """Stop the parts named in ``order``, one after the other.
+        """Stop the parts in ``order``, one after the other.
 
-        When ``at_once`` is set or the time is over, those that still run are killed.
+        When ``at_once`` is set or the timeout passes, the parts that still run are killed.
         """
         roles = [role for role in order if role in self._running]
         killer = asyncio.create_task(self._kill_when(roles, at_once, timeout_seconds, say))
@@ -148,7 +148,7 @@ class Supervisor:
                     how = "stopped" if part.exit_code() != -signal.SIGKILL else "killed"
                     say(f"{how} {role} ({time.monotonic() - started:.1f} s)")
                 else:
-                    # Dead already; a database also waits for its own children and lets go of its lock.
+                    # Already ended. For a database, ``kill`` also waits for its children and releases its lock.
                     await asyncio.to_thread(part.kill)
         finally:
             killer.cancel()
@@ -164,14 +164,14 @@ class Supervisor:
             async with asyncio.timeout(timeout_seconds):
                 await at_once.wait()
         except TimeoutError:
-            say(f"not stopped after {timeout_seconds:.0f} s: killing what still runs")
+            say(f"not stopped after {timeout_seconds:.0f} s: killing the processes that still run")
         for role in roles:
             await asyncio.to_thread(self._running[role].part.kill)
 
-    def _obituary(self, role: str, code: int) -> str:
+    def _end_message(self, role: str, code: int) -> str:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"{role} {how}. {self._last_lines(role)}"
 
     def _last_lines(self, role: str) -> str:
         path = self._running[role].log_path
-        return f"The last lines of {path}:\n{last_lines(path)}"
+        return f"Last lines of {path}:\n{last_lines(path)}"

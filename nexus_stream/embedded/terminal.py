@@ -1,4 +1,4 @@
-"""What ``nexus dev`` prints: plain lines that read the same in a terminal, a pipe and a file."""
+"""The output of ``nexus dev``: plain lines, the same in a terminal, a pipe and a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME_WIDTH = 10
 
 
 def typed(command: str) -> str:
-    """A ``nexus`` command as it can be typed here: by its path where the shell finds no ``nexus``, or another one."""
+    """A ``nexus`` command that works in this shell: with a path if the shell does not find this ``nexus``."""
     program = Path(sys.executable).with_name("nexus")
     found = shutil.which("nexus")
     if found is None or Path(found).resolve() != program.resolve():
@@ -26,27 +26,27 @@ def typed(command: str) -> str:
 
 
 def short_path(path: Path) -> str:
-    """Relative to the working directory where that is below it."""
+    """The path relative to the working directory, if it is below that directory."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 class Terminal:
-    """Prints lines. A terminal that is gone is no reason to leave processes running: its errors are ignored."""
+    """Prints lines. Errors of a closed terminal are ignored, so that the processes can still be stopped."""
 
     def say(self, text: str = "", *, error: bool = False) -> None:
-        """Print a line or several."""
-        # Colours are left out by click where there is no terminal.
+        """Print one or more lines."""
+        # click removes colours if there is no terminal.
         try:
             click.echo(text, err=error)
         except OSError:
-            # The pipe or the terminal is closed. Python would fail once more when it flushes at exit.
+            # The pipe or the terminal is closed. Without this, Python would fail again when it flushes at exit.
             stream = sys.stderr if error else sys.stdout
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def step(self, name: str, elapsed_seconds: float, detail: str) -> None:
-        """Print that a step is done, how long it took and what came of it."""
+        """Print that a step is done, with its time and its result."""
         self.say(f"{click.style('ok', fg='green')}  {name:<{_NAME_WIDTH}} {elapsed_seconds:5.1f} s  {detail}")
 
     def repeat(self, name: str, line: str) -> None:
@@ -54,5 +54,5 @@ class Terminal:
         self.say(f"{click.style(f'{name:<{_NAME_WIDTH}} |', fg='yellow')} {line}")
 
     def failed(self, text: str) -> None:
-        """Print why it ends."""
+        """Print the reason for the end."""
         self.say(click.style("failed: ", fg="red", bold=True) + text, error=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from nexus_stream.contracts.headers import HOP_HEADER
+from nexus_stream.contracts.headers import HOP_HEADER, Headers
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_command import CommandKind
 from nexus_stream.delivery.dead_letters import letter_headers, letter_id
@@ -28,7 +28,7 @@ from nexus_stream.delivery.outcomes import (
     Suppressed,
     Unblocked,
 )
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Store
 from nexus_stream.errors import PermanentError
 from nexus_stream.extraction.extractor import MadeBy

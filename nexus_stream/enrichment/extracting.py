@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import random
 
-import structlog
-
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.dead_letters import letter_id
@@ -28,24 +26,25 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.answered import Answered
 from nexus_stream.extraction.claude.wanted import wanted_while
 from nexus_stream.extraction.consent import NoExtraction
-from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
+from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.extraction.grounding import check
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
 __all__ = ["Extracting"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
-# What the stage waits for, beside the extractor's name.
+# Names what the stage waits for, if not the extractor.
 _BUDGET = "budget"
 _NOT_READ = NoExtraction()
 
 
 class Extracting:
-    """Asks one extractor, for all sessions.
+    """Calls one extractor, for all sessions.
 
     Args:
-        stage: Whose clock and assignment it uses, and which it tells what is waited for.
+        stage: Its clock and assignment are used; it notes what is waited for.
         settings: Region, consent and attempts.
         extractor: Reads conversations.
     """
@@ -54,16 +53,16 @@ class Extracting:
         self._stage = stage
         self._settings = settings
         self._extractor = extractor
-        # Successes so far: a session that keeps failing while this grows is itself at fault.
+        # Successes so far. If a session keeps failing while this grows, the session is at fault.
         self._successes = 0
-        # Works that wait, by what for. One that the budget lets through, because it costs less, says nothing of others.
+        # Waiting works, by what they wait for. A cheap work that fits the budget proves nothing about the others.
         self._waiting: dict[str, set[int]] = {}
 
     async def until_decided(self, work: Work) -> WorkIntent | None:
-        """Ask until there is an answer, or the snapshot is at fault.
+        """Call the extractor until it answers, or the snapshot is at fault.
 
         Returns:
-            What follows from it; None when the partition is gone or the stage is stopping.
+            The intent. None if the partition is revoked or the stage is stopping.
 
         Raises:
             ConfigurationError: no snapshot is at fault.
@@ -93,14 +92,14 @@ class Extracting:
                             findings = await extractor.extract(turns)
                 checked = check(findings, turns, default_region=self._settings.default_region)
             except NotWantedError:
-                # It may be another work's, that shared the call; then it is asked anew.
+                # The call may have belonged to another work that shared it. Then this work calls again.
                 work.attempts -= 1
             except RetryableError as error:
-                self._waits_for(work, _waits_for_what(error, extractor.name))
+                self._waits_for(work, _waits_for_what(error, extractor.labels.extractor))
                 failures += 1
                 work.is_tried_again = True
                 if error.is_general:
-                    # Any record would have met it: it must not use up this one's attempts.
+                    # Every record would have failed: this must not use up this record's attempts.
                     work.attempts -= 1
                 if successes_at_first_failure is None:
                     successes_at_first_failure = self._successes
@@ -124,9 +123,9 @@ class Extracting:
                 return GiveUp(work, snapshot, internal, work.attempts)
             else:
                 if findings.made_by is None and not findings.cached:
-                    # The extractor itself worked: an answer from the cache or from another says nothing of it.
+                    # The extractor itself answered. A cached answer, or another extractor's, proves nothing about it.
                     self._successes += 1
-                    self._answers_again(extractor.name)
+                    self._answers_again(extractor.labels.extractor)
                 return Store(work, snapshot, findings, checked)
         return None
 
@@ -135,7 +134,7 @@ class Extracting:
         return assignment.owns(work.hold) and assignment.is_confirmed and not work.cancelled
 
     def _waits_for(self, work: Work, what: str | None) -> None:
-        """Note what the work waits for now. The stage waits for it until none of its works does."""
+        """Note what the work waits for now. The stage waits for it as long as any work does."""
         for other, works in list(self._waiting.items()):
             works.discard(id(work))
             if not works and other != what:
@@ -154,13 +153,13 @@ class Extracting:
             return _NOT_READ
         answer = snapshot.record.header(ANSWER_HEADER)
         if answer is not None:
-            # Read and paid for elsewhere; what it says is checked like any other answer.
-            return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
+            # A batch read and paid for it. The answer is checked like any other.
+            return Answered(answer, snapshot.digest, self._extractor.labels)
         return self._extractor
 
 
 def _waits_for_what(error: RetryableError, extractor_name: str) -> str | None:
     if isinstance(error, BudgetReservedError):
-        # There is room as the calls under way end: nothing that anybody needs to be told.
+        # There will be room when the running calls end, so nobody needs to know.
         return None
     return _BUDGET if isinstance(error, BudgetExhaustedError) else extractor_name

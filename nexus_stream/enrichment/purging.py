@@ -1,31 +1,30 @@
-"""Tidying after erasures: what an erased session's former values may still stand in.
+"""Cleaning up after erasures: an erased session's old values may still be in local files and in the answer cache.
 
-From: stage.py, once an erasure is durable. To: the local files of the table, rewritten, and the cache of
-answers, emptied. A crash leaves it to the store's own compaction and to the cache's expiry.
+Once an erasure is durable, the table's local files are rewritten and the cache is emptied. After a crash, the store's
+compaction and the cache's expiry do it later.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import PartitionLostError
 from nexus_stream.extraction.extractor import Extractor, Remembers
+from nexus_stream.host.log import get_logger
 from tables.sessions import SessionTablePort
 
 __all__ = ["Purging"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
-# The pauses between two looks at what erasures left.
+# The pause before each purge, so that one purge serves several erasures.
 _PURGE_SECONDS = 2.0
 
 
 class Purging:
-    """Collects what is to be purged, and purges several sessions at a time."""
+    """Collects sessions to purge, and purges several at a time."""
 
     def __init__(self, *, table: SessionTablePort, extractor: Extractor, clock: Clock) -> None:
         self._table = table
@@ -36,21 +35,21 @@ class Purging:
         self._cache_to_empty = False
 
     def want(self, key: bytes, record: Received) -> None:
-        """Have a session's former values removed from the local files."""
+        """Request that a session's old values are removed from the local files."""
         self._to_purge[key] = record
         self._wanted.set()
 
     def want_cache_emptied(self) -> None:
-        """Have the answers forgotten."""
+        """Request that the answer cache is emptied."""
         self._cache_to_empty = True
         self._wanted.set()
 
     def clear(self) -> None:
-        """Forget which sessions: their partitions were revoked."""
+        """Forget the sessions: their partitions were revoked."""
         self._to_purge.clear()
 
     async def run(self) -> None:
-        """Purge whenever something is wanted, for as long as the stage runs."""
+        """Purge on request, as long as the stage runs."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()

@@ -1,9 +1,9 @@
-"""An answer that travels with its conversation: read elsewhere, in a batch, and checked here like any other.
+"""An answer that travels with its conversation: read in a batch elsewhere, checked here like any other answer.
 
 From: ``nexus backfill``, in the header ``nexus-answer`` of a record on ``nexus-prospect-ingestion``. To: the enricher,
-which takes it instead of calling a model; order, duplicates, erasures, grounding and merging are its own as ever.
-Trusted like a command, by being on the topic: the gateway sets no header that a browser names. It is bound to its
-conversation by the digest, and whatever it claims still has to stand in the user's own turns.
+which uses the answer instead of calling a model. Order, duplicates, erasures, grounding and merging work as usual.
+The header is trusted, like a command, because a browser cannot write to the topic: the gateway never copies a header
+from a request. A digest binds the answer to its conversation. The user's own turns must still support every value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Failure(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     reason: Reason
-    # What the letter says: no personal data.
+    # The text of the dead letter: no personal data.
     message: Annotated[str, Field(max_length=500)]
 
 
@@ -36,80 +36,66 @@ class _Answer(BaseModel):
 
     version: Literal[1] = 1
     digest: str
-    # With ``made_by`` and ``usage``: what it cost is counted where it is stored.
+    # Includes ``made_by`` and ``usage``: the cost is counted when the answer is stored.
     findings: Findings | None = None
     failure: _Failure | None = None
 
 
 def encode_answer(digest: str, findings: Findings) -> bytes:
-    """The header's value for a conversation that was read.
+    """Encode the header's value for a conversation that was read.
 
     Args:
-        digest: Of the conversation (contracts/conversation.py).
-        findings: With ``made_by`` set.
+        digest: The conversation's digest (contracts/conversation.py).
+        findings: The findings, with ``made_by`` set.
     """
     return _Answer(digest=digest, findings=findings).model_dump_json(exclude_none=True).encode()
 
 
 def encode_failure(digest: str, error: PermanentError) -> bytes:
-    """The header's value for a conversation that cannot be read: the enricher sets it aside with this reason."""
+    """Encode the header's value for a conversation that cannot be read; the enricher makes it a dead letter."""
     failure = _Failure(reason=error.reason, message=str(error)[:500])
     return _Answer(digest=digest, failure=failure).model_dump_json(exclude_none=True).encode()
 
 
 def findings_of(header: bytes) -> Findings | None:
-    """What a header says was found; None if it says that nothing could be read."""
+    """Return the findings in a header; None if the header reports a failure."""
     return _Answer.model_validate_json(header).findings
 
 
 class Answered:
-    """An `Extractor` for one record that knows what was read in it.
+    """An `Extractor` for one record whose answer came in a header.
 
     Args:
         header: The value of the header.
-        digest: Of the conversation beside it.
-        made_by: Who answers when there is no header: its labels are this one's until the answer is looked at.
+        digest: The digest of the record's conversation.
+        made_by: The labels of the live extractor. They apply until the header is decoded.
     """
 
-    def __init__(self, header: bytes, digest: str, made_by: MadeBy) -> None:
+    def __init__(self, header: bytes, digest: str, labels: MadeBy) -> None:
         self._header = header
         self._digest = digest
-        self._made_by = made_by
-
-    @property
-    def name(self) -> str:
-        """Of the live extractor; findings carry their own in ``made_by``."""
-        return self._made_by.extractor
-
-    @property
-    def model(self) -> str | None:
-        """Of the live extractor."""
-        return self._made_by.model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """Of the live extractor."""
-        return self._made_by.prompt_version
+        # Of the live extractor; findings carry their own in ``made_by``.
+        self.labels = labels
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """What the header holds.
+        """Return the findings in the header.
 
         Raises:
-            PermanentError: it says that the conversation cannot be read.
-            DecodeError: it is no answer, or one to another conversation. Not passed over: reading the conversation
-                again would be paid twice. A redrive takes the header off.
+            PermanentError: the header reports that the conversation cannot be read.
+            DecodeError: the header holds no answer, or the answer to another conversation. The header is not ignored,
+                because a second reading would be paid twice. A redrive removes the header.
         """
         answer = self._decoded()
         if answer.digest != self._digest:
-            raise DecodeError(f"{ANSWER_HEADER}: it answers another conversation", reason=Reason.WRONG_SHAPE)
+            raise DecodeError(f"{ANSWER_HEADER}: the answer is for another conversation", reason=Reason.WRONG_SHAPE)
         if answer.failure is not None:
             raise PermanentError(answer.failure.message, reason=answer.failure.reason)
         if answer.findings is None or answer.findings.made_by is None:
-            raise DecodeError(f"{ANSWER_HEADER}: it holds no answer", reason=Reason.WRONG_SHAPE)
+            raise DecodeError(f"{ANSWER_HEADER}: the header holds no answer", reason=Reason.WRONG_SHAPE)
         return answer.findings
 
     async def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     def _decoded(self) -> _Answer:
         if len(self._header) <= _MAX_BYTES:
@@ -117,5 +103,5 @@ class Answered:
                 return _Answer.model_validate_json(self._header)
             except ValidationError:
                 pass
-        # Raised here, not in the except clause: the original holds what was found, a person's data.
-        raise DecodeError(f"{ANSWER_HEADER}: it is no answer of this version", reason=Reason.WRONG_SHAPE)
+        # Raised outside the except clause: the original error holds the findings, which are personal data.
+        raise DecodeError(f"{ANSWER_HEADER}: not an answer of this version", reason=Reason.WRONG_SHAPE)

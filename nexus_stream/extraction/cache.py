@@ -1,15 +1,14 @@
-"""Answers for equal turns: in this process, or in a Redis that all workers share.
+"""A cache of answers for equal turns: in this process, or in a Redis that all workers share.
 
-From: cached.py. Key: a hash of model, prompt version, this file's schema version and the turns as sent. Value: the
-findings as JSON: what was extracted and where it stands, and no other text of the conversation. The values are personal
-data: they end with ``NEXUS_CACHE_TTL_SECONDS``, and `clear` empties the cache when a person is to be forgotten.
+Key: a hash of the model, the prompt version, this file's schema version and the turns as sent. Value: the findings as
+JSON, that is the extracted values and their positions, and no other text of the conversation. The values are personal
+data: they expire after ``NEXUS_CACHE_TTL_SECONDS``, and `clear` empties the cache when a person must be forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,40 +22,41 @@ from redis.exceptions import RedisError
 
 from nexus_stream.extraction.claude.prompt import turns_as_json
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FindingsCache", "MemoryCache", "RedisCache", "cache_key", "decode_findings", "encode_findings"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
-# In the key, so that what an older version wrote is never read: raise it when Findings changes.
+# Part of the key, so that values of an older version are never read. Raise it when Findings changes.
 SCHEMA_VERSION: Final = 1
 _KEY_PREFIX: Final = "nexus:findings:"
-# After a failure Redis is left alone, so that one that hangs does not slow every call; doubled up to a minute.
-_FIRST_REST_SECONDS: Final = 1.0
-_LONGEST_REST_SECONDS: Final = 60.0
+# Pause after a failure, so that a Redis that hangs does not slow every call. It doubles, up to a minute.
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 _SCAN_COUNT: Final = 500
 
 _FINDINGS: Final = TypeAdapter(Findings)
 
 
 class FindingsCache(Protocol):
-    """Findings as bytes by key. A cache that fails answers None and forgets: it never raises."""
+    """Findings as bytes by key. ``get`` and ``put`` never raise: a cache that fails finds and stores nothing."""
 
     @property
     def is_available(self) -> bool:
-        """Whether it answers; what is asked meanwhile is not found."""
+        """Whether the cache answers. While it does not, every look-up is a miss."""
         ...
 
     async def get(self, key: str) -> bytes | None:
-        """What is stored under the key, if it has not expired."""
+        """Return the value stored under the key, if it has not expired."""
         ...
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store it for the cache's time to live."""
+        """Store the value for the cache's time to live."""
         ...
 
     async def clear(self) -> None:
-        """Forget everything."""
+        """Delete all entries."""
         ...
 
     async def close(self) -> None:
@@ -65,10 +65,10 @@ class FindingsCache(Protocol):
 
 
 def cache_key(made_by: MadeBy, turns: Sequence[Turn]) -> str:
-    """A hash over all that an answer depends on.
+    """Hash everything that an answer depends on.
 
-    The turns are taken exactly as they are sent, role and content only. Nothing more is evened out: the evidence in the
-    findings counts characters of these turns.
+    The turns are hashed exactly as sent, role and content only. They are not normalised further, because the evidence
+    in the findings counts characters of exactly these turns.
     """
     parts = (made_by.model or "", made_by.prompt_version or "", str(SCHEMA_VERSION), turns_as_json(turns))
     hasher = hashlib.sha256()
@@ -80,12 +80,12 @@ def cache_key(made_by: MadeBy, turns: Sequence[Turn]) -> str:
 
 
 def encode_findings(findings: Findings) -> bytes:
-    """The findings without what they cost: reused, they cost nothing."""
+    """Encode the findings without their cost: reused findings cost nothing."""
     return _FINDINGS.dump_json(findings, exclude={"usage", "cached"})
 
 
 def decode_findings(value: bytes) -> Findings | None:
-    """The findings again; None if the value is not one of ours."""
+    """Decode findings; None if `encode_findings` did not write the value."""
     try:
         return _FINDINGS.validate_json(value)
     except ValidationError:
@@ -93,11 +93,11 @@ def decode_findings(value: bytes) -> Findings | None:
 
 
 class MemoryCache:
-    """The most recently used, in this process.
+    """A cache in this process that drops the least recently used entries.
 
     Args:
-        max_entries: So many at the most, about 1 KB each.
-        ttl_seconds: And none for longer.
+        max_entries: Maximum number of entries, about 1 KB each.
+        ttl_seconds: Time to live of an entry.
         now: Seconds, monotonic.
     """
 
@@ -139,16 +139,16 @@ class MemoryCache:
         self._entries.clear()
 
     async def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class RedisCache:
-    """In Redis, with its own expiry. A Redis that is down or hangs costs a call to Claude, never an error.
+    """A cache in Redis, which expires the values. A Redis that is down or hangs causes a call to Claude, not an error.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is in no message.
-        ttl_seconds: How long a value lives.
-        timeout_seconds: How long one operation may take, connecting included.
+        url: ``redis://``, ``rediss://`` or ``unix://``. It may hold a password, so no message shows it.
+        ttl_seconds: Time to live of a value.
+        timeout_seconds: Maximum time of one operation, connecting included.
         now: Seconds, monotonic.
     """
 
@@ -159,51 +159,51 @@ class RedisCache:
             url,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
-            # Its own retries would multiply the time that a dead Redis costs.
+            # The client's own retries would multiply the time lost to a dead Redis.
             retry=Retry(NoBackoff(), 0),
         )
         self._ttl_seconds = ttl_seconds
         self._timeout_seconds = timeout_seconds
         self._now = now
-        self._rest_seconds = _FIRST_REST_SECONDS
-        self._resting_until = float("-inf")
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._paused_until = float("-inf")
 
     @property
     def is_available(self) -> bool:
-        """Not while it is left alone after a failure."""
-        return self._now() >= self._resting_until
+        """False during the pause after a failure."""
+        return self._now() >= self._paused_until
 
     async def get(self, key: str) -> bytes | None:
         """See `FindingsCache.get`."""
-        if self._now() < self._resting_until:
+        if self._now() < self._paused_until:
             return None
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 value = await self._client.get(_KEY_PREFIX + key)
         except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
+            self._pause(error)
             return None
-        self._works()
-        # Text only if somebody turned on decoding in the address: not what we stored.
+        self._note_success()
+        # It is text only if the URL turns decoding on. Decoded text is not what we stored.
         return value if isinstance(value, bytes) else None
 
     async def put(self, key: str, value: bytes) -> None:
         """See `FindingsCache.put`."""
-        if self._now() < self._resting_until:
+        if self._now() < self._paused_until:
             return
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._client.set(_KEY_PREFIX + key, value, ex=self._ttl_seconds)
         except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
+            self._pause(error)
         else:
-            self._works()
+            self._note_success()
 
     async def clear(self) -> None:
-        """Remove all of ours from Redis.
+        """Delete all of this cache's keys from Redis.
 
         Raises:
-            RedisError: not now. Here and not passed over: whoever forgets a person must know.
+            RedisError: Redis failed. Not ignored here: the caller that erases a person must know.
         """
         keys = [key async for key in self._client.scan_iter(match=f"{_KEY_PREFIX}*", count=_SCAN_COUNT)]
         for start in range(0, len(keys), _SCAN_COUNT):
@@ -213,17 +213,14 @@ class RedisCache:
         """Close the connections."""
         await self._client.aclose()
 
-    def _rest(self, error: BaseException) -> None:
-        if self._now() < self._resting_until:
-            return  # one of several that waited together; the first one counts
-        logger.warning(
-            "Redis does not answer, going on without the cache",
-            extra={"event": "cache_unavailable", "problem": type(error).__name__, "for_seconds": self._rest_seconds},
-        )
-        self._resting_until = self._now() + self._rest_seconds
-        self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
+    def _pause(self, error: BaseException) -> None:
+        if self._now() < self._paused_until:
+            return  # several operations failed together; only the first failure counts
+        _log.warning("cache_unavailable", problem=type(error).__name__, for_seconds=self._pause_seconds)
+        self._paused_until = self._now() + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
-    def _works(self) -> None:
-        if self._rest_seconds > _FIRST_REST_SECONDS:
-            logger.info("Redis answers again", extra={"event": "cache_available"})
-            self._rest_seconds = _FIRST_REST_SECONDS
+    def _note_success(self) -> None:
+        if self._pause_seconds > _FIRST_PAUSE_SECONDS:
+            _log.info("cache_available")
+            self._pause_seconds = _FIRST_PAUSE_SECONDS

@@ -1,7 +1,7 @@
-"""Ask for equal turns once: what was answered before is reused, and who asks meanwhile waits for the same call.
+"""Extract equal turns once: reuse stored answers, and let concurrent callers share one call.
 
-From: the enricher. To: the extractor behind it, on a miss. What is reused says so (``cached``) and costs nothing, so
-that nothing is counted twice.
+On a miss the wrapped extractor is called. Reused findings have ``cached`` set and cost nothing, so that no cost is
+counted twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nexus_stream.extraction.cache import FindingsCache, cache_key, decode_findings, encode_findings
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn, Usage
+from nexus_stream.extraction.extractor import Extractor, Findings, Turn, Usage
 from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
 
 __all__ = ["CachedExtractor"]
@@ -20,59 +20,45 @@ __all__ = ["CachedExtractor"]
 
 @dataclass(slots=True)
 class _Flight:
-    """One call under way, and how many wait for it."""
+    """One call under way, and the number of callers that wait for it."""
 
     task: asyncio.Task[Findings]
     waiting: int = field(default=0)
 
 
 class CachedExtractor:
-    """An `Extractor` in front of another.
+    """An `Extractor` that puts a cache in front of another extractor.
 
     Args:
-        extractor: Asked on a miss; closed with this one.
-        cache: Where answers are kept; closed with this one.
-        observer: Told what came of every look into the cache.
+        extractor: Called on a miss. `close` closes it too.
+        cache: Stores the answers. `close` closes it too.
+        observer: Notified of the result of every look-up.
     """
 
     def __init__(self, extractor: Extractor, cache: FindingsCache, observer: ExtractionObserver | None = None) -> None:
         self.cache = cache
         self._observer = observer or Unobserved()
         self._extractor = extractor
+        self.labels = extractor.labels
         self._flights: dict[str, _Flight] = {}
 
-    @property
-    def name(self) -> str:
-        """Of the extractor behind."""
-        return self._extractor.name
-
-    @property
-    def model(self) -> str | None:
-        """Of the extractor behind."""
-        return self._extractor.model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """Of the extractor behind."""
-        return self._extractor.prompt_version
-
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns, or reuse what was read in equal ones. Raises as the extractor behind."""
+        """Read the turns, or reuse the findings of equal turns. Raises what the wrapped extractor raises."""
         started = time.monotonic()
-        key = cache_key(MadeBy.of(self), turns)
+        key = cache_key(self.labels, turns)
         flight = self._flights.get(key)
         is_first = flight is None
         if flight is None:
             flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(self._look_up(key, turns)))
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+            flight.task.add_done_callback(lambda task: self._ended(key, task))
         flight.waiting += 1
         try:
-            # Shielded: one caller that gives up must not take the answer from the others.
+            # Shielded: a caller that gives up must not cancel the call for the others.
             findings = await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if flight.waiting == 0 and not flight.task.done():
-                # Forgotten at once: who comes now must not wait for a call that is being cancelled.
+                # Removed at once: a new caller must not wait for a call that is being cancelled.
                 self._forget(key, flight.task)
                 flight.task.cancel()
         if is_first and not findings.cached:
@@ -85,7 +71,7 @@ class CachedExtractor:
         await self.cache.clear()
 
     async def close(self) -> None:
-        """Close cache and extractor."""
+        """Close the cache and the extractor."""
         await self.cache.close()
         await self._extractor.close()
 
@@ -99,10 +85,10 @@ class CachedExtractor:
         await self.cache.put(key, encode_findings(findings))
         return findings
 
-    def _landed(self, key: str, task: asyncio.Task[Findings]) -> None:
+    def _ended(self, key: str, task: asyncio.Task[Findings]) -> None:
         self._forget(key, task)
         if not task.cancelled():
-            task.exception()  # noted, also when nobody waits for it any more
+            task.exception()  # marks the exception as retrieved, because nobody may be waiting any more
 
     def _forget(self, key: str, task: asyncio.Task[Findings]) -> None:
         flight = self._flights.get(key)

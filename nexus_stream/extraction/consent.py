@@ -1,9 +1,9 @@
 """The extractor that reads nothing: for a user who did not consent, and for measurements.
 
 The enricher uses it for a snapshot with ``consent: false``, unless ``NEXUS_CONSENT_RESPECTED=false``. The record then
-has no personal field of that snapshot and the label ``none``. Values that the session gave earlier, with consent, stay
-until they are erased. ``NEXUS_EXTRACTOR=none`` uses it for every snapshot, so that a benchmark measures everything but
-the extraction.
+has the label ``none`` and no personal field of that snapshot. Values that the user gave earlier, with consent, stay
+until they are erased. With ``NEXUS_EXTRACTOR=none`` every snapshot uses it, so that a benchmark measures everything
+except the extraction.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ __all__ = ["NoExtraction"]
 
 
 class NoExtraction:
-    """`Extractor` that finds nothing, at no cost."""
+    """An `Extractor` that finds nothing, at no cost."""
 
-    name = "none"
-    model = None
-    prompt_version = None
+    labels = MadeBy("none")
     # Answers without waiting: see Enrichment._dispatch.
     is_immediate = True
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Find nothing."""
-        return Findings(made_by=MadeBy.of(self))
+        """Return empty findings."""
+        return Findings(made_by=self.labels)
 
     async def close(self) -> None:
-        """Release nothing."""
+        """Do nothing: there is nothing to release."""

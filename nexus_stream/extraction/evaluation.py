@@ -1,7 +1,7 @@
 """Score an extractor against labelled conversations, field by field.
 
-From: a JSON-lines file (``LabelledCase`` a line) and the prospects an extractor made of it. To: evaluate.py. A field
-without a label is not scored. A value where the label says there is none is an invention, the worst error.
+Input: a JSON-lines file (one ``LabelledCase`` a line) and the prospects that an extractor made from it. A field without
+a label is not scored. If the label is null and the extractor gives a value, the value is an invention: the worst error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nexus_stream.contracts.conversation import Message
 from nexus_stream.contracts.prospect import Arquetipo, Momento, Objecion, Prospect
 
-__all__ = ["FIELDS", "CaseResult", "FieldScore", "LabelledCase", "LabelsError", "Report", "read_cases", "score_cases"]
+__all__ = [
+    "FIELDS",
+    "CaseResult",
+    "EvaluationReport",
+    "FieldScore",
+    "LabelledCase",
+    "LabelsError",
+    "read_cases",
+    "score_cases",
+]
 
 FIELDS = (
     "nombre",
@@ -38,7 +47,7 @@ class LabelsError(ValueError):
 
 
 class _Expected(BaseModel):
-    """Only keys that are present are scored."""
+    """The labels of one case. Only keys that are present are scored."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -54,7 +63,7 @@ class _Expected(BaseModel):
 
 
 class LabelledCase(BaseModel):
-    """One conversation and what is right about it."""
+    """One conversation and its labels: the right values."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -65,10 +74,11 @@ class LabelledCase(BaseModel):
 
 
 def read_cases(path: Path) -> list[LabelledCase]:
-    """Every labelled conversation of a JSON-lines file; blank lines are skipped.
+    """Read every labelled conversation of a JSON-lines file; blank lines are skipped.
 
     Raises:
-        LabelsError: a line is not one, with its number and what is wrong; or the file holds none.
+        LabelsError: a line is no labelled conversation (the message has its number and the problem), or the file has
+            none.
     """
     cases: list[LabelledCase] = []
     seen: set[str] = set()
@@ -110,13 +120,13 @@ class FieldScore:
 
     @property
     def precision(self) -> float:
-        """Of the values given, the share that is right; 1 if none was given."""
+        """The share of the given values that is right; 1 if no value was given."""
         given = self.true_positives + self.false_positives
         return self.true_positives / given if given else 1.0
 
     @property
     def recall(self) -> float:
-        """Of the values expected, the share that was given; 1 if none was expected."""
+        """The share of the expected values that was given; 1 if no value was expected."""
         expected = self.true_positives + self.false_negatives
         return self.true_positives / expected if expected else 1.0
 
@@ -127,7 +137,7 @@ class FieldScore:
         return 2 * self.precision * self.recall / total if total else 0.0
 
     def as_dict(self) -> dict[str, float | int]:
-        """For ``--json``."""
+        """The counts and scores for ``--json``."""
         return {
             "right": self.right,
             "scored": self.scored,
@@ -140,7 +150,7 @@ class FieldScore:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One case: which fields were wrong, with what was expected and given."""
+    """One case: the fields that were wrong, each with its expected and its given value."""
 
     id: str
     tags: tuple[str, ...]
@@ -153,7 +163,7 @@ class CaseResult:
 
 
 @dataclass(slots=True)
-class Report:
+class EvaluationReport:
     """Scores per field, case and tag."""
 
     fields: dict[str, FieldScore] = field(default_factory=lambda: {name: FieldScore() for name in FIELDS})
@@ -176,7 +186,7 @@ class Report:
 
     @property
     def inventions(self) -> int:
-        """Values given where the label says there is none."""
+        """The number of values given for fields whose label is null."""
         return sum(score.inventions for score in self.fields.values())
 
 
@@ -190,9 +200,9 @@ def normalise_occupation(text: str) -> str:
     return " ".join(words)
 
 
-def score_cases(cases: Sequence[LabelledCase], prospects: Sequence[Prospect]) -> Report:
-    """Compare each case's labels with the prospect made of its conversation, in the same order."""
-    report = Report()
+def score_cases(cases: Sequence[LabelledCase], prospects: Sequence[Prospect]) -> EvaluationReport:
+    """Compare each case's labels with the prospect made from its conversation; both are in the same order."""
+    report = EvaluationReport()
     for case, prospect in zip(cases, prospects, strict=True):
         wrong: dict[str, tuple[Any, Any]] = {}
         labels = case.expected

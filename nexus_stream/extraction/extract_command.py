@@ -1,8 +1,8 @@
-"""``nexus extract FILE|-``: read one conversation and show the record, what proves it, what was dropped, what it cost.
+"""``nexus extract FILE|-``: read one conversation and show the record, its evidence, the dropped fields and the cost.
 
-From: the JSON body that the gateway accepts, in a file or on standard input. To: the terminal, for a person; ``--json``
-for a program. Nothing is published or stored, and the text goes nowhere but to the extractor. The budget's caps hold
-for this one call alone: what workers spent is in their own files.
+From: the JSON body that the gateway accepts, in a file or on standard input. To: the terminal, or JSON with ``--json``.
+Nothing is published or stored, and only the extractor receives the text. The budget's caps apply to this one call
+alone: the spending of the workers is in their own files.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["command", "extracted"]
 
 @click.command(name="extract")
 @click.argument("conversation", type=click.File("rb"), metavar="FILE|-")
-@click.option("--offline", is_flag=True, help="Read with the offline rules, whatever is configured.")
+@click.option("--offline", is_flag=True, help="Use the offline rules, even if Claude is configured.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(conversation: BinaryIO, offline: bool, as_json: bool) -> None:
-    """Read one conversation (the JSON body of a POST) and show what would be recorded, and why."""
+    """Read one conversation (the JSON body of a POST) and show the record and its evidence."""
     settings = load_settings(extractor="offline") if offline else load_settings()
     try:
         shown = asyncio.run(extracted(conversation.read(), settings))
@@ -42,7 +42,7 @@ def command(conversation: BinaryIO, offline: bool, as_json: bool) -> None:
     except PermanentError as error:
         raise click.ClickException(f"a dead letter ({error.reason}): {error}") from error
     except RetryableError as error:
-        wait = "" if error.retry_after_seconds is None else f" Come back in {error.retry_after_seconds:.0f} s."
+        wait = "" if error.retry_after_seconds is None else f" Try again in {error.retry_after_seconds:.0f} s."
         raise click.ClickException(f"not now: {error}.{wait}") from error
     if as_json:
         click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
@@ -51,15 +51,15 @@ def command(conversation: BinaryIO, offline: bool, as_json: bool) -> None:
 
 
 async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
-    """What the enricher would make of a first snapshot, and the words that prove it.
+    """Return the record that the enricher would make from a first snapshot, and the words that prove it.
 
     Args:
         value: The body, as posted.
-        settings: Which extractor, its limits and budget; the bounds on a body.
+        settings: The extractor, its limits and budget, and the limits of a body.
 
     Raises:
-        DecodeError: it is no conversation.
-        PermanentError: it would become a dead letter.
+        DecodeError: the body is no conversation.
+        PermanentError: the conversation would become a dead letter.
         RetryableError: nothing was decided.
     """
     limits = Limits(settings.max_body_bytes, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
@@ -73,7 +73,7 @@ async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
         await extractor.close()
     checked = check(findings, turns, default_region=settings.default_region)
     prospect, signals = merge(None, (), checked)
-    made_by = findings.made_by or MadeBy.of(extractor)
+    made_by = findings.made_by or extractor.labels
     return _shown(prospect, signals, turns, checked.dropped_fields, made_by, findings)
 
 

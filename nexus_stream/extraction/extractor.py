@@ -1,8 +1,8 @@
-"""The one interface between the enricher and whatever reads a conversation.
+"""The one interface between the enricher and an extractor.
 
-An extractor (Claude, or the offline rules) answers with *findings*: what it believes, each with the words it believes
-it from. It decides nothing: grounding.py checks findings against the user's own turns, scoring.py computes the
-interest, merging.py joins them with what the session already had.
+An extractor (Claude, or the offline rules) reads a conversation and returns *findings*: values, each with the words
+that support it. It decides nothing: grounding.py checks the findings against the user's own turns, scoring.py computes
+the interest, and merging.py merges them into the session's record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Extractor", "Findings", "MadeBy", "Remembers", "Turn", "Usage"]
 
 
 class Turn(NamedTuple):
-    """One turn of the chat, as the extractor sees it: role and content, nothing else."""
+    """One turn of the chat, as the extractor sees it: only role and content."""
 
     role: Literal["user", "assistant"]
     content: str
@@ -25,7 +25,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one extraction cost. Tokens as the API reports them; USD at list price."""
+    """The cost of one extraction. Tokens as the API reports them; USD at list price."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -36,28 +36,26 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class MadeBy:
-    """Which extractor made findings: the labels of every record."""
+    """The extractor that made the findings: the labels of every record."""
 
+    # ``claude`` or ``offline-rules-v1``.
     extractor: str
+    # If a model is asked.
     model: str | None = None
     prompt_version: str | None = None
-
-    @classmethod
-    def of(cls, extractor: Extractor) -> MadeBy:
-        """The extractor's own labels."""
-        return cls(extractor.name, extractor.model, extractor.prompt_version)
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What an extractor believes about the user, before anything is checked.
+    """The values that an extractor read about the user, before any check.
 
-    ``signals`` carry the evidence (spans in user turns), among them ``intencion``, ``desinteres`` and the corrections,
-    which scoring and merging read. Values are as found; grounding normalises and drops what no user turn holds.
+    ``signals`` carry the evidence (spans in user turns). Scoring and merging read some of them: ``intencion``,
+    ``desinteres`` and the corrections. Values are as found: grounding normalises them, and drops values that no user
+    turn supports.
 
     Attributes:
-        made_by: Who made them, if that is not the extractor that was asked: one that falls back on another, say.
-        cached: Whether they were made for equal turns before, so that nothing was called or paid now.
+        made_by: The extractor that made them, if it is not the one that was called. Example: a fallback.
+        cached: Whether they come from an earlier call for equal turns, so that nothing was called or paid now.
     """
 
     nombre: str | None = None
@@ -78,22 +76,12 @@ class Extractor(Protocol):
 
     Raises (from ``extract``):
         RetryableError: nothing was decided; try the same turns again later.
-        PermanentError: these turns fail the same way every time.
+        PermanentError: these turns will always fail in the same way.
     """
 
     @property
-    def name(self) -> str:
-        """The label in every record: ``claude`` or ``offline-rules-v1``."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """The model's name, if a model is asked."""
-        ...
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The version of the prompt, if a model is asked."""
+    def labels(self) -> MadeBy:
+        """The labels of the records it reads."""
         ...
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
@@ -107,8 +95,8 @@ class Extractor(Protocol):
 
 @runtime_checkable
 class Remembers(Protocol):
-    """An `Extractor` that keeps answers."""
+    """An `Extractor` that stores answers."""
 
     async def forget(self) -> None:
-        """Throw away every answer that is kept: they are personal data, and somebody was erased."""
+        """Delete every stored answer: answers are personal data, and a person was erased."""
         ...

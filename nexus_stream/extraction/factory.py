@@ -1,7 +1,6 @@
-"""Which extractor reads the conversations: Claude where a key is set, else the offline rules.
+"""Create the extractor that the settings choose: Claude if a key is set, else the offline rules.
 
-From: the settings. To: the enricher, ``nexus extract``, ``nexus evaluate``. Claude's modules, and with them the SDK,
-load only when they are used.
+Claude's modules, and with them the SDK, load only when they are used.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ _HOUR_MINUTES = 60
 def create_extractor(
     settings: Settings, *, budget_file: Path | None = None, observer: ExtractionObserver | None = None
 ) -> Extractor:
-    """The extractor the settings ask for, with cache and fallback around it; close it when done.
+    """Create the configured extractor, wrapped in cache and fallback. The caller closes it.
 
     Args:
         settings: ``extractor``, ``claude_*``, ``budget_*``, ``cache_*`` and ``redis_url``.
-        budget_file: Where what was spent survives a restart; one file a worker.
-        observer: Told what asking Claude takes.
+        budget_file: Keeps the spending across a restart; one file a worker.
+        observer: Receives the metrics of calls to Claude.
     """
     if settings.extractor == "none":
         return NoExtraction()
@@ -55,7 +54,7 @@ def create_extractor(
         )
     else:
         cache = MemoryCache(max_entries=settings.cache_max_entries, ttl_seconds=settings.cache_ttl_seconds)
-    # The fallback outermost: a cached answer of Claude's is better than the rules' one, which is not to be cached.
+    # The fallback is outermost: a cached answer from Claude is better than the rules', and theirs must not be cached.
     cached = CachedExtractor(ClaudeExtractor(settings, budget=budget, observer=observer), cache, observer)
     if observer is not None:
         for minutes, cap_usd in budget.caps_usd.items():

@@ -1,7 +1,7 @@
-"""At the budget's cap, let the offline rules answer instead of waiting, labelled as theirs.
+"""At the budget's cap, use the offline rules instead of waiting. The record then has the rules' labels.
 
-Between the enricher and Claude, with ``NEXUS_BUDGET_FALLBACK=offline``. Other failures pass: they end by themselves,
-also a cap that is not spent but set aside for calls under way.
+Active with ``NEXUS_BUDGET_FALLBACK=offline``. Other failures are raised, because they end by themselves. That includes
+a cap whose rest is only reserved by calls under way.
 """
 
 from __future__ import annotations
@@ -10,43 +10,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, OverBudgetError
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
+from nexus_stream.extraction.extractor import Extractor, Findings, Remembers, Turn
 
 __all__ = ["BudgetFallback"]
 
 
 class BudgetFallback:
-    """An `Extractor` that asks another one when the first may not spend.
+    """An `Extractor` that uses a second extractor when the first has no budget.
 
     Args:
-        first: Asked while there is budget.
-        instead: Asked otherwise; its name, model and prompt version are in ``made_by``.
+        first: Used while there is budget.
+        instead: Used otherwise. Its labels are in ``made_by``.
     """
 
     def __init__(self, first: Extractor, instead: Extractor) -> None:
+        self.labels = first.labels
         self._first = first
         self._instead = instead
 
-    @property
-    def name(self) -> str:
-        """Of the first extractor."""
-        return self._first.name
-
-    @property
-    def model(self) -> str | None:
-        """Of the first extractor."""
-        return self._first.model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """Of the first extractor."""
-        return self._first.prompt_version
-
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns with whichever may.
+        """Read the turns with the first extractor, or with the second if the budget is spent.
 
         Raises:
-            BudgetReservedError: there is budget, and calls under way could need it: try again when one has ended.
+            BudgetReservedError: the budget's rest is reserved by calls under way: try again when a call has ended.
         """
         try:
             return await self._first.extract(turns)
@@ -54,14 +40,14 @@ class BudgetFallback:
             raise
         except (BudgetExhaustedError, OverBudgetError):
             pass
-        return replace(await self._instead.extract(turns), made_by=MadeBy.of(self._instead))
+        return replace(await self._instead.extract(turns), made_by=self._instead.labels)
 
     async def forget(self) -> None:
-        """See `Remembers.forget`; the rules keep nothing."""
+        """See `Remembers.forget`; the rules store nothing."""
         if isinstance(self._first, Remembers):
             await self._first.forget()
 
     async def close(self) -> None:
-        """Close both."""
+        """Close both extractors."""
         await self._first.close()
         await self._instead.close()

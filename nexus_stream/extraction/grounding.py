@@ -1,8 +1,7 @@
-"""Check what an extractor found against what the user wrote, and normalise what holds.
+"""Check an extractor's findings against the user's words, and normalise the values that pass.
 
-From: findings of either extractor and the same turns. To: merging.py; ``dropped_fields`` stays in the record and is
-counted (``nexus_dropped_fields_total``). A value stands only if the words of the user carry it: not the text of the
-assistant, not what was typed to tamper.
+``dropped_fields`` stays in the record and is counted (``nexus_dropped_fields_total``). A value passes only if the
+user's own words support it. The assistant's text and tampering do not count.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ OBJECTION_SIGNALS = {
     Objecion.TRUST: SignalName.OBJECION_TRUST,
     Objecion.MLM: SignalName.OBJECION_MLM,
 }
-# A signal falls with the value it speaks of.
+# These signals are dropped together with their value.
 _SIGNALS_OF = {
     "nombre": {SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE},
     "email": {SignalName.EMAIL, SignalName.CORRECCION_EMAIL},
@@ -40,16 +39,16 @@ _SIGNALS_OF = {
 MAX_NAME_CHARS = 120
 MAX_OCCUPATION_CHARS = 160
 _STEM_CHARS = 4
-# More turns that tell a surname, or more places of a name in one turn, are an attack on our time.
+# Bounds on turns that give a surname, and on places of a name in one turn. More than that is an attack on CPU time.
 _MAX_ADDED_TURNS = 8
 _MAX_PLACES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What holds of one extraction, normalised.
+    """The values and signals of one extraction that passed the check, normalised.
 
-    ``dropped_fields`` names what did not hold, plus what the extractor had dropped itself.
+    ``dropped_fields`` names the fields that failed, and those that the extractor had dropped itself.
     """
 
     nombre: str | None = None
@@ -63,23 +62,23 @@ class Checked:
 
 
 def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> Checked:
-    """Keep what the user's turns carry.
+    """Keep the findings that the user's turns support.
 
     Args:
-        findings: What the extractor believes.
-        turns: The turns it read.
+        findings: The extractor's findings.
+        turns: The turns that the extractor read.
         default_region: Country of phone numbers written without a country code.
     """
     claims = (findings.nombre, findings.email, findings.telefono, findings.ocupacion)
     if not (any(claims) or findings.signals or findings.objeciones):
-        # Nothing that a turn could carry: preparing the turns is most of this function's cost.
+        # Nothing to check, so the turns are not prepared: preparing them is most of this function's cost.
         return Checked(arquetipo=findings.arquetipo, dropped_fields=tuple(dict.fromkeys(findings.dropped_fields)))
     prepared = user_turns(turns)
     contents = {turn.index: turn for turn in prepared}
-    signals = [signal for signal in findings.signals if _holds(signal, contents, turns)]
+    signals = [signal for signal in findings.signals if _is_in_user_turn(signal, contents, turns)]
     dropped = list(findings.dropped_fields)
     if findings.nombre is not None:
-        proven = [signal for signal in signals if _names(signal, contents, findings.nombre)]
+        proven = [signal for signal in signals if _fits_name(signal, contents, findings.nombre)]
         if len(proven) < len(signals):
             dropped.append(SignalName.CORRECCION_NOMBRE.value)
             signals = proven
@@ -121,7 +120,7 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     )
 
 
-def _holds(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn]) -> bool:
+def _is_in_user_turn(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn]) -> bool:
     turn = prepared.get(signal.turn)
     if turn is None or not 0 <= signal.start < signal.end <= len(turns[signal.turn].content):
         return False
@@ -129,8 +128,8 @@ def _holds(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn])
     return turn.folded[start:end].strip(BLANK + " ") != ""
 
 
-def _names(signal: Signal, prepared: dict[int, UserTurn], name: str) -> bool:
-    """Whether a signal may stand beside this name: the words of a correction must hold some of it."""
+def _fits_name(signal: Signal, prepared: dict[int, UserTurn], name: str) -> bool:
+    """Whether a signal fits this name: the words of a correction must contain part of the name."""
     if signal.name is not SignalName.CORRECCION_NOMBRE:
         return True
     turn = prepared[signal.turn]
@@ -149,7 +148,7 @@ def _name(name: str | None, prepared: Sequence[UserTurn], signals: Sequence[Sign
     typed = {turn.index: _typed_words(turn) for turn in prepared}
     spellings = [spelling for folded, written in typed.values() for spelling in _in_a_row(words, folded, written)]
     if not spellings:
-        # What is corrected, or told when asked for, stands in another turn than the rest of the name.
+        # A correction, or a surname given on request, is in another turn than the rest of the name.
         added = {signal.turn for signal in signals if signal.name is SignalName.CORRECCION_NOMBRE}
         added |= {
             turn.index for turn in prepared if FILLER_SURNAME.search(turn.folded) or ASKS_SURNAME.search(turn.asked)
@@ -159,7 +158,7 @@ def _name(name: str | None, prepared: Sequence[UserTurn], signals: Sequence[Sign
             spellings += _in_two_places(words, dict(zip(*typed[index], strict=True)), others)
     if not spellings:
         return None
-    # The user's own spelling, accents included; the claimed one if it is among several.
+    # Use the user's own spelling, accents included. If there are several, prefer the extractor's.
     claimed = name.lower().split()
     same = [spelling for spelling in spellings if [word.lower() for word in spelling] == claimed]
     return proper_case((same or spellings)[0])
@@ -175,14 +174,14 @@ def _in_a_row(words: list[str], folded: list[str], written: list[str]) -> Iterat
 def _in_two_places(
     words: list[str], added: dict[str, str], others: list[tuple[list[str], list[str]]]
 ) -> Iterator[list[str]]:
-    """The name as written, where one turn holds some of its words and another the rest, side by side."""
+    """The name as written, if one turn has some of its words and another turn has the rest, side by side."""
     rest = {word for word in words if word not in added and word not in PARTICLES}
     if not rest or not any(word in added and word not in PARTICLES for word in words):
         return
     for folded, written in others:
         places = (start for start, word in enumerate(folded) if word in rest)
         for start in islice(places, _MAX_PLACES):
-            # As many words as the name has: a corrected word may stand in the middle.
+            # The window has as many words as the name: a corrected word may be in the middle.
             end = start + len(words)
             window = dict(zip(folded[start:end], written[start:end], strict=True))
             if rest <= window.keys():
@@ -194,7 +193,7 @@ _ADDRESS = re.compile(r"\S+@\S+")
 
 
 def _typed_words(turn: UserTurn) -> tuple[list[str], list[str]]:
-    """The words of a turn, folded and as typed. Those of an e-mail address are no name the user told."""
+    """The words of a turn, folded and as typed. Words in an e-mail address are left out: they are no given name."""
     folded = turn.folded
     if "@" in folded:
         folded = _ADDRESS.sub(lambda match: " " * len(match.group()), folded)
@@ -222,7 +221,7 @@ def _occupation(occupation: str | None, prepared: Sequence[UserTurn]) -> str | N
     kept = " ".join(unicodedata.normalize("NFKC", occupation).split())
     if not kept or len(kept) > MAX_OCCUPATION_CHARS:
         return None
-    # By stem: "barbero" for "barber", "vende ropa" for "vendo ropa".
+    # Compare stems: "barbero" matches "barber", "vende ropa" matches "vendo ropa".
     claimed = {word[:_STEM_CHARS] for word in words_of(fold(kept)) if len(word) > 2 and word not in COMMON_WORDS}
     claimed = claimed or {word[:_STEM_CHARS] for word in words_of(fold(kept))}
     said = {word[:_STEM_CHARS] for turn in prepared for word in words_of(turn.folded)}

@@ -1,7 +1,7 @@
-"""Join what a session already had with what its newest snapshot shows: each record is cumulative.
+"""Merge the findings of a session's newest snapshot into the session's record: each record is cumulative.
 
-From: the session's known prospect and signals, and a checked extraction. To: the session table and the enriched record.
-Nothing erases; what the user corrects is replaced; interest and moment are computed anew from the joined values.
+An empty value never erases a known one. A value that the user corrects is replaced. Interest and moment are computed
+again from the merged values.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ _OF_THE_NAME = frozenset({SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE})
 def merge(
     known: Prospect | None, known_signals: Sequence[Signal], found: Checked
 ) -> tuple[Prospect, tuple[Signal, ...]]:
-    """The session's record after one more extraction.
+    """Return the session's record after one more extraction.
 
     Args:
-        known: The record before it; None for a session's first.
-        known_signals: The signals of that record.
-        found: What the newest snapshot shows, checked.
+        known: The record before the extraction; None for a new session.
+        known_signals: The signals of the known record.
+        found: The checked findings of the newest snapshot.
 
     Returns:
-        The record, and its signals: one a name, the newest span winning unless the known name was kept.
+        The record and its signals, one signal for each signal name. The newest span wins; if the known name of the
+        person was kept, its old signals stay.
     """
     before = known or Prospect()
     corrected = any(signal.name is SignalName.CORRECCION_NOMBRE for signal in found.signals)
@@ -40,14 +41,14 @@ def merge(
         newest = [signal for signal in newest if signal.name not in _OF_THE_NAME]
     signals = tuple({signal.name: signal for signal in (*known_signals, *newest)}.values())
 
-    email = _told(found.email) or before.email
-    telefono = _told(found.telefono) or before.telefono
+    email = _not_blank(found.email) or before.email
+    telefono = _not_blank(found.telefono) or before.telefono
     interest = scoring.score(nombre=nombre, email=email, telefono=telefono, signals=signals)
     prospect = Prospect(
         nombre=nombre,
         email=email,
         telefono=telefono,
-        ocupacion=_told(found.ocupacion) or before.ocupacion,
+        ocupacion=_not_blank(found.ocupacion) or before.ocupacion,
         nivel_interes=interest,
         objeciones=tuple(kind for kind in Objecion if kind in before.objeciones or kind in found.objeciones),
         arquetipo=found.arquetipo or before.arquetipo,
@@ -56,7 +57,7 @@ def merge(
     return prospect, signals
 
 
-def _told(value: str | None) -> str | None:
+def _not_blank(value: str | None) -> str | None:
     return value if value is not None and value.strip() else None
 
 
@@ -65,17 +66,19 @@ def _keys(name: str) -> list[str]:
 
 
 def better_name(known: str | None, found: str | None, *, corrected: bool) -> str | None:
-    """Which of two names to keep.
+    """Choose which of two names to keep.
 
-    A name that is part of the known one never replaces it, whatever was corrected: the words of a correction stay in
-    the chat, where a later answer may quote them for a shorter name. Otherwise a correction by the user wins; without
-    one, a name that contains the known one extends it, another full name replaces it, and one without surname does not.
+    - A name that is part of the known one never replaces it, even after a correction. The words of a correction stay
+      in the chat, and a later answer may quote them for a shorter name.
+    - Otherwise a correction by the user wins.
+    - Without a correction, a name that contains the known one replaces it, and so does another full name. A different
+      name without a surname does not.
     """
-    if not _told(found):
-        return _told(known)
-    if not _told(known):
+    if not _not_blank(found):
+        return _not_blank(known)
+    if not _not_blank(known):
         return found
-    assert known is not None and found is not None  # noqa: S101, PT018 - told means a text
+    assert known is not None and found is not None  # noqa: S101, PT018 - neither is blank
     old, new = _keys(known), _keys(found)
     if set(new) < set(old):
         return known

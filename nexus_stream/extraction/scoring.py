@@ -1,7 +1,4 @@
-"""Interest and moment, computed from what was extracted: the same record always scores the same.
-
-From: a session's merged values and signals. To: merging.py.
-"""
+"""Interest and moment, computed from a session's merged values and signals. Equal records always score the same."""
 
 from __future__ import annotations
 
@@ -16,21 +13,21 @@ LOWEST, HIGHEST = 0.0, 10.0
 NAME_POINTS = 2.0
 PHONE_POINTS = 3.0
 EMAIL_POINTS = 1.5
-INTENT_POINTS = 2.0  # once, however often it is said
+INTENT_POINTS = 2.0  # counted once, even if the user repeats it
 LACK_OF_INTEREST_POINTS = -3.0
 
 HOT_FROM, WARM_FROM = 7.0, 4.0
 
 
 def bounded(value: float | None) -> float:
-    """``value`` within 0..10; nothing known is 0."""
+    """Limit ``value`` to 0..10; None and NaN become 0."""
     if value is None or value != value:
         return LOWEST
     return min(HIGHEST, max(LOWEST, float(value)))
 
 
 def score(*, nombre: str | None, email: str | None, telefono: str | None, signals: Iterable[Signal]) -> float:
-    """The interest, 0 to 10."""
+    """Compute the interest, 0 to 10."""
     names = {signal.name for signal in signals}
     points = 0.0
     points += NAME_POINTS if nombre else 0.0
@@ -42,7 +39,7 @@ def score(*, nombre: str | None, email: str | None, telefono: str | None, signal
 
 
 def moment(interest: float | None) -> Momento:
-    """How ready the prospect is at this interest."""
+    """The moment (how ready the prospect is) that this interest means."""
     value = bounded(interest)
     if value >= HOT_FROM:
         return Momento.CALIENTE

@@ -1,7 +1,7 @@
-"""Where a user's turn tries to instruct the extractor, or holds pasted data: such text is not about the user.
+"""Find text in a user's turn that instructs the extractor, or is pasted data: such text is not about the user.
 
-From: a folded user turn. To: text.py, which blanks what is found here before any rule or grounding reads it.
-An instruction spoils its sentence and everything after it in that turn; pasted data spoils itself.
+text.py blanks the spans found here before any rule or grounding reads the turn. An instruction blanks its whole
+sentence and the rest of the turn. Pasted data blanks only itself.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _INSTRUCTION = re.compile(
     r"|\b(?:the user(?:'s)?|user's) (?:name|email|phone|is)\b"
     r"|\b(?:drop table|insert into|delete from|union select)\b|\bupdate\s+\w+\s+set\b|<\s*script"
 )
-# Only a turn that holds one of these can match the pattern above.
+# A fast first check: only a turn that contains one of these can match the pattern above.
 _HINTS = (
     "ignor",
     "olvid",
@@ -144,14 +144,14 @@ def _braces(folded: str) -> list[tuple[int, int]]:
         return []
     end = folded.rfind("}")
     inside = folded[start : end + 1] if end > start else folded[start:]
-    # A lone brace is a smiley; one with a key is data.
+    # A lone brace is a smiley. A brace with a key is data.
     if ":" not in inside and "=" not in inside:
         return []
     return [(start, end + 1 if end > start else len(folded))]
 
 
 def tampered_spans(folded: str) -> list[tuple[int, int]]:
-    """Spans of a folded turn that are an instruction to the extractor or pasted data."""
+    """Return the spans of a folded turn that are an instruction to the extractor or pasted data."""
     spans = _braces(folded)
     if "```" in folded:
         spans += [match.span() for match in _CODE_FENCE.finditer(folded)]

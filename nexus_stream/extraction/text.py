@@ -1,8 +1,7 @@
 """The user's turns, prepared for matching: accents and case folded, positions kept, tampering blanked.
 
-From: the turns of a conversation. To: every rule of the offline extractor, and grounding.py. A position in
-``UserTurn.folded`` is the same in ``UserTurn.text``; ``UserTurn.span`` turns it into one in the turn as received, and
-``UserTurn.place`` back.
+Every offline rule and grounding.py read these turns. Positions in ``UserTurn.folded`` and ``UserTurn.text`` are equal.
+``UserTurn.span`` converts them to positions in the turn as received, and ``UserTurn.place`` converts them back.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from nexus_stream.extraction.tampering import tampered_spans
 
 __all__ = ["BLANK", "MAX_MARKS", "UserTurn", "clause_before", "fold", "last_match", "user_turns", "words_of"]
 
-# Stands where tampering stood: no rule matches across it.
+# Replaces each character of tampering: no rule matches across it.
 BLANK = "\n"
 _INVISIBLE = frozenset([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD])
 _PLAIN = {"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‑": "-", "−": "-"}
 _WORD = re.compile(r"[a-z]+")
-# Unicode's own bound (UAX #15, stream-safe text): ordering a longer run of marks takes time squared.
+# Unicode's own bound (UAX #15, stream-safe text): sorting a longer run of marks takes quadratic time.
 MAX_MARKS = 32
 
 
 class _FoldTable(dict[int, str | int]):
-    """Code point -> one folded character, worked out when first met."""
+    """Maps a code point to one folded character, computed at its first use."""
 
     def __missing__(self, code: int) -> str | int:
         folded = _fold_character(chr(code)) if code not in _INVISIBLE else " "
@@ -41,7 +40,7 @@ def _fold_character(character: str) -> str:
     if character in _PLAIN:
         return _PLAIN[character]
     bare = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)).lower()
-    # One for one, or positions would shift.
+    # One character for one, because otherwise positions would shift.
     return bare if len(bare) == 1 else character
 
 
@@ -49,7 +48,7 @@ _TABLE = _FoldTable({code: chr(code).lower() for code in range(128)})
 
 
 def fold(text: str) -> str:
-    """Lower case without accents, width variants or typographic quotes; same length as ``text``."""
+    """Lower the case and remove accents, width variants and typographic quotes; the length stays the same."""
     return text.translate(_TABLE)
 
 
@@ -63,14 +62,14 @@ class UserTurn:
     """One turn of the user.
 
     Attributes:
-        index: Its place in the conversation.
+        index: Its position in the conversation.
         text: The content, composed (NFC).
-        folded: The same, folded, with tampering blanked; rules match on this.
+        folded: ``text``, folded, with tampering blanked. The rules match on it.
         asked: The assistant's turn before it, folded; empty if there is none.
-        reply: The assistant's turn after it. It confirms a reading, it is never a source.
+        reply: The assistant's turn after it. It can confirm a reading, but it is never a source.
         echoed: The words of ``reply``.
         origins: Positions in the content as received, if composing moved them.
-        tampered: What was blanked, in order: positions in ``text``.
+        tampered: The blanked spans, in order, as positions in ``text``.
     """
 
     index: int
@@ -83,20 +82,20 @@ class UserTurn:
     tampered: tuple[tuple[int, int], ...] = ()
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Positions in the content as received."""
+        """Convert positions in ``text`` to positions in the content as received."""
         if self.origins is None:
             return start, end
         return self.origins[start], self.origins[end]
 
     def place(self, start: int, end: int) -> tuple[int, int]:
-        """Positions in ``text`` of a span of the content as received."""
+        """Convert positions in the content as received to positions in ``text``."""
         if self.origins is None:
             return start, end
         return bisect_left(self.origins, start), bisect_left(self.origins, end)
 
     @property
     def shouted(self) -> bool:
-        """Whether capitals mean nothing here, because there is nothing else."""
+        """Whether the whole turn is in capitals, so that a capital letter proves nothing."""
         return self.text.isupper()
 
 
@@ -129,7 +128,7 @@ def _blank(folded: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _joined(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The spans in order, those that overlap made one."""
+    """The spans in order, with overlapping spans merged."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if joined and start <= joined[-1][1]:
@@ -140,11 +139,11 @@ def _joined(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def user_turns(turns: Sequence[Turn], *, first: int = 0) -> list[UserTurn]:
-    """The user's turns, oldest first, each with what the assistant said around it.
+    """Prepare the user's turns, oldest first, each with the assistant's turns before and after it.
 
     Args:
         turns: The conversation.
-        first: Turns before this one are left out.
+        first: Skip turns before this index.
     """
     prepared: list[UserTurn] = []
     asked = ""
@@ -165,7 +164,7 @@ def user_turns(turns: Sequence[Turn], *, first: int = 0) -> list[UserTurn]:
 
 
 def last_match(pattern: re.Pattern[str], folded: str) -> re.Match[str] | None:
-    """The last match of a pattern."""
+    """Return the last match of a pattern."""
     return deque(pattern.finditer(folded), maxlen=1).pop() if pattern.search(folded) else None
 
 
@@ -173,11 +172,11 @@ _CLAUSE_END = re.compile(r"[.!?;\n](?=\s|$)|\n")
 
 
 def clause_before(folded: str, position: int, *, limit_chars: int = 90) -> str:
-    """What stands before ``position`` in its sentence, at most ``limit_chars``."""
+    """The text before ``position`` in its sentence, at most ``limit_chars``."""
     window = folded[max(0, position - limit_chars) : position]
     last = 0
     for boundary in _CLAUSE_END.finditer(window):
-        # The run of dots right before a dictated group is no end of sentence.
+        # Dots right before a dictated group of digits do not end a sentence.
         if boundary.end() < len(window.rstrip()):
             last = boundary.end()
     return window[last:]

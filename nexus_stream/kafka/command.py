@@ -7,8 +7,9 @@ import sys
 
 import click
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.kafka.permissions import PERMISSION_ROLES, PermissionRole, acl_commands
-from nexus_stream.kafka.topics import apply_topics, compare_topics, declared_topics, require_topics
+from nexus_stream.kafka.topics import apply_topics, compare_topics, require_topics
 from nexus_stream.settings import load_settings
 
 __all__ = ["command"]

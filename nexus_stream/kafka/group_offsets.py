@@ -1,7 +1,7 @@
 """Where a consumer group stands on a topic, asked from the broker by clients that are no member of it.
 
-From: end offsets, the group's committed offsets, and the record at each committed offset. To: the console's lag monitor
-and the gateway's retention watch. It is right while every worker is dead, because it asks none.
+The answers are right while every worker is dead, because no worker is asked. A worker asks too: its own consumer knows
+the ends only from its fetches, and a stalled worker does not fetch.
 
 On the embedded broker the end is one past the *first* record of the last batch (kafka.is_embedded), so a lag may be
 too low by the rest of that batch; workers and `nexus dev` send one record a batch there.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,11 +20,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from nexus_stream.kafka.clients import client_options, is_embedded, stop_consumer
+from nexus_stream.kafka.reading import partitions_of
 from nexus_stream.settings import Settings
 
 __all__ = ["GroupOffsets", "GroupStanding", "PartitionStanding"]
 
 _T = TypeVar("_T")
+
+# By number of a partition.
+Offsets = dict[int, int]
 
 _ANSWER_SECONDS = 5.0
 # Of the answer's time, what is spent on reading records: without their times the offsets are still worth knowing.
@@ -46,12 +50,24 @@ class PartitionStanding:
         end: One past the last record.
         oldest_ms: Time of the record at the committed offset, Unix milliseconds; None if there is none, or its time
             is not known.
+        beginning: The first record that the topic still holds.
     """
 
     partition: int
     committed: int
     end: int
     oldest_ms: int | None = None
+    beginning: int = 0
+
+    @property
+    def start(self) -> int:
+        """Where the group reads on: records below the beginning have expired."""
+        return max(self.committed, self.beginning)
+
+    @property
+    def lost(self) -> int:
+        """Records that expired before they were done."""
+        return max(0, self.beginning - self.committed)
 
     @property
     def lag(self) -> int:
@@ -73,11 +89,16 @@ class GroupStanding:
         return sum(partition.lag for partition in self.partitions)
 
     @property
+    def lost(self) -> int:
+        """Records that expired before they were done, over all partitions."""
+        return sum(partition.lost for partition in self.partitions)
+
+    @property
     def oldest_ms(self) -> int | None:
         """Time of the oldest record that is not done; None if there is none, or no time is known."""
         return min((one.oldest_ms for one in self.partitions if one.oldest_ms is not None), default=None)
 
-    def oldest_age_seconds(self, now_ms: int) -> float:
+    def oldest_age_seconds(self, now_ms: float) -> float:
         """Age of the oldest record that is not done; 0 if there is none."""
         oldest_ms = self.oldest_ms
         return 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
@@ -100,9 +121,11 @@ class GroupOffsets:
         self._settings = settings
         self._group = group
         self._topic = topic
-        # Its group id is for asking alone: it neither subscribes nor is assigned, so it never joins.
+        # The group id is for asking alone. This consumer neither subscribes nor is assigned, so it never joins.
         self._of_group: AIOKafkaConsumer | None = None
+        # Only for the times of records.
         self._reader: AIOKafkaConsumer | None = None
+        self._places: list[TopicPartition] = []
         self._known_times: dict[TopicPartition, tuple[int, int | None]] = {}
         self._is_embedded: bool | None = None
 
@@ -112,6 +135,16 @@ class GroupOffsets:
         Needs Kafka's permissions Describe of the group and Read of the topic.
         """
         return await self._answered(self._ask())
+
+    async def ends_and_starts(self, partitions: Collection[int] | None = None) -> tuple[Offsets, Offsets] | None:
+        """Where every partition ends, and where the group reads on; None as for `ask`.
+
+        Needs Describe of group and topic alone.
+
+        Args:
+            partitions: Those whose start is wanted; all, if not given.
+        """
+        return await self._answered(self._ends_and_starts(partitions))
 
     async def has_older(self, than_ms: int) -> bool | None:
         """Whether something that is not done was written before that moment; None when the broker does not say.
@@ -140,17 +173,16 @@ class GroupOffsets:
             # It does not look offsets up by time (Tansu 0.6 answers 0 for any).
             standing = await self._ask()
             return None if standing is None else (standing.oldest_ms or than_ms) < than_ms
-        of_group, reader = await self._connected()
-        places = await self._places(reader)
+        consumer = await self._connected()
+        places = await self._partitions(consumer)
         if not places:
             return None
-        committed = await asyncio.gather(*(of_group.committed(place) for place in places))
-        beginnings, ends = await asyncio.gather(reader.beginning_offsets(places), reader.end_offsets(places))
-        firsts = await reader.offsets_for_times(dict.fromkeys(places, than_ms))
-        for place, offset in zip(places, committed, strict=True):
+        standings = await self._offsets(consumer, places)
+        firsts = await consumer.offsets_for_times(dict.fromkeys(places, than_ms))
+        for place, one in standings.items():
             # The first one of that moment or later; where there is none, all are older.
-            newer = ends[place] if firsts[place] is None else firsts[place].offset
-            if max(offset or 0, beginnings[place]) < newer:
+            newer = one.end if firsts[place] is None else firsts[place].offset
+            if one.start < newer:
                 return True
         return False
 
@@ -170,62 +202,87 @@ class GroupOffsets:
         reader, self._reader = self._reader, None
         # After an outage the same offset may be another record's: of a topic made anew, or of another broker.
         self._known_times.clear()
+        self._places = []
         self._is_embedded = None
         for consumer in (of_group, reader):
             if consumer is not None:
                 await stop_consumer(consumer)
 
     async def _ask(self) -> GroupStanding | None:
-        of_group, reader = await self._connected()
-        places = await self._places(reader)
+        consumer = await self._connected()
+        places = await self._partitions(consumer)
         if not places:
             return None
-        # The committed offsets before the ends: a group that reads on meanwhile then has no negative lag.
-        committed = await asyncio.gather(*(of_group.committed(place) for place in places))
-        beginnings, ends = await asyncio.gather(reader.beginning_offsets(places), reader.end_offsets(places))
-        # What lies below the beginning has expired: the oldest record there is stands at the beginning.
-        starts = {place: max(offset or 0, beginnings[place]) for place, offset in zip(places, committed, strict=True)}
-        times = await self._times(reader, {place: at for place, at in starts.items() if at < ends[place]})
+        standings = await self._offsets(consumer, places)
+        times = await self._times({place: one.start for place, one in standings.items() if one.start < one.end})
         return GroupStanding(
             self._group,
             self._topic,
-            tuple(
-                PartitionStanding(
-                    place.partition, starts[place] if offset is None else offset, ends[place], times.get(place)
-                )
-                for place, offset in zip(places, committed, strict=True)
-            ),
+            tuple(replace(one, oldest_ms=times.get(place)) for place, one in standings.items()),
         )
 
-    async def _places(self, reader: AIOKafkaConsumer) -> list[TopicPartition]:
-        # From the cluster's own list: asking for a topic by name may create it, with the broker's defaults.
-        cluster = await reader._client.fetch_all_metadata()
-        return [TopicPartition(self._topic, n) for n in sorted(cluster.partitions_for_topic(self._topic) or ())]
+    async def _ends_and_starts(self, partitions: Collection[int] | None) -> tuple[Offsets, Offsets] | None:
+        consumer = await self._connected()
+        places = await self._partitions(consumer)
+        if not places:
+            return None
+        wanted = places if partitions is None else [place for place in places if place.partition in partitions]
+        starts = {place.partition: one.start for place, one in (await self._offsets(consumer, wanted)).items()}
+        ends = await consumer.end_offsets(places)
+        return {place.partition: ends[place] for place in places}, starts
 
-    async def _connected(self) -> tuple[AIOKafkaConsumer, AIOKafkaConsumer]:
-        options = client_options(self._settings) | {"enable_auto_commit": False}
+    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        if not self._places:
+            self._places = await partitions_of(consumer, self._topic)
+        return self._places
+
+    @staticmethod
+    async def _offsets(
+        consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, PartitionStanding]:
+        if not places:
+            return {}
+        # The committed offsets before the ends: a group that reads on meanwhile then has no negative lag.
+        committed = await asyncio.gather(*(consumer.committed(place) for place in places))
+        beginnings, ends = await asyncio.gather(consumer.beginning_offsets(places), consumer.end_offsets(places))
+        return {
+            place: PartitionStanding(
+                place.partition,
+                beginnings[place] if offset is None else offset,
+                ends[place],
+                beginning=beginnings[place],
+            )
+            for place, offset in zip(places, committed, strict=True)
+        }
+
+    async def _connected(self) -> AIOKafkaConsumer:
         if self._of_group is None:
-            self._of_group = AIOKafkaConsumer(**options, group_id=self._group)
+            self._of_group = AIOKafkaConsumer(
+                **client_options(self._settings), group_id=self._group, enable_auto_commit=False
+            )
             await self._of_group.start()
+        return self._of_group
+
+    async def _connected_reader(self) -> AIOKafkaConsumer:
         if self._reader is None:
             self._reader = AIOKafkaConsumer(
-                **options,
+                **client_options(self._settings),
                 group_id=None,
+                enable_auto_commit=False,
                 auto_offset_reset="none",
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             )
             await self._reader.start()
-        return self._of_group, self._reader
+        return self._reader
 
-    async def _times(
-        self, reader: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int | None]:
+    async def _times(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int | None]:
         # A group that does not move is asked about again and again: its record is read once.
         known = {place: time for place, time in self._known_times.items() if starts.get(place) == time[0]}
         missing = [place for place in starts if place not in known]
         if missing:
+            reader = await self._connected_reader()
             for place, record_ms in (await _read_times(reader, missing, starts)).items():
                 known[place] = (starts[place], record_ms)
         self._known_times = known

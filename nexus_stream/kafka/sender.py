@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from nexus_stream.delivery.received import Headers
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.kafka.clients import client_options, unavailable
 from nexus_stream.settings import Settings

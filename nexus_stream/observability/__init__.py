@@ -1,1 +1,1 @@
-"""What operators see: logs as events with fields, counters, states. Never a person's data."""
+"""Logs, metrics, traces and status for operators. They never hold personal data."""

@@ -1,8 +1,8 @@
-"""Log lines of events that come by the thousand a second: what became of each message.
+"""Fast log lines for events that occur thousands of times a second: the outcome of each message.
 
-From: the gateway and outcome_log.py. To: the process's log handler. A line costs a dictionary and one call of orjson, a
-tenth of what the logging machinery takes. Lines are written together, at most a quarter of a second later; a log record
-that comes meanwhile has them written first, so the order stays. ``kill -9`` can lose that quarter.
+A line costs a dictionary and one call of orjson, a tenth of the cost of the logging machinery. Lines are buffered for
+at most a quarter of a second. An ordinary log record first writes the buffered lines, so the order stays. ``kill -9``
+can lose the buffered lines.
 """
 
 from __future__ import annotations
@@ -26,25 +26,28 @@ _MAX_LINES = 500
 
 
 def hashed(identifier: str | bytes) -> str:
-    """A session, fingerprint or tenant as logs may show it: stable, and not the identifier."""
+    """A stable hash of a session, fingerprint or tenant, for logs."""
     raw = identifier.encode("utf-8", "surrogatepass") if isinstance(identifier, str) else identifier
     return hashlib.sha256(raw).hexdigest()[:12]
 
 
 def shown_id(correlation_id: bytes) -> str:
-    """A correlation id as it is, if our gateway made it: any producer may write anything into the header."""
+    """A correlation id as logs may show it: unchanged if our gateway made it, otherwise its hash.
+
+    Any producer may write anything into the header.
+    """
     if is_ours(correlation_id):
         return correlation_id.decode()
     return f"hash-{hashed(correlation_id)}"
 
 
 class EventHandler(logging.StreamHandler[TextIO]):
-    """The handler of a process, which takes finished lines beside log records.
+    """The log handler of a process. It accepts log records and finished lines.
 
     Args:
-        stream: Where to write.
+        stream: Output.
         as_json: Whether lines are JSON.
-        ordinary_level: Of the events that say that all is as it should be.
+        ordinary_level: Level of the events without a problem.
     """
 
     def __init__(self, stream: TextIO | None = None, *, as_json: bool, ordinary_level: int) -> None:
@@ -55,12 +58,12 @@ class EventHandler(logging.StreamHandler[TextIO]):
         self._is_scheduled = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a log record, after the lines that came before it."""
+        """Write the buffered lines, then a log record."""
         self._write_lines()
         super().emit(record)
 
     def line(self, text: str) -> None:
-        """Take one line, to be written soon."""
+        """Buffer one line, to write it soon."""
         with self.lock or _NO_LOCK:
             self._lines.append(text)
             is_full = len(self._lines) >= _MAX_LINES
@@ -75,7 +78,7 @@ class EventHandler(logging.StreamHandler[TextIO]):
                 self._is_scheduled = True
 
     def flush(self) -> None:
-        """Write what waits; also called when logging is shut down."""
+        """Write the buffered lines; `logging` also calls this at shutdown."""
         self._write_lines()
         super().flush()
 
@@ -93,7 +96,7 @@ class EventHandler(logging.StreamHandler[TextIO]):
                 self.stream.write(text)
                 self.stream.flush()
             except (OSError, ValueError):
-                # Whoever read the log is gone. That must not cost a message.
+                # The reader of the log is gone. That must not fail the processing of a message.
                 return
 
 
@@ -114,9 +117,9 @@ def _process_handler() -> EventHandler | None:
 
 
 class EventLines:
-    """Writes such events of one logger. Make it after `configure_logs`: levels are read once.
+    """Writes the fast lines of one logger. Create it after `configure_logs`, because it reads the levels once.
 
-    Where logging was not set up by `configure_logs` (a test, a command) the events go to the logger.
+    Without `configure_logs` (a test, a command) the events go to the logger.
     """
 
     def __init__(self, name: str) -> None:
@@ -129,11 +132,11 @@ class EventLines:
         self.is_on = self._logger.isEnabledFor(level)
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
-        """Write an event of the ordinary level; ask `is_on` first, before the fields are put together.
+        """Write an event of the ordinary level. Check `is_on` before you build the fields.
 
         Args:
-            event: What happened; constant.
-            fields: Names and values that hold no personal data; values that JSON knows, or StrEnum.
+            event: A constant text.
+            fields: Names and values without personal data; JSON values or StrEnum.
         """
         handler = self._handler
         if handler is None:

@@ -1,8 +1,7 @@
-"""Serves ``/metrics``, ``/live`` and ``/ready`` on a listener of its own, never on a port that strangers reach.
+"""Serve ``/metrics``, ``/live`` and ``/ready`` on a separate port, because the main port is public.
 
-From: Prometheus's registry of this process, and the process's own word on whether it is ready. To: a scraper and a
-supervisor, on ``NEXUS_METRICS_HOST``:``NEXUS_METRICS_PORT``. Used by the gateway and the console; a worker has the same
-pages on its Faust web port (worker.py). No page names a person.
+To: a scraper and a supervisor, on ``NEXUS_METRICS_HOST``:``NEXUS_METRICS_PORT``. Used by the gateway and the console; a
+worker has the same pages on its Faust web port (worker/app.py). No page holds personal data.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def exposition(accept: str, registry: CollectorRegistry = REGISTRY) -> tuple[byt
     """All metrics of this process, in the format the ``Accept`` header prefers.
 
     Returns:
-        The body and its whole ``Content-Type``: Prometheus 3 refuses what does not say its version.
+        The body and its full ``Content-Type``: Prometheus 3 refuses a type without a version.
     """
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
@@ -36,17 +35,17 @@ def exposition(accept: str, registry: CollectorRegistry = REGISTRY) -> tuple[byt
 
 @asynccontextmanager
 async def serve_metrics(settings: Settings, ready: Callable[[], str | None] | None = None) -> AsyncIterator[str | None]:
-    """Serve the three pages for as long as the context is open.
+    """Serve the three pages while the context is open.
 
     Args:
-        settings: ``metrics_host`` and ``metrics_port``. Without a port nothing is served; 0 is any free one.
-        ready: Why the process is not ready; None if it is. Without it, it always is.
+        settings: ``metrics_host`` and ``metrics_port``. Without a port no page is served; 0 means any free port.
+        ready: Returns why the process is not ready, None if it is. Without this function it is always ready.
 
     Yields:
-        The address, ``http://127.0.0.1:9464``; None where nothing is served.
+        The address, for example ``http://127.0.0.1:9464``; None if no page is served.
 
     Raises:
-        ConfigurationError: the address is taken or not ours.
+        ConfigurationError: the process cannot listen on the address.
     """
     if settings.metrics_port is None:
         yield None
@@ -55,7 +54,7 @@ async def serve_metrics(settings: Settings, ready: Callable[[], str | None] | No
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/live", _live)
     app.router.add_get("/ready", _ready_page(ready))
-    # Whoever scrapes is not worth a log line.
+    # A scrape is not worth a log line.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS)
     try:
         await runner.setup()
@@ -89,7 +88,7 @@ async def _metrics(request: web.Request) -> web.Response:
 
 
 async def _live(request: web.Request) -> web.Response:
-    # Answering is the proof: these pages run on the same event loop as the work.
+    # An answer is the proof: these pages run on the same event loop as the work.
     return web.json_response({"live": True})
 
 

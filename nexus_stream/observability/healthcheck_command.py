@@ -1,7 +1,7 @@
-"""``nexus healthcheck``: ask the process of this container, or of this host, how it is.
+"""``nexus healthcheck``: check the process of this container, or of this host, over HTTP.
 
-From: the settings, which say the port; process 1, whose command says which process type a container runs. To: exit
-code 0 or 1, for a supervisor that can only run commands (``HEALTHCHECK``, ``podman``); Kubernetes asks by HTTP itself.
+For supervisors that can only run commands (``HEALTHCHECK``, ``podman``); Kubernetes sends HTTP requests itself. The
+settings give the port. In a container the command line of process 1 gives the process type.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import click
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings, load_settings
 
-__all__ = ["ProcessType", "address_of", "command", "process_type_of"]
+__all__ = ["ServingRole", "address_of", "command", "process_type_of"]
 
-ProcessType = Literal["gateway", "enricher", "sink", "console"]
+ServingRole = Literal["gateway", "enricher", "sink", "console"]
 
 _CONTAINER_MAIN = Path("/proc/1/cmdline")
 _TIMEOUT_SECONDS = 5.0
@@ -29,19 +29,19 @@ _MAX_ANSWER_BYTES = 2000
 
 
 @click.command(name="healthcheck")
-@click.argument("process_type", required=False, type=click.Choice(get_args(ProcessType)))
-@click.option("--live", is_flag=True, help="Ask whether it lives, not whether it is ready.")
+@click.argument("process_type", required=False, type=click.Choice(get_args(ServingRole)))
+@click.option("--live", is_flag=True, help="Check liveness instead of readiness.")
 def command(process_type: str | None, live: bool) -> None:
-    """Exit 0 when the process says that it is ready, 1 when it is not or does not answer.
+    """Exit 0 if the process is ready, 1 if it is not ready or does not answer.
 
-    In a container the process type is that of process 1; elsewhere name it: gateway, enricher, sink or console.
+    In a container the process type is found from process 1. Elsewhere name it: gateway, enricher, sink or console.
     """
-    found = cast("ProcessType | None", process_type) or process_type_of(_container_main())
+    found = cast("ServingRole | None", process_type) or process_type_of(_container_main())
     if found is None:
-        raise ConfigurationError("nexus healthcheck: process 1 is none of ours. Name the process type.")
-    # The sink's own checks are not repeated here; of the roles only the console reads a variable differently (PORT).
+        raise ConfigurationError("nexus healthcheck: process 1 is not a nexus process. Name the process type.")
+    # "tool" skips the checks of a role. Only the console reads a variable differently (PORT).
     settings = load_settings("console" if found == "console" else "tool")
-    # No proxy, whatever the environment says: the address is this machine's own.
+    # Never use a proxy: the address belongs to this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(
@@ -57,39 +57,39 @@ def command(process_type: str | None, live: bool) -> None:
         sys.exit(1)
 
 
-def process_type_of(argv: list[str]) -> ProcessType | None:
-    """Which of the four a command line starts, also behind an init or a shell; None: none of them.
+def process_type_of(argv: list[str]) -> ServingRole | None:
+    """The process type that a command line starts, also behind an init or a shell; None if it starts none.
 
     Args:
-        argv: ``["faust", "-A", "nexus_stream.enricher", "worker"]``, say.
+        argv: For example ``["faust", "-A", "nexus_stream.enricher", "worker"]``.
     """
     words = [word for argument in argv for word in argument.split()]
     for before, word in itertools.pairwise(words):
         if before == "-A" and word.startswith("nexus_stream."):
             module = word.removeprefix("nexus_stream.")
-            return cast(ProcessType, module) if module in {"enricher", "sink"} else None
+            return cast(ServingRole, module) if module in {"enricher", "sink"} else None
         if Path(before).name == "nexus" and word in {"gateway", "console"}:
-            return cast(ProcessType, word)
+            return cast(ServingRole, word)
     return None
 
 
-def address_of(process_type: ProcessType, settings: Settings) -> str:
-    """Where that process serves ``/live`` and ``/ready``.
+def address_of(process_type: ServingRole, settings: Settings) -> str:
+    """The address where that process serves ``/live`` and ``/ready``.
 
     Raises:
-        ConfigurationError: at any free port, which nobody else knows.
+        ConfigurationError: the port setting is 0 (any free port), so the port is not known.
     """
     host, port, variable = {
         "gateway": (settings.gateway_host, settings.port, "NEXUS_GATEWAY_PORT"),
         "console": (settings.console_host, settings.console_port, "NEXUS_CONSOLE_PORT"),
     }.get(process_type, (settings.web_host, settings.web_port, "NEXUS_WEB_PORT"))
     if port == 0:
-        raise ConfigurationError(f"{variable}: any free port cannot be found again. Set one.")
+        raise ConfigurationError(f"{variable}: 0 means any free port, so the port is not known. Set a port.")
     return f"http://{_reachable(host)}:{port}"
 
 
 def _reachable(host: str) -> str:
-    """A host to connect to: "all interfaces" is an address to listen at only."""
+    """A host to connect to: the address of all interfaces is only for listening."""
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:

@@ -1,8 +1,8 @@
-"""Logs are events with fields, and hold no personal data: topic, partition and offset find the record.
+"""Logs are events with fields and without personal data: topic, partition and offset identify a record.
 
-JSON lines in production, readable ones in development. ``NEXUS_LOG_LEVEL`` is the level of our own loggers; every other
-library is held at INFO or above, because at DEBUG they write what they carry: aiokafka each record, the anthropic SDK
-whole conversations. Of an exception type and place are shown, never a message that may quote a value (safe_errors.py).
+JSON lines in production, readable lines in development. ``NEXUS_LOG_LEVEL`` is the level of our own loggers. All other
+libraries stay at INFO or above, because at DEBUG they log data: aiokafka logs each record, the anthropic SDK whole
+conversations. Exceptions are logged with type and place, without a message that may quote a value (safe_errors.py).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 
 import structlog
 
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import EventHandler, hashed
 from nexus_stream.observability.safe_errors import safe_message, safe_traceback
 from nexus_stream.settings import Settings
 
 __all__ = ["configure_logs", "hashed", "logging_config"]
 
-# Our own packages: only these can be at DEBUG.
+# Our own packages: only their loggers can be at DEBUG.
 _OURS = ("nexus_stream", "agents", "tables")
 
 _QUIET = {
@@ -36,11 +37,13 @@ _QUIET = {
     "aiohttp.access": logging.WARNING,
     "asyncio": logging.WARNING,
     "opentelemetry": logging.WARNING,
-    # It reports every topic it may not create; ours are created by `nexus topics apply`.
+    # This logger warns of each header that is too long, and any client can send many.
+    "opentelemetry.trace.propagation": logging.ERROR,
+    # This logger reports every topic that it may not create. `nexus topics apply` creates our topics.
     "faust.transport.drivers.aiokafka": logging.ERROR,
 }
 
-_crashes = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def _use_json(settings: Settings) -> bool:
@@ -50,7 +53,7 @@ def _use_json(settings: Settings) -> bool:
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders records; what other libraries pass as an argument may be an exception, and its text a value."""
+    """Renders log records; exceptions among their arguments lose their messages, which may quote personal data."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.name == "asyncio":
@@ -64,7 +67,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 class _Shown(str):
-    """A text that is itself in ``%r`` too."""
+    """A text that ``%r`` also shows without quotes."""
 
     __slots__ = ()
 
@@ -90,7 +93,7 @@ def _shown_arguments(arguments: Any) -> Any:
 
 
 def _without_values(_logger: Any, _name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Replace exceptions by what may be shown of them."""
+    """Replace exceptions by their safe texts."""
     raised = event.pop("exc_info", None)
     if raised is True:
         raised = sys.exc_info()
@@ -116,7 +119,7 @@ def _formatter(*, as_json: bool) -> _Formatter:
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
-            # Fields that the standard library's loggers were given with extra=.
+            # Fields that callers of the standard library's loggers pass with extra=.
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
@@ -125,10 +128,10 @@ def _formatter(*, as_json: bool) -> _Formatter:
 
 
 def configure_logs(settings: Settings) -> logging.Handler:
-    """Set up structlog and the standard library's logging for a process of ours.
+    """Set up structlog and the standard library's logging for this process.
 
     Returns:
-        The one handler, on stderr: Faust's worker clears the root logger and must be given it again.
+        The only handler, on stderr. Faust's worker clears the root logger, so its app must get this handler.
     """
     structlog.configure(
         processors=[
@@ -155,19 +158,19 @@ def configure_logs(settings: Settings) -> logging.Handler:
         logging.getLogger(name).setLevel(level)
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, level))
-    _take_over_what_python_prints()
+    _replace_python_hooks()
     return handler
 
 
 def logging_config() -> dict[str, object]:
-    """For Faust, whose worker would otherwise install handlers of its own over ours."""
+    """A configuration for Faust that changes nothing: otherwise its worker would replace our handlers."""
     return {"version": 1, "disable_existing_loggers": False, "incremental": True}
 
 
-def _take_over_what_python_prints() -> None:
-    """Log warnings and uncaught exceptions without their texts: Python prints them to stderr, values and all."""
+def _replace_python_hooks() -> None:
+    """Log warnings and uncaught exceptions without their texts: Python would print them with values to stderr."""
     warnings.showwarning = _log_warning
-    # Whoever replaced a hook before, a test runner say, keeps it.
+    # Keep a hook that other code has replaced already, for example a test runner.
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _log_crash
     if threading.excepthook is threading.__excepthook__:
@@ -179,21 +182,21 @@ def _take_over_what_python_prints() -> None:
 def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    # pydantic's quote the input.
-    _crashes.warning("%s at %s:%d", category.__name__, filename, lineno, extra={"event": "python_warning"})
+    # Without the message: pydantic's warnings quote the input.
+    _log.warning("python_warning", category=category.__name__, where=f"{filename}:{lineno}")
 
 
 def _log_crash(_type: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
     if isinstance(error, KeyboardInterrupt):
         return
-    _crashes.critical("process ends with an error", exc_info=error)
+    _log.critical("process ends with an error", exc_info=error)
 
 
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     if crash.exc_value is not None and not isinstance(crash.exc_value, SystemExit):
-        _crashes.error("thread ended with an error", exc_info=crash.exc_value)
+        _log.error("thread ended with an error", exc_info=crash.exc_value)
 
 
 def _log_unraisable(crash: sys.UnraisableHookArgs) -> None:
     if crash.exc_value is not None:
-        _crashes.error("error while cleaning up", exc_info=crash.exc_value)
+        _log.error("error while cleaning up", exc_info=crash.exc_value)

@@ -1,7 +1,7 @@
-"""What the metrics of every process share: its version, its state, and how a collector is shown and taken away again.
+"""Metrics of every process: its version and state, and the registration of collectors.
 
-To: Prometheus's registry, served by exposition.py (gateway, console) and by worker.py. docs/reference/metrics.md lists
-every metric with its labels; a test holds page and code together. No label holds anything of a person's.
+To: Prometheus's registry, served by exposition.py (gateway, console) and by worker/app.py. docs/reference/metrics.md
+lists every metric with its labels; a test compares the page with the code. No label holds personal data.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from nexus_stream.contracts.status import ProcessState
 
 __all__ = ["LATENCY_BUCKETS", "ProcessStateCollector", "announce_build", "shown"]
 
-# One series less for each counter and histogram: when a process began is process_start_time_seconds.
+# This saves one series per counter and histogram: process_start_time_seconds shows the start of the process.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# From a millisecond to the longest a caller waits. Alerts compare with 5 s, which is a bound for that reason.
+# From a millisecond to the longest wait of a caller. Alerts compare with 5 s, so 5 s must be a bound.
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _BUILD = Gauge("nexus_build_info", "The version of a process; always 1", ["role", "version"])
 
 
 def announce_build(role: str) -> None:
-    """Say which version runs as ``role`` here."""
+    """Show the version of this process in the metrics."""
     _BUILD.labels(role, __version__).set(1)
 
 
 class ProcessStateCollector(Collector):
-    """The state of one process, asked when it is scraped: right also while whatever else would report it hangs.
+    """The state of one process, read at each scrape: correct also while other parts of the process hang.
 
     Args:
         role: The process type.
-        state: Which state it is in now.
+        state: Returns the current state.
     """
 
     def __init__(self, role: str, state: Callable[[], ProcessState]) -> None:
@@ -46,11 +46,11 @@ class ProcessStateCollector(Collector):
         self._state = state
 
     def describe(self) -> Iterator[Metric]:
-        """The names alone, for the registry's check."""
+        """Only the names, for the registry's check."""
         yield self._family()
 
     def collect(self) -> Iterator[Metric]:
-        """One series a state, 1 for the one it is in."""
+        """One series per state; 1 for the current state."""
         family = self._family()
         now = self._state()
         for state in get_args(ProcessState):
@@ -64,7 +64,7 @@ class ProcessStateCollector(Collector):
 
 @contextmanager
 def shown(*collectors: Collector, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
-    """Show what collectors ask of living objects for as long as those live."""
+    """Register collectors while the context is open."""
     for collector in collectors:
         registry.register(collector)
     try:

@@ -1,7 +1,4 @@
-"""Metrics of the gateway: requests by answer, how long they took, and why some were refused.
-
-From: gateway/app.py, once a request. To: Prometheus.
-"""
+"""Metrics of the gateway: requests by answer, their duration, and the reasons of refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _SECONDS = Histogram(
 )
 _REFUSED = Counter("nexus_gateway_refused_total", "Messages that were not accepted, by why", ["reason"])
 
-# Anybody may send any word as a method; a label must not grow with them.
+# A client may send any word as a method; the number of labels must stay bounded.
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST"})
 REFUSED_REASONS: Final = (
     "broker",
@@ -39,7 +36,7 @@ REFUSED_REASONS: Final = (
     "too_large",
     "unsupported_type",
 )
-# Where who refused gave no reason of its own.
+# The reason of a refusal that names none itself.
 _BY_STATUS: Final[Mapping[int, str]] = {
     408: "timeout",
     413: "too_large",
@@ -51,18 +48,18 @@ _BY_STATUS: Final[Mapping[int, str]] = {
 
 
 class RequestMetrics:
-    """Counts requests; the children of labels are looked up once."""
+    """Counts requests; looks up each label only once."""
 
     def __init__(self) -> None:
         self._requests: dict[tuple[str, int], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
         self._refused = {reason: _REFUSED.labels(reason) for reason in REFUSED_REASONS}
-        # Shown before the first one, so that its increase is seen.
+        # Create these series at the start, so that the first request counts as an increase.
         for status in (202, 400, 429, 500, 503):
             self._requests["POST", status] = _REQUESTS.labels("POST", str(status))
 
     def answered(self, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request."""
         method = method if method in _METHODS else "other"
         requests = self._requests.get((method, status))
         if requests is None:
@@ -74,5 +71,5 @@ class RequestMetrics:
         timed.observe(seconds)
 
     def refused(self, status: int, reason: str | None) -> None:
-        """Count a message that was not accepted, by its reason, or by what its status says."""
+        """Count a refused message, by its reason or by its status."""
         self._refused[reason or _BY_STATUS.get(status, "invalid")].inc()

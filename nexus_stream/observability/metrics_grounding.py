@@ -1,7 +1,4 @@
-"""How often what an extractor claimed was dropped, because it does not stand in the user's own turns.
-
-From: the outcome of every record that was extracted, once it is durable. To: Prometheus.
-"""
+"""Count the extracted values that were dropped, because no turn of the user holds them."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ _DROPPED = Counter(
     "nexus_dropped_fields_total", "Values an extractor claimed that no turn of the user holds, by field", ["field"]
 )
 
-# A record that was read elsewhere brings names of its own along: they must not make labels.
+# A record that was extracted elsewhere may name other fields: they must not become labels.
 _OTHER: Final = "other"
 _FIELDS: Final = (
     "objeciones",
@@ -28,12 +25,12 @@ _FIELDS: Final = (
 
 
 class DroppedFields:
-    """Counts them, by field. All of them are shown from the start, so that the first of a kind is an increase."""
+    """Counts dropped values by field. All series exist from the start, so the first value counts as an increase."""
 
     def __init__(self) -> None:
         self._fields = {field: _DROPPED.labels(field) for field in _FIELDS}
 
     def count(self, fields: Iterable[str]) -> None:
-        """Count what was dropped from one record."""
+        """Count the dropped fields of one record."""
         for field in fields:
             (self._fields.get(field) or self._fields[_OTHER]).inc()

@@ -1,7 +1,4 @@
-"""Metrics of writing to Supabase: batches by how they ended, their time, rows, and what made the sink try again.
-
-From: supabase/connecting.py. To: Prometheus.
-"""
+"""Metrics of writes to Supabase: batches by outcome, their time, rows, and the causes of retries."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _RETRIES = Counter(
     "nexus_sink_retries_total", "Batches to be written again, by the class of the SQLSTATE", ["sqlstate"]
 )
 
-# What an outage mostly is: no server, its connections, its locks, its resources, its shutdown.
+# The usual causes of an outage: no server, connections, locks, resources, shutdown.
 _USUAL_CLASSES: Final = ("os", "08", "40", "53", "57")
 
 
@@ -44,9 +41,9 @@ class BatchMetrics:
         _SECONDS.observe(seconds)
 
     def wrote(self, rows: int) -> None:
-        """So many rows changed."""
+        """Count changed rows."""
         _ROWS.inc(rows)
 
     def will_retry(self, sqlstate_class: str) -> None:
-        """The database was away; ``os`` where no server answered."""
+        """Count a retry after a database error; ``os`` if no server answered."""
         _RETRIES.labels(sqlstate_class).inc()

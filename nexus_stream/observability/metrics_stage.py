@@ -1,8 +1,6 @@
-"""Metrics of a worker: how long work took, where its partitions stand, how rebalances went.
+"""Metrics of a worker: durations of its work, lag of its partitions, rebalances.
 
-From: the stage, through the port `Timings`; worker.py for rebalances; the stage itself when lag is scraped. To:
-Prometheus. Lag is no stored gauge: it is computed from what is owned at that moment, so a partition that was revoked
-has no series.
+Lag is not a stored gauge: each scrape computes it from the owned partitions, so a revoked partition has no series.
 """
 
 from __future__ import annotations
@@ -74,7 +72,7 @@ _PARTITION_LABELS = ["stage", "topic", "partition"]
 
 
 class StageTimings:
-    """The `Timings` of a worker. Its methods are those of the histograms: no lookup, no call between."""
+    """The `Timings` of a worker. Its methods are the histograms' own methods, which saves a lookup and a call."""
 
     def __init__(self, stage: str) -> None:
         self.settled = _SETTLE.observe
@@ -83,7 +81,7 @@ class StageTimings:
 
 
 class RebalanceMetrics:
-    """Times what happens to a worker's group. Told from Faust's thread too: each moment is one assignment.
+    """Measures rebalances of a worker's group. Thread-safe, because each time is stored with one assignment.
 
     Args:
         stage: The label.
@@ -97,17 +95,17 @@ class RebalanceMetrics:
         self._assigned: float | None = None
 
     def began(self) -> None:
-        """The group rebalances. Again before it ended: it counts again, and the time runs on."""
+        """A rebalance began. If the previous one has not ended, this one counts too, and the time continues."""
         self._count.inc()
         if self._began is None:
             self._began = time.monotonic()
 
     def assigned(self) -> None:
-        """Partitions were given to us."""
+        """Partitions were assigned."""
         self._assigned = time.monotonic()
 
     def recovered(self) -> None:
-        """The local table is as its changelog."""
+        """The local table has caught up with its changelog."""
         assigned, self._assigned = self._assigned, None
         if assigned is not None:
             self._recovery_seconds.observe(time.monotonic() - assigned)
@@ -120,11 +118,11 @@ class RebalanceMetrics:
 
 
 class LagCollector(Collector):
-    """Where the owned partitions stand, computed when it is scraped.
+    """Lag of the owned partitions, computed at each scrape.
 
     Args:
         stage: The label.
-        lag: What computes it.
+        lag: Computes the lag.
     """
 
     def __init__(self, stage: str, lag: StageLag) -> None:
@@ -132,18 +130,18 @@ class LagCollector(Collector):
         self._lag = lag
 
     def describe(self) -> Iterator[Metric]:
-        """The names alone, for the registry's check."""
+        """Only the names, for the registry's check."""
         yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
-        """Lag by kind, age, and whether the broker said where partitions end."""
+        """Lag by kind, age, and whether the broker reported the end offsets."""
         records, known, age = self._families()
         known.add_metric([self._stage], float(self._lag.is_known))
         for partition in self._lag.partitions():
             place = [self._stage, partition.topic, str(partition.partition)]
             for kind in ("unread", "settling", "overdue"):
                 if kind == "unread" and not self._lag.is_known:
-                    # No number is better than the wrong one: 0 would say that nothing waits.
+                    # No number is better than a wrong one: 0 would mean that no record is unread.
                     continue
                 records.add_metric([*place, kind], getattr(partition, kind))
             age.add_metric(place, partition.oldest_age_seconds)

@@ -1,15 +1,12 @@
-"""Spans with the OpenTelemetry SDK (extra ``otel``), named as its semantic conventions name them.
+"""Spans with the OpenTelemetry SDK (extra ``otel``), named by its semantic conventions.
 
-From: the gateway, the stages and the Claude extractor, by way of tracing.py. To: a collector, over OTLP/HTTP, from a
-thread of the SDK's; what it cannot take in time is dropped, never waited for. Exceptions are not recorded: a message
-may quote what a user said.
+To: a collector, over OTLP/HTTP, from a thread of the SDK. Spans that the collector cannot accept in time are dropped:
+no process waits for it. Exceptions are not recorded, because a message may quote a user.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,42 +17,38 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from nexus_stream import __version__
-from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER
+from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER, Headers
 from nexus_stream.delivery.outcomes import DeadLettered, Outcome, Superseded
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import shown_id
 
 __all__ = ["ProducerSpan", "ServerSpan", "StageTracing", "Tracing"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
-# Version 00 alone: what a later one means, nobody knows yet. ``tracestate`` and baggage are not taken over: they are
-# free text of whoever posts.
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+# Only ``traceparent`` is passed on. ``tracestate`` and baggage are ignored: a client may write any text into them.
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 _CLOSE_SECONDS = 3.0
 _SERVER_ERROR = 500
 
 
 def context_of(traceparent: str | bytes | None) -> Context:
-    """The context a header names; an empty one, for a trace of its own, where it is missing or malformed."""
+    """The context of a header. If the header is missing or malformed, an empty context, which starts a new trace."""
     if isinstance(traceparent, bytes):
         traceparent = traceparent.decode("latin-1")
-    match = _TRACEPARENT.fullmatch(traceparent or "")
-    if match is None:
-        return Context()
-    parent = SpanContext(
-        int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
-    )
-    return trace.set_span_in_context(NonRecordingSpan(parent), Context()) if parent.is_valid else Context()
+    return _TRACE_CONTEXT.extract({TRACEPARENT_HEADER: traceparent or ""}, Context())
 
 
 def traceparent_of(span: Span) -> str:
     """The header that continues a span's trace."""
-    context = span.get_span_context()
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
+    carrier: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier[TRACEPARENT_HEADER]
 
 
 def _fail(span: Span, kind: str) -> None:
@@ -72,27 +65,27 @@ class Tracing:
 
     @classmethod
     def start(cls, role: str, exporters: frozenset[str], environ: Mapping[str, str]) -> Tracing:
-        """Make the provider; its sampler, limits and exporters follow the environment.
+        """Create the provider; the SDK reads sampler, limits and exporters from the environment.
 
         Args:
             role: The process type.
             exporters: ``otlp``, ``console`` or both.
-            environ: Where the service's name is looked for.
+            environ: Variables with the service's name.
         """
         attributes = {"service.version": __version__}
         named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         if not named:
             attributes["service.name"] = f"nexus-{role}"
-        # Shut down by `close`, within a bound: at exit the SDK would wait for a collector that is away.
+        # `close` shuts the provider down within a time bound. At exit the SDK would wait for an unavailable collector.
         provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
         for name in sorted(exporters):
             exporter: SpanExporter = OTLPSpanExporter() if name == "otlp" else ConsoleSpanExporter()
             provider.add_span_processor(BatchSpanProcessor(exporter))
-        _log.info("traces are exported", extra={"event": "tracing_started", "exporters": ",".join(sorted(exporters))})
+        _log.info("tracing_started", exporters=",".join(sorted(exporters)))
         return cls(provider)
 
     async def close(self) -> None:
-        """Export what is finished, within a bound."""
+        """Export the finished spans, within a time bound."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await asyncio.to_thread(self._provider.shutdown)
@@ -101,7 +94,7 @@ class Tracing:
 
     @contextmanager
     def request(self, method: str, route: str, traceparent: str | None) -> Iterator[ServerSpan]:
-        """The span of a request; continues the trace of a caller that has one."""
+        """The span of a request; continues the caller's trace, if it has one."""
         span = self._tracer.start_span(
             f"{method} {route}",
             context=context_of(traceparent),
@@ -113,7 +106,7 @@ class Tracing:
 
     @contextmanager
     def publishing(self, topic: str, message_id: str) -> Iterator[ProducerSpan]:
-        """The span of a send, below the request's."""
+        """The span of a send, a child of the request's span."""
         span = _producer_span(self._tracer, topic, None, message_id)
         try:
             yield ProducerSpan(span)
@@ -126,12 +119,12 @@ class Tracing:
     # The stages
 
     def stage(self, group: str) -> StageTracing:
-        """For a stage that reads as this consumer group."""
+        """The tracing of a stage that reads as this consumer group."""
         return StageTracing(self._tracer, group)
 
     @contextmanager
-    def model_call(self, model: str, max_tokens: int) -> Iterator[_ModelSpan]:
-        """See `nexus_stream.observability.tracing.model_call`."""
+    def model_call(self, model: str, max_tokens: int) -> Iterator[ModelSpan]:
+        """A span for one request to a model, below the record that is being extracted."""
         span = self._tracer.start_span(
             f"chat {model}",
             kind=SpanKind.CLIENT,
@@ -142,7 +135,7 @@ class Tracing:
                 "gen_ai.request.max_tokens": max_tokens,
             },
         )
-        call = _ModelSpan(span)
+        call = ModelSpan(span)
         try:
             yield call
         except BaseException as error:
@@ -159,7 +152,7 @@ class ServerSpan:
     span: Span
 
     def answered(self, status: int) -> None:
-        """Its answer's status."""
+        """Note the status of the answer."""
         self.span.set_attribute("http.response.status_code", status)
         if status >= _SERVER_ERROR:
             _fail(self.span, str(status))
@@ -173,22 +166,25 @@ class ProducerSpan:
 
     @property
     def header(self) -> tuple[str, bytes]:
-        """What continues the trace in whoever reads the record."""
+        """The record header that continues the trace in the record's reader."""
         return TRACEPARENT_HEADER, traceparent_of(self.span).encode()
 
     def stored(self, partition: int, offset: int) -> None:
-        """Where the broker put it."""
+        """Note the partition and offset of the stored record."""
         self.span.set_attribute("messaging.destination.partition.id", str(partition))
         self.span.set_attribute("messaging.kafka.offset", offset)
 
 
 @dataclass(frozen=True, slots=True)
-class _ModelSpan:
+class ModelSpan:
+    """A request to a model, while it runs."""
+
     span: Span
 
     def answered(
         self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float, stop_reason: str
     ) -> None:
+        """The request was answered."""
         self.span.set_attributes(
             {
                 "gen_ai.usage.input_tokens": input_tokens,
@@ -200,6 +196,7 @@ class _ModelSpan:
         )
 
     def failed(self, kind: str) -> None:
+        """The request failed; ``kind`` is an error class or an HTTP status."""
         _fail(self.span, kind)
 
 
@@ -210,10 +207,11 @@ class _Open:
 
 
 class StageTracing:
-    """The spans of the records a stage has read and not finished.
+    """The spans of the unfinished records of a stage.
 
-    A record's ``process`` span begins when it is read and ends with its outcome; what happens for it lies below. As its
-    parent stands in the record's header, a record that is read again after a crash continues the same trace.
+    A record's ``process`` span begins when the record is read and ends with its outcome; all work for the record has
+    child spans. The record's header holds the parent span, so a record that is read again after a crash continues the
+    same trace.
     """
 
     def __init__(self, tracer: Tracer, group: str) -> None:
@@ -246,10 +244,10 @@ class StageTracing:
 
     @contextmanager
     def extracting(self, record: Received) -> Iterator[None]:
-        """What runs inside belongs to the record: its session is settled, and it is being extracted."""
+        """A context around the extraction of a settled session: spans inside become children of the record's span."""
         opened = self._open.get(_key(record))
         if opened is None or opened.process is None:
-            # A snapshot that is extracted after all, because the one that had replaced it failed: its span is over.
+            # The span of this snapshot has ended, because a newer snapshot replaced it. The newer one then failed.
             parent = trace.get_current_span(context_of(record.header(TRACEPARENT_HEADER)))
         else:
             parent = opened.process
@@ -258,10 +256,10 @@ class StageTracing:
             yield
 
     def outgoing(self, record: Received, topic: str, headers: Headers) -> Headers:
-        """The headers of a record that is sent because of this one; the span of sending it ends with the outcome."""
+        """The headers of a record that is sent because of ``record``; its send span ends with the outcome."""
         opened = self._open.setdefault(_key(record), _Open(None))
         if opened.send is not None:
-            # The broker did not take it, and it is sent again.
+            # The broker did not acknowledge the first send, so this is a retry.
             _fail(opened.send, "retried")
             opened.send.end()
         message_id = record.header(CORRELATION_ID_HEADER)
@@ -272,12 +270,12 @@ class StageTracing:
         return (*kept, (TRACEPARENT_HEADER, traceparent_of(opened.send).encode()))
 
     def wrote(self, records: Sequence[Received], began_ns: int, table: str) -> None:
-        """A batch is in the database: a span below each record's own, because every record has its own trace.
+        """Add a child span to each record of a written batch, because every record has its own trace.
 
         Args:
             records: The batch.
-            began_ns: When writing it began, Unix time in nanoseconds.
-            table: Where it went.
+            began_ns: Start of the write, Unix time in nanoseconds.
+            table: The table's name.
         """
         for record in records:
             span = self._tracer.start_span(
@@ -308,7 +306,7 @@ class StageTracing:
         if isinstance(outcome, DeadLettered):
             _fail(span, outcome.reason.value)
         elif isinstance(outcome, Superseded) and outcome.by is not None:
-            # Its trace ends here, and goes on in that of the snapshot which holds all it said.
+            # This trace ends here. Link it with the trace of the newer snapshot, which holds all of its turns.
             newer = self._open.get(_key(outcome.by))
             if newer is not None and newer.process is not None:
                 span.add_link(newer.process.get_span_context())
@@ -316,7 +314,7 @@ class StageTracing:
         span.end()
 
     def drop_all(self) -> None:
-        """The partitions were revoked: whoever reads the records again begins their spans anew."""
+        """End all spans after a revocation: the partitions' next owner starts new ones."""
         for opened in self._open.values():
             for span in (opened.send, opened.process):
                 if span is not None:

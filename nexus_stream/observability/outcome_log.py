@@ -1,15 +1,13 @@
-"""One log event for each record that ended: its message id, its place, how it ended, and ids as hashes.
+"""One log event per finished record: its message id, topic, partition and offset, its outcome, and ids as hashes.
 
-From: outcomes.py. To: the log. Ordinary ends are lines of event_lines.py (``NEXUS_LOG_OUTCOMES``); dead letters are
-warnings; commands and stored results that were emitted again are always told.
+Ordinary outcomes are lines of event_lines.py (``NEXUS_LOG_OUTCOMES``). Dead letters are warnings. Commands and stored
+results that were emitted again are always logged.
 """
 
 from __future__ import annotations
 
 import time
 from typing import Any
-
-import structlog
 
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, REDRIVE_HEADER
 from nexus_stream.delivery.outcomes import (
@@ -23,13 +21,14 @@ from nexus_stream.delivery.outcomes import (
     Unblocked,
 )
 from nexus_stream.delivery.received import Received
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import EventLines, hashed, shown_id
 
 __all__ = ["OutcomeLog"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
-_ALWAYS_TOLD = (Erased, Unblocked, Expired, Reemitted)
+_ALWAYS_LOGGED = (Erased, Unblocked, Expired, Reemitted)
 
 
 class OutcomeLog:
@@ -45,14 +44,14 @@ class OutcomeLog:
         self._kinds: dict[type[Outcome], str] = {}
 
     def write(self, record: Received, outcome: Outcome) -> None:
-        """Tell how a record ended."""
+        """Log the outcome of a record."""
         if isinstance(outcome, DeadLettered):
             fields = self._fields(record, outcome)
             fields["reason"] = outcome.reason.value
             _log.warning("record dead-lettered", **fields)
         elif self._lines.is_on:
             self._lines.write("record done", self._fields(record, outcome))
-        elif isinstance(outcome, _ALWAYS_TOLD):
+        elif isinstance(outcome, _ALWAYS_LOGGED):
             _log.info("record done", **self._fields(record, outcome))
 
     def _fields(self, record: Received, outcome: Outcome) -> dict[str, Any]:

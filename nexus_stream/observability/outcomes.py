@@ -1,25 +1,22 @@
-"""Counts and logs how each record ended.
-
-From: the stages. To: Prometheus counters, and one log event a record (outcome_log.py).
-"""
+"""Count and log the outcome of each record: Prometheus counters, and one log event per record (outcome_log.py)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Final, get_args
 
-import structlog
 from prometheus_client import Counter, Gauge
 
 from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Enriched, Erased, Outcome, Stored, Suppressed
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.metrics_grounding import DroppedFields
 from nexus_stream.observability.outcome_log import OutcomeLog
 
 __all__ = ["OutcomeObserver", "counted_dead_letters", "counted_outcomes"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _OUTCOMES = Counter("nexus_records_total", "Records by how they ended", ["stage", "outcome"])
 _DEAD_LETTERS = Counter("nexus_dead_letters_total", "Dead letters by reason", ["stage", "reason"])
@@ -32,7 +29,7 @@ _ENRICHER_REASONS: Final = tuple(reason for reason in Reason if reason is not Re
 
 
 def counted_outcomes(stage: str) -> dict[str, int]:
-    """Records of this process by how they ended."""
+    """Records of this process by outcome."""
     return _by_label(_OUTCOMES, stage, "outcome")
 
 
@@ -59,8 +56,8 @@ class OutcomeObserver:
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        # Looking a label up for every record would cost more than counting it. What may occur is shown from the start,
-        # so that the first of a kind is seen as an increase.
+        # A label lookup per record would cost more than the count. All possible series exist from the start, so that
+        # the first record of a kind counts as an increase.
         self._counters: dict[type[Outcome], Counter] = {}
         self._letters: dict[Reason, Counter] = {}
         kinds, reasons = (_SINK_KINDS, _SINK_REASONS) if stage == "sink" else (_ENRICHER_KINDS, _ENRICHER_REASONS)
@@ -69,10 +66,10 @@ class OutcomeObserver:
         for reason in reasons:
             self._letter_counter_of(reason)
         self._dropped = DroppedFields() if stage != "sink" else None
-        self._told = OutcomeLog(stage)
+        self._log = OutcomeLog(stage)
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
-        """Count it, and log it."""
+        """Count and log an outcome."""
         kind = type(outcome)
         (self._counters.get(kind) or self._counter_of(kind)).inc()
         if isinstance(outcome, DeadLettered):
@@ -80,7 +77,7 @@ class OutcomeObserver:
             (self._letters.get(reason) or self._letter_counter_of(reason)).inc()
         elif isinstance(outcome, Enriched) and self._dropped is not None:
             self._dropped.count(outcome.dropped_fields)
-        self._told.write(record, outcome)
+        self._log.write(record, outcome)
 
     def _counter_of(self, kind: type[Outcome]) -> Counter:
         counter = self._counters[kind] = _OUTCOMES.labels(self._stage, kind.__name__.lower())
@@ -91,7 +88,7 @@ class OutcomeObserver:
         return counter
 
     def waiting(self, what: str, since_ms: int | None) -> None:
-        """Log the begin and the end of a wait."""
+        """Log the start and the end of a wait."""
         _WAITING.labels(self._stage, what).set(0 if since_ms is None else since_ms / 1000)
         if since_ms is None:
             _log.info("no longer waiting", stage=self._stage, what=what)

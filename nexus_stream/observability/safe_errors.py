@@ -1,7 +1,7 @@
-"""Exceptions as a log may show them: where and of what type, without the values their messages quote.
+"""Exceptions for logs: their type and place, without the values that their messages may quote.
 
-From: any exception, ours or a library's. To: logs.py. ``ValueError: invalid literal: 'María'`` tells as much without
-its message, because the traceback has the line; only messages that hold no data by their nature are kept.
+``ValueError: invalid literal: 'María'`` is as useful without its message, because the traceback shows the line. Only
+messages that cannot hold personal data are kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ __all__ = ["safe_message", "safe_traceback"]
 
 _MAX_FRAMES = 30
 _MAX_ERRORS = 10
-# Their messages name modules, attributes and variables of the code.
+# The messages of these errors name modules, attributes and variables of the code.
 _ABOUT_CODE = (ImportError, NameError, AttributeError, NotImplementedError)
 
 
 def safe_message(error: BaseException) -> str:
-    """What an exception says, as far as that cannot be a person's data; else the name of its type.
+    """The message of an exception if it cannot hold personal data; otherwise the name of its type.
 
-    Our own messages hold none (errors.py). Of the system's, the kind of error is kept, of PostgreSQL's the SQLSTATE.
+    Our own messages hold none (errors.py). From a system error the text of its error number is kept, from a PostgreSQL
+    error the SQLSTATE.
     """
     if isinstance(error, NexusError):
         return str(error)
@@ -38,7 +39,7 @@ def safe_message(error: BaseException) -> str:
 
 
 def safe_traceback(error: BaseException) -> str:
-    """Frames with their source lines and `safe_message`, for the error and what caused it, the first cause first."""
+    """Frames with their source lines and `safe_message`, for the error and its causes, the first cause first."""
     chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
     found: BaseException | None = error
@@ -61,7 +62,7 @@ def safe_traceback(error: BaseException) -> str:
 
 
 def _block(error: BaseException, tb: TracebackType | None, depth: int = 0) -> str:
-    # Source lines are the program's; nothing of a frame's variables is read.
+    # Source lines hold only code. The frames' variables are not read.
     frames = "".join(traceback.format_list(traceback.extract_tb(tb, limit=-_MAX_FRAMES)))
     name = type(error).__name__
     message = safe_message(error)

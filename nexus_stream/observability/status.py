@@ -1,10 +1,10 @@
-"""Tells the console how a process is doing: one record every two seconds on ``nexus-status``.
+"""Report the status of a process to the console: one record every two seconds on ``nexus-status``.
 
-From: a stage or the gateway. To: ``nexus-status`` (key = process id), through a producer of its own. Nothing here can
-stop or slow the process: a broker that is away, a missing topic or an error of ours costs a status record, no more.
+From: a stage or the gateway. To: ``nexus-status`` (key = process id), with its own producer. A failure here cannot stop
+or slow the process: if the broker is down, the topic is missing or the report fails, only a status record is lost.
 
-Who was told to stop says goodbye with a null value. Who ends by an error leaves a last record that says so, and the
-console goes on asking where it is.
+A process that was told to stop ends with a null value. A process that fails ends with a record ``failed``, and the
+console continues to miss it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from nexus_stream import __version__
 from nexus_stream.contracts.status import ProcessRole, ProcessState, ProcessStatus
 from nexus_stream.errors import BrokerUnavailableError
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.observability.logs import hashed
 from nexus_stream.settings import Settings
@@ -41,31 +42,31 @@ __all__ = [
     "status_topic_exists",
 ]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 INTERVAL_SECONDS = 2.0
 _SEND_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
-# Of a process that refuses to start: connecting is in it.
+# Bound for the only report of a process that refuses to start; includes the connection.
 _LAST_SECONDS = 3.0
-# Below the time after which the console takes a process for silent, with an alert's own time on top.
+# Below the time after which the console calls a process silent, plus the alert's own delay.
 _RETRY_SECONDS = 5.0
 
 StatusReport = Callable[[], Awaitable[ProcessStatus]]
 
 
 def process_id(role: str, place: str) -> str:
-    """The same after a restart in the same place, so that the compacted topic holds one record a process.
+    """The process id: the same after a restart in the same place, so the compacted topic holds one record per process.
 
     Args:
         role: The process type.
-        place: What tells two of one type on one host apart: a port, a data directory.
+        place: Distinguishes two processes of one type on one host: a port, a data directory.
     """
     return f"{role}-{host_name()}-{hashed(place)[:6]}"
 
 
 def host_name() -> str:
-    """This host without its name."""
+    """A hash of this host's name."""
     return hashed(socket.gethostname())[:8]
 
 
@@ -78,20 +79,20 @@ class StateClock:
     since_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
     def note(self, state: ProcessState, detail: str | None, now_ms: int, since_ms: int | None = None) -> None:
-        """Take in what it is now; ``since_ms`` where the state itself knows."""
+        """Note the current state; ``since_ms`` is its start, if known."""
         if (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self.since_ms = now_ms if since_ms is None else since_ms
 
 
 class StatusPublisher:
-    """Sends what ``report`` returns, for as long as it runs.
+    """Sends the records of ``report`` while `run` runs.
 
     Args:
         settings: Broker and topic.
         key: The process id.
         report: Makes the record; may raise.
-        failed_by: What the process ends by, told in a word; None while it only stops because it was told to.
+        failed_by: Returns the cause of a failure in one word; None at an ordinary stop.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class StatusPublisher:
         self._problem = ""
 
     async def run(self) -> None:
-        """Send until cancelled; then say goodbye with a null value, or what the process failed by, within a second."""
+        """Send until cancelled. Then send the last record within a second: null, or ``failed`` with the cause."""
         try:
             while True:
                 began = time.monotonic()
@@ -123,18 +124,18 @@ class StatusPublisher:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_GOODBYE_SECONDS):
                     if self._producer is not None:
-                        await self._send(await self._last_words())
+                        await self._send(await self._last_value())
             await self._close()
 
     async def say_once(self) -> None:
-        """Send one record and be done; whatever keeps it from arriving is nobody's concern."""
+        """Send one record; ignore every failure."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._send((await self._report()).model_dump_json(exclude_none=True).encode())
         await self._close()
 
-    async def _last_words(self) -> bytes | None:
-        """Null, or a record ``failed``. If that cannot be made nothing is sent, and the process is missed anyway."""
+    async def _last_value(self) -> bytes | None:
+        """Null, or a record ``failed``. If this raises, nothing is sent, and the console still misses the process."""
         failed_by = self._failed_by()
         if failed_by is None:
             return None
@@ -163,19 +164,19 @@ class StatusPublisher:
                     await producer.stop()
 
     def _note(self, error: Exception) -> None:
-        # Once per outage. The type alone: nothing here is worth a traceback every few seconds.
+        # Log once per outage, and only the type: a traceback every few seconds would be too much.
         problem = str(error) if isinstance(error, LookupError) else type(error).__name__
         if problem != self._problem:
-            passes = isinstance(error, BrokerUnavailableError | KafkaError | TimeoutError | OSError)
-            level = logging.INFO if passes else logging.WARNING
+            is_temporary = isinstance(error, BrokerUnavailableError | KafkaError | TimeoutError | OSError)
+            level = logging.INFO if is_temporary else logging.WARNING
             _log.log(level, "status not published", extra={"event": "status_not_published", "problem": problem})
         self._problem = problem
 
 
 async def status_topic_exists(settings: Settings) -> bool:
-    """Whether there is a topic to report to.
+    """Whether the status topic exists.
 
-    Asked through the admin client: a producer's question for a missing topic may create it, with the broker's defaults.
+    Uses the admin client: a producer's metadata request may create a missing topic, with the broker's defaults.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
@@ -191,12 +192,12 @@ async def status_topic_exists(settings: Settings) -> bool:
 
 
 def failed_status(role: ProcessRole, key: str, failed_by: str) -> StatusReport:
-    """The one report of a process that refuses to start.
+    """The only report of a process that refuses to start.
 
     Args:
-        role: What it would have been.
+        role: The process type.
         key: The process id.
-        failed_by: Why, in a word.
+        failed_by: The cause, in one word.
     """
 
     async def report() -> ProcessStatus:

@@ -1,7 +1,7 @@
-"""``nexus status forget``: say that a process, or all of a type, will not come back, so that nobody misses it.
+"""``nexus status forget``: declare that a process, or all of a type, will not come back, so that its alert ends.
 
-To: ``nexus-status``, the null value that the process itself writes when it stops as it was told. Every console that
-follows the topic ends the alert. Who reports again is known again.
+To: ``nexus-status``, the null value that a process writes itself when it is told to stop. Every console that reads the
+topic ends the alert. A process that reports again appears again.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ _NAME = re.compile(r"(gateway|enricher|sink)(-[0-9a-f]{8}-[0-9a-f]{6})?")
 
 @click.group(name="status")
 def command() -> None:
-    """What processes say of themselves."""
+    """The status records of the processes."""
 
 
 @command.command(name="forget")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def forget_command(names: tuple[str, ...]) -> None:
-    """Miss these no longer: a process by its id, or a type (`gateway`, `enricher`, `sink`) that is meant to be away.
+    """End the alerts about processes that will not come back.
 
-    Needs Write on the status topic: run it in the environment of a gateway or a worker. What lives reports again
-    within two seconds, and is missed again when it dies.
+    NAME is a process id, or a type (`gateway`, `enricher`, `sink`) that is meant to be away.
+
+    Needs the Write permission on the status topic: run it in the environment of a gateway or a worker. A live process
+    reports again within two seconds, and its alert starts again when it dies.
     """
     for name in names:
         if not _NAME.fullmatch(name):
             raise click.BadParameter(
-                f"{name} is neither a type nor a process id. They stand in the alert and in the console's overview."
+                f"{name} is neither a process type nor a process id. The alert and the console's overview show both."
             )
     asyncio.run(forget(load_settings(), names))
     click.echo(f"forgotten: {', '.join(names)}")
@@ -48,9 +50,9 @@ async def forget(settings: Settings, names: tuple[str, ...]) -> None:
     """Write the null value of each name.
 
     Raises:
-        AccessDeniedError: it does not let us in.
-        BrokerUnavailableError: the broker did not acknowledge; some may be forgotten.
-        TopicMismatchError: there is no such topic.
+        AccessDeniedError: the broker refuses the login.
+        BrokerUnavailableError: the broker did not acknowledge; some names may be forgotten already.
+        TopicMismatchError: the status topic is missing.
     """
     await require_login(settings)
     if not await status_topic_exists(settings):

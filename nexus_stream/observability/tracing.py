@@ -1,16 +1,16 @@
-"""Traces, if the usual OpenTelemetry variables ask for them: one from the POST to the row, through every process.
+"""Optional traces: one trace per message, from the POST to the row, through every process.
 
-From: ``OTEL_EXPORTER_OTLP_ENDPOINT`` or ``OTEL_TRACES_EXPORTER``, and a W3C ``traceparent`` in requests and in record
-headers. To: otel_tracing.py, which needs the extra ``otel``. Off, nothing of OpenTelemetry is imported, and a stage
-pays one comparison with None a record. No span holds personal data: no key, no id of a session, no address, no text.
+The variables ``OTEL_EXPORTER_OTLP_ENDPOINT`` or ``OTEL_TRACES_EXPORTER`` enable them. Requests and record headers carry
+a W3C ``traceparent``. otel_tracing.py makes the spans, and needs the extra ``otel``. Without traces OpenTelemetry is
+not imported, and a stage makes one comparison with None per record. No span holds personal data: no key, no session
+id, no address, no text.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Received
@@ -20,67 +20,25 @@ if TYPE_CHECKING:
     from nexus_stream.delivery.stage import Observer
     from nexus_stream.observability.otel_tracing import StageTracing, Tracing
 
-__all__ = ["ModelCall", "TracedObserver", "model_call", "start_tracing", "traced"]
+__all__ = ["TracedObserver", "start_tracing", "traced"]
 
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _EXPORTERS = frozenset({"otlp", "console"})
 
-# Of this process; extractors are made far from where it is known.
-_tracing: Tracing | None = None
-
-
-class ModelCall(Protocol):
-    """A call of a model, while it runs."""
-
-    def answered(
-        self, *, input_tokens: int, output_tokens: int, cache_read_tokens: int, cost_usd: float, stop_reason: str
-    ) -> None:
-        """It gave an answer."""
-        ...
-
-    def failed(self, kind: str) -> None:
-        """It gave none; ``kind`` is an error class or an HTTP status."""
-        ...
-
-
-class _Untraced:
-    """A call that nobody looks at."""
-
-    def __enter__(self) -> _Untraced:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def answered(self, **_: object) -> None:
-        """Nothing."""
-
-    def failed(self, kind: str) -> None:
-        """Nothing."""
-
-
-_UNTRACED = _Untraced()
-
-
-def model_call(model: str, max_tokens: int) -> AbstractContextManager[ModelCall]:
-    """A span for one request to a model, below the record that is being extracted."""
-    return _UNTRACED if _tracing is None else _tracing.model_call(model, max_tokens)
-
 
 def start_tracing(role: str, environ: Mapping[str, str] | None = None) -> Tracing | None:
-    """Start tracing in this process, if it is asked for; `Tracing.close` when done.
+    """Start tracing in this process if the variables enable it; end with `Tracing.close`.
 
     Args:
         role: The process type; without ``OTEL_SERVICE_NAME`` the service is called ``nexus-<role>``.
-        environ: Instead of ``.env`` and the process's environment. The exporter's own variables (headers, timeout,
-            certificate, sampler) are read by the SDK from the environment.
+        environ: Instead of ``.env`` and the process's environment. The SDK itself reads the exporter's variables
+            (headers, timeout, certificate, sampler) from the environment.
 
     Raises:
-        ConfigurationError: the variables ask for what is not installed, or not offered.
+        ConfigurationError: the SDK is not installed, or the variables name an unsupported exporter or protocol.
     """
-    global _tracing  # noqa: PLW0603 - one a process, as the SDK's own
     if environ is None:
         environ = _environment()
     exporters = _wanted_exporters(environ)
@@ -90,11 +48,10 @@ def start_tracing(role: str, environ: Mapping[str, str] | None = None) -> Tracin
         from nexus_stream.observability.otel_tracing import Tracing
     except ImportError as error:
         raise ConfigurationError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER asks for traces, and the OpenTelemetry SDK is not "
+            "OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER enables traces, but the OpenTelemetry SDK is not "
             "installed: pip install 'nexus-stream[otel]', or set OTEL_SDK_DISABLED=true."
         ) from error
-    _tracing = Tracing.start(role, exporters, environ)
-    return _tracing
+    return Tracing.start(role, exporters, environ)
 
 
 def _wanted_exporters(environ: Mapping[str, str]) -> frozenset[str]:
@@ -106,18 +63,19 @@ def _wanted_exporters(environ: Mapping[str, str]) -> frozenset[str]:
     exporters = frozenset(part.strip() for part in named.split(",")) - {"none", ""}
     if unknown := exporters - _EXPORTERS:
         raise ConfigurationError(
-            f"OTEL_TRACES_EXPORTER: {', '.join(sorted(unknown))} is not offered. Use otlp (over HTTP), console or none."
+            f"OTEL_TRACES_EXPORTER: {', '.join(sorted(unknown))} is not supported. "
+            "Use otlp (over HTTP), console or none."
         )
     protocol = next((environ[name].strip() for name in _PROTOCOLS if environ.get(name, "").strip()), "http/protobuf")
     if "otlp" in exporters and protocol != "http/protobuf":
         raise ConfigurationError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol} is not offered. Use http/protobuf (a collector's port 4318)."
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol} is not supported. Use http/protobuf (a collector's port 4318)."
         )
     return exporters
 
 
 def _environment() -> dict[str, str]:
-    """The process's environment, with what ``.env`` adds to it: the SDK reads nothing else."""
+    """The process's environment plus the variables of ``.env``: the SDK reads only the environment."""
     from pathlib import Path
 
     from dotenv import dotenv_values
@@ -129,11 +87,11 @@ def _environment() -> dict[str, str]:
 
 
 class TracedObserver:
-    """An `Observer` that ends each record's span, and tells another one.
+    """An `Observer` that ends each record's span, then calls another observer.
 
     Args:
-        inner: The other one.
-        tracing: The stage's.
+        inner: The other observer.
+        tracing: The stage's tracing.
     """
 
     def __init__(self, inner: Observer, tracing: StageTracing) -> None:
@@ -151,5 +109,5 @@ class TracedObserver:
 
 
 def traced(observer: Observer, tracing: StageTracing | None) -> Observer:
-    """The observer of a stage, traced or not."""
+    """The observer of a stage, with tracing if it is enabled."""
     return observer if tracing is None else TracedObserver(observer, tracing)

@@ -1,32 +1,26 @@
 """Find a person's session states in the changelog of the session table. The database may not have these sessions.
 
-From: ``<app>-sessions-changelog``, from its beginning to its end, without a consumer group. Only matching states stay
-in memory.
+Only matching states stay in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
-from nexus_stream.errors import BrokerUnavailableError
-from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.contracts.json_reading import json_object
+from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector
 from nexus_stream.settings import Settings
 
 __all__ = ["States", "extend", "follow_states", "matches", "read_states"]
 
-State = dict[str, Any]
-_POLL_MS = 500
+StoredState = dict[str, Any]
 
 
-async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> dict[bytes, State]:
+async def read_states(settings: Settings, wanted: Callable[[StoredState], bool]) -> dict[bytes, StoredState]:
     """Return the newest state of every session that ``wanted`` accepts.
 
     Raises:
@@ -37,21 +31,14 @@ async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> di
 
 
 @asynccontextmanager
-async def follow_states(settings: Settings, wanted: Callable[[State], bool]) -> AsyncIterator[States]:
-    """Like `read_states`, for repeated reads: each read continues where the last one ended."""
-    topic = settings.sessions_changelog_topic
-    consumer = AIOKafkaConsumer(
-        **client_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
-    try:
-        with _unavailable(topic):
-            await consumer.start()
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning()
-        yield States(consumer, partitions, wanted)
-    finally:
-        await stop_consumer(consumer)
+async def follow_states(settings: Settings, wanted: Callable[[StoredState], bool]) -> AsyncIterator[States]:
+    """Like `read_states`, for repeated reads: each read continues where the last one ended.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    async with TopicLog(settings, settings.sessions_changelog_topic) as log:
+        yield States(log, wanted)
 
 
 class States:
@@ -61,52 +48,35 @@ class States:
         records_read: Total number of records read.
     """
 
-    def __init__(
-        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], wanted: Callable[[State], bool]
-    ) -> None:
-        self._consumer = consumer
-        self._partitions = partitions
+    def __init__(self, log: TopicLog, wanted: Callable[[StoredState], bool]) -> None:
+        self._log = log
         self._wanted = wanted
-        self._found: dict[bytes, State] = {}
+        self._found: dict[bytes, StoredState] = {}
         self.records_read = 0
 
-    async def newest(self) -> dict[bytes, State]:
-        """Read to the present end of the changelog. Under load, new records never stop, so later ones are not read.
+    async def newest(self) -> dict[bytes, StoredState]:
+        """Read to the present end of the changelog. Later records are not read.
 
         Raises:
             BrokerUnavailableError: the broker does not answer.
         """
-        with _unavailable(self._partitions[0].topic):
-            ends = await self._consumer.end_offsets(self._partitions)
-            while not all([await self._consumer.position(tp) >= end for tp, end in ends.items()]):
-                batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=1000)
-                for records in batches.values():
-                    self.records_read += len(records)
-                    for record in records:
-                        _take(self._found, record.key or b"", record.value, self._wanted)
+        async for record in self._log.read():
+            self.records_read += 1
+            _take(self._found, record.key or b"", record.value, self._wanted)
         return dict(self._found)
 
 
-@contextmanager
-def _unavailable(topic: str) -> Iterator[None]:
-    try:
-        yield
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailableError(f"{topic} cannot be read: {type(error).__name__}") from error
-
-
-def _take(found: dict[bytes, State], key: bytes, value: bytes | None, wanted: Callable[[State], bool]) -> None:
-    try:
-        state = orjson.loads(value) if value else None
-    except orjson.JSONDecodeError:
-        state = None
-    if isinstance(state, dict) and wanted(state):
+def _take(
+    found: dict[bytes, StoredState], key: bytes, value: bytes | None, wanted: Callable[[StoredState], bool]
+) -> None:
+    state = json_object(value)
+    if state and wanted(state):
         found[key] = state
     else:
         found.pop(key, None)
 
 
-def matches(state: State, selector: Selector, person: Person) -> bool:
+def matches(state: StoredState, selector: Selector, person: Person) -> bool:
     """Whether a session belongs to the person. An erased session has only hashes."""
     if state.get("tenant_id", "") != person.tenant_id:
         return False
@@ -123,7 +93,7 @@ def matches(state: State, selector: Selector, person: Person) -> bool:
     return selector.kind == "phone" and selector.is_number(str(prospect.get("telefono") or ""))
 
 
-def extend(person: Person, states: Iterable[State]) -> bool:
+def extend(person: Person, states: Iterable[StoredState]) -> bool:
     """Add the sessions and their fingerprints to the person. Return whether any of them is new."""
     size = person.size
     for state in states:

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import getpass
 import json
-import logging
 import re
-import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
+from nexus_stream.command_line import operator, run, with_options
 from nexus_stream.contracts.session_key import TENANT_PATTERN
-from nexus_stream.errors import ConfigurationError, RetryableError
-from nexus_stream.privacy.audit import Action, Audit, audited
-from nexus_stream.privacy.changelog import State
+from nexus_stream.errors import ConfigurationError
+from nexus_stream.privacy.audit import Audit, PrivacyAction, audited
+from nexus_stream.privacy.changelog import StoredState
 from nexus_stream.privacy.copies import remaining_copies
-from nexus_stream.privacy.erasing import Erased, erase, forget_session, locate, locate_session, unblock
+from nexus_stream.privacy.erasing import ErasureResult, erase, forget_session, locate, locate_session, unblock
 from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.report import as_dict, described, reported
@@ -37,9 +35,6 @@ from nexus_stream.settings import Settings, load_settings
 __all__ = ["command"]
 
 _DEFAULT_TIMEOUT_SECONDS = 60.0
-
-_T = TypeVar("_T")
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _KINDS: dict[SelectorKind, str] = {
     "session": "The person of this session, with all their sessions.",
@@ -67,15 +62,6 @@ _ACT_OPTIONS = (
 )
 
 
-def _with(options: tuple[Callable[[_Command], _Command], ...]) -> Callable[[_Command], _Command]:
-    def decorate(function: _Command) -> _Command:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 def _selector(settings: Settings, options: dict[str, Any]) -> Selector:
     given = [kind for kind in _KINDS if options[kind] is not None]
     if len(given) != 1:
@@ -86,30 +72,17 @@ def _selector(settings: Settings, options: dict[str, Any]) -> Selector:
     return Selector.of(given[0], options[given[0]], tenant_id, settings.default_region)
 
 
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    # While a broker is down, aiokafka logs several errors per attempt. The command reports the error once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    try:
-        return asyncio.run(work)
-    except RetryableError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _requested_by(name: str | None) -> str:
-    return name or f"{getpass.getuser()}@{socket.gethostname()}"
-
-
 @click.group(name="privacy")
 def command() -> None:
     """Export, erase or unblock a person; forget one session."""
 
 
 @command.command(name="export")
-@_with((*_SELECTORS, *_OPTIONS))
+@with_options(*_SELECTORS, *_OPTIONS)
 def export_command(by: str | None, as_json: bool, **options: Any) -> None:
     """Print all stored data of a person as JSON, and list the copies."""
     settings = load_settings()
-    found, is_known = _run(_export(settings, _selector(settings, options), _requested_by(by)))
+    found, is_known = run(_export(settings, _selector(settings, options), by or operator()))
     click.echo(json.dumps(found, indent=2, default=str))
     if not is_known:
         _nobody()
@@ -121,7 +94,7 @@ async def _export(settings: Settings, selector: Selector, requested_by: str) -> 
 
 
 @command.command(name="erase")
-@_with((*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS))
+@with_options(*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS)
 def erase_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
     """Erase and block a person, and list the copies that remain."""
     settings = load_settings()
@@ -131,7 +104,7 @@ def erase_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeo
 
 @command.command(name="forget-session")
 @click.argument("session", metavar="ID")
-@_with((*_OPTIONS, *_ACT_OPTIONS))
+@with_options(*_OPTIONS, *_ACT_OPTIONS)
 def forget_session_command(
     session: str, tenant: str, by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float
 ) -> None:
@@ -144,7 +117,7 @@ def forget_session_command(
 
 
 @command.command(name="unblock")
-@_with((*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS))
+@with_options(*_SELECTORS, *_OPTIONS, *_ACT_OPTIONS)
 def unblock_command(by: str | None, as_json: bool, yes: bool, dry_run: bool, timeout: float, **options: Any) -> None:
     """Store new messages of an erased person again. Erased data stays erased."""
     settings = load_settings()
@@ -167,10 +140,10 @@ command.add_command(_lift_command, name="lift")
 class _Work:
     """The differences between the three commands that change data."""
 
-    action: Action
+    action: PrivacyAction
     question: str
-    find: Callable[[Settings, People, Selector], Awaitable[tuple[Person, dict[bytes, State]]]]
-    act: Callable[..., Awaitable[Erased]]
+    find: Callable[[Settings, People, Selector], Awaitable[tuple[Person, dict[bytes, StoredState]]]]
+    act: Callable[..., Awaitable[ErasureResult]]
     leaves_copies: bool
 
 
@@ -187,8 +160,8 @@ def _act(
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise click.UsageError("There is no terminal for the confirmation. Give --yes or --dry-run.")
 
-    async def act() -> tuple[Person, Erased | None]:
-        requested_by = _requested_by(by)
+    async def act() -> tuple[Person, ErasureResult | None]:
+        requested_by = by or operator()
         async with (
             People.connect(settings) as people,
             audited(people, work.action, selector, requested_by) as audit,
@@ -216,7 +189,7 @@ def _act(
                 )
             return person, None
 
-    person, result = _run(act())
+    person, result = run(act())
     # Take the time now: the confirmation and the wait may have taken long.
     counted_from = datetime.now(UTC)
     copies = remaining_copies(settings, counted_from) if result and work.leaves_copies else []

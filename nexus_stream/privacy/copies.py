@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from nexus_stream.kafka.topics import COMPACTION_LAG_HOURS, segment_hours
+from nexus_stream.contracts.topics import COMPACTION_LAG_HOURS, segment_hours
 from nexus_stream.settings import Settings
 
 __all__ = ["Copy", "remaining_copies"]

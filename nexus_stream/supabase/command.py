@@ -18,18 +18,18 @@ __all__ = ["command"]
 
 @click.command(name="migrate")
 @click.option(
-    "--plan", is_flag=True, help="Show what would be applied and change nothing. Exit 1 when something is missing."
+    "--plan", is_flag=True, help="Show the missing migrations and change nothing. Exit 1 if something is missing."
 )
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where the migrations are. Default: supabase/migrations beside the package.",
+    help="Folder of the migrations. Default: supabase/migrations beside the package.",
 )
 def command(plan: bool, directory: Path | None) -> None:
     """Apply the database migrations to SUPABASE_DB_URL.
 
-    The ledger is the Supabase CLI's, so either tool can be used on one database. Tables, columns, indexes and functions
-    are added, and functions of ours renewed; nothing of your own is changed or replaced.
+    The ledger is the Supabase CLI's, so either tool can be used on one database. The migrations add tables, columns,
+    indexes and functions, and replace earlier functions of nexus-stream. They do not change your own objects.
     """
     settings = load_settings()
     target = target_of(settings)
@@ -60,31 +60,31 @@ def _show(plan: Plan) -> None:
         replaced = objects_replaced_by(migration.statements)
         for made in objects_made_by(migration.statements):
             if made in replaced:
-                click.echo(f"  ~ {made}: ours, in a newer version")
+                click.echo(f"  ~ {made}: replaced by a newer version")
                 continue
             kept = made in there or (made == "function update_prospect_data" and bool(plan.installation.functions))
-            click.echo(f"  = {made}: is there and stays" if kept else f"  + {made}")
-        # A later file may build on what this one makes.
+            click.echo(f"  = {made}: exists and stays" if kept else f"  + {made}")
+        # A later file may need a column that this file adds.
         there.update(name for name in objects_made_by(migration.statements) if name.startswith("column "))
     _show_newer(plan)
     if plan.foreign:
-        click.echo(f"{len(plan.foreign)} other migration(s) in the ledger are not ours and stay as they are")
+        click.echo(f"{len(plan.foreign)} migration(s) of other programs in the ledger stay unchanged")
     _show_installation(plan.installation, pending=bool(plan.pending))
 
 
 def _show_newer(plan: Plan) -> None:
     if plan.newer:
-        click.echo(f"made by a newer version of nexus-stream, which applied {', '.join(plan.newer)} too")
+        click.echo(f"made by a newer version of nexus-stream, which also applied {', '.join(plan.newer)}")
 
 
 def _show_installation(found: Installation, *, pending: bool = False) -> None:
     if found.has_table and not found.table_is_ours:
-        click.echo(f"prospect_tracking was here before (about {found.estimated_rows} rows): its rows and access stay")
+        click.echo(f"prospect_tracking existed before (about {found.estimated_rows} rows): its rows and rights stay")
         if pending and not found.problems:
-            click.echo("  what they say counts, as of when they were last written")
+            click.echo("  its rows are merged by their last update time")
     for signature, ours in found.functions.items():
         if not ours:
-            click.echo(f"{signature} was here before and stays as it is: NEXUS_SINK_MODE=function calls it")
+            click.echo(f"{signature} existed before and stays unchanged: NEXUS_SINK_MODE=function calls it")
     for problem in found.problems:
         click.echo(f"! {problem}: the migrations cannot be applied")
     for obstacle in found.obstacles:
@@ -93,8 +93,8 @@ def _show_installation(found: Installation, *, pending: bool = False) -> None:
         click.echo(f"! {remark}")
     if found.duplicate_count:
         click.echo(
-            f"! {found.duplicate_count} fingerprint(s) stand on several rows of prospect_tracking; the unique index is "
-            "left out until each stands once. Until then only NEXUS_SINK_MODE=function runs."
+            f"! {found.duplicate_count} fingerprint(s) have several rows in prospect_tracking. Until each has one row, "
+            "there is no unique index, and only NEXUS_SINK_MODE=function works."
         )
         for duplicate in found.duplicates:
             click.echo(f"    sha256 {duplicate.hash}…: {duplicate.rows} rows")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, LiteralString
 
 from nexus_stream.contracts.erased import ErasedSession
+from nexus_stream.contracts.moments import iso_moment
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand, derived_request_id
 
@@ -54,7 +55,7 @@ async def apply_erasure(connection: AnyConnection, event: ErasedSession) -> bool
             event.session_id,
             list(event.fingerprint_hashes),
             event.request_id,
-            _moment(event.requested_at),
+            iso_moment(event.requested_at),
         )
     )
 
@@ -77,11 +78,6 @@ async def suppressed_by_fingerprint(connection: AnyConnection, records: Sequence
 def _bigint(value: int) -> int:
     # Clamp to the range of timestamps (year 9999). The upsert rejects rows with a later time as bad rows.
     return max(0, min(value, 253_402_300_799_999))
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def erase_again(prospect: EnrichedProspect) -> SessionCommand:

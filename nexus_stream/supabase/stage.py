@@ -2,8 +2,7 @@
 
 From: topic ``prospects-enriched`` (JSON v1, key = session key). To: ``prospect_sessions`` and ``prospect_tracking``; an
 erase command to ``nexus-prospect-ingestion`` for a new session of an erased person. Dead letters:
-``nexus-prospect-dlq``. Delivery: at least once into an upsert guarded per session, so a replay changes no row. An app
-of its own, because a slow database must not stall enrichment (Faust's flow control is per app).
+``nexus-prospect-dlq``. Delivery: at least once, into an upsert that is guarded per session. So a replay changes no row.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ import random
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 from pydantic import ValidationError
 
 from nexus_stream.contracts.erased import ErasedSession, decode_erased
 from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_TYPE_HEADER
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.delivery.backoff import backoff_seconds
@@ -38,38 +36,39 @@ from nexus_stream.errors import (
     RetryableError,
     RowRejectedError,
 )
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 from nexus_stream.supabase.erasure import erase_again
 
 if TYPE_CHECKING:
-    from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
+    from nexus_stream.supabase.writer import EraseResult, RejectedRow, WriteResult
 
 __all__ = ["Sink", "WriterPort"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class WriterPort(Protocol):
-    """Writing a batch; nexus_stream.supabase.writer is the real one."""
+    """Port for writing batches; writer.py implements it with asyncpg."""
 
     async def write(self, records: Sequence[EnrichedProspect]) -> WriteResult:
-        """Write a batch in one transaction; bad rows are reported, the others written.
+        """Write a batch in one transaction. Bad rows are reported, the others are written.
 
         Raises:
-            DatabaseUnavailableError: nothing was decided; write the batch again.
+            DatabaseUnavailableError: nothing was decided. Write the batch again.
             ConfigurationError: no row is at fault.
         """
         ...
 
     async def erase(self, events: Sequence[ErasedSession]) -> EraseResult:
-        """Delete sessions and keep them away; the same event again changes nothing, a bad one is reported.
+        """Delete sessions and suppress them. The same event again changes nothing. A bad event is reported.
 
         Raises as `write` does.
         """
         ...
 
     async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
-        """Positions of the records that were not stored because their person was erased, while their session was not.
+        """Positions of the records that were not stored although their session was not erased: their person was.
 
         Raises as `write` does.
         """
@@ -87,17 +86,17 @@ _Row = tuple[Received, EnrichedProspect | ErasedSession]
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What became of a batch: rows that PostgreSQL refuses, and erasures that the enricher must learn of.
+    """What became of a batch: the rows that PostgreSQL refuses, and the erasures that the enricher must learn of.
 
-    No command where none can name the record's session: the database keeps it away all the same.
+    A command is None if no command can name the record's session. The database suppresses that session all the same.
     """
 
-    rejected: dict[int, Rejected]
+    rejected: dict[int, RejectedRow]
     again: dict[int, SessionCommand | None]
 
 
 class Sink(Stage):
-    """The sink's stage: batches by count or age, one transaction each, offsets done after it is committed.
+    """The sink's stage: batches by count or age, one transaction each. Offsets are done after the transaction.
 
     Args:
         parts: What the worker provides.
@@ -121,7 +120,7 @@ class Sink(Stage):
         self._batch_full = asyncio.Event()
         self._writing = False
         self._idle = asyncio.Event()
-        # Whether a batch is kept because the database did not take it.
+        # Whether a batch is kept because the database refused it.
         self.keeps_a_batch = False
 
     @property
@@ -135,7 +134,7 @@ class Sink(Stage):
         self.spawn(self._write_batches())
 
     async def submit(self, record: Received) -> None:
-        """Take one record in. Waits while the bound on rows is reached; raises nothing into the agent's loop."""
+        """Take one record in. Waits while the bound on rows is reached. Raises nothing into the agent's loop."""
         size_bytes = len(record.value or b"")
         try:
             while self._bound.is_full_for(size_bytes):
@@ -178,10 +177,10 @@ class Sink(Stage):
     async def _write_batch(self, batch: list[_Row], letters: list[_Letter]) -> None:
         """Write one batch, then mark its offsets done.
 
-        1. One transaction for the rows. Crash before its commit: written again. Crash after: written again, and the
-           guard per session leaves every row as it is.
-        2. Letters for what cannot be stored, and commands for what must be erased again, awaited. Crash after: sent
-           twice with the same id.
+        1. One transaction for the rows. Crash before its commit: the rows are written again. Crash after: they are
+           written again too, and the guard per session leaves every row as it is.
+        2. Send letters for rows that cannot be stored, and commands for sessions that must be erased again. Await the
+           broker. Crash after: they are sent twice with the same id.
         3. Mark the offsets done. Moved above 1 or 2, a crash loses the rows.
         """
         # Step 1.
@@ -212,14 +211,14 @@ class Sink(Stage):
                 self._release(record)
                 self.finish(record, _outcome(item, suppressed=index in written.again))
                 self.facts.took((now_ms - record.timestamp_ms) / 1000, now)
-                if isinstance(item, EnrichedProspect) and (taken_ms := _taken_ms(item)) is not None:
+                if isinstance(item, EnrichedProspect) and (taken_ms := iso_ms(item.enqueued_at)) is not None:
                     self.timings.arrived(max(0.0, (now_ms - taken_ms) / 1000))
         for letter in sent:
             self._release(letter.record)
             self.finish(letter.record, DeadLettered(letter.error.reason))
 
     async def _until_written(self, batch: list[_Row]) -> _Written | None:
-        """Write until the database takes it; None when the partitions are gone or the worker must stop."""
+        """Write until the database accepts the batch. None if the partitions are revoked or the worker must stop."""
         attempt = 0
         while await self._owns_any(batch):
             attempt += 1
@@ -227,7 +226,7 @@ class Sink(Stage):
                 written = await self._written([item for _, item in batch])
             except RetryableError as error:
                 if not await self._owns_any(batch):
-                    # Lost while the statement was open: its next owner writes it, and nobody here waits for that.
+                    # The partitions were revoked while the statement was open. Their next owner writes the rows.
                     return None
                 self.keeps_a_batch = True
                 self.waits_for("Supabase")
@@ -236,7 +235,7 @@ class Sink(Stage):
                 if await self.clock.wait(self.draining, pause):
                     return None
             except ConfigurationError as error:
-                # Noted, so that the worker's last report says what it ended by.
+                # Noted, so that the worker's last status names the cause.
                 self.waits_for("Supabase")
                 self.fatal(error)
                 return None
@@ -256,7 +255,7 @@ class Sink(Stage):
             erasures = await self._writer.erase([item for item in items if isinstance(item, ErasedSession)])
             return _Written({bad.index: bad for bad in erasures.rejected}, {})
         result = await self._writer.write(prospects)
-        # What is kept away counts as unchanged: without any, nobody needs to be asked.
+        # A suppressed record counts as unchanged. If no record is unchanged, none is suppressed.
         suppressed = await self._writer.suppressed(prospects) if result.unchanged else []
         return _Written(
             {bad.index: bad for bad in result.rejected},
@@ -287,24 +286,15 @@ class Sink(Stage):
             await self._idle.wait()
 
     def drop_all(self) -> None:
-        """Forget what waits: it is read again."""
+        """Forget pending rows: the next owner reads them again."""
         self._rows.clear()
         self._letters.clear()
         self.keeps_a_batch = False
         self._bound.reset()
 
 
-def _taken_ms(prospect: EnrichedProspect) -> float | None:
-    """When the gateway took the conversation, Unix milliseconds; None of one that another producer sent."""
-    try:
-        moment = datetime.fromisoformat(prospect.enqueued_at or "")
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-
-
 def _same_kind(rows: Sequence[_Row], limit: int) -> int:
-    """How many rows from the first are written alike: a session's records must not change places with its erasure."""
+    """How many of the first rows are of one kind: a session's records must not change places with its erasure."""
     erases = isinstance(rows[0][1], ErasedSession) if rows else False
     for index, (_, item) in enumerate(rows[:limit]):
         if isinstance(item, ErasedSession) is not erases:
@@ -316,7 +306,7 @@ def _erase_again(prospect: EnrichedProspect) -> SessionCommand | None:
     try:
         return erase_again(prospect)
     except ValidationError:
-        # A tenant or session as no gateway sends them: no enricher has its state under such a name.
+        # No gateway sends such a tenant or session, so no enricher has a state under that name.
         return None
 
 

@@ -1,5 +1,5 @@
-"""Fakes that behave, for our tests and for users' own.
+"""Fakes with real behaviour, for our tests and for the tests of users.
 
-A clock turned by hand, a broker and a table in memory, a script for the extractor. Each has tests of its own, and the
-stages run on them without Faust.
+There is a clock that tests advance, a broker and a table in memory, and an extractor that follows a script. Each fake
+has its own tests. The stages run on them without Faust.
 """

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from aiokafka.partitioner import murmur2
 
-from nexus_stream.delivery.received import Headers, TopicPartition
+from nexus_stream.contracts.headers import Headers
+from nexus_stream.delivery.received import TopicPartition
 from nexus_stream.errors import BrokerUnavailableError
 
 __all__ = ["InMemoryBroker", "StoredRecord"]
@@ -28,14 +29,14 @@ class StoredRecord:
 
 
 class InMemoryBroker:
-    """`BrokerPort` without a broker.
+    """A `BrokerPort` without a broker.
 
     Args:
-        partitions: Of every topic.
+        partitions: Number of partitions of every topic.
 
     Attributes:
-        committed: What was committed, by topic and partition.
-        failing: Topics whose sends are refused at the moment.
+        committed: Committed offsets, by topic and partition.
+        failing: Topics whose sends fail at the moment.
     """
 
     def __init__(self, partitions: int = 1) -> None:
@@ -54,7 +55,7 @@ class InMemoryBroker:
         timestamp_ms: int | None = None,
         headers: Headers = (),
     ) -> Awaitable[object]:
-        """Store the record, or fail as a broker that does not answer."""
+        """Store the record, or fail like a broker that does not answer."""
         if partition is None:
             partition = (murmur2(key or b"") & 0x7FFFFFFF) % self.partitions
         return self._store(topic, partition, key, value, headers, timestamp_ms)
@@ -70,17 +71,17 @@ class InMemoryBroker:
         return record
 
     def drop_unsent(self) -> None:
-        """Nothing: what is sent is stored at once, or refused."""
+        """Do nothing: a sent record is stored or refused at once."""
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> bool:
-        """Remember the offsets."""
+        """Store the offsets."""
         self.committed.update(offsets)
         return True
 
     def partition_count(self, topic: str) -> int | None:
-        """The same for every topic."""
+        """Return the number of partitions, the same for every topic."""
         return self.partitions
 
     def records(self, topic: str) -> list[StoredRecord]:
-        """A topic's records, partition by partition."""
+        """Return a topic's records, partition by partition."""
         return [record for partition in range(self.partitions) for record in self._logs[topic, partition]]

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is turned."""
+"""A clock that stands still until a test advances it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 __all__ = ["FakeClock"]
 
-# Enough turns of the loop for a chain of tasks to come to rest between two points in time.
+# Enough iterations of the event loop for a chain of tasks to finish between two points in time.
 _SETTLE_TURNS = 50
 
 
 class FakeClock:
-    """`Clock` turned by `advance`; sleepers wake in order, each at its own time."""
+    """A `Clock` that `advance` moves. Sleepers wake in order, each at its own time."""
 
     def __init__(self, *, time_ms: int = 1_750_000_000_000) -> None:
         self._monotonic = 1000.0
@@ -31,7 +31,7 @@ class FakeClock:
         return round(self._time_ms)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the clock was turned that far."""
+        """Sleep until the clock was advanced by that time."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -53,7 +53,7 @@ class FakeClock:
         return event.is_set()
 
     async def advance(self, seconds: float) -> None:
-        """Turn the clock, waking each sleeper at its time and letting it act before the next."""
+        """Advance the clock. Each sleeper wakes at its time and acts before the next one wakes."""
         target = self._monotonic + seconds
         await self.settle()
         while self._sleepers and self._sleepers[0][0] <= target:
@@ -67,7 +67,7 @@ class FakeClock:
         await self.settle()
 
     async def settle(self) -> None:
-        """Let every task that can run, run."""
+        """Run all tasks that can run."""
         for _ in range(_SETTLE_TURNS):
             await asyncio.sleep(0)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, Turn, Usage
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
 
 __all__ = ["ScriptedExtractor"]
 
@@ -15,19 +15,17 @@ _NAME = re.compile(r"me llamo ([A-ZÁÉÍÓÚÑ]\w+(?: [A-ZÁÉÍÓÚÑ]\w+)*)")
 
 
 class ScriptedExtractor:
-    """Finds "me llamo X" and counts its calls; the next answers can be errors.
+    """Finds "me llamo X" and records its calls. A script can make it fail.
 
     Args:
-        script: Called with the turns before each answer; raises what the extractor is to raise.
+        script: Called with the turns before each answer. Its exceptions are the extractor's.
 
     Attributes:
         calls: The turns of every call, in order.
         gate: While cleared, calls wait.
     """
 
-    name = "claude"
-    model = "scripted"
-    prompt_version = "scripted-v1"
+    labels = MadeBy("claude", "scripted", "scripted-v1")
 
     def __init__(self, script: Callable[[Sequence[Turn]], None] | None = None) -> None:
         self.calls: list[tuple[Turn, ...]] = []
@@ -36,7 +34,7 @@ class ScriptedExtractor:
         self._script = script
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Answer as scripted."""
+        """Answer as the script says."""
         self.calls.append(tuple(turns))
         await self.gate.wait()
         if self._script is not None:
@@ -51,4 +49,4 @@ class ScriptedExtractor:
         return Findings(usage=Usage(input_tokens=100, output_tokens=10, cost_usd=0.001))
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""

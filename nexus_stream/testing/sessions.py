@@ -12,11 +12,11 @@ __all__ = ["InMemorySessionTable"]
 
 
 class InMemorySessionTable:
-    """`SessionTablePort` without Faust.
+    """A `SessionTablePort` without Faust.
 
     Attributes:
-        values: Encoded states by key, as the local store would hold them.
-        purged: Keys whose former values were asked to be purged.
+        values: Encoded states by key, as in the local store.
+        purged: Keys for which `purge` was called.
     """
 
     def __init__(self, broker: BrokerPort, assignment: Assignment, changelog: str = "sessions-changelog") -> None:
@@ -47,19 +47,19 @@ class InMemorySessionTable:
             self.values[key] = value
 
     async def purge(self, record: Received, keys: Sequence[bytes]) -> None:
-        """See `SessionTablePort.purge`: former values are gone from memory by themselves."""
+        """See `SessionTablePort.purge`. Only records the keys: memory keeps no old values."""
         self._assignment.require(record)
         self.purged.update(keys)
 
     def scan(self, partition: int, after: bytes | None, limit: int) -> list[tuple[bytes, SessionState]]:
-        """See `SessionTablePort.scan`. All keys are of every partition here."""
+        """See `SessionTablePort.scan`. Here every partition has all keys."""
         keys = sorted(key for key in self.values if after is None or key > after)
         return [(key, decode_state(self.values[key])) for key in keys[:limit]]
 
     def state(self, key: bytes) -> SessionState:
-        """The state of a session.
+        """Return the state of a session.
 
         Raises:
-            KeyError: there is none.
+            KeyError: the session has no state.
         """
         return decode_state(self.values[key])

@@ -16,10 +16,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 from faust.types import TP
 
-from nexus_stream.delivery.received import Headers, TopicPartition
+from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.topics import max_record_bytes
+from nexus_stream.delivery.received import TopicPartition
 from nexus_stream.errors import BrokerUnavailableError
 from nexus_stream.kafka.clients import batch_bytes, client_options
-from nexus_stream.kafka.topics import max_record_bytes
 
 if TYPE_CHECKING:
     from faust.types import AppT

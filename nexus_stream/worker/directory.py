@@ -7,20 +7,19 @@ memory-only broker is another cluster. Faust would crash on the old tables (``Co
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import IO
 
-import structlog
-
+from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.log import get_logger
 
 __all__ = ["WorkerDirectory"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _MAX_SLOTS = 64
 
@@ -46,21 +45,13 @@ class WorkerDirectory:
         for slot in range(_MAX_SLOTS):
             path = data_dir / app_id / str(slot)
             try:
-                path.mkdir(parents=True, exist_ok=True)
-                lock = (path / "lock").open("a+")
+                return cls(path, lock_file(path / "lock"))
+            except DirectoryInUseError:
+                continue
             except OSError as error:
                 raise ConfigurationError(
                     f"NEXUS_DATA_DIR: {path} cannot be written ({error.strerror}). Choose a writable directory."
                 ) from error
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            return cls(path, lock)
         raise ConfigurationError(f"NEXUS_DATA_DIR: all {_MAX_SLOTS} slots under {data_dir / app_id} are taken.")
 
     def bind(self, identity: dict[str, str]) -> bool:
@@ -73,11 +64,7 @@ class WorkerDirectory:
             Whether old tables were discarded. The changelog rebuilds them.
         """
         stamp = self.path / "identity.json"
-        try:
-            known = json.loads(stamp.read_text())
-        except (OSError, ValueError):
-            known = None
-        if known == identity:
+        if stamp.exists() and json_object(stamp.read_bytes()) == identity:
             return False
         discarded = False
         for child in self.path.iterdir():

@@ -12,11 +12,10 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import structlog
-
 from nexus_stream.contracts.status import ProcessRole
 from nexus_stream.delivery.watchdog import Progress
 from nexus_stream.errors import StalledError
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
 from nexus_stream.observability.metrics_stage import LagCollector
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerHealth"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 WATCH_INTERVAL_SECONDS = 5.0
 
@@ -71,7 +70,7 @@ class WorkerHealth:
         """Watch, and show the metrics, until cancelled."""
         announce_build(self._role)
         state = ProcessStateCollector(self._role, lambda: state_of(self._stage, self.not_processing_because()).state)
-        asking = asyncio.create_task(self.lag.offsets.run(), name="offsets")
+        asking = asyncio.create_task(self.lag.run(), name="offsets")
         try:
             with shown(state, LagCollector(self._role, self.lag)):
                 while True:

@@ -6,7 +6,7 @@ from typing import Any
 
 import faust
 
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.clients import ssl_context
 from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.observability.logs import logging_config
@@ -38,7 +38,7 @@ def faust_options(settings: Settings, directory: WorkerDirectory) -> dict[str, A
         # highwater". The local directories and the changelog are enough.
         "table_standby_replicas": 0,
         "processing_guarantee": "at_least_once",
-        # At a stop the stage waits for running work within a time bound. Faust would wait for every event, unbounded.
+        # At a stop the stage waits for running work within a time bound. Faust would wait for all events, unbounded.
         "stream_wait_empty": False,
         # Records between the consumer and the agent's loop. A larger buffer reads faster but needs more memory: a
         # record may have NEXUS_MAX_BODY_BYTES.

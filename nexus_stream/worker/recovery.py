@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
@@ -24,18 +23,20 @@ from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
+from nexus_stream.errors import BrokerUnavailableError
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.kafka.reading import read_to
 
 __all__ = ["WorkerTables"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # With fewer records our own connection takes longer than it saves.
 _WORTH_IT_RECORDS = 500
 # Records per step. Between steps the event loop answers /ready and handles rebalances.
 _STEP_RECORDS = 2000
 _FETCH_BYTES = 4 * 1024 * 1024
-# Without a record for this long, stop reading ahead: Faust's own recovery continues and reports a problem.
 _SILENCE_SECONDS = 5.0
 
 
@@ -62,7 +63,8 @@ class _Recovery(Recovery):
         if title == "active":
             try:
                 await self._read_ahead(set(tps), offsets)
-            except KafkaError as error:
+            except (KafkaError, BrokerUnavailableError) as error:
+                # Faust's own way finds out why.
                 _log.warning("tables are restored record by record", problem=type(error).__name__)
         await super()._seek_offsets(consumer, tps, offsets, title)
 
@@ -89,20 +91,15 @@ class _Recovery(Recovery):
             reader.assign(list(partition_of))
             for partition, tp in partition_of.items():
                 reader.seek(partition, self._begin(offsets, tp) + 1)
-            heard_at = time.monotonic()
-            while partition_of and time.monotonic() - heard_at < _SILENCE_SECONDS:
-                batches = await reader.getmany(*partition_of, timeout_ms=500, max_records=_STEP_RECORDS)
+            last = {partition: ends[tp] + 1 for partition, tp in partition_of.items()}
+            async for records in read_to(reader, last, stall_seconds=_SILENCE_SECONDS, max_records=_STEP_RECORDS):
                 if app.rebalancing_count != rebalances:
                     # Some partitions may be revoked: a write would open their files again.
                     return
-                for partition, records in batches.items():
-                    tp = partition_of[partition]
-                    self._apply(tp, records)
-                    offsets[tp] = records[-1].offset
-                    restored += len(records)
-                    heard_at = time.monotonic()
-                    if records[-1].offset >= ends[tp]:
-                        del partition_of[partition]
+                tp = partition_of[TopicPartition(records[0].topic, records[0].partition)]
+                self._apply(tp, records)
+                offsets[tp] = records[-1].offset
+                restored += len(records)
         finally:
             await stop_consumer(reader)
         _log.info("table restored", records=restored, seconds=round(time.monotonic() - started, 1))

@@ -22,7 +22,7 @@ import pytest
 
 from nexus_stream.embedded.processes import ProcessIdentity
 from nexus_stream.embedded.state import DevDirectory
-from nexus_stream.free_ports import free_port, port_is_free
+from nexus_stream.host.free_ports import free_port, port_is_free
 
 DEV = (str(Path(sys.executable).with_name("nexus")), "dev")
 READY_TIMEOUT_SECONDS = 90.0
@@ -118,7 +118,7 @@ def start_dev(tmp_path) -> Iterator[Callable[..., DevProcess]]:
         dev.clean_up()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def running_dev(tmp_path_factory) -> Iterator[dict[str, Any]]:
     """One ``nexus dev`` for all tests that only use it: the content of its ``dev.json``."""
     dev = DevProcess(tmp_path_factory.mktemp("dev"), NEXUS_SETTLE_SECONDS="0.5")

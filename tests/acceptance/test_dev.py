@@ -25,7 +25,7 @@ import nexus_stream
 from nexus_stream.embedded.plan import GATEWAY_PORT
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.terminal import typed
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from nexus_stream.supabase.migrate import apply_migrations
 
 pytestmark = pytest.mark.timeout(300)

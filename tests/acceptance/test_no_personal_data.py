@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaProducer
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.clients import client_options
 from tests.otlp import Collector, in_a_thread
 from tests.people import Person, found_in, people

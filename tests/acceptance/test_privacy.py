@@ -25,10 +25,10 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 
 from nexus_stream.console.reading.queries import SessionFilter, SessionQueries
 from nexus_stream.contracts.headers import ERASED_TYPE
+from nexus_stream.contracts.topics import segment_hours
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.kafka.clients import client_options
-from nexus_stream.kafka.topics import segment_hours
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack, eventually
 from tests.support.requirements import require

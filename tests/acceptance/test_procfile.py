@@ -19,7 +19,7 @@ from nexus_stream.embedded.plan import process_environment
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.processes import last_lines, spawn
 from nexus_stream.embedded.procfile import read_procfile
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.migrate import apply_migrations

@@ -22,7 +22,7 @@ import pytest
 
 import tests.kafka.acls
 from nexus_stream.embedded.postgres_user import server_user
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from tests.chaos.webhook_receiver import SECRET, WebhookReceiver
 from tests.kafka.launcher import KafkaCluster, SecurityOptions, available
 from tests.setup_guide import PLACEHOLDER, Newcomer, blocks

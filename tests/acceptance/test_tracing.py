@@ -198,7 +198,7 @@ async def test_a_malformed_traceparent_begins_a_trace_of_its_own(
 
 def test_without_the_variables_nothing_is_traced_nor_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from nexus_stream.observability.tracing import start_tracing, model_call; "
+        "import sys; from nexus_stream.observability.tracing import start_tracing; "
         "assert start_tracing('enricher', {}) is None; "
         "off = {'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://x', 'OTEL_SDK_DISABLED': 'true'}; "
         "assert start_tracing('sink', off) is None; "

@@ -110,7 +110,7 @@ async def test_overview_shows_what_flows(show: Stage, visit: Callable[..., Any])
         # Of both groups every partition, in a section of its own.
         await one.page.locator(".partitions div:has-text('Sink') .part").first.wait_for(timeout=60_000)
         assert await one.page.locator(".partitions div:has-text('Enricher') .part").count() >= 1
-        table = one.page.locator("table.plain", has_text="Its partitions")
+        table = one.page.locator("table.plain", has_text="Version · host · pid")
         assert await table.locator("tbody tr").count() == 3
         before = await one.page.locator(".figures dd").first.inner_text()
         show.post("overview-live", "Hola, soy Camila Torres", fingerprint="fp-overview")

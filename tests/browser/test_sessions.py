@@ -26,7 +26,7 @@ async def test_search_finds_by_every_field(show: Stage, visit: Callable[..., Any
             assert "demo-lucia" in await _listed(one.page), text
         await one.page.fill("input[type=search]", "nobody at all")
         await one.page.keyboard.press("Enter")
-        await one.page.get_by_text("Nothing matches").wait_for()
+        await one.page.get_by_text("No session matches").wait_for()
 
 
 async def test_filters_apply_at_once_and_join(show: Stage, visit: Callable[..., Any]) -> None:
@@ -41,7 +41,7 @@ async def test_filters_apply_at_once_and_join(show: Stage, visit: Callable[..., 
         await one.page.wait_for_url("**/sessions?objecion=price")
         assert "demo-andres" in await _listed(one.page)
         await one.page.select_option("select[name=arquetipo]", "emprendedor_dueno_negocio")
-        await one.page.get_by_text("Nothing matches").wait_for()
+        await one.page.get_by_text("No session matches").wait_for()
         await one.page.get_by_role("link", name="Clear").click()
         await one.page.wait_for_url("**/sessions")
         await one.page.select_option("select[name=period]", "1h")
@@ -109,7 +109,7 @@ async def test_a_session_shows_its_evidence_its_way_and_its_row(show: Stage, vis
         steps = [await step.get_attribute("data-step") for step in await page.locator(".timeline li").all()]
         assert steps[0] == "received"
         assert {"settled", "extracted", "emitted", "row"} <= set(steps)
-        await page.locator("[data-step=row]", has_text="as it is now").wait_for()
+        await page.locator("[data-step=row]", has_text="current row").wait_for()
         await page.locator("summary", has_text="Row in the database").click()
         assert "fp-lucia" in await page.locator("details pre").first.inner_text()
         await page.locator(".others a", has_text="demo-lucia-2").click()
@@ -136,7 +136,7 @@ async def test_erasing_a_person_removes_them_everywhere(show: Stage, visit: Call
         await page.get_by_role("button", name="Erase", exact=True).click()
         await page.get_by_role("heading", name="Erased").wait_for(timeout=60_000)
         await page.goto(f"{show.url}/sessions?q=gabriela")
-        await page.get_by_text("Nothing matches").wait_for()
+        await page.get_by_text("No session matches").wait_for()
         await page.goto(f"{show.url}/audit")
         await page.locator("tr", has_text="erase").first.wait_for()
         assert "erase-me" not in await page.locator("main").inner_text()

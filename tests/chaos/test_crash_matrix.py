@@ -21,7 +21,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.clients import client_options
 from tests.chaos.claude_stand_in import ClaudeStandIn
 from tests.chaos.environment import BrokerKind, Environment

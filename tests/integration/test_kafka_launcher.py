@@ -17,8 +17,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from nexus_stream.free_ports import free_port
-from nexus_stream.kafka.topics import apply_topics, compare_topics, declared_topics
+from nexus_stream.contracts.topics import declared_topics
+from nexus_stream.host.free_ports import free_port
+from nexus_stream.kafka.topics import apply_topics, compare_topics
 from nexus_stream.settings import load_settings
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import eventually

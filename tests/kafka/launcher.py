@@ -21,8 +21,8 @@ from typing import IO
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from nexus_stream.embedded.locks import DirectoryInUseError, lock_file
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 from tests.kafka.jars import DEFAULT_CACHE, available, resolve_jars
 from tests.kafka.node import KafkaNode, end_leftover
 from tests.kafka.security import ClusterAdmin, SecurityOptions, TlsFiles

@@ -29,7 +29,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.kafka.permissions import Permission
 from tests.support.certificates import CertificateAuthority
 

@@ -15,7 +15,7 @@ from typing import Literal, Self
 from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.errors import EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 
 __all__ = ["PgBouncer", "missing_pgbouncer"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from nexus_stream.embedded.postgres_user import server_user
 from nexus_stream.embedded.processes import last_lines, spawn, stop_process
 from nexus_stream.errors import EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 
 __all__ = ["DEBIAN_15", "FAST_SETTINGS", "debian_postgres", "missing_debian_postgres", "server_folder"]
 

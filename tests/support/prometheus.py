@@ -21,7 +21,7 @@ import yaml
 
 from nexus_stream.embedded.processes import last_lines, spawn, stop_process
 from nexus_stream.errors import EmbeddedServiceError
-from nexus_stream.free_ports import LOOPBACK, free_port
+from nexus_stream.host.free_ports import LOOPBACK, free_port
 
 __all__ = ["Prometheus", "QueryRefusedError", "missing_prometheus", "promtool"]
 

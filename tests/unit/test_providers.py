@@ -1,4 +1,4 @@
-"""Provider presets: defaults that a variable overrides, contradictions told at once, options a provider takes."""
+"""Provider presets: defaults that a variable overrides, contradictions reported at once, accepted topic options."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.kafka.clients import batch_bytes
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.providers import PROVIDERS, ProviderName
 from nexus_stream.settings import Settings, _variables, load_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "providers.md"
-# The least that each needs besides its name.
+# The minimum that each provider needs besides its name.
 ENOUGH: dict[ProviderName, dict[str, str]] = {
     "local": {},
     "confluent": {"BOOTSTRAP_SERVERS": "pkc-1.eu.aws.confluent.cloud:9092", "USERNAME": "KEY", "PASSWORD": "s"},
@@ -45,7 +45,7 @@ def problems(provider: str, environ: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_the_least_is_enough_and_gets_the_defaults(provider: ProviderName):
+def test_the_minimum_is_enough_and_gets_the_defaults(provider: ProviderName):
     settings = load(provider, **ENOUGH[provider])
     for name, value in PROVIDERS[provider].defaults.items():
         assert getattr(settings, name) == value
@@ -96,11 +96,11 @@ def test_all_contradictions_at_once_and_no_value():
         (
             "confluent",
             {"NEXUS_TOPIC_REPLICATION_FACTOR": "1"},
-            "NEXUS_TOPIC_REPLICATION_FACTOR: Confluent Cloud takes 3",
+            "NEXUS_TOPIC_REPLICATION_FACTOR: Confluent Cloud accepts 3",
         ),
         ("confluent", {"NEXUS_KAFKA_PASSWORD": ""}, "NEXUS_KAFKA_USERNAME, NEXUS_KAFKA_PASSWORD: both"),
         ("aiven", {"NEXUS_KAFKA_CA_FILE": ""}, "NEXUS_KAFKA_CA_FILE: needed"),
-        ("msk-scram", {"NEXUS_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, "takes SCRAM-SHA-512"),
+        ("msk-scram", {"NEXUS_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, "accepts SCRAM-SHA-512"),
         ("msk-scram", {"NEXUS_KAFKA_AWS_REGION": "us-east-1"}, "NEXUS_KAFKA_AWS_REGION: must not be set"),
         ("msk-iam", {"NEXUS_KAFKA_OAUTH_TOKEN_FILE": "/t"}, "NEXUS_KAFKA_OAUTH_TOKEN_FILE: must not be set"),
         ("msk-iam", {"NEXUS_KAFKA_AWS_REGION": "here"}, "NEXUS_KAFKA_AWS_REGION: "),
@@ -111,11 +111,11 @@ def test_all_contradictions_at_once_and_no_value():
         ("upstash", {}, "NEXUS_KAFKA_PROVIDER: "),
     ],
 )
-def test_what_cannot_work_names_its_variable(provider: Any, changed: dict[str, str], expected: str):
+def test_an_impossible_value_names_its_variable(provider: Any, changed: dict[str, str], expected: str):
     enough = {f"NEXUS_KAFKA_{name}": value for name, value in ENOUGH.get(provider, {}).items()}
     text = problems(provider, {**enough, **changed})
     assert re.search(expected, text)
-    # A second one only where one variable contradicts two things.
+    # A second problem only if one variable contradicts two facts.
     assert re.match("[12] configuration problem", text)
 
 
@@ -138,7 +138,7 @@ def options(provider: ProviderName) -> dict[str, dict[str, str]]:
     return {spec.name: spec.configs for spec in declared_topics(settings)}
 
 
-def test_topics_get_the_options_a_provider_takes():
+def test_topics_get_the_options_that_a_provider_accepts():
     everywhere = options("msk-scram")
     assert everywhere["nexus-status"]["segment.ms"] == str(3_600_000)
     assert everywhere["nexus-prospect-ingestion"]["min.insync.replicas"] == "2"
@@ -165,7 +165,7 @@ def blocks() -> list[dict[str, str]]:
     return [dict(line.replace('"', "").split("=", 1) for line in block.splitlines()) for block in found]
 
 
-def test_each_providers_block_in_the_documentation_is_enough():
+def test_each_providers_documented_block_is_enough():
     given = blocks()
     assert {block["NEXUS_KAFKA_PROVIDER"] for block in given} == set(PROVIDERS) - {"local", "msk-serverless"}
     for block in given:

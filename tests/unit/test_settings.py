@@ -21,7 +21,7 @@ def problems(environ: dict[str, str], role: Role = "tool") -> list[str]:
     return listed
 
 
-def test_nothing_has_to_be_set() -> None:
+def test_every_setting_is_optional() -> None:
     assert load_settings(environ={}) == Settings()
 
 
@@ -38,7 +38,7 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
     ]
 
 
-def test_the_suites_own_variable_is_no_problem() -> None:
+def test_the_test_suites_own_variable_is_accepted() -> None:
     assert load_settings(environ={"NEXUS_REQUIRE": "kafka"}) == Settings()
 
 
@@ -85,7 +85,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
         ({"NEXUS_GATEWAY_PORT": "", "PORT": "5000"}, 5000),
     ],
 )
-def test_of_two_accepted_names_the_first_wins(environ: dict[str, str], port: int) -> None:
+def test_the_first_of_two_accepted_names_wins(environ: dict[str, str], port: int) -> None:
     assert load_settings("gateway", environ).port == port
 
 
@@ -159,7 +159,7 @@ def test_tenants_are_written_as_pairs_once_each(value: str) -> None:
         ("tool", {"NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS": "11"}, "NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(role: Role, environ: dict[str, str], named: str) -> None:
+def test_contradicting_settings_are_refused(role: Role, environ: dict[str, str], named: str) -> None:
     (problem,) = problems(environ, role)
     assert named in problem
 
@@ -177,7 +177,7 @@ def test_settings_that_do_not_go_together_are_refused(role: Role, environ: dict[
         ("tool", {"NEXUS_KAFKA_HEARTBEAT_INTERVAL_SECONDS": "10"}),
     ],
 )
-def test_right_at_the_bound_they_go_together(role: Role, environ: dict[str, str]) -> None:
+def test_settings_at_the_bound_are_accepted(role: Role, environ: dict[str, str]) -> None:
     load_settings(role, environ)
 
 
@@ -191,18 +191,18 @@ def test_right_at_the_bound_they_go_together(role: Role, environ: dict[str, str]
         ({"NEXUS_BUDGET_USD_PER_DAY": "5", "NEXUS_BUDGET_FALLBACK": "offline"}, 3600),
     ],
 )
-def test_a_budget_that_waits_lets_a_worker_be_silent_as_long(environ: dict[str, str], seconds: float) -> None:
+def test_a_waiting_budget_raises_the_poll_interval(environ: dict[str, str], seconds: float) -> None:
     assert load_settings(environ=environ).kafka_max_poll_interval_seconds == seconds
 
 
 @pytest.mark.parametrize(
     ("role", "variable"), [("gateway", "PORT"), ("gateway", "NEXUS_GATEWAY_PORT"), ("console", "PORT")]
 )
-def test_of_two_names_the_one_that_was_set_is_named(role: Role, variable: str) -> None:
+def test_a_problem_names_the_variable_that_was_set(role: Role, variable: str) -> None:
     assert problems({variable: "99999"}, role)[0].startswith(f"  - {variable}: ")
 
 
-def test_a_retired_service_is_named_with_what_replaces_it() -> None:
+def test_a_retired_service_is_named_with_its_replacement() -> None:
     listed = problems({"UPSTASH_KAFKA_REST_URL": "https://x.example", "UPSTASH_KAFKA_REST_USERNAME": "u"})
     assert len(listed) == 2
     assert all("NEXUS_KAFKA_BOOTSTRAP_SERVERS" in line for line in listed)
@@ -218,9 +218,7 @@ def test_a_retired_service_is_named_with_what_replaces_it() -> None:
         ("none", "key", False),
     ],
 )
-def test_claude_extracts_where_there_is_a_key_unless_told_otherwise(
-    extractor: str, key: str | None, claude: bool
-) -> None:
+def test_claude_extracts_if_there_is_a_key_unless_set_otherwise(extractor: str, key: str | None, claude: bool) -> None:
     environ = {"NEXUS_EXTRACTOR": extractor, "ANTHROPIC_API_KEY": key or ""}
     assert load_settings(environ=environ).use_claude is claude
 

@@ -1,1 +1,1 @@
-"""When something is wrong: the conditions, what fires now, and who is told."""
+"""Alerts: their conditions, the firing alerts, and the notifications."""

@@ -1,8 +1,8 @@
-"""Alerts of conditions that last: a blip begins none, a lull ends none. Pure, with the time handed in.
+"""Turn lasting conditions into alerts: a short blip begins no alert, and a short pause ends none.
 
-From: alerts.py's conditions, again and again. To: what fires, and an event for each begin and each end. An alert begins
-once its condition held for its time without a gap, and ends once the condition was gone for its time without a gap.
-So between two begins of the same alert at least both times pass: it cannot flap faster.
+This module reads no clock: the caller passes the time.
+An alert begins after its condition held for a minimum time without a gap. It ends after the condition was absent for a
+minimum time without a gap. So at least both times pass between two begins of the same alert: it cannot flap faster.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ __all__ = ["AlertBook", "AlertEvent", "Timing", "timings_of"]
 
 _Identity = tuple[AlertKind, str]
 
-# Their condition has a time of its own (so long waiting, stuck), or counts what does not go away again.
+# These conditions already contain a time (waiting, stuck), or they count something that cannot decrease.
 _AT_ONCE = frozenset({AlertKind.WAITING, AlertKind.NO_PROGRESS, AlertKind.DEAD_LETTERS, AlertKind.BUDGET})
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """For how long a condition has to hold, and to be gone, in seconds."""
+    """The minimum times in seconds for which a condition must hold, and must be absent."""
 
     for_seconds: float
     clear_seconds: float
 
 
 def timings_of(settings: Settings) -> dict[AlertKind, Timing]:
-    """The times of every kind."""
+    """Return the times of every kind of alert."""
     return {
         kind: Timing(0.0 if kind in _AT_ONCE else settings.alert_for_seconds, settings.alert_clear_seconds)
         for kind in AlertKind
@@ -43,9 +43,9 @@ class AlertEvent:
     """An alert began or ended.
 
     Attributes:
-        state: Which of both.
-        alert: As it was last seen.
-        at_ms: When, Unix milliseconds.
+        state: Whether the alert began or ended.
+        alert: The alert as last observed.
+        at_ms: The time, Unix milliseconds.
     """
 
     state: Literal["firing", "resolved"]
@@ -55,7 +55,7 @@ class AlertEvent:
 
 @dataclass(slots=True)
 class _Entry:
-    """One condition: seen before it fires, and kept until it ends."""
+    """One condition, from its first observation until it ends."""
 
     alert: Alert
     held_since: float
@@ -64,11 +64,11 @@ class _Entry:
 
 
 class AlertBook:
-    """Remembers conditions between looks.
+    """Keep conditions between observations.
 
     Args:
-        timings: Of every kind.
-        firing: What fired when the console last stopped: it goes on firing, and begins no second time.
+        timings: The times of every kind.
+        firing: The alerts that fired when the console last stopped. They continue and do not begin again.
     """
 
     def __init__(self, timings: Mapping[AlertKind, Timing], firing: Iterable[Alert] = ()) -> None:
@@ -77,7 +77,7 @@ class AlertBook:
 
     @property
     def firing(self) -> tuple[Alert, ...]:
-        """What fires now, what is critical first."""
+        """The firing alerts, critical ones first."""
         alerts = [entry.alert for entry in self._entries.values() if entry.fires]
         return tuple(sorted(alerts, key=lambda alert: (not alert.is_critical, alert.since_ms)))
 
@@ -88,13 +88,13 @@ class AlertBook:
         now_ms: int,
         unknown: Callable[[_Identity], bool] = lambda identity: False,
     ) -> list[AlertEvent]:
-        """Take in what holds now; returns what began and what ended.
+        """Process the present conditions. Return the alerts that began and ended.
 
         Args:
-            conditions: What holds.
+            conditions: The conditions that hold.
             now: Seconds, monotonic.
             now_ms: Unix milliseconds.
-            unknown: Of which alerts nobody can tell now: what fires goes on, and what does not cannot begin.
+            unknown: Whether a condition cannot be judged now. Then a firing alert continues, and no alert begins.
         """
         holding = {alert.identity: alert for alert in conditions if not unknown(alert.identity)}
         events: list[AlertEvent] = []
@@ -111,7 +111,7 @@ class AlertBook:
             if identity in holding:
                 continue
             if not entry.fires:
-                # Its time begins anew when the condition comes back.
+                # If the condition comes back, its minimum time starts again.
                 del self._entries[identity]
             elif unknown(identity):
                 entry.gone_since = None

@@ -1,7 +1,7 @@
-"""Which alert conditions hold now. Pure: figures and thresholds in, conditions out.
+"""Compare the figures with the thresholds, and return the alert conditions that hold. Pure functions.
 
-From: overview.py's figures, with what the lag monitor asked the broker in them. To: alerts/book.py, which makes alerts
-of conditions that last. Thresholds: the settings ``alert_*``.
+The figures come from overview.py and include the broker's offsets. The thresholds are the settings ``alert_*``.
+alerts/book.py turns lasting conditions into alerts.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from nexus_stream.settings import Settings
 
 __all__ = ["Alert", "AlertKind", "Thresholds", "alert_conditions", "unable_to_save"]
 
-# Below it a share says nothing: one failed record of two is no rate of 50 %.
+# With fewer records, a share is meaningless: one failed record of two is no error rate of 50 %.
 MIN_RECORDS_FOR_RATE = 10
 _BUDGET_SHARE = 0.9
 _WAITING_STATES = ("waiting", "stalled", "starting", "recovering", "rebalancing")
-# What the sink says it waits for while it cannot save.
+# The sink reports this name as its dependency when it cannot save.
 DATABASE = "Supabase"
 
 
 class AlertKind(StrEnum):
-    """What an alert is about; texts, docs, rules and runbook have an entry for each."""
+    """The kind of an alert. Texts, docs, rules and runbook have an entry for each kind."""
 
     LAG = "lag"
     ERROR_RATE = "error_rate"
@@ -41,16 +41,16 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One condition that holds now, or the alert made of it.
+    """A condition that holds now, or the alert for it.
 
     Attributes:
-        kind: What it is about.
-        where: A role, a process id, a budget's period; empty for the whole.
-        value: What is, in the unit of ``threshold``: records, a share, seconds, USD.
-        threshold: Above which it fires.
-        detail: What is waited for, say; of a budget, whose.
-        is_critical: Whether data is at risk, and not only time.
-        since_ms: Since when the condition holds, Unix milliseconds; 0 before alerts/book.py has seen it.
+        kind: The kind of alert.
+        where: A role, a process id or a budget's period; empty for the whole stream.
+        value: The measured value, in the unit of ``threshold``: records, a share, seconds, USD.
+        threshold: The limit. The alert fires above it.
+        detail: More information, such as the dependency that a process waits for, or the process of a budget.
+        is_critical: Whether data is at risk. Otherwise, only time is lost.
+        since_ms: The start of the condition, Unix milliseconds; 0 before alerts/book.py has observed it.
     """
 
     kind: AlertKind
@@ -63,13 +63,13 @@ class Alert:
 
     @property
     def identity(self) -> tuple[AlertKind, str]:
-        """What makes two of them the same alert."""
+        """Two conditions with this identity are the same alert."""
         return self.kind, self.where
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Above which value what fires."""
+    """The limits. A condition holds above its limit."""
 
     lag_records: float = 100
     error_rate: float = 0.05
@@ -81,7 +81,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, settings: Settings) -> Thresholds:
-        """The thresholds of the settings; a message may grow half as old as its topic keeps it."""
+        """Return the thresholds of the settings. The age limit of a message is half of its topic's retention."""
         return cls(
             lag_records=settings.alert_lag_records,
             error_rate=settings.alert_error_rate,
@@ -93,20 +93,20 @@ class Thresholds:
         )
 
     def oldest_seconds(self, role: str) -> float:
-        """How old a message of what that role reads may grow."""
+        """Return the age limit of messages on the topic that the role reads."""
         return self.enriched_oldest_seconds if role == "sink" else self.ingestion_oldest_seconds
 
 
 def alert_conditions(
     overview: Overview, thresholds: Thresholds, *, stuck_seconds: Mapping[str, float], view_problem: str | None
 ) -> list[Alert]:
-    """What holds now, what is critical first.
+    """Return the conditions that hold now, critical ones first.
 
     Args:
         overview: The figures.
-        thresholds: From the settings.
-        stuck_seconds: Of each role, for how long it had something to do and committed nothing (alerts/progress.py).
-        view_problem: What keeps the console from the broker, if anything.
+        thresholds: The limits.
+        stuck_seconds: For each role, the time without progress (alerts/progress.py).
+        view_problem: The reason why the console cannot follow the broker, or None.
     """
     alerts: list[Alert] = []
     if view_problem is not None:
@@ -121,11 +121,11 @@ def alert_conditions(
     for process in overview.processes:
         alerts += _of_process(process, thresholds)
     for role_name, seconds in overview.absent_seconds.items():
-        # Longer than a deployment takes. While one of them is missed by name, that says it.
+        # The threshold is longer than a deployment. If a missing process already has its own alert, that is enough.
         missed = any(process.role == role_name and process.is_missed for process in overview.processes)
         if seconds > thresholds.waiting_seconds and not missed:
             alerts.append(Alert(AlertKind.SILENT, role_name, seconds, thresholds.waiting_seconds, is_critical=True))
-    # One for all sinks: one database is behind them.
+    # One alert for all sinks, because they share one database.
     if failing := unable_to_save(overview):
         longest = max(process.state_seconds + process.silent_seconds for process in failing)
         alerts.append(Alert(AlertKind.PERSISTENCE, "sink", longest, 0, DATABASE, is_critical=True))
@@ -138,7 +138,7 @@ def alert_conditions(
 
 
 def unable_to_save(overview: Overview) -> list[ProcessFigures]:
-    """Sinks that wait for the database, and while none runs those that ended because it refuses them."""
+    """Return the sinks that wait for the database. If no sink runs, also those that failed because of the database."""
     sinks = [process for process in overview.processes if process.role == "sink"]
     is_running = any(not sink.is_missed for sink in sinks)
     return [
@@ -150,7 +150,10 @@ def unable_to_save(overview: Overview) -> list[ProcessFigures]:
 
 
 def _of_budgets(overview: Overview) -> list[Alert]:
-    """Each worker keeps a part of the caps and stops at it, so one is enough. Told once a period, of the nearest."""
+    """Return at most one condition per period, for the worker nearest to its cap.
+
+    Each worker has its own part of the caps and stops there, so one worker near its cap is enough.
+    """
     alerts = []
     for period in ("hour", "day"):
         near = [
@@ -166,7 +169,7 @@ def _of_budgets(overview: Overview) -> list[Alert]:
 
 def _of_role(role: RoleFigures, thresholds: Thresholds) -> list[Alert]:
     alerts = []
-    # Settling is no delay: a chat that is not quiet yet is waited for on purpose.
+    # Settling is not a delay: the enricher waits on purpose until a chat is quiet.
     if role.late > thresholds.lag_records:
         alerts.append(Alert(AlertKind.LAG, role.role, role.late, thresholds.lag_records))
     if role.finished >= MIN_RECORDS_FOR_RATE and role.error_rate > thresholds.error_rate:

@@ -1,7 +1,6 @@
-"""Where the enrichers' and the sinks' groups stand, asked from the broker every few seconds.
+"""Query the broker every few seconds for the offsets of the enrichers' and the sinks' groups.
 
-From: the broker, by clients of its own that join no group. To: the alerts, the overview and the metrics. So lag and age
-are right while no worker lives, which is when they matter.
+The monitor's clients join no group. So lag and age are right even if no worker runs, when they matter most.
 """
 
 from __future__ import annotations
@@ -9,24 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import structlog
-
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.group_offsets import GroupOffsets, GroupStanding
 from nexus_stream.settings import Settings
 
 __all__ = ["LagMonitor"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _INTERVAL_SECONDS = 3.0
 
 
 class LagMonitor:
-    """Keeps the standings current while `run` runs.
+    """Keep the groups' offsets current, as long as `run` runs.
 
     Attributes:
         groups: The consumer group of each role.
-        standings: Of each role's group; None while the broker does not answer.
+        standings: The offsets of each role's group. None if the broker does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +36,7 @@ class LagMonitor:
         self.standings: Mapping[str, GroupStanding | None] = dict.fromkeys(self.groups)
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Query until cancelled."""
         try:
             while True:
                 answers = await asyncio.gather(*(offsets.ask() for offsets in self._offsets.values()))
@@ -46,7 +44,7 @@ class LagMonitor:
                 for role, standing in standings.items():
                     if (standing is None) != (self.standings[role] is None):
                         problem = self._offsets[role].problem
-                        _log.info("what the broker says of a group", group=self.groups[role], problem=problem)
+                        _log.info("group lag availability changed", group=self.groups[role], problem=problem)
                 self.standings = standings
                 await asyncio.sleep(_INTERVAL_SECONDS)
         finally:

@@ -1,7 +1,7 @@
-"""For how long each group had something to do and committed nothing. Pure, with the time handed in.
+"""Measure how long each group had records to process but committed nothing. No clock: the caller passes the time.
 
-From: the lag monitor's committed offsets and overview.py's figures. To: the alert ``no_progress``. It tells what no
-process can tell of itself: that all are dead, or that one is alive and moves nothing.
+The alert ``no_progress`` uses this. It covers two problems that no process can report itself: all processes are dead,
+or a process is alive but stuck.
 """
 
 from __future__ import annotations
@@ -14,33 +14,32 @@ from nexus_stream.kafka.group_offsets import GroupStanding
 
 __all__ = ["ProgressWatch"]
 
-# Excused for a while: a worker that is always about to begin makes no progress either.
+# States without progress that are normal for a limited time. A worker that never leaves them makes no progress.
 _PASSING_STATES = ("rebalancing", "recovering")
-_EXCUSED_TIMES = 10
+_ALLOWED_FACTOR = 10
 
 
 @dataclass(slots=True)
 class _Stuck:
-    """Since when offsets stand still.
+    """Unchanged committed offsets, and the start of this time.
 
     Attributes:
-        began_unseen: They may have stood still before we first looked.
+        start_unknown: Whether the offsets may have been unchanged before the first observation.
     """
 
     committed: Mapping[int, int]
     since: float
-    began_unseen: bool
+    start_unknown: bool
 
 
 class ProgressWatch:
-    """Remembers each role's committed offsets, and since when they stand still.
+    """Keep each role's committed offsets, and the time since their last change.
 
     Args:
         no_progress_seconds: The alert's threshold. A rebalance or a recovery may take ten times as long.
 
     Attributes:
-        unknown: Roles of which nobody can tell yet whether they make progress: those that are about to begin, and all
-            that were not watched for long enough.
+        unknown: Roles whose progress cannot be judged yet: they are still starting, or were not observed long enough.
     """
 
     def __init__(self, no_progress_seconds: float) -> None:
@@ -51,11 +50,11 @@ class ProgressWatch:
     def observe(
         self, roles: Sequence[RoleFigures], standings: Mapping[str, GroupStanding | None], now: float
     ) -> dict[str, float]:
-        """Seconds without progress, for each role of which something is known.
+        """Return the seconds without progress of each role with known progress.
 
         Args:
             roles: The figures.
-            standings: Of each role's group; None while the broker does not answer.
+            standings: The offsets of each role's group. None if the broker does not answer.
             now: Seconds, monotonic.
         """
         found: dict[str, float] = {}
@@ -68,17 +67,18 @@ class ProgressWatch:
             committed = {partition.partition: partition.committed for partition in standing.partitions}
             stuck = self._stuck.get(role.role)
             if stuck is None:
-                stuck = self._stuck[role.role] = _Stuck(committed, now, began_unseen=True)
-            # What waits for Claude or the database says so: that is another alert. And without lag nothing is due.
+                stuck = self._stuck[role.role] = _Stuck(committed, now, start_unknown=True)
+            # A process that waits for Claude or the database reports this: another alert covers it. Without lag, no
+            # progress is expected.
             if committed != stuck.committed or not role.late or "waiting" in role.states:
-                self._stuck[role.role] = _Stuck(committed, now, began_unseen=False)
+                self._stuck[role.role] = _Stuck(committed, now, start_unknown=False)
                 continue
             seconds = now - stuck.since
-            begins = any(state in _PASSING_STATES for state in role.states)
-            if begins and seconds <= _EXCUSED_TIMES * self._threshold_seconds:
+            is_passing = any(state in _PASSING_STATES for state in role.states)
+            if is_passing and seconds <= _ALLOWED_FACTOR * self._threshold_seconds:
                 unknown.add(role.role)
                 continue
-            if stuck.began_unseen and seconds <= self._threshold_seconds:
+            if stuck.start_unknown and seconds <= self._threshold_seconds:
                 unknown.add(role.role)
             found[role.role] = seconds
         self.unknown = frozenset(unknown)

@@ -1,7 +1,8 @@
-"""What the console must not forget when it stops: which alerts fire, and what it has not posted yet.
+"""Store the firing alerts and the unposted messages, so that they survive a restart of the console.
 
-From and to: ``alerts.json`` in the console's data folder. It is written before anything is posted and after each post,
-so a restart begins no alert twice, ends what ended meanwhile, and posts what was left. It holds nobody's data.
+From and to: ``alerts.json`` in the console's data folder. The file is written before the first post and after each
+post. So after a restart, no alert begins twice, alerts that are over end, and the remaining messages are posted. The
+file contains no personal data.
 """
 
 from __future__ import annotations
@@ -12,41 +13,41 @@ from dataclasses import asdict
 from pathlib import Path
 
 import orjson
-import structlog
 
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
-from nexus_stream.console.alerts.webhook import Message
+from nexus_stream.console.alerts.webhook import AlertMessage
+from nexus_stream.host.log import get_logger
 
 __all__ = ["AlertStore"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class AlertStore:
-    """Reads and writes the file; its methods block.
+    """Read and write the file. The methods block.
 
     Args:
-        folder: The console's own.
+        folder: The console's data folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "alerts.json"
         self._failed = False
 
-    def load(self) -> tuple[list[Alert], list[Message]]:
-        """What fired and what waited; nothing of a file that is missing, damaged or of another version."""
+    def load(self) -> tuple[list[Alert], list[AlertMessage]]:
+        """Return the firing alerts and the unposted messages. Both are empty if the file is missing or unreadable."""
         try:
             stored = orjson.loads(self._path.read_bytes())
             firing = [Alert(**{**alert, "kind": AlertKind(alert["kind"])}) for alert in stored["firing"]]
-            return firing, [Message(**message) for message in stored["pending"]]
+            return firing, [AlertMessage(**message) for message in stored["pending"]]
         except FileNotFoundError:
             return [], []
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            _log.warning("alerts.json cannot be read, alerts that fire begin anew")
+            _log.warning("alerts.json cannot be read, firing alerts begin again")
             return [], []
 
-    def save(self, firing: Sequence[Alert], pending: Sequence[Message]) -> None:
-        """Replace the file. A disk that is full costs what is remembered, and nothing else."""
+    def save(self, firing: Sequence[Alert], pending: Sequence[AlertMessage]) -> None:
+        """Replace the file. If the disk is full, only the stored state is lost."""
         content = orjson.dumps({"firing": [asdict(one) for one in firing], "pending": [asdict(one) for one in pending]})
         unfinished = self._path.with_suffix(".new")
         try:

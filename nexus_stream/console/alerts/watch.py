@@ -1,8 +1,7 @@
-"""Looks at the figures every second and tells where an alert begins and ends: page, log, metric, webhook.
+"""Check the figures every second, and report when an alert begins and ends: on the page, in the log, by webhook.
 
-From: overview.py, the lag monitor and the view's freshness. To: the pages and the API (`AlertWatch.firing`), one log
-event at begin and end, and webhook.py. What cannot be known now, because the view follows nothing, neither begins nor
-ends.
+`AlertWatch.firing` serves the pages, the API and the metrics. Each begin and each end makes one log event and one
+webhook message. If the view cannot follow the broker, conditions are unknown: no alert begins or ends.
 """
 
 from __future__ import annotations
@@ -12,38 +11,37 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from nexus_stream.console.alerts.book import AlertBook, AlertEvent, timings_of
 from nexus_stream.console.alerts.conditions import Alert, AlertKind, Thresholds, alert_conditions, unable_to_save
 from nexus_stream.console.alerts.lag_monitor import LagMonitor
 from nexus_stream.console.alerts.progress import ProgressWatch
 from nexus_stream.console.alerts.store import AlertStore
-from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
+from nexus_stream.console.alerts.webhook import AlertMessage, Webhook, message_of
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.reading.overview import Overview, OverviewQueries
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.group_offsets import GroupStanding
 from nexus_stream.settings import Settings
 
 __all__ = ["AlertWatch"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _INTERVAL_SECONDS = 1.0
-# After an outage of the broker every process needs a moment to report again; until then their silence says nothing.
-_HEARD_AGAIN_SECONDS = 15.0
-_OF_REPORTS = frozenset({AlertKind.SILENT, AlertKind.LAG, AlertKind.WAITING, AlertKind.PERSISTENCE})
-_OF_STANDINGS = frozenset({AlertKind.LAG, AlertKind.OLD_MESSAGES, AlertKind.NO_PROGRESS})
+# After an outage of the broker, processes need this time to report again. Until then, silence is no sign of a problem.
+_REPORT_WAIT_SECONDS = 15.0
+_FROM_REPORTS = frozenset({AlertKind.SILENT, AlertKind.LAG, AlertKind.WAITING, AlertKind.PERSISTENCE})
+_FROM_STANDINGS = frozenset({AlertKind.LAG, AlertKind.OLD_MESSAGES, AlertKind.NO_PROGRESS})
 
 
 class AlertWatch:
-    """Keeps the book. Until `run` runs it shows what fired when the console last stopped.
+    """Keep the alerts current. Before `run`, it shows the alerts that fired when the console last stopped.
 
     Args:
-        settings: Thresholds, times, webhook.
-        model: Tells whether the view follows the broker.
+        settings: The settings with thresholds, times and webhook.
+        model: The read model, which knows whether the view follows the broker.
         overview: The figures.
-        lag: Where the groups stand.
+        lag: The lag monitor with the groups' offsets.
     """
 
     def __init__(self, settings: Settings, model: ReadModel, overview: OverviewQueries, lag: LagMonitor) -> None:
@@ -65,16 +63,16 @@ class AlertWatch:
 
     @property
     def firing(self) -> tuple[Alert, ...]:
-        """What fires now, what is critical first."""
+        """The firing alerts, critical ones first."""
         return self._book.firing
 
     @property
     def webhook_failures(self) -> int:
-        """Posts that failed, and messages given up."""
+        """Number of failed posts and dropped messages."""
         return 0 if self.webhook is None else self.webhook.failures
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         async with asyncio.TaskGroup() as group:
             if self.webhook is not None:
                 group.create_task(self.webhook.run())
@@ -83,14 +81,14 @@ class AlertWatch:
                     await self.look(time.monotonic(), time.time_ns() // 1_000_000)
                     self._failed = False
                 except sqlite3.OperationalError as error:
-                    # Locked for too long, or a full disk: it passes.
+                    # The file was locked for too long, or the disk is full. Both are temporary.
                     if not self._failed:
                         _log.warning("figures cannot be read, alerts stay as they are", problem=str(error))
                     self._failed = True
                 await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def look(self, now: float, now_ms: int) -> list[AlertEvent]:
-        """Look once, and tell what began and ended.
+        """Check once. Return and report the alerts that began and ended.
 
         Args:
             now: Seconds, monotonic.
@@ -110,13 +108,13 @@ class AlertWatch:
             conditions,
             now,
             now_ms,
-            lambda identity: self._cannot_tell(identity, follows_seconds, figures, standings),
+            lambda identity: self._is_unknown(identity, follows_seconds, figures, standings),
         )
         for event in events:
             self._log(event)
         if events:
             messages = [message_of(event, self._settings.alert_runbook_url) for event in events]
-            # Noted before anything is posted: a kill in between posts it again, with the same id.
+            # Save before posting: after a kill in between, the console posts the messages again with the same ids.
             await self._save(messages)
             if self.webhook is not None:
                 for message in messages:
@@ -124,7 +122,7 @@ class AlertWatch:
         return events
 
     def _followed_for(self, problem: str | None, now: float) -> float | None:
-        """For how long the view has followed what processes report; None while it does not."""
+        """Return how long the view has followed the processes' reports. Return None if it does not follow them."""
         topic = self._settings.status_topic
         if problem is not None:
             self._follows_since = None
@@ -146,7 +144,7 @@ class AlertWatch:
         else:
             _log.info("alert ended", **fields, seconds=round((event.at_ms - alert.since_ms) / 1000, 1))
 
-    def _cannot_tell(
+    def _is_unknown(
         self,
         identity: tuple[AlertKind, str],
         follows_seconds: float | None,
@@ -158,20 +156,21 @@ class AlertWatch:
             return False
         if follows_seconds is None:
             return True
-        if kind in _OF_REPORTS and follows_seconds < _HEARD_AGAIN_SECONDS:
+        if kind in _FROM_REPORTS and follows_seconds < _REPORT_WAIT_SECONDS:
             return True
         if kind is AlertKind.SILENT and where in figures.forgotten:
-            # Nobody said that it was meant to go: what fires goes on. And what was gone long before begins nothing.
+            # Nobody confirmed that the process is gone (`nexus status forget`), so a firing alert continues. An old
+            # silence begins no alert.
             return True
         if kind is AlertKind.PERSISTENCE and not figures.role("sink").running and not unable_to_save(figures):
-            # Who could not save is not shown any more, and nobody else saves.
+            # The sink that could not save is no longer shown, and no other sink saves.
             return any(name.startswith("sink-") for name in figures.forgotten)
-        if kind in _OF_STANDINGS and where in standings and standings[where] is None:
-            # Workers that live report their lag themselves.
+        if kind in _FROM_STANDINGS and where in standings and standings[where] is None:
+            # Running workers report their lag themselves.
             return kind is AlertKind.NO_PROGRESS or not figures.role(where).running
         return kind is AlertKind.NO_PROGRESS and where in self._progress.unknown
 
-    async def _save(self, offered: Sequence[Message] = ()) -> None:
+    async def _save(self, offered: Sequence[AlertMessage] = ()) -> None:
         async with self._saving:
             pending = () if self.webhook is None else (*self.webhook.pending, *offered)
             await asyncio.to_thread(self._store.save, self._book.firing, pending)

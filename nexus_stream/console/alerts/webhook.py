@@ -1,16 +1,14 @@
-"""Posts each alert's begin and end to the address an operator chose, signed as Standard Webhooks has it.
+"""Post the begin and the end of each alert to the operator's webhook, signed according to Standard Webhooks.
 
-From: alerts/watch.py. To: ``NEXUS_ALERT_WEBHOOK_URL``. At least once, in order, with the same ``webhook-id`` on every
-try, so that a receiver can tell a repeat. A receiver that is away, slow or wrong costs a bounded queue and a counter.
-Signature: https://www.standardwebhooks.com, symmetric (``v1``).
+To: ``NEXUS_ALERT_WEBHOOK_URL``. Delivery is at-least-once and in order. Every try has the same ``webhook-id``, so a
+receiver can recognise a repeat. A receiver that is down, slow or wrong can only fill a bounded queue and raise a
+counter. Signature: https://www.standardwebhooks.com, symmetric (``v1``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
 import random
 import time
 from collections import deque
@@ -20,40 +18,41 @@ from datetime import UTC, datetime
 
 import aiohttp
 import orjson
-import structlog
+from standardwebhooks import Webhook as Signer
 
 from nexus_stream import __version__
 from nexus_stream.console.alerts.book import AlertEvent
-from nexus_stream.settings import Settings, signing_key
+from nexus_stream.host.log import get_logger
+from nexus_stream.settings import Settings
 
-__all__ = ["Message", "Webhook", "message_of", "signature"]
+__all__ = ["AlertMessage", "Webhook", "message_of"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _MAX_QUEUED = 200
 _TIMEOUT_SECONDS = 10.0
 _RETRY_MIN_SECONDS = 1.0
 _RETRY_MAX_SECONDS = 300.0
-# Older news helps nobody.
+# Older messages are useless.
 _MAX_AGE_SECONDS = 24 * 3600.0
-# What the receiver itself refuses must not hold up what follows for a day.
+# A message that the receiver refuses must not delay the following ones for a day.
 _MAX_REFUSALS = 5
-_COME_AGAIN = (408, 425, 429)
+_RETRY_STATUSES = (408, 425, 429)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One post: its id, its JSON body, and when it came up (Unix seconds)."""
+class AlertMessage:
+    """One message: its id, its JSON body, and its creation time (Unix seconds)."""
 
     id: str
     body: str
     created_s: float
 
 
-def message_of(event: AlertEvent, runbook_url: str) -> Message:
-    """What is posted of an event. It holds figures, a role or a process id made of hashes, and nobody's data.
+def message_of(event: AlertEvent, runbook_url: str) -> AlertMessage:
+    """Make the message of an event. It contains figures, and a role or a hashed process id, but no personal data.
 
-    The id follows from the event, so that a console that was killed between post and note posts the same one again.
+    The id is derived from the event. So a console that was killed after the post repeats the message with the same id.
     """
     alert = event.alert
     body = orjson.dumps(
@@ -68,32 +67,26 @@ def message_of(event: AlertEvent, runbook_url: str) -> Message:
         }
     )
     name = f"{alert.kind.value}|{alert.where}|{alert.since_ms}|{event.state}"
-    return Message(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", body.decode(), event.at_ms / 1000)
-
-
-def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The value of ``webhook-signature``."""
-    signed = b"%s.%d.%s" % (message_id.encode(), timestamp_s, body)
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", body.decode(), event.at_ms / 1000)
 
 
 class Webhook:
-    """A queue and the task that empties it.
+    """A queue of messages, and the task that posts them.
 
     Args:
-        settings: Address and secret; both are set.
-        pending: What the console had not posted when it stopped.
-        on_change: Called when something left the queue.
-        retry_min_seconds: The first pause after a failure; it doubles.
+        settings: The settings with address and secret; both are set.
+        pending: The messages that were not posted when the console last stopped.
+        on_change: Called after a message has left the queue.
+        retry_min_seconds: The first pause after a failure. Each further pause doubles.
 
     Attributes:
-        failures: Tries that failed, and messages given up.
+        failures: Number of failed tries and of dropped messages.
     """
 
     def __init__(
         self,
         settings: Settings,
-        pending: Iterable[Message] = (),
+        pending: Iterable[AlertMessage] = (),
         *,
         on_change: Callable[[], Awaitable[None]],
         retry_min_seconds: float = _RETRY_MIN_SECONDS,
@@ -101,21 +94,21 @@ class Webhook:
         assert settings.alert_webhook_url is not None  # noqa: S101 - Settings wants both or neither
         assert settings.alert_webhook_secret is not None  # noqa: S101
         self._url = settings.alert_webhook_url.get_secret_value()
-        self._key = signing_key(settings.alert_webhook_secret.get_secret_value())
+        self._signer = Signer(settings.alert_webhook_secret.get_secret_value())
         self._on_change = on_change
         self._retry_min_seconds = retry_min_seconds
-        self._queue: deque[Message] = deque(pending)
+        self._queue: deque[AlertMessage] = deque(pending)
         self._offered = asyncio.Event()
         self._offered.set()
         self.failures = 0
 
     @property
-    def pending(self) -> tuple[Message, ...]:
-        """What is not posted yet, the oldest first."""
+    def pending(self) -> tuple[AlertMessage, ...]:
+        """The messages that are not posted yet, oldest first."""
         return tuple(self._queue)
 
-    def offer(self, message: Message) -> None:
-        """Queue it; never waits and never fails. The oldest go when the queue is full."""
+    def offer(self, message: AlertMessage) -> None:
+        """Queue a message. This never waits and never fails. A full queue drops its oldest messages."""
         self._queue.append(message)
         while len(self._queue) > _MAX_QUEUED:
             self._give_up(self._queue.popleft(), "queue full")
@@ -125,7 +118,7 @@ class Webhook:
         """Post until cancelled."""
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         headers = {"Content-Type": "application/json", "User-Agent": f"nexus-stream/{__version__}"}
-        # No cookies, no proxy from the environment; a redirect would carry the signed body somewhere else.
+        # No cookies, no proxy from the environment. No redirects: they would send the signed body to another address.
         async with aiohttp.ClientSession(
             timeout=timeout, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
@@ -136,8 +129,8 @@ class Webhook:
                     await self._deliver(session, self._queue[0])
                     await self._on_change()
 
-    async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
-        """Try until it is taken or given up; then it has left the queue."""
+    async def _deliver(self, session: aiohttp.ClientSession, message: AlertMessage) -> None:
+        """Try until the message is accepted or dropped. It is then no longer in the queue."""
         pause_seconds = self._retry_min_seconds
         refusals = 0
         while self._queue and self._queue[0] is message:
@@ -149,32 +142,31 @@ class Webhook:
             if refusals >= _MAX_REFUSALS or time.time() - message.created_s > _MAX_AGE_SECONDS:
                 self._give_up(message, problem)
                 break
-            _log.warning("webhook not delivered, tried again", message=message.id, problem=problem)
+            _log.warning("webhook not delivered, tried again", webhook_id=message.id, problem=problem)
             await asyncio.sleep(pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
             pause_seconds = min(2 * pause_seconds, _RETRY_MAX_SECONDS)
-        # While it was tried a full queue may have let it go.
+        # During the tries, a full queue may have dropped the message.
         if self._queue and self._queue[0] is message:
             self._queue.popleft()
 
-    async def _post(self, session: aiohttp.ClientSession, message: Message) -> tuple[str | None, bool]:
-        """What went wrong, None if nothing did; and whether the receiver refused it for good."""
-        body = message.body.encode()
-        timestamp_s = int(time.time())
+    async def _post(self, session: aiohttp.ClientSession, message: AlertMessage) -> tuple[str | None, bool]:
+        """Post the message. Return the problem, or None, and whether the receiver refused it permanently."""
+        now, body = datetime.now(UTC), message.body.encode()
         headers = {
             "webhook-id": message.id,
-            "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": signature(self._key, message.id, timestamp_s, body),
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(message.id, now, message.body),
         }
         try:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 status = answer.status
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            # Its message may quote the address, which may hold a token.
+            # The error's message may quote the address, which may contain a token.
             return type(error).__name__, False
         if 200 <= status < 300:
             return None, False
-        return f"HTTP {status}", 300 <= status < 500 and status not in _COME_AGAIN
+        return f"HTTP {status}", 300 <= status < 500 and status not in _RETRY_STATUSES
 
-    def _give_up(self, message: Message, problem: str) -> None:
+    def _give_up(self, message: AlertMessage, problem: str) -> None:
         self.failures += 1
-        _log.error("webhook given up", message=message.id, problem=problem)
+        _log.error("webhook given up", webhook_id=message.id, problem=problem)

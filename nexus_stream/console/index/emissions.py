@@ -1,20 +1,19 @@
-"""What was emitted, when, and what it cost: the timeline, the live tail and the day's spending.
+"""Store emissions with their time and cost, for the timeline, the live tail and the day's spending.
 
-From: ``prospects-enriched``. To: tables ``emissions`` (the newest so many) and ``usage_hours``. Keeps nobody's
-text; who a session belongs to is looked up in the session table, from which an erased person is gone.
+From: ``prospects-enriched``. To: tables ``emissions`` (the newest rows) and ``usage_hours``. These tables contain no
+personal text. Pages look up the person in the session table, which has no data of erased people.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
-
-import orjson
 
 from nexus_stream.console.index.topic_record import TopicRecord
 from nexus_stream.contracts.headers import ENRICHED_TYPE, EVENT_ID_HEADER, EVENT_TYPE_HEADER
+from nexus_stream.contracts.json_reading import json_object, mapping, number
+from nexus_stream.contracts.moments import iso_ms
 
 __all__ = ["EmissionWriter"]
 
@@ -39,13 +38,13 @@ class EmissionWriter:
     """`TopicWriter` of the enriched topic.
 
     Args:
-        max_rows: How many emissions are kept.
+        max_rows: Maximum number of stored emissions.
     """
 
     def __init__(self, max_rows: int) -> None:
         self.newest_only: int | None = max_rows
-        # The day's spending is counted whole.
-        self.whole_ms = _DAY_MS
+        # The day's spending needs all records of the day.
+        self.full_period_ms = _DAY_MS
         self._max_rows = max_rows
 
     def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:
@@ -54,10 +53,10 @@ class EmissionWriter:
             self._apply_one(db, record)
 
     def _apply_one(self, db: sqlite3.Connection, record: TopicRecord) -> None:
-        value = _value(record.value)
-        extraction, prospect = _mapping(value.get("extraction")), _mapping(value.get("prospect"))
+        value = json_object(record.value)
+        extraction, prospect = mapping(value.get("extraction")), mapping(value.get("prospect"))
         snapshot_at_ms = _integer(value.get("snapshot_at_ms"))
-        # The stored result emitted again, after a crash or with a fingerprint that is new: nothing was paid for it.
+        # A stored result that is emitted again, after a crash or with a new fingerprint, cost nothing.
         is_repeat = (
             db.execute(
                 "SELECT 1 FROM emissions WHERE key = ? AND snapshot_at_ms = ? AND kind = 'enriched' LIMIT 1",
@@ -66,7 +65,7 @@ class EmissionWriter:
             is not None
         )
         tokens = _integer(extraction.get("input_tokens")), _integer(extraction.get("output_tokens"))
-        cost_usd = _number(extraction.get("cost_usd")) or 0.0
+        cost_usd = number(extraction.get("cost_usd")) or 0.0
         event_type = record.header(EVENT_TYPE_HEADER)
         is_enriched = event_type == ENRICHED_TYPE or (not event_type and bool(prospect))
         inserted = db.execute(
@@ -79,14 +78,14 @@ class EmissionWriter:
                 record.header(EVENT_ID_HEADER)[:64],
                 "enriched" if is_enriched else (event_type or "unknown")[:64],
                 _text(prospect.get("momento_optimo")),
-                _number(prospect.get("nivel_interes")),
+                number(prospect.get("nivel_interes")),
                 _text(extraction.get("extractor")),
-                _integer(_mapping(value.get("conversation")).get("turns")),
+                _integer(mapping(value.get("conversation")).get("turns")),
                 snapshot_at_ms,
-                _milliseconds(value.get("enriched_at")),
+                iso_ms(value.get("enriched_at")),
                 *tokens,
                 cost_usd,
-                _number(extraction.get("latency_ms")) or 0.0,
+                number(extraction.get("latency_ms")) or 0.0,
                 is_repeat,
             ),
         ).rowcount
@@ -96,8 +95,8 @@ class EmissionWriter:
     def prune(self, db: sqlite3.Connection, now_ms: int) -> None:
         """See `TopicWriter.prune`."""
         db.execute("DELETE FROM emissions WHERE id <= (SELECT max(id) FROM emissions) - ?", (self._max_rows,))
-        # An erased session's may have been read after its tombstone: topics are not ordered among each other. Young
-        # ones stay, because their session may not have been read yet.
+        # An emission of an erased session may arrive after the session's tombstone, because topics have no common
+        # order. Recent emissions stay, because their session may not have been read yet.
         db.execute(
             "DELETE FROM emissions WHERE recorded_at_ms < ? AND NOT EXISTS "
             "(SELECT 1 FROM sessions WHERE sessions.key = emissions.key AND status != 'erased')",
@@ -111,32 +110,10 @@ class EmissionWriter:
         db.execute("DELETE FROM usage_hours")
 
 
-def _value(raw: bytes | None) -> Mapping[str, Any]:
-    try:
-        return _mapping(orjson.loads(raw or b"null"))
-    except orjson.JSONDecodeError:
-        return {}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _text(value: Any) -> str | None:
     return value[:64] if isinstance(value, str) and value else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _integer(value: Any) -> int:
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
     return value if is_count else 0
-
-
-def _milliseconds(text: Any) -> int | None:
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (TypeError, ValueError, OverflowError):
-        return None

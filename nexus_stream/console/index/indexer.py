@@ -1,9 +1,9 @@
-"""Follows the sessions changelog and the topics beside it into the read model, for as long as the process runs.
+"""Follow the sessions changelog and the other topics, and write them to the read model, until the process ends.
 
 From: ``<app>-sessions-changelog``, ``prospects-enriched``, ``nexus-prospect-dlq`` and ``nexus-status``, all partitions,
-without a consumer group (many consoles read the same records; offsets are the read model's). To: read_model.py. A
-broker that is down, restarted, replaced or not there yet is waited for; so is a topic. Only without the changelog
-nothing is followed.
+without a consumer group: many consoles read the same records, and the read model stores the offsets. To: read_model.py.
+The indexer waits for a broker or a topic that is down, restarted, replaced or missing. It can follow the other topics
+only if the changelog exists.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -23,20 +22,21 @@ from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.store import is_damage, is_damaged, note_damage
 from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["Indexer"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _POLL_MS = 250
 _BATCH_RECORDS = 1000
-# What one fetch may bring into memory; aiokafka asks for the next only when this is used up.
+# The size limit of one fetch in memory. aiokafka fetches again only when these records are used up.
 _FETCH_BYTES = 4 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024
 _END_OFFSETS_SECONDS = 1.0
-# A broker restarted on its old port looks like a short outage; its cluster id tells.
+# A new broker on the old port looks like a short outage. The cluster id shows the difference.
 _TOPOLOGY_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
 _RETRY_MIN_SECONDS = 0.5
@@ -55,7 +55,7 @@ class _Topology:
 
 
 class Indexer:
-    """Keeps one read model up to date."""
+    """Keep one read model up to date."""
 
     def __init__(self, settings: Settings, model: ReadModel) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class Indexer:
         self._model = model
 
     async def run(self) -> None:
-        """Follow the topic until cancelled. Errors of broker and disk show in `ReadModel.freshness` and are retried."""
+        """Follow the topics until cancelled. Retry errors of broker and disk; `ReadModel.freshness` shows them."""
         delay = _RETRY_MIN_SECONDS
         while True:
             started = time.monotonic()
@@ -74,26 +74,26 @@ class Indexer:
                 problem = "broker_unreachable"
                 self._log(problem, error)
             except sqlite3.OperationalError as error:
-                # A full disk or a file locked for too long.
+                # The disk is full, or the file was locked for too long.
                 problem = "store_failed"
                 self._log(problem, error)
             except sqlite3.DatabaseError as error:
-                # Others than damage end the process: they do not pass.
+                # Only damage can be repaired. Other errors are permanent, so they end the process.
                 if not is_damage(error):
                     raise
                 note_damage(self._model.path)
                 problem = "store_failed"
                 self._log(problem, error)
             if problem is not None:
-                self._model.lose_touch(problem)
-            # Worked for a while: what ended it is new, so try again soon.
+                self._model.set_problem(problem)
+            # After a longer run, the problem is new: retry soon.
             if time.monotonic() - started > _RETRY_MAX_SECONDS + _ANSWER_SECONDS:
                 delay = _RETRY_MIN_SECONDS
             await asyncio.sleep(delay)
             delay = min(delay * 2, _RETRY_MAX_SECONDS)
 
     async def _follow(self) -> str | None:
-        """Read until something about the topic changes; returns what is wrong, None to look at it anew."""
+        """Read until a topic changes. Return the problem, or None to start again."""
         topology = await self._topology()
         if not topology.of(self._topic):
             return "topic_missing"
@@ -121,8 +121,8 @@ class Indexer:
         async with asyncio.timeout(_ANSWER_SECONDS):
             beginnings = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
-            whole_from = await self._whole_from(consumer, topology)
-        await asyncio.to_thread(self._bind, topology, beginnings, ends, whole_from)
+            full_from = await self._full_from(consumer, topology)
+        await asyncio.to_thread(self._bind, topology, beginnings, ends, full_from)
         for partition in partitions:
             next_offset = self._model.next_offset(partition.partition, partition.topic)
             assert next_offset is not None  # noqa: S101 - bind sets one for every partition
@@ -144,24 +144,24 @@ class Indexer:
                     return
                 topology_at = now
 
-    async def _whole_from(self, consumer: AIOKafkaConsumer, topology: _Topology) -> _Offsets:
-        """Where the time begins of which a topic is read whole."""
-        asked = {
-            partition: _now_ms() - whole_ms
+    async def _full_from(self, consumer: AIOKafkaConsumer, topology: _Topology) -> _Offsets:
+        """Return the offsets at which the period that is loaded in full begins."""
+        since_ms = {
+            partition: _now_ms() - full_period_ms
             for topic in self._model.topics[1:]
-            if (whole_ms := self._model.whole_ms(topic))
+            if (full_period_ms := self._model.full_period_ms(topic))
             for partition in topology.of(topic)
         }
-        found = await consumer.offsets_for_times(asked) if asked else {}
+        found = await consumer.offsets_for_times(since_ms) if since_ms else {}
         return {partition: place.offset for partition, place in found.items() if place is not None}
 
-    def _bind(self, topology: _Topology, beginnings: _Offsets, ends: _Offsets, whole_from: _Offsets) -> None:
+    def _bind(self, topology: _Topology, beginnings: _Offsets, ends: _Offsets, full_from: _Offsets) -> None:
         of_changelog = _of_topic(beginnings, self._topic), _of_topic(ends, self._topic)
         self._model.bind(topology.cluster_id, *of_changelog, _now_ms())
         for topic in self._model.topics[1:]:
             if topology.of(topic):
                 self._model.bind_beside(
-                    topic, _of_topic(beginnings, topic), _of_topic(ends, topic), _of_topic(whole_from, topic)
+                    topic, _of_topic(beginnings, topic), _of_topic(ends, topic), _of_topic(full_from, topic)
                 )
 
     def _apply(self, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
@@ -177,7 +177,7 @@ class Indexer:
     async def _observe(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], *, idle: bool) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
             ends = await consumer.end_offsets(partitions)
-            # Where the log ends in offsets that compaction emptied, no record tells that the end is reached.
+            # Compaction may empty the last offsets of the log. Then only the position shows that the end is reached.
             positions = {p: await consumer.position(p) for p in partitions} if idle else {}
         ahead = {
             partition: position
@@ -200,8 +200,7 @@ class Indexer:
         self._model.prune(_now_ms())
 
     async def _topology(self) -> _Topology:
-        # Through the admin client: a consumer's metadata request for a missing topic may create it, with the broker's
-        # defaults.
+        # Use the admin client: a consumer's metadata request may create a missing topic with the broker's defaults.
         admin = AIOKafkaAdminClient(**client_options(self._settings))
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -221,9 +220,9 @@ class Indexer:
         )
 
     def _log(self, problem: str, error: Exception) -> None:
-        # Once per outage, not once per attempt.
+        # Log once per outage, not once per attempt.
         if self._model.freshness().problem != problem:
-            _log.warning("console_lost_touch", problem=problem, error=type(error).__name__)
+            _log.warning("console_view_interrupted", problem=problem, error=type(error).__name__)
 
 
 def _of_topic(offsets: _Offsets, topic: str) -> dict[int, int]:

@@ -1,7 +1,7 @@
-"""Dead letters as the console lists them: why, when, from where, and what became of each.
+"""Store dead letters for the console's list: reason, time, origin and state.
 
 From: ``nexus-prospect-dlq``, letters and operators' marks. To: tables ``letters`` and ``letter_marks``. Key and value
-stay on the topic; a page reads them from there when it shows one.
+stay on the topic. The page of a letter reads them from there.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class LetterWriter:
     """`TopicWriter` of the dead-letter topic.
 
     Args:
-        max_rows: How many letters are kept; the topic has them all.
-        retention_hours: The topic's.
+        max_rows: Maximum number of letters in the index. The topic has all letters.
+        retention_hours: The topic's retention.
     """
 
     def __init__(self, max_rows: int, retention_hours: int) -> None:
         self.newest_only: int | None = None
-        self.whole_ms = 0
+        self.full_period_ms = 0
         self._max_rows = max_rows
         self._retention_ms = retention_hours * _HOUR_MS
 
@@ -63,7 +63,7 @@ class LetterWriter:
                 "(SELECT identity FROM letters ORDER BY failed_at_ms, id DESC LIMIT ?)",
                 (surplus,),
             )
-        # A mark may come before a late copy of its letter, but never outlives the topic's retention.
+        # A late copy of a letter may follow its mark. Marks are kept at most for the topic's retention.
         db.execute("DELETE FROM letter_marks WHERE at_ms < ?", (now_ms - self._retention_ms,))
 
     def clear(self, db: sqlite3.Connection) -> None:
@@ -95,5 +95,5 @@ def _session_key(letter: Letter) -> bytes | None:
     found = session_of(letter)
     try:
         return None if found is None else session_key(*found)
-    except ValueError:  # a tenant that cannot be, or text that is no UTF-8
+    except ValueError:  # the tenant is invalid, or the text has no UTF-8 form
         return None

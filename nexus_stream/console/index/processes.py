@@ -1,11 +1,12 @@
-"""How each process does now, and how it did in the last day: states, lag, rates, latencies.
+"""Store the state of each process, now and over the last day: states, lag, rates, latencies.
 
-From: ``nexus-status``. To: tables ``processes`` (the newest record of each) and ``samples`` (one row a process and ten
-seconds, kept for a day), from which overview and charts are made.
+From: ``nexus-status``. To: tables ``processes`` (the newest record of each process) and ``samples`` (one row per
+process and ten seconds, kept for a day). The overview and the charts read both.
 
-A row of ``processes`` stays until its key is written as null: by the process that stops as it was told, or by an
-operator for one that will not come back (``nexus status forget``). So a dead process is missed for as long as nobody
-said so. Each process type has a row too, by its own name and without a record: when one of it was last heard.
+A row of ``processes`` stays until a tombstone for its key arrives. A process writes its tombstone when it stops
+normally. An operator writes one for a process that will not come back (``nexus status forget``). Until then, a dead
+process counts as missing. Each process type also has a row under its own name, without a record: the time of the last
+report of any process of this type.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ ROLES = ("gateway", "enricher", "sink")
 BUCKET_MS = 10_000
 _DAY_MS = 24 * 3_600_000
 _MAX_PROCESSES = 500
-# What counts as an error: the record was not served, or set aside.
+# Outcomes that count as errors.
 _FAILURES = ("deadlettered", "failed")
-# Ends that say nothing about work: the next owner does it again.
+# Outcomes that do not count as work: the next owner of the partition processes the record again.
 _NO_WORK = ("dropped",)
 
 
@@ -35,13 +36,13 @@ class ProcessWriter:
     """`TopicWriter` of the status topic.
 
     Args:
-        topic: Its name.
+        topic: The topic's name.
     """
 
     def __init__(self, topic: str) -> None:
         self._left_out = LEFT_OUT.labels(topic)
         self.newest_only: int | None = 50_000
-        self.whole_ms = 0
+        self.full_period_ms = 0
 
     def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:
         """See `TopicWriter.apply`."""
@@ -53,15 +54,15 @@ class ProcessWriter:
             try:
                 status = ProcessStatus.model_validate_json(record.value)
             except ValidationError:
-                # Of a newer version, beyond a bound, or not ours.
+                # The record has a newer version, exceeds a bound, or comes from another program.
                 self._left_out.inc()
                 continue
             if status.process_id == process_id and process_id not in ROLES:
-                self._take(db, status, record.value)
+                self._store(db, status, record.value)
             else:
                 self._left_out.inc()
 
-    def _take(self, db: sqlite3.Connection, status: ProcessStatus, raw: bytes) -> None:
+    def _store(self, db: sqlite3.Connection, status: ProcessStatus, raw: bytes) -> None:
         db.execute(
             "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?)",
             (status.process_id, status.role, status.updated_at_ms, raw),
@@ -109,5 +110,5 @@ class ProcessWriter:
 
 
 def _total(counts: Iterable[int]) -> int:
-    """Their sum, as far as SQLite can hold it."""
+    """Return the sum, limited to SQLite's range."""
     return min(sum(counts), MAX_COUNT)

@@ -1,7 +1,4 @@
-"""How far each partition of a topic has been read, and how current that makes the view.
-
-From: offsets the indexer sees. To: read_model.py, which keeps them beside the rows; every page's head.
-"""
+"""The read progress of each partition of a topic, and how current the view is."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ RecordT = TypeVar("RecordT", ChangelogRecord, TopicRecord)
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """How far one partition of a topic has been read."""
+    """The read progress of one partition."""
 
     partition: int
     next_offset: int
@@ -28,7 +25,7 @@ class PartitionProgress:
 
     @property
     def lag(self) -> int:
-        """Records on the broker that the view does not show yet."""
+        """The number of records on the broker that the view does not show yet."""
         return max(0, self.end_offset - self.next_offset)
 
 
@@ -36,8 +33,8 @@ class PartitionProgress:
 class Freshness:
     """How current the view is.
 
-    ``problem`` names what keeps the view from the broker, None while it follows; ``caught_up_at_ms`` is the last moment
-    at which nothing was missing in any partition, 0 for never.
+    ``problem`` names the reason why the view cannot follow the broker; None if it follows. ``caught_up_at_ms`` is the
+    last time at which all partitions were complete; 0 means never.
     """
 
     partitions: tuple[PartitionProgress, ...]
@@ -45,19 +42,19 @@ class Freshness:
 
     @property
     def lag(self) -> int:
-        """Records behind, over all partitions."""
+        """The lag in records, summed over all partitions."""
         return sum(partition.lag for partition in self.partitions)
 
     @property
     def caught_up_at_ms(self) -> int:
-        """The oldest of the partitions' own."""
+        """The earliest such time of all partitions."""
         return min((partition.caught_up_at_ms for partition in self.partitions), default=0)
 
 
 def unread(
     records: Sequence[RecordT], progress: Mapping[int, PartitionProgress]
 ) -> tuple[list[RecordT], dict[int, PartitionProgress]]:
-    """The records that were not applied before, and how far they lead."""
+    """Return the records that were not applied before, and the progress after them."""
     fresh, reached = [], dict(progress)
     for record in records:
         known = reached.get(record.partition, PartitionProgress(record.partition, 0, 0, 0))
@@ -68,14 +65,14 @@ def unread(
 
 
 def advance_to(reached: dict[int, PartitionProgress], next_offsets: Mapping[int, int] | None) -> None:
-    """Move on to positions past the last record, where there are any."""
+    """Advance the progress to positions past the last record, if any are given."""
     for number, position in (next_offsets or {}).items():
         if number in reached:
             reached[number] = advanced(reached[number], position)
 
 
 def advanced(progress: PartitionProgress, next_offset: int) -> PartitionProgress:
-    """The progress at that offset, never back."""
+    """Return the progress at this offset. Progress never goes back."""
     if next_offset <= progress.next_offset:
         return progress
     return replace(progress, next_offset=next_offset, end_offset=max(progress.end_offset, next_offset))

@@ -1,8 +1,8 @@
-"""The console's own copy of the session table, and of what other topics tell: the one writer of the SQLite file.
+"""The console's copy of the session table and of other topics. This is the only writer of the SQLite file.
 
-From: records of the sessions changelog and of the topics beside it (indexer.py). To: tables ``sessions`` and those of
-each `TopicWriter`, with ``offsets``, in one transaction a batch, so that a kill at any point resumes without a gap or a
-double. queries.py reads.
+From: records of the sessions changelog and of the other topics (indexer.py). To: table ``sessions``, the tables of each
+`TopicWriter`, and ``offsets``. Each batch is one transaction. So after a kill, reading resumes without a gap or a
+repeat.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
-import structlog
-
 from nexus_stream.console.index.progress import Freshness, PartitionProgress, RecordT, advance_to, advanced, unread
 from nexus_stream.console.index.session_row import ChangelogRecord, SessionRow, facets
 from nexus_stream.console.index.store import (
@@ -28,19 +26,20 @@ from nexus_stream.console.index.store import (
     reset_tables,
 )
 from nexus_stream.console.index.topic_record import LEFT_OUT, TopicRecord, TopicWriter
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 FILE_NAME = "sessions.sqlite3"
 
-# A compacted topic keeps a tombstone for one day (delete.retention.ms): a view that was away for longer may have missed
-# that a session was erased, so it starts over. Half of it leaves room for clocks and slow starts.
+# A compacted topic keeps a tombstone for one day (delete.retention.ms). A view that was stopped for longer may have
+# missed a tombstone, so it starts over. Half a day leaves a margin for clocks and slow starts.
 MAX_ABSENCE_SECONDS = 12 * 3600.0
-# "Caught up" is remembered in the file at least this often while nothing arrives; the pages use the one in memory.
+# If nothing arrives, the file stores "caught up" at this interval. The pages use the value in memory.
 _PROGRESS_WRITE_SECONDS = 60.0
-# Rewriting the search index, where SQLite cannot delete from it securely, costs more the larger it is.
+# If SQLite cannot delete securely from the search index, the index is rewritten. A larger index takes longer.
 _OPTIMIZE_SECONDS = 600.0
 _ERASED = "erased"
 
@@ -56,25 +55,25 @@ _ADD_FINGERPRINTS = "INSERT OR IGNORE INTO session_fingerprints SELECT ?, value 
 _DELETE = "DELETE FROM sessions WHERE key = ?"
 _FACETS_BEFORE = "SELECT status, momento, arquetipo, extractor, objeciones FROM sessions WHERE key = ?"
 _COUNT = "INSERT INTO facet_counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions"
-# Of an erased session; its name is in none of these, but that it was there is.
-_FORGET = "DELETE FROM emissions WHERE key = ?"
+# For an erased session. Emissions contain no name, but they show that the session existed.
+_DELETE_EMISSIONS = "DELETE FROM emissions WHERE key = ?"
 _PRUNE_SECONDS = 60.0
 _SET_PROGRESS = "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?)"
 
 
 class ReadModel:
-    """Applies the changelog. Its methods block and may be called from any thread, one after the other."""
+    """Apply the topics' records to the file. The methods block. Any thread may call them, one at a time."""
 
     def __init__(self, folder: Path, topic: str, writers: Mapping[str, TopicWriter] | None = None) -> None:
-        """Open or make the file under ``folder``.
+        """Open or create the file under ``folder``.
 
         Args:
-            folder: For the file and its lock.
+            folder: The folder of the file and its lock.
             topic: The sessions changelog.
-            writers: What takes in the records of which other topic.
+            writers: The writer of each other topic.
 
         Raises:
-            ConfigurationError: another console uses the folder, or it cannot be written.
+            ConfigurationError: another console uses the folder, or the folder cannot be written.
         """
         self._lock = threading.Lock()
         self._store_lock = StoreLock(folder)
@@ -82,31 +81,31 @@ class ReadModel:
         self._topic = topic
         self._db = open_writer(self.path)
         self._problem: str | None = "starting"
-        # Something was erased: its former content may still be in the write-ahead log, and in the search index.
+        # After an erasure, former content may remain in the write-ahead log and in the search index.
         self._scrub_log = True
         self._scrub_index = not deletes_securely_from_index()
         self._index_scrubbed_at_ms = 0
         self._written_at_ms = 0
         self._pruned_at_ms = 0
         self._writers = dict(writers or {})
-        # Grows with each batch: whoever waits for news compares it.
+        # Grows with each batch, so that live views can detect a change.
         self.version = 0
-        # Likewise, for the sessions alone.
+        # The same, for the sessions only.
         self.sessions_version = 0
         self._progress: dict[int, PartitionProgress] = self._read_progress(topic)
         self._beside = {name: self._read_progress(name) for name in self._writers}
         for name in self.topics:
-            # Shown as 0 before there is one.
+            # Make the metric exist with the value 0.
             LEFT_OUT.labels(name)
 
     def close(self) -> None:
-        """Close the file and let another console have the folder."""
+        """Close the file and release the folder."""
         with self._lock:
             self._db.close()
             self._store_lock.release()
 
     def remake_if_damaged(self) -> bool:
-        """Start over with an empty file if a reader or the writer met damage in it; returns whether."""
+        """Start over with an empty file if the file is marked as damaged. Return whether this happened."""
         with self._lock:
             if not is_damaged(self.path):
                 return False
@@ -115,38 +114,39 @@ class ReadModel:
             self._db = open_writer(self.path)
             self._progress = {}
             self._beside = {name: {} for name in self._writers}
-            self._owe_scrub()
+            self._request_scrub()
             self.version += 1
             self.sessions_version += 1
         return True
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Everything it wants to follow, the changelog first."""
+        """All topics to follow. The changelog is the first."""
         return (self._topic, *self._writers)
 
     def next_offset(self, partition: int, topic: str | None = None) -> int | None:
-        """Where to go on reading; None for a partition never read."""
+        """Return the next offset to read, or None for a partition that was never read."""
         of_topic = self._progress if topic in {None, self._topic} else self._beside[topic or ""]
         progress = of_topic.get(partition)
         return None if progress is None else progress.next_offset
 
     def lag_beside(self, topic: str) -> int:
-        """Records of a topic beside the changelog that the view does not show yet."""
+        """Return the lag of a topic other than the changelog, in records."""
         return sum(progress.lag for progress in self._beside[topic].values())
 
     def freshness(self) -> Freshness:
-        """As last observed; costs nothing."""
+        """Return the freshness as last observed, without any query."""
         progress = self._progress
         return Freshness(tuple(progress[number] for number in sorted(progress)), self._problem)
 
     def bind(
         self, cluster_id: str | None, beginning_offsets: Mapping[int, int], end_offsets: Mapping[int, int], now_ms: int
     ) -> bool:
-        """Compare what is stored with the topic as it is; start over when they are not the same log.
+        """Compare the stored progress with the topic. Start over if they do not belong together.
 
-        That is: another cluster or topic, an end below what was read (the embedded broker keeps nothing), a beginning
-        above it (records were deleted unread), a partition gone, or an absence that may have missed a tombstone.
+        Reasons: another cluster or topic; the topic ends below the read position (the embedded broker keeps nothing);
+        the topic begins above the read position (records were deleted unread); a missing partition; or an absence in
+        which the view may have missed a tombstone.
 
         Returns:
             Whether the view was emptied.
@@ -175,24 +175,24 @@ class ReadModel:
         self.observe(end_offsets, now_ms)
         return reason is not None
 
-    def whole_ms(self, topic: str) -> int:
-        """Of how long a time all records of a topic beside the changelog are wanted, however many."""
-        return self._writers[topic].whole_ms
+    def full_period_ms(self, topic: str) -> int:
+        """Return the period (ms) of a topic that is always loaded in full."""
+        return self._writers[topic].full_period_ms
 
     def bind_beside(
         self,
         topic: str,
         beginning_offsets: Mapping[int, int],
         end_offsets: Mapping[int, int],
-        whole_from: Mapping[int, int] | None = None,
+        full_from: Mapping[int, int] | None = None,
     ) -> None:
-        """As `bind`, for a topic beside the changelog; after it.
+        """Like `bind`, for a topic other than the changelog. Call `bind` first.
 
         Args:
-            topic: Which.
-            beginning_offsets: Of each partition.
-            end_offsets: Of each partition.
-            whole_from: Where the time of `whole_ms` begins, in partitions that have records of it.
+            topic: The topic.
+            beginning_offsets: The beginning offset of each partition.
+            end_offsets: The end offset of each partition.
+            full_from: The offset at which the period of `full_period_ms` begins, for partitions with records in it.
         """
         writer = self._writers[topic]
         with self._lock:
@@ -207,29 +207,29 @@ class ReadModel:
                 for number, end in end_offsets.items():
                     first = beginning_offsets[number]
                     if number in known:
-                        # Retention may have removed what was not read yet.
+                        # Retention may have removed unread records.
                         progress[number] = advanced(known[number], first)
                         continue
                     if writer.newest_only is not None:
                         newest = end - writer.newest_only // len(end_offsets)
-                        first = max(first, min(newest, (whole_from or {}).get(number, newest)))
+                        first = max(first, min(newest, (full_from or {}).get(number, newest)))
                     progress[number] = PartitionProgress(number, first, end, 0)
                 self._write(topic, progress)
             self._beside[topic] = progress
             self.version += 1
 
     def apply(self, records: Sequence[ChangelogRecord], next_offsets: Mapping[int, int] | None = None) -> None:
-        """Write a batch and its offsets in one transaction. Records already applied are skipped.
+        """Write a batch and its offsets in one transaction. Skip records that are already applied.
 
         Args:
-            records: In offset order within a partition.
-            next_offsets: Positions past the last record, where compaction left nothing to read up to them.
+            records: The records, in offset order within a partition.
+            next_offsets: Positions past the last record, if compaction removed the records before them.
         """
         with self._lock:
             fresh, reached = unread(records, self._progress)
             advance_to(reached, next_offsets)
             with self._transaction():
-                self._take(self._topic, fresh, self._apply_sessions)
+                self._store(self._topic, fresh, self._apply_sessions)
                 self._write(self._topic, reached)
             self._progress = reached
             self.version += 1
@@ -247,8 +247,8 @@ class ReadModel:
             counts.subtract(facets(*before))
         if record.value is None:
             self._db.execute(_DELETE, (record.key,))
-            self._db.execute(_FORGET, (record.key,))
-            self._owe_scrub()
+            self._db.execute(_DELETE_EMISSIONS, (record.key,))
+            self._request_scrub()
             return
         row = SessionRow.from_record(record)
         (row_id,) = self._db.execute(_UPSERT, [getattr(row, name) for name in _COLUMNS]).fetchone()
@@ -256,26 +256,26 @@ class ReadModel:
         self._db.execute(_FORGET_FINGERPRINTS, listed)
         self._db.execute(_ADD_FINGERPRINTS, listed)
         if row.status == _ERASED:
-            self._db.execute(_FORGET, (record.key,))
-            self._owe_scrub()
+            self._db.execute(_DELETE_EMISSIONS, (record.key,))
+            self._request_scrub()
         counts.update(row.facets)
 
     def apply_beside(
         self, topic: str, records: Sequence[TopicRecord], next_offsets: Mapping[int, int] | None = None
     ) -> None:
-        """As `apply`, for a topic beside the changelog."""
+        """Like `apply`, for a topic other than the changelog."""
         with self._lock:
             fresh, reached = unread(records, self._beside[topic])
             advance_to(reached, next_offsets)
             writer = self._writers[topic]
             with self._transaction():
-                self._take(topic, fresh, lambda some: writer.apply(self._db, some))
+                self._store(topic, fresh, lambda some: writer.apply(self._db, some))
                 self._write(topic, reached)
             self._beside[topic] = reached
             self.version += 1
 
-    def _take(self, topic: str, records: Sequence[RecordT], store: Callable[[Sequence[RecordT]], None]) -> None:
-        """Store records; one that cannot be stored is left out and told, instead of stopping all others for good."""
+    def _store(self, topic: str, records: Sequence[RecordT], store: Callable[[Sequence[RecordT]], None]) -> None:
+        """Store records. Skip and log a record that cannot be stored, so that it does not block the others."""
         try:
             with self._savepoint():
                 store(records)
@@ -284,7 +284,7 @@ class ReadModel:
                 raise
             if len(records) == 1:
                 left_out = records[0]
-                # No text of the error: it may quote the record.
+                # Do not log the error's text: it may quote the record.
                 _log.error(
                     "console_record_left_out",
                     topic=topic,
@@ -295,11 +295,11 @@ class ReadModel:
                 LEFT_OUT.labels(topic).inc()
                 return
             middle = len(records) // 2
-            self._take(topic, records[:middle], store)
-            self._take(topic, records[middle:], store)
+            self._store(topic, records[:middle], store)
+            self._store(topic, records[middle:], store)
 
     def observe_beside(self, topic: str, end_offsets: Mapping[int, int]) -> None:
-        """Take note of where a topic beside the changelog ends now."""
+        """Record the end offsets of a topic other than the changelog."""
         with self._lock:
             observed = dict(self._beside[topic])
             for number in end_offsets.keys() & observed.keys():
@@ -307,7 +307,7 @@ class ReadModel:
             self._beside[topic] = observed
 
     def prune(self, now_ms: int) -> None:
-        """Let each writer forget what is too old or too much; once a minute, whoever calls how often."""
+        """Let each writer prune its tables. This runs at most once a minute, however often it is called."""
         if now_ms - self._pruned_at_ms < _PRUNE_SECONDS * 1000:
             return
         with self._lock, self._transaction():
@@ -316,7 +316,7 @@ class ReadModel:
         self._pruned_at_ms = now_ms
 
     def observe(self, end_offsets: Mapping[int, int], now_ms: int) -> None:
-        """Take note of where the topic ends now; the view is in touch with the broker."""
+        """Record the end offsets of the changelog, and clear the problem: the broker answers."""
         with self._lock:
             observed = dict(self._progress)
             for number in end_offsets.keys() & observed.keys():
@@ -331,23 +331,23 @@ class ReadModel:
             self._problem = None
             self._scrub(now_ms)
 
-    def _owe_scrub(self) -> None:
+    def _request_scrub(self) -> None:
         self._scrub_log = True
         self._scrub_index = not deletes_securely_from_index()
 
     def _scrub(self, now_ms: int) -> None:
-        """Leave nothing of what was erased beside the file, or in its index; the tables overwrite what they delete."""
+        """Remove erased content from the write-ahead log and the search index. The tables overwrite it themselves."""
         if self._scrub_index and now_ms - self._index_scrubbed_at_ms >= _OPTIMIZE_SECONDS * 1000:
             self._db.execute("INSERT INTO sessions_fts (sessions_fts) VALUES ('optimize')")
             self._scrub_index, self._index_scrubbed_at_ms = False, now_ms
             self._scrub_log = True
         if self._scrub_log:
-            # Busy while a page is being read: then again at the next look.
+            # The checkpoint is busy while a page reads the file. Then try again next time.
             busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._scrub_log = bool(busy)
 
-    def lose_touch(self, problem: str) -> None:
-        """The broker cannot be followed for now; what is shown stays as it was."""
+    def set_problem(self, problem: str) -> None:
+        """Record why the view cannot follow the broker. The shown data does not change."""
         self._problem = problem
 
     def _reason_to_start_over(
@@ -362,14 +362,14 @@ class ReadModel:
             return "another cluster"
         for number, progress in self._progress.items():
             if number not in ends:
-                return "a partition is gone"
+                return "a partition is missing"
             if ends[number] < progress.next_offset:
-                return "the topic ends below what was read"
+                return "the topic ends below the read position"
             if beginnings[number] > progress.next_offset:
-                return "the topic begins above what was read"
+                return "the topic begins above the read position"
             complete_at_ms = progress.caught_up_at_ms or int(meta.get("started_at_ms", "0"))
             if complete_at_ms < now_ms - MAX_ABSENCE_SECONDS * 1000:
-                return "away for longer than a tombstone is kept"
+                return "stopped for longer than a tombstone is kept"
         return None
 
     def _read_progress(self, topic: str) -> dict[int, PartitionProgress]:
@@ -403,7 +403,7 @@ class ReadModel:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            # A full disk has rolled back by itself already.
+            # On a full disk, SQLite has already rolled back.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise

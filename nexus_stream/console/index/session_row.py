@@ -1,8 +1,8 @@
-"""One changelog record of the session table as one row of the console's index.
+"""Convert a changelog record of the session table to a row of the console's index.
 
 From: a record of ``<app>-sessions-changelog`` (key = session key, value = session state JSON). To: table ``sessions``
-of the index (store.py). Reads leniently on purpose: a state of a newer version, or a value that is no JSON at all, is
-shown with what can be read of it instead of stopping the view.
+of the index (store.py). Parsing is lenient on purpose: a state of a newer version, or a value that is not JSON, is
+shown as far as it is readable. It does not stop the view.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from nexus_stream.contracts.json_reading import items, json_object, mapping, number, text
 from nexus_stream.contracts.prospect import Objecion
 from nexus_stream.contracts.session_key import parse_session_key
 
 __all__ = ["OBJECTIONS", "UNREADABLE", "ChangelogRecord", "SessionRow", "facets", "fold", "state_of"]
 
-# The status of a row whose value is no JSON object or names no status.
+# The status of a row whose value is not a JSON object or has no status.
 UNREADABLE = "unreadable"
 
-# The values the index knows; store.py has a partial index for each.
+# The objections in the index. store.py has a partial index for each.
 OBJECTIONS = tuple(objection.value for objection in Objecion)
 
 _SQLITE_INTEGER_MAX = 2**63 - 1
@@ -30,7 +29,7 @@ _SQLITE_INTEGER_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class ChangelogRecord:
-    """One record as read from the broker. ``value`` None is a tombstone; ``timestamp_ms`` is the broker's."""
+    """One record from the broker. ``value`` None is a tombstone. ``timestamp_ms`` is the broker's time."""
 
     partition: int
     offset: int
@@ -41,9 +40,9 @@ class ChangelogRecord:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """What the list shows, searches and filters by, and the state itself as the bytes on the changelog.
+    """The fields for the list, its search and its filters, and the state as the bytes of the changelog.
 
-    ``fingerprints`` are no column: store.py has a table of them.
+    ``fingerprints`` is not a column: store.py has a table for them.
     """
 
     key: bytes
@@ -71,32 +70,32 @@ class SessionRow:
 
     @property
     def facets(self) -> tuple[tuple[str, str], ...]:
-        """What the list counts and filters by: (facet, value)."""
+        """The (facet, value) pairs for counts and filters of the list."""
         return facets(self.status, self.momento, self.arquetipo, self.extractor, self.objeciones)
 
     @classmethod
     def from_record(cls, record: ChangelogRecord) -> SessionRow:
-        """Read a record that is no tombstone."""
+        """Convert a record that is not a tombstone."""
         value = record.value or b""
         state = state_of(value)
-        prospect = _mapping(state.get("prospect"))
+        prospect = mapping(state.get("prospect"))
         tenant_id, session_id = _names(record.key)
-        fingerprints = [text for text in _list(state.get("fingerprints")) if isinstance(text, str)]
-        nombre, email, telefono = (_text(prospect.get(name)) for name in ("nombre", "email", "telefono"))
+        fingerprints = [text for text in items(state.get("fingerprints")) if isinstance(text, str)]
+        nombre, email, telefono = (text(prospect.get(name)) for name in ("nombre", "email", "telefono"))
         return cls(
             key=record.key,
             tenant_id=tenant_id,
             session_id=session_id,
-            status=_text(state.get("status")) or UNREADABLE,
+            status=text(state.get("status")) or UNREADABLE,
             nombre=nombre,
             email=email,
             telefono=telefono,
             fingerprint=fingerprints[-1] if fingerprints else None,
-            momento=_text(prospect.get("momento_optimo")),
-            arquetipo=_text(prospect.get("arquetipo")),
-            objeciones=",".join(text for text in _list(prospect.get("objeciones")) if isinstance(text, str)),
-            nivel_interes=_number(prospect.get("nivel_interes")),
-            extractor=_text(_mapping(state.get("extraction")).get("extractor")),
+            momento=text(prospect.get("momento_optimo")),
+            arquetipo=text(prospect.get("arquetipo")),
+            objeciones=",".join(text for text in items(prospect.get("objeciones")) if isinstance(text, str)),
+            nivel_interes=number(prospect.get("nivel_interes")),
+            extractor=text(mapping(state.get("extraction")).get("extractor")),
             turns=_integer(state.get("turns")),
             first_seen_ms=_integer(state.get("first_seen_ms")) or record.timestamp_ms,
             last_seen_ms=_integer(state.get("last_seen_ms")) or record.timestamp_ms,
@@ -114,7 +113,7 @@ class SessionRow:
 def facets(
     status: str, momento: str | None, arquetipo: str | None, extractor: str | None, objeciones: str
 ) -> tuple[tuple[str, str], ...]:
-    """The (facet, value) pairs of a row."""
+    """Return the (facet, value) pairs of a row."""
     named = {"status": status, "momento": momento, "arquetipo": arquetipo, "extractor": extractor}
     return (
         *((facet, value) for facet, value in named.items() if value is not None),
@@ -123,15 +122,12 @@ def facets(
 
 
 def state_of(value: bytes) -> Mapping[str, Any]:
-    """The state as a mapping; empty when the bytes are no JSON object."""
-    try:
-        return _mapping(orjson.loads(value))
-    except orjson.JSONDecodeError:
-        return {}
+    """The state as a mapping, empty if the bytes are not a JSON object."""
+    return json_object(value)
 
 
 def fold(text: str) -> str:
-    """The form in which text is searched: no case, no accents."""
+    """Normalise text for search: without case and accents."""
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(char for char in decomposed if not unicodedata.combining(char)).casefold().replace("\x00", "")
 
@@ -141,22 +137,6 @@ def _names(key: bytes) -> tuple[str, str]:
         return parse_session_key(key)
     except UnicodeDecodeError:
         return "", key.decode("utf-8", "backslashreplace")
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _integer(value: Any) -> int:

@@ -1,19 +1,17 @@
-"""The SQLite file behind the console: its tables, and how it is opened.
+"""The console's SQLite file: its tables, and how to open it.
 
-It is a cache of topics and nothing else: a file of another schema version, or one in which a reader or the writer meets
-damage, is removed and built again from the topics. Personal data is in it, so only its owner may read it and deleted
-content is overwritten.
+The file is only a cache of topics. A file with another schema version, or a damaged file, is removed and built again
+from the topics. The file contains personal data. So only its owner may read it, and deleted content is overwritten.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from typing import IO
 
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
 __all__ = [
     "StoreLock",
@@ -27,12 +25,12 @@ __all__ = [
     "reset_tables",
 ]
 
-# Raise whenever a table, index or trigger below changes, or the way a row is made from a record.
+# Raise this number if a table, index or trigger below changes, or if records are converted to rows differently.
 SCHEMA_VERSION = 3
 
 _BUSY_TIMEOUT_SECONDS = 10.0
 _MMAP_BYTES = 64 * 1024 * 1024
-# FTS5 can overwrite deleted words since 3.42; before that they stay in the file until segments merge.
+# FTS5 can overwrite deleted words since 3.42. Before, deleted words stay in the file until segments merge.
 _FTS_SECURE_DELETE_SINCE = (3, 42, 0)
 
 _DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -86,7 +84,7 @@ CREATE INDEX sessions_by_mlm ON sessions (last_seen_ms DESC, key) WHERE instr(ob
 CREATE INDEX sessions_by_email ON sessions (email) WHERE email IS NOT NULL;
 CREATE INDEX sessions_by_telefono ON sessions (telefono) WHERE telefono IS NOT NULL;
 
--- All that a session came with; the column above is the newest.
+-- All fingerprints of a session. The column above has the newest one.
 CREATE TABLE session_fingerprints (
     id INTEGER NOT NULL,
     fingerprint TEXT NOT NULL,
@@ -119,9 +117,9 @@ CREATE TABLE facet_counts (
 ) WITHOUT ROWID;
 CREATE VIEW status_counts AS SELECT value AS status, sessions FROM facet_counts WHERE facet = 'status' AND sessions > 0;
 
--- No text of anyone's: names are looked up in the sessions, so an erased person is in none of the tables below.
+-- The tables below contain no personal text. Pages look up names in the sessions.
 CREATE TABLE emissions (
-    -- A live view follows the ids: one must not come again after its row was erased.
+    -- A live view follows the ids: an id must not be used again after its row was erased.
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key BLOB NOT NULL,
     partition INTEGER NOT NULL,
@@ -224,51 +222,49 @@ DROP TABLE IF EXISTS meta;
 
 
 class StoreLock:
-    """Holds the folder for one console; the kernel lets go of it when the process ends, however it ends."""
+    """A lock on the folder for one console. The kernel releases the lock when the process ends, even after a kill."""
 
     def __init__(self, folder: Path) -> None:
         """Take the lock.
 
         Raises:
-            ConfigurationError: another console has the folder, or it cannot be written.
+            ConfigurationError: another console uses the folder, or the folder cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file: IO[str] = (folder / "lock").open("a")
+            self._file = lock_file(folder / "lock")
+        except DirectoryInUseError as error:
+            raise ConfigurationError(
+                f"NEXUS_DATA_DIR: another console ({error.owner}) uses {folder}. Stop it, or give this one a folder of "
+                "its own."
+            ) from error
         except OSError as error:
             raise ConfigurationError(f"NEXUS_DATA_DIR: {folder} cannot be written ({error.strerror}).") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise ConfigurationError(
-                f"NEXUS_DATA_DIR: another console uses {folder}. Stop it, or give this one a folder of its own."
-            ) from error
 
     def release(self) -> None:
-        """Let another console have the folder."""
+        """Release the lock."""
         self._file.close()
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether it says that the file is broken: asking again would not help."""
+    """Whether the error means that the file is damaged, so that a retry would not help."""
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGE_CODES
 
 
 def is_of_one_record(error: Exception) -> bool:
-    """Whether it may be about the record that was stored, not about the file or the disk."""
+    """Whether the error may concern the stored record, and not the file or the disk."""
     if isinstance(error, sqlite3.Error):
         return not (isinstance(error, sqlite3.OperationalError) or is_damage(error))
     return not isinstance(error, OSError | MemoryError)
 
 
 def note_damage(path: Path) -> None:
-    """Whoever met the damage says so here; the writer, of this process or the next one, makes the file anew."""
+    """Mark the file as damaged. The writer of this process, or of the next one, then recreates the file."""
     _mark(path).touch(mode=0o600)
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether someone met damage in it."""
+    """Whether the file is marked as damaged."""
     return _mark(path).exists()
 
 
@@ -277,15 +273,15 @@ def _mark(path: Path) -> Path:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the file for the one writer, making or remaking it when it is missing, damaged or of another version."""
+    """Open the file for the only writer. Create or recreate a file that is missing, damaged or of another version."""
     connection: sqlite3.Connection | None = None
     try:
         connection = _connect(path)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        # Touches every page of the schema, so that a damaged header shows here and not in a page request.
+        # This query reads every page of the schema. So a damaged header shows here and not in a page request.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if version == SCHEMA_VERSION and not is_damaged(path):
-            # What the writer reads of it first.
+            # The writer reads this table first.
             connection.execute("SELECT * FROM offsets").fetchall()
             return connection
     except sqlite3.DatabaseError as error:
@@ -301,7 +297,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the file for reading; usable from any thread, one at a time."""
+    """Open the file for reading. Any thread may use the connection, but only one at a time."""
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS, check_same_thread=False, isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA query_only = ON")
@@ -310,25 +306,25 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def deletes_securely_from_index() -> bool:
-    """Whether this SQLite overwrites what is deleted from the search index."""
+    """Whether this SQLite version overwrites deleted words of the search index."""
     return sqlite3.sqlite_version_info >= _FTS_SECURE_DELETE_SINCE
 
 
 def reset_tables(connection: sqlite3.Connection) -> None:
-    """Empty the file, or make its tables; in one transaction, so that a reader sees all of before or all of after.
+    """Drop and create all tables in one transaction. A reader sees either the old or the new state.
 
-    Dropping is faster than deleting every row.
+    Dropping tables is faster than deleting every row.
     """
     secure = _FTS_SECURE_DELETE if deletes_securely_from_index() else ""
     connection.executescript(f"BEGIN; {_DROP} {_TABLES} {secure} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Made before SQLite opens it: SQLite gives its side files the same mode as the file.
+    # Create the file with its mode first: SQLite gives its side files the same mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
-    # A power cut may lose the newest batches; rows and offsets go together, so they are read again.
+    # A power cut may lose the newest batches. Rows and offsets are lost together, so the records are read again.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA journal_size_limit = 67108864")

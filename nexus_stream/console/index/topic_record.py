@@ -1,6 +1,6 @@
-"""One record of a topic that the console follows beside the changelog, and what takes such records in.
+"""A record of a topic other than the changelog, and the protocol of the writers that store such records.
 
-From: indexer.py. To: emissions.py, letters.py, processes.py, each the one writer of its tables.
+emissions.py, letters.py and processes.py implement the protocol. Each one is the only writer of its tables.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
+from nexus_stream.contracts.headers import Headers
+
 __all__ = ["LEFT_OUT", "TopicRecord", "TopicWriter"]
 
 LEFT_OUT = Counter(
-    "nexus_console_left_out_total", "Records that are not as published or cannot be stored, so not shown", ["topic"]
+    "nexus_console_left_out_total", "Records not shown: not in the published form, or not storable", ["topic"]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRecord:
-    """One record as read from the broker. ``timestamp_ms`` is the broker's; a value of None is a tombstone."""
+    """One record from the broker. ``timestamp_ms`` is the broker's time. ``value`` None is a tombstone."""
 
     partition: int
     offset: int
     timestamp_ms: int
     key: bytes
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
     def header(self, name: str) -> str:
-        """The last header of that name as text; empty when there is none."""
+        """Return the last header of this name as text, or an empty text if there is none."""
         for header_name, value in reversed(self.headers):
             if header_name == name:
                 return value.decode("utf-8", "replace")
@@ -39,24 +41,24 @@ class TopicRecord:
 
 
 class TopicWriter(Protocol):
-    """The tables of one topic.
+    """The writer of one topic's tables.
 
     Attributes:
-        newest_only: Read at most so many of the newest records when the topic is seen for the first time; None: all.
-        whole_ms: But of so long a time all of them, however many.
+        newest_only: Number of newest records to load when the topic is first read; None: all.
+        full_period_ms: Period (ms) that is always loaded in full.
     """
 
     newest_only: int | None
-    whole_ms: int
+    full_period_ms: int
 
     def apply(self, db: sqlite3.Connection, records: Sequence[TopicRecord]) -> None:
-        """Take records in, inside the caller's transaction."""
+        """Store records, in the caller's transaction."""
         ...
 
     def prune(self, db: sqlite3.Connection, now_ms: int) -> None:
-        """Forget what is too old or too much, inside the caller's transaction."""
+        """Delete rows that are too old or too many, in the caller's transaction."""
         ...
 
     def clear(self, db: sqlite3.Connection) -> None:
-        """Forget everything: the topic is another one now. Inside the caller's transaction."""
+        """Delete all rows, because the topic was replaced. In the caller's transaction."""
         ...

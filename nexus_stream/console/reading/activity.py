@@ -1,7 +1,4 @@
-"""What happened: emissions of a session or of all, dead letters by reason and one by one.
-
-From: tables ``emissions``, ``letters``, ``letter_marks``. To: timeline, live tail, dead-letters page and API.
-"""
+"""Query emissions and dead letters, for the timeline, the live tail, the dead-letters page and the API."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _TAIL = (
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which dead letters; None asks nothing."""
+    """A filter for dead letters. None is no condition."""
 
     reason: str | None = None
     state: str | None = "open"
@@ -35,7 +32,7 @@ class LetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class LetterGroup:
-    """All letters of one reason in one state."""
+    """The letters of one reason in one state."""
 
     reason: str
     state: str
@@ -45,41 +42,41 @@ class LetterGroup:
 
 
 class ActivityQueries:
-    """Reads the file. Its methods block."""
+    """Query the file. The methods block."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def timeline(self, key: bytes, limit: int = 50) -> list[sqlite3.Row]:
-        """A session's emissions, the newest first."""
+        """Return a session's emissions, newest first."""
         with reading(self._path) as db:
             return db.execute("SELECT * FROM emissions WHERE key = ? ORDER BY id DESC LIMIT ?", (key, limit)).fetchall()
 
     def tail(self, after: int, limit: int) -> list[sqlite3.Row]:
-        """The newest emissions beyond that id, the oldest first, with what the session table says of them."""
+        """Return the newest emissions after this id, oldest first, with the fields of their sessions."""
         with reading(self._path) as db:
             rows = db.execute(f"{_TAIL} WHERE emissions.id > ? ORDER BY emissions.id DESC LIMIT ?", (after, limit))
             return rows.fetchall()[::-1]
 
     def emissions(self, after: int, limit: int) -> list[sqlite3.Row]:
-        """The first emissions beyond that id, the oldest first: whoever goes on from the last one misses none."""
+        """Return the first emissions after this id, oldest first. A client can continue from the last id."""
         with reading(self._path) as db:
             return db.execute("SELECT * FROM emissions WHERE id > ? ORDER BY id LIMIT ?", (after, limit)).fetchall()
 
     def count_emissions(self, after: int, before: int) -> int:
-        """How many emissions there are between two ids."""
+        """Count the emissions between two ids."""
         with reading(self._path) as db:
             found = db.execute("SELECT count(*) FROM emissions WHERE id > ? AND id < ?", (after, before))
             return int(found.fetchone()[0])
 
     def newest_emission(self) -> int:
-        """The highest id there was, also if its emission was erased; 0 without any."""
+        """Return the highest id ever used, even if its emission was erased. Return 0 if there was none."""
         with reading(self._path) as db:
             found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'emissions'").fetchone()
             return 0 if found is None else int(found[0])
 
     def letter_groups(self) -> list[LetterGroup]:
-        """Letters by reason and state, the most frequent open ones first."""
+        """Return the letters by reason and state: open ones first, then by frequency."""
         with reading(self._path) as db:
             rows = db.execute(
                 "SELECT reason, coalesce(state, 'open') AS state, count(*), min(failed_at_ms), max(failed_at_ms) "
@@ -88,7 +85,7 @@ class ActivityQueries:
         return [LetterGroup(*row) for row in rows]
 
     def letters(self, wanted: LetterFilter, limit: int, after: tuple[int, str] | None = None) -> list[sqlite3.Row]:
-        """Letters, the newest failure first, below (failed at, id)."""
+        """Return letters, newest failure first, after the position (failed at, id)."""
         conditions, parameters = _conditions(wanted)
         if after is not None:
             conditions.append("(failed_at_ms < :after_ms OR (failed_at_ms = :after_ms AND letters.id > :after_id))")
@@ -101,7 +98,7 @@ class ActivityQueries:
             ).fetchall()
 
     def letter(self, letter_id: str) -> sqlite3.Row | None:
-        """One letter; the newest where a topic was made again and ids repeat."""
+        """Return one letter. If a recreated topic repeats ids, return the newest letter."""
         with reading(self._path) as db:
             found = db.execute(f"{_LETTERS} WHERE letters.id = ? ORDER BY failed_at_ms DESC LIMIT 1", (letter_id,))
             row = found.fetchone()

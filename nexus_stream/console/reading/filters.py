@@ -1,7 +1,4 @@
-"""Which sessions a page is asked for: read from an address, written back into one.
-
-From: query strings. To: queries.py, and the links of the pages.
-"""
+"""Filters and cursors of the session list: parse them from a query string, and write them to links."""
 
 from __future__ import annotations
 
@@ -9,8 +6,9 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from urllib.parse import urlencode
+
+from nexus_stream.contracts.moments import iso_moment
 
 __all__ = ["MAX_SEARCH_CHARS", "PERIODS", "Cursor", "SessionFilter", "is_number", "list_url"]
 
@@ -18,18 +16,18 @@ MAX_SEARCH_CHARS = 200
 _MAX_VALUE_CHARS = 64
 _HOUR_MS = 3_600_000
 _MAX_DIGITS = 19
-# What "in the last" offers; a since and until of one's own go into the address.
+# The choices of "in the last". Other times go into the address as since and until.
 PERIODS: Mapping[str, int] = {"1h": _HOUR_MS, "24h": 24 * _HOUR_MS, "7d": 168 * _HOUR_MS, "30d": 720 * _HOUR_MS}
 
 
 def is_number(text: str) -> bool:
-    """Whether an address's text is a whole number that SQLite can hold."""
+    """Whether a text is a whole number in SQLite's range."""
     return text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last row of a page: the next one starts below it."""
+    """The last row of a page. The next page starts after it."""
 
     last_seen_ms: int
     key: bytes
@@ -39,10 +37,10 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The cursor a link carries.
+        """Parse the cursor of a link.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not a cursor.
         """
         milliseconds, dot, key = text.partition(".")
         if not dot or not is_number(milliseconds):
@@ -56,13 +54,13 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions to list; what is empty or None asks nothing.
+    """A filter for sessions. An empty or None field is no condition.
 
     Attributes:
-        text: Words that all must occur, in any searched field, as parts of words too.
+        text: Search words. All must occur in the searched fields; parts of words count too.
         period: One of `PERIODS`, counted back from now.
-        since: ISO 8601; seen then or later.
-        until: ISO 8601; seen before.
+        since: ISO 8601; last seen at this time or later.
+        until: ISO 8601; last seen before this time.
     """
 
     text: str = ""
@@ -77,10 +75,10 @@ class SessionFilter:
 
     @classmethod
     def of_query(cls, query: Mapping[str, str]) -> SessionFilter:
-        """As an address asks for it.
+        """Parse a query string.
 
         Raises:
-            ValueError: a time that is none.
+            ValueError: a time is malformed.
         """
         values = {
             field.name: query[field.name][:_MAX_VALUE_CHARS]
@@ -94,10 +92,10 @@ class SessionFilter:
         return found
 
     def bounds_ms(self, now_ms: int) -> tuple[int | None, int | None]:
-        """Seen at or after, seen before, in Unix milliseconds.
+        """Return the bounds of "last seen" in Unix milliseconds: at or after, before.
 
         Raises:
-            ValueError: a time that is none.
+            ValueError: a time is malformed.
         """
         since_ms = None if self.since is None else _unix_ms(self.since)
         if self.period is not None:
@@ -106,21 +104,17 @@ class SessionFilter:
 
     @property
     def query(self) -> dict[str, str]:
-        """The address's query for it."""
+        """The filter as a query string's values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["q"] = values.pop("text")
         return {name: value for name, value in values.items() if value}
 
 
 def list_url(session_filter: SessionFilter, after: Cursor | None = None, path: str = "/sessions") -> str:
-    """The address of a page of the list."""
+    """Return the address of a page of the list."""
     values = session_filter.query | ({} if after is None else {"after": str(after)})
     return f"{path}?{urlencode(values)}" if values else path
 
 
 def _unix_ms(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except OverflowError as error:
-        raise ValueError("no time") from error
+    return int(iso_moment(text).timestamp() * 1000)

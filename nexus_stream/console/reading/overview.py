@@ -1,7 +1,7 @@
-"""The whole stream in figures: how each process type does, what flows, what it costs.
+"""The figures of the whole stream: state of each process type, rates, lag and cost.
 
-From: tables ``processes``, ``samples``, ``usage_hours``, ``letters``, and where each group stands (lag_monitor.py).
-To: the alerts, the overview page and the API.
+From: tables ``processes``, ``samples``, ``usage_hours``, ``letters``, and the groups' offsets (lag_monitor.py). The
+alerts, the overview page and the API use them.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from nexus_stream.kafka.group_offsets import GroupStanding
 
 __all__ = ["ROLES", "Overview", "OverviewQueries", "ProcessFigures", "RoleFigures", "Series"]
 
-# Five missed records: later than that nothing it said is current.
+# After five missed reports, a process's figures are out of date.
 SILENT_SECONDS = 10.0
-# A silent one is shown for so long. What was silent for longer when it is first looked at begins no alert; what fires
-# goes on.
+# A silent process is shown for this time. A process that was already silent for longer begins no alert. An alert that
+# already fires continues.
 FORGOTTEN_SECONDS = 24 * 3600.0
 _RATE_WINDOW_MS = 60_000
 _DAY_MS = 24 * 3_600_000
 _MAX_POINTS = 400
-# Between two reports of a process.
+# The interval between two reports of a process.
 _REPORT_MS = 2000
 _NO_STANDINGS: Mapping[str, GroupStanding | None] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessFigures:
-    """One process as it last said."""
+    """One process, according to its last report."""
 
     process_id: str
     role: str
@@ -56,20 +56,20 @@ class ProcessFigures:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has said nothing for too long."""
+        """Whether the last report is too old."""
         return self.silent_seconds > SILENT_SECONDS
 
     @property
     def is_missed(self) -> bool:
-        """Whether it is silent, or said that it ends by an error: none of its figures hold any more."""
+        """Whether the process is silent or has failed. Its figures are then no longer valid."""
         return self.is_silent or self.state == "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class RoleFigures:
-    """All running processes of one type. Rates are of the last minute, errors of the alerts' window.
+    """The figures of all running processes of one type. Rates cover the last minute, errors the alerts' window.
 
-    Lag and age are what the processes report, and of a partition that none reports what the broker says.
+    Lag and age come from the processes' reports. For a partition without a report, they come from the broker.
     """
 
     role: str
@@ -88,17 +88,17 @@ class RoleFigures:
 
     @property
     def late(self) -> int:
-        """Records that should have been done by now."""
+        """Records that should be finished by now."""
         return self.unread + self.overdue
 
     @property
     def error_rate(self) -> float:
-        """Of what was finished, which share failed."""
+        """The share of finished records that failed."""
         return self.failed / self.finished if self.finished else 0.0
 
     @property
     def state(self) -> str:
-        """The worst of its processes'; ``none`` without any."""
+        """The worst state of the running processes; ``none`` if no process runs."""
         for state in ("stalled", "waiting", "recovering", "rebalancing", "starting", "stopping", "running"):
             if state in self.states:
                 return state
@@ -107,12 +107,13 @@ class RoleFigures:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything the overview shows, and what alerts are made of.
+    """The figures for the overview and the alerts.
 
     Attributes:
-        budgets: Of each living worker that has a cap, what it has spent: process id and standing.
-        absent_seconds: Of each process type that was heard once and of which none lives now, since when.
-        forgotten: Processes and types that were silent for so long that they are not shown any more.
+        budgets: Process id and budget standing of each running worker with a cap.
+        absent_seconds: For each process type that has reported before and has no running process: the time since its
+            last report.
+        forgotten: Processes and types that were silent for so long that they are no longer shown.
     """
 
     roles: tuple[RoleFigures, ...]
@@ -130,13 +131,13 @@ class Overview:
     forgotten: frozenset[str] = frozenset()
 
     def role(self, name: str) -> RoleFigures:
-        """The figures of one process type."""
+        """Return the figures of one process type."""
         return next(role for role in self.roles if role.role == name)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Curves over the same times, for charts; None where nothing is known."""
+    """Curves over common times, for charts. None means unknown."""
 
     step_seconds: int
     times: tuple[int, ...]
@@ -144,11 +145,11 @@ class Series:
 
 
 class OverviewQueries:
-    """Reads the figures. Its methods block.
+    """Query the figures. The methods block.
 
     Args:
         path: The read model's file.
-        window_seconds: What counts as now for errors and dead letters.
+        window_seconds: The time window for errors and dead letters.
     """
 
     def __init__(self, path: Path, window_seconds: float = 300.0) -> None:
@@ -156,11 +157,11 @@ class OverviewQueries:
         self._window_seconds = window_seconds
 
     def overview(self, now_ms: int, standings: Mapping[str, GroupStanding | None] = _NO_STANDINGS) -> Overview:
-        """The figures as they are now, without alerts.
+        """Return the present figures, without alerts.
 
         Args:
             now_ms: Unix milliseconds.
-            standings: Where each role's group stands; None, or left out, while the broker does not say.
+            standings: The offsets of each role's group. None or missing if the broker does not report them.
         """
         window_ms = round(self._window_seconds * 1000)
         with reading(self._path) as db:
@@ -208,7 +209,7 @@ class OverviewQueries:
         )
 
     def series(self, now_ms: int, minutes: int) -> Series:
-        """Rates, lag, age and latency of the last minutes, at most a few hundred points."""
+        """Return rates, lag, age and latency of the last minutes, with at most a few hundred points."""
         step_ms = max(1, math.ceil(minutes * 60_000 / _MAX_POINTS / BUCKET_MS)) * BUCKET_MS
         first = (now_ms - minutes * 60_000) // step_ms * step_ms
         with reading(self._path) as db:
@@ -241,7 +242,7 @@ def _process(status: ProcessStatus, now_ms: int) -> ProcessFigures:
         role=status.role,
         state=status.state,
         detail=status.detail,
-        # In that state it was when it last said so: of one that says nothing since then, no more is known.
+        # Count only until the last report: a silent process may have changed its state since then.
         state_seconds=max(0.0, (min(now_ms, status.updated_at_ms + _REPORT_MS) - status.since_ms) / 1000),
         silent_seconds=max(0.0, (now_ms - status.updated_at_ms) / 1000),
         version=status.version,
@@ -295,10 +296,11 @@ def _role(
 
 
 def _lags(alive: Sequence[ProcessFigures], standing: GroupStanding | None, now_ms: int) -> list[PartitionLag]:
-    """What the processes report, completed by what the broker says.
+    """Combine the processes' reports with the broker's offsets.
 
-    A worker alone knows what settles, so where it knows the lag its word counts. Of partitions that nobody reads, or
-    whose end their reader does not know, the broker's word does; and it knows how old unread records are.
+    Only a worker knows which records settle. So if a worker knows its lag, its report counts. For partitions without a
+    reader, or with a reader that does not know the end, the broker's offsets count. The age of unread records also
+    comes from the broker.
     """
     reported = {lag.partition: (lag, process.lag_known) for process in alive for lag in process.partitions}
     if standing is None:
@@ -317,9 +319,9 @@ def _lags(alive: Sequence[ProcessFigures], standing: GroupStanding | None, now_m
 
 
 def _change(samples: Sequence[sqlite3.Row], since_ms: int) -> tuple[int, int, float]:
-    """Finished, failed and seconds from the last sample at or before ``since_ms`` to the newest one.
+    """Return finished, failed and seconds from the last sample at or before ``since_ms`` to the newest one.
 
-    A process that started meanwhile began at zero.
+    The counts of a process that started after ``since_ms`` began at zero.
     """
     newest = samples[-1]
     base: sqlite3.Row | None = None

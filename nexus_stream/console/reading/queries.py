@@ -1,7 +1,7 @@
-"""Everything the pages ask of the index: one page of sessions, one session, the counts.
+"""Query the index for the pages and the API: one page of sessions, one session, the counts.
 
-From: the SQLite file that read_model.py writes. To: pages and API. Pages follow a key, never an offset, so page one
-thousand costs what page one costs, and a row that stays where it is is neither skipped nor shown twice.
+From: the SQLite file that read_model.py writes. Pagination uses a key, not an offset. So page one thousand is as fast
+as page one, and a row that does not move is neither skipped nor repeated.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Page", "SessionQueries", "TooSlowError", "reading"]
 
 MAX_SEARCH_WORDS = 8
 
-# The trigram index finds nothing shorter.
+# The trigram index finds no shorter words.
 _TRIGRAM_CHARS = 3
-# Up to this many matches are fetched and sorted; a term with more is met soon enough by walking in time order.
+# Up to this many matches are fetched and sorted. A more frequent word is found quickly by a scan in time order.
 _SORTED_MATCHES_MAX = 5000
 _IDENTIFIER_CHARS_MIN = 12
-# "300 555-0102" finds +573005550102: what is typed as a number is searched by its digits too.
+# "300 555-0102" finds +573005550102: a text that looks like a number is also searched by its digits.
 _PHONE_CHARS = frozenset("0123456789 +-().")
 _PHONE_DIGITS_MIN = 5
 
@@ -55,14 +55,14 @@ _STEPS_BETWEEN_LOOKS = 20_000
 
 
 class TooSlowError(Exception):
-    """The question would take longer than a page may: it should be narrowed."""
+    """The query exceeds the time limit of a page. The user should narrow the filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, newest first, and where the next page starts; None after the last one.
+    """Rows, newest first, and the start of the next page; None after the last page.
 
-    ``is_cut_short`` says that the search stopped at ``next_cursor`` before the page was full, to be quick.
+    ``is_cut_short``: the search reached its time limit at ``next_cursor`` before the page was full.
     """
 
     rows: tuple[sqlite3.Row, ...]
@@ -71,7 +71,7 @@ class Page:
 
 
 class SessionQueries:
-    """Reads the file. Its methods block; each opens its own connection, so threads need not wait for each other."""
+    """Query the file. The methods block. Each one opens its own connection, so threads do not wait for each other."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,17 +79,17 @@ class SessionQueries:
     def page(
         self, session_filter: SessionFilter, after: Cursor | None, limit: int, now_ms: int = 0, *, exact: bool = False
     ) -> Page:
-        """One page of sessions by (last seen, newest first; key).
+        """Return one page of sessions, ordered by last seen (newest first), then by key.
 
         Args:
-            session_filter: What to list.
-            after: Where the page before ended.
-            limit: At most so many.
-            now_ms: Unix milliseconds; a filter's period counts back from it.
-            exact: Take the text for a whole session id, or ``tenant:session``, and search nothing else.
+            session_filter: The filter.
+            after: The end of the previous page.
+            limit: The maximum number of rows.
+            now_ms: Unix milliseconds; a filter's period counts back from this time.
+            exact: Match the text only as a whole session id, or as ``tenant:session``.
 
         Raises:
-            TooSlowError: it took longer than a page may.
+            TooSlowError: the query exceeded the time limit of a page.
         """
         parameters: dict[str, Any] = {"limit": limit + 1}
         facets = _facet_conditions(session_filter, parameters)
@@ -109,7 +109,7 @@ class SessionQueries:
             else:
                 place, of_place = below(after)
                 where = " AND ".join([*conditions, *place])
-                # Only names of this module are put together here; every value is a parameter.
+                # The SQL text contains only names of this module. Every value is a parameter.
                 sql = f"SELECT {_LIST_COLUMNS} FROM {source} {f'WHERE {where}' if where else ''} {ORDER} LIMIT :limit"  # noqa: S608
                 rows = db.execute(sql, parameters | of_place).fetchall()
         if len(rows) > limit:
@@ -118,14 +118,14 @@ class SessionQueries:
         return Page(tuple(rows), stopped_at, is_cut_short=stopped_at is not None)
 
     def session(self, key: bytes) -> sqlite3.Row | None:
-        """Everything about one session, its state as the bytes on the changelog; None when there is none."""
+        """Return all columns of one session, with its state as the bytes of the changelog. None if it is unknown."""
         with self._connection() as db:
             row = db.execute("SELECT * FROM sessions WHERE key = ?", (key,)).fetchone()
             assert row is None or isinstance(row, sqlite3.Row)  # noqa: S101 - what open_reader sets
             return row
 
     def others_of_person(self, row: sqlite3.Row, limit: int) -> list[sqlite3.Row]:
-        """Other sessions of the same tenant with any of its fingerprints, its e-mail or its phone, newest first."""
+        """Return other sessions of the tenant that share a fingerprint, the e-mail or the phone, newest first."""
         with self._connection() as db:
             return db.execute(
                 f"SELECT {_LIST_COLUMNS} FROM sessions WHERE tenant_id = :tenant_id AND key != :key "  # noqa: S608 - our own names
@@ -136,12 +136,12 @@ class SessionQueries:
             ).fetchall()
 
     def counts(self) -> dict[str, int]:
-        """Sessions by status."""
+        """Return the number of sessions by status."""
         with self._connection() as db:
             return dict(db.execute("SELECT status, sessions FROM status_counts ORDER BY status"))
 
     def facets(self) -> dict[str, dict[str, int]]:
-        """Facet -> value -> sessions."""
+        """Return facet -> value -> number of sessions."""
         found: dict[str, dict[str, int]] = {}
         with self._connection() as db:
             for facet, value, sessions in db.execute("SELECT * FROM facet_counts WHERE sessions > 0"):
@@ -161,11 +161,11 @@ class SessionQueries:
 
 @contextmanager
 def reading(path: Path, seconds: float = _PAGE_SECONDS) -> Iterator[sqlite3.Connection]:
-    """A connection for one question.
+    """Open a connection for one query.
 
     Raises:
-        TooSlowError: it was not answered in time.
-        sqlite3.OperationalError: not now.
+        TooSlowError: the query exceeded the time limit.
+        sqlite3.OperationalError: the file cannot be read at present.
     """
     deadline = time.monotonic() + seconds
     with closing(open_reader(path)) as connection:
@@ -180,12 +180,12 @@ def reading(path: Path, seconds: float = _PAGE_SECONDS) -> Iterator[sqlite3.Conn
             if not is_damage(error):
                 raise
             note_damage(path)
-            # It passes: the writer makes the file anew.
+            # The error is temporary: the writer recreates the file.
             raise sqlite3.OperationalError("the index is damaged") from error
 
 
 def _facet_conditions(session_filter: SessionFilter, parameters: dict[str, Any]) -> dict[str, str]:
-    """Of each facet that is asked for its condition; adds their values."""
+    """Return the condition of each facet in the filter, and add the values to the parameters."""
     conditions: dict[str, str] = {}
     for column in ("status", "momento", "arquetipo", "extractor"):
         value = getattr(session_filter, column)
@@ -193,7 +193,7 @@ def _facet_conditions(session_filter: SessionFilter, parameters: dict[str, Any])
             conditions[column] = f"{column} = :{column}"
             parameters[column] = value
     if session_filter.objecion is not None:
-        # Word for word as in the partial indexes; the value is one of four of ours.
+        # The same expression as in the partial indexes. The value is one of four constants.
         known = session_filter.objecion in OBJECTIONS
         conditions["objecion"] = f"instr(objeciones, '{session_filter.objecion}')" if known else "0"
     return conditions
@@ -212,7 +212,7 @@ def _period_conditions(session_filter: SessionFilter, now_ms: int, parameters: d
 
 
 def _whole_session(text: str, conditions: list[str], parameters: dict[str, Any]) -> str:
-    """Add that the text is the whole session; returns what to select from."""
+    """Add the condition that the text is a whole session id. Return the source to select from."""
     conditions.append("key IN (:typed, :without_tenant)")
     parameters |= {
         "typed": text.encode("utf-8", "replace"),
@@ -222,12 +222,12 @@ def _whole_session(text: str, conditions: list[str], parameters: dict[str, Any])
 
 
 def _search(db: sqlite3.Connection, text: str, conditions: list[str], parameters: dict[str, Any]) -> str | None:
-    """Add what the text asks for; returns what to select from, None for rows that have to be walked through."""
+    """Add the conditions for the text. Return the source to select from, or None if a scan is needed."""
     alternatives = _alternatives(text)
     if not alternatives:
         return None
     hits = _whole_identifier(db, text)
-    # A word too short for the index is looked for in the rows themselves; the others narrow those down.
+    # A word that is too short for the index is searched in the rows themselves. The other words narrow these rows.
     indexed = [[word for word in words if len(word) >= _TRIGRAM_CHARS] for words in alternatives]
     if not hits and all(indexed):
         match = " OR ".join(f"({' AND '.join(map(_quoted, words))})" for words in indexed)
@@ -243,16 +243,16 @@ def _search(db: sqlite3.Connection, text: str, conditions: list[str], parameters
                 _require_words(alternatives, conditions, parameters)
     if hits:
         parameters["hits"] = json.dumps(hits)
-        # CROSS JOIN fixes the order: matches first, then their rows.
+        # CROSS JOIN fixes the join order: first the matches, then their rows.
         return "(SELECT value AS hit FROM json_each(:hits)) CROSS JOIN sessions ON sessions.id = hit"
     _require_words(alternatives, conditions, parameters)
     return None
 
 
 def _rarest_facet(db: sqlite3.Connection, session_filter: SessionFilter) -> str | None:
-    """The rarest of what is filtered by: by its index the rows are walked; None without a filter.
+    """Return the rarest facet of the filter, whose index the scan uses. Return None if no facet is filtered.
 
-    SQLite would guess by averages, and "dead", say, is rarer than the average status.
+    SQLite would choose by averages. But some values are rarer than the average (example: the status "dead").
     """
     sizes = {
         facet: (
@@ -277,7 +277,7 @@ def _by_index(session_filter: SessionFilter, facet: str | None) -> str:
 
 
 def _require_words(alternatives: list[list[str]], conditions: list[str], parameters: dict[str, Any]) -> None:
-    """Look for the words in the rows themselves."""
+    """Add the condition that the words occur in the rows themselves."""
     either: list[str] = []
     for words in alternatives:
         both: list[str] = []
@@ -290,9 +290,9 @@ def _require_words(alternatives: list[list[str]], conditions: list[str], paramet
 
 
 def _whole_identifier(db: sqlite3.Connection, text: str) -> list[int]:
-    """The rows whose session, fingerprint or e-mail is exactly the text, if it is long enough to be one.
+    """Return the rows whose session, fingerprint or e-mail equals the text, if the text is long enough for one.
 
-    Ids of one site often begin alike, and the trigrams that all have are what a search by parts spends its time on.
+    Ids of one site often have the same prefix. The trigrams of this prefix match every row and make a search slow.
     """
     if len(text) < _IDENTIFIER_CHARS_MIN:
         return []

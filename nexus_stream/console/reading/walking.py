@@ -1,7 +1,7 @@
-"""Looking through sessions in time order, for what no index finds: for a moment, and then from there at the next page.
+"""Scan sessions in time order if no index answers the query: short or frequent words, or several filters.
 
-From: queries.py, where words are too short for the index or match too much of it, or filters join. To: rows, and where
-it stopped. So a page costs the same however many sessions there are, and pages together still show every match.
+A scan has a time limit. The next page continues at the position where the scan stopped. So the time for a page does not
+depend on the number of sessions, and all pages together show every match.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["ORDER", "below", "walk"]
 
 ORDER = "ORDER BY last_seen_ms DESC, key"
 
-# Beside it a page has its template, and must answer within 100 ms.
+# A page must answer within 100 ms, and also needs time to render its template.
 _WALK_SECONDS = 0.04
 _CHUNK_ROWS = 4000
 
 
 def below(after: Cursor | None) -> tuple[list[str], dict[str, Any]]:
-    """What a row below the cursor fulfils, and the parameters of that."""
+    """Return the condition for rows after the cursor, and its parameters."""
     if after is None:
         return [], {}
     return (
@@ -41,19 +41,20 @@ def walk(
     parameters: Mapping[str, Any],
     after: Cursor | None,
 ) -> tuple[list[sqlite3.Row], Cursor | None]:
-    """Rows in time order, up to the parameter ``limit``.
+    """Return rows in time order, up to the parameter ``limit``.
 
     Args:
         db: The index.
-        columns: What to select.
-        source: The table, by the index to walk.
-        of_index: Conditions that this index answers by itself.
-        conditions: All of them, the text's too.
-        parameters: Of the conditions, and ``limit``.
-        after: Begin below it.
+        columns: The columns to select.
+        source: The table, with the index to scan.
+        of_index: The conditions that this index can answer alone.
+        conditions: All conditions, also those of the text.
+        parameters: The parameters of the conditions, and ``limit``.
+        after: The position to start after.
 
     Returns:
-        The rows, and where it stopped before it was through; None if it has as many as asked for, or was through.
+        The rows, and the position where the time limit stopped the scan. None if the scan found ``limit`` rows or
+        reached the end.
     """
     rows: list[sqlite3.Row] = []
     deadline = time.monotonic() + _WALK_SECONDS
@@ -61,7 +62,7 @@ def walk(
         place, of_place = below(after)
         known = {**parameters, **of_place}
         bound = db.execute(
-            # Only names of the callers are put together here; every value is a parameter.
+            # The SQL text contains only names of the callers. Every value is a parameter.
             f"SELECT last_seen_ms, key FROM {source} {_where([*of_index, *place])} "  # noqa: S608
             f"{ORDER} LIMIT 1 OFFSET {_CHUNK_ROWS - 1}",
             known,

@@ -6,11 +6,8 @@ acts on nothing. Without any token the console serves its own host only, and who
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
-import ipaddress
 import json
 import secrets
 import time
@@ -19,18 +16,20 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from itsdangerous import BadData, URLSafeSerializer
 from pydantic import SecretStr
 
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.addresses import is_loopback
 from nexus_stream.settings import Settings
 
-__all__ = ["COOKIE", "Access", "Identity", "Role", "is_loopback"]
+__all__ = ["COOKIE", "Access", "ConsoleRole", "Identity"]
 
-Role = Literal["operator", "viewer"]
+ConsoleRole = Literal["operator", "viewer"]
 
 COOKIE = "nexus_console"
 _MAX_NAME_CHARS = 60
-_NONCE_BYTES = 12
+_CSRF_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Identity:
         csrf: What their forms must carry; empty for a program with a bearer token, which needs none.
     """
 
-    role: Role
+    role: ConsoleRole
     name: str
     csrf: str = ""
 
@@ -62,7 +61,7 @@ class Access:
     """
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        tokens: dict[Role, SecretStr | None] = {
+        tokens: dict[ConsoleRole, SecretStr | None] = {
             "operator": settings.console_token,
             "viewer": settings.console_viewer_token,
         }
@@ -70,12 +69,11 @@ class Access:
         self._hosts = frozenset(host.lower() for host in settings.console_hosts)
         self._lifetime_seconds = settings.console_session_hours * 3600
         self._now = now
+        key = secrets.token_bytes(32)
         if self._tokens:
             # From the tokens, so that several consoles know each other's cookies, and a new token ends every session.
-            material = json.dumps(self._tokens).encode()
-            self._key = hmac.digest(b"nexus-console-cookies", material, "sha256")
-        else:
-            self._key = secrets.token_bytes(32)
+            key = hmac.digest(b"nexus-console-cookies", json.dumps(self._tokens).encode(), "sha256")
+        self._cookies = URLSafeSerializer(key, signer_kwargs={"digest_method": hashlib.sha256})
 
     @property
     def needs_login(self) -> bool:
@@ -107,7 +105,7 @@ class Access:
 
     def of_token(self, token: str, name: str) -> Identity | None:
         """Who has that token; None for nobody."""
-        found: Role | None = None
+        found: ConsoleRole | None = None
         for role, known in self._tokens:
             # All are compared, and each in constant time.
             if hmac.compare_digest(token.encode("utf-8", "replace"), known.encode()):
@@ -125,27 +123,17 @@ class Access:
 
     def sign(self, identity: Identity) -> str:
         """A cookie for someone who was let in."""
-        content = {
-            "role": identity.role,
-            "name": identity.name,
-            "until": int(self._now() + self._lifetime_seconds),
-            "nonce": secrets.token_urlsafe(_NONCE_BYTES),
-        }
-        text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-        return f"{text}.{self._mac('cookie', text)}"
+        until = int(self._now() + self._lifetime_seconds)
+        # The form token is in the cookie: no script and no other site reads an HttpOnly cookie.
+        return str(self._cookies.dumps([identity.role, identity.name, until, secrets.token_hex(_CSRF_BYTES)]))
 
     def of_cookie(self, cookie: str) -> Identity | None:
         """Whose cookie it is; None when it is nobody's, too old or not ours."""
-        text, _, mac = cookie.partition(".")
-        if not hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac("cookie", text).encode()):
-            return None
         try:
-            content = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (binascii.Error, ValueError):
+            role, name, until, csrf = self._cookies.loads(cookie.encode("utf-8", "replace"))
+        except BadData:
             return None
-        if content["until"] < self._now():
-            return None
-        return Identity(content["role"], content["name"], self._mac("form", text))
+        return None if until < self._now() else Identity(role, name, csrf)
 
     @property
     def lifetime_seconds(self) -> int:
@@ -165,20 +153,6 @@ class Access:
             return origin is None or urlsplit(origin).netloc.lower() == host.lower()
         except ValueError:
             return False
-
-    def _mac(self, purpose: str, text: str) -> str:
-        message = f"{purpose}\x00{text}".encode("utf-8", "replace")
-        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address or name."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _without_port(host: str) -> str:

@@ -1,42 +1,35 @@
-"""The same data as JSON under ``/api/v1``, for programs: a bearer token, or the browser's cookie.
+"""The JSON API under ``/api/v1``, with the same data as the pages. Login: a bearer token, or the browser's cookie.
 
-From: programs. To: the queries the pages use. openapi.py describes it; a test holds the two together.
+From: programs. answers.py has the models. openapi.py describes the models and the routes. A handler's docstring is its
+summary in the OpenAPI document.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from nexus_stream.console.index.session_row import state_of
-from nexus_stream.console.reading.filters import is_number
-from nexus_stream.console.web.api_json import (
-    conversation_json,
-    database_json,
-    emission_json,
-    letter_content_json,
-    letter_json,
-    overview_json,
-)
+from nexus_stream.console.index.session_row import OBJECTIONS, state_of
+from nexus_stream.console.reading.activity import STATES
+from nexus_stream.console.reading.filters import PERIODS, is_number
+from nexus_stream.console.web import answers
 from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.console.web.dead_letter_actions import ActionName, Wanted, act, plan
-from nexus_stream.console.web.export import session_json
 from nexus_stream.console.web.guard import require_operator
 from nexus_stream.console.web.masking import mask_prospect
-from nexus_stream.console.web.openapi import openapi_document
-from nexus_stream.console.web.rendering import iso
+from nexus_stream.console.web.openapi import INTEGER, TEXT, TIME, Route, openapi_document, parameter
 from nexus_stream.console.web.session_detail import load_detail
 from nexus_stream.console.web.session_pages import shown_row
 from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_letters import page_of_letters, read_letter, wanted_letters
 from nexus_stream.console.web.views_sessions import filter_of, find_session, page_of
 
-__all__ = ["add_routes"]
+__all__ = ["ROUTES", "add_routes"]
 
 _MAX_ROWS = 500
 _DEFAULT_ROWS = 50
@@ -45,83 +38,80 @@ _MAX_BODY_BYTES = 16_384
 
 
 def add_routes(app: web.Application) -> None:
-    """Add everything under ``/api/v1``."""
-    router = app.router
-    router.add_get("/api/v1/openapi.json", openapi)
-    router.add_get("/api/v1/overview", overview)
-    router.add_get("/api/v1/series", series)
-    router.add_get("/api/v1/sessions", sessions)
-    router.add_get("/api/v1/sessions/{tenant}/{session:.+}", session)
-    router.add_get("/api/v1/emissions", emissions)
-    router.add_get("/api/v1/dead-letters", letters)
-    router.add_get("/api/v1/dead-letters/{id:.+}", letter)
-    router.add_post("/api/v1/dead-letters/{action:redrive|discard}", act_on_letters)
-    router.add_get("/api/v1/audit", audit)
+    """Add all routes under ``/api/v1``."""
+    app.router.add_get("/api/v1/openapi.json", openapi)
+    for route in ROUTES:
+        add = app.router.add_post if route.method == "post" else app.router.add_get
+        add(f"/api/v1{route.path}", route.handler)
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The description of all this."""
-    return _json(openapi_document())
+    """This document."""
+    return web.Response(body=_document(), content_type="application/json")
 
 
 async def overview(request: web.Request) -> web.Response:
-    """Figures, processes, alerts."""
+    """Figures of each process type, processes, alerts."""
     context, reader = request.app[CONTEXT], viewing(request)
     figures = await context.figures(reader.now_ms)
-    freshness = {
-        "problem": reader.freshness.problem,
-        "lag": reader.freshness.lag,
-        "caught_up_at": iso(reader.freshness.caught_up_at_ms) if reader.freshness.caught_up_at_ms else None,
-    }
-    return _json({"freshness": freshness, **overview_json(figures, context.alerts.firing)})
-
-
-async def series(request: web.Request) -> web.Response:
-    """Curves of the last minutes."""
-    context = request.app[CONTEXT]
-    minutes = _integer(request.query.get("minutes"), 180, _MAX_MINUTES)
-    found = await asyncio.to_thread(context.overview.series, viewing(request).now_ms, minutes)
-    return _json(asdict(found))
-
-
-async def sessions(request: web.Request) -> web.Response:
-    """One page of sessions."""
-    context, reader = request.app[CONTEXT], viewing(request)
-    session_filter, after = filter_of(request)
-    page = await page_of(context, reader, session_filter, after, _limit(request))
     return _json(
-        {
-            "sessions": [session_json(shown_row(reader, row)) for row in page.rows],
-            "next": None if page.next_cursor is None else str(page.next_cursor),
-        }
+        answers.Overview(
+            freshness=reader.freshness,
+            roles=figures.roles,
+            processes=figures.processes,
+            alerts=context.alerts.firing,
+            sessions=figures.sessions,
+            open_letters=figures.open_letters,
+            last_24_hours=figures,
+        )
     )
 
 
+async def series(request: web.Request) -> web.Response:
+    """Rates, lag, age and latency over time."""
+    context = request.app[CONTEXT]
+    minutes = _integer(request.query.get("minutes"), 180, _MAX_MINUTES)
+    found = await asyncio.to_thread(context.overview.series, viewing(request).now_ms, minutes)
+    return _json(answers.Series.model_validate(found))
+
+
+async def sessions(request: web.Request) -> web.Response:
+    """Sessions, newest first.
+
+    A page may have few or no sessions and still have a `next`: a scan without an index stops after a time limit.
+    """
+    context, reader = request.app[CONTEXT], viewing(request)
+    session_filter, after = filter_of(request)
+    page = await page_of(context, reader, session_filter, after, _limit(request))
+    more = None if page.next_cursor is None else str(page.next_cursor)
+    return _json(answers.Sessions(sessions=[shown_row(reader, row) for row in page.rows], next=more))
+
+
 async def session(request: web.Request) -> web.Response:
-    """One session with its record and all that belongs to it; its text, row and state for operators."""
+    """One session with its details."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
     detail = await load_detail(context, reader, row)
     state = state_of(row["state"])
     prospect = state.get("prospect") if isinstance(state.get("prospect"), dict) else None
     return _json(
-        {
-            "session": session_json(shown_row(reader, row)),
-            "prospect": prospect if reader.is_operator or prospect is None else mask_prospect(prospect),
-            "extraction": state.get("extraction") if isinstance(state.get("extraction"), dict) else None,
-            "changelog": {"partition": row["partition"], "offset": row["offset"], "at": iso(row["recorded_at_ms"])},
-            "emissions": [emission_json(emission) for emission in detail.emissions],
-            "conversation": conversation_json(detail.conversation),
-            "database": database_json(detail.database),
-            "others": [session_json(shown_row(reader, other)) for other in detail.others],
-            "letters": [letter_json(one) for one in detail.letters],
-            "state": dict(state) if reader.is_operator else None,
-        }
+        answers.SessionDetail(
+            session=shown_row(reader, row),
+            prospect=prospect if reader.is_operator or prospect is None else mask_prospect(prospect),
+            extraction=state.get("extraction") if isinstance(state.get("extraction"), dict) else None,
+            changelog=row,
+            emissions=detail.emissions,
+            conversation=detail.conversation,
+            database=detail.database,
+            others=[shown_row(reader, other) for other in detail.others],
+            letters=detail.letters,
+            state=state if reader.is_operator else None,
+        )
     )
 
 
 async def emissions(request: web.Request) -> web.Response:
-    """The newest emissions, or the first ones after an id; the oldest first."""
+    """Emissions, oldest first: the newest ones, or the first ones after the id `after`."""
     context, limit = request.app[CONTEXT], _limit(request)
     if "after" in request.query:
         after = _integer(request.query["after"], 0, 2**53, lowest=0)
@@ -129,40 +119,108 @@ async def emissions(request: web.Request) -> web.Response:
     else:
         rows = await asyncio.to_thread(context.activity.tail, 0, limit)
     page = rows[:limit]
-    more = str(page[-1]["id"]) if len(rows) > limit else None
-    return _json({"emissions": [emission_json(row) for row in page], "next": more})
+    return _json(answers.Emissions(emissions=page, next=str(page[-1]["id"]) if len(rows) > limit else None))
 
 
 async def letters(request: web.Request) -> web.Response:
-    """Dead letters: how many of each reason, and a page of them, the newest first. Never their bytes."""
+    """Dead letters: counts by reason, and one page of letters, newest first."""
     context = request.app[CONTEXT]
     groups = await asyncio.to_thread(context.activity.letter_groups)
     after = request.query.get("after", "")
     rows, more = await page_of_letters(context, wanted_letters(request.query), after, _limit(request))
-    return _json(
-        {"groups": [asdict(group) for group in groups], "letters": [letter_json(row) for row in rows], "next": more}
-    )
+    return _json(answers.Letters(groups=groups, letters=rows, next=more))
 
 
 async def letter(request: web.Request) -> web.Response:
-    """One dead letter; its bytes for operators, read from the topic now."""
+    """One dead letter. Operators also get its bytes, read from the topic now."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await asyncio.to_thread(context.activity.letter, request.match_info["id"])
     if row is None:
         raise web.HTTPNotFound
     record = await read_letter(context, reader, row)
-    key = row["session_key"]
-    return _json(
-        {
-            "letter": letter_json(row),
-            "session_key": None if key is None else bytes(key).decode("utf-8", "backslashreplace"),
-            "problem": record if isinstance(record, str) else None,
-            "content": None if isinstance(record, str) else letter_content_json(record),
-        }
-    )
+    problem, content = (record, None) if isinstance(record, str) else (None, record)
+    return _json(answers.LetterDetail(letter=row, session_key=row["session_key"], problem=problem, content=content))
 
 
-async def act_on_letters(request: web.Request) -> web.Response:
+async def redrive(request: web.Request) -> web.Response:
+    """Redrive letters: send them back to their origin topic."""
+    return await _act(request, "redrive")
+
+
+async def discard(request: web.Request) -> web.Response:
+    """Discard letters: mark them as closed."""
+    return await _act(request, "discard")
+
+
+async def audit(request: web.Request) -> web.Response:
+    """Operators' actions, newest first. For operators only."""
+    require_operator(request)
+    return _json(answers.Actions(actions=request.app[CONTEXT].audit.newest(_limit(request))))
+
+
+_LIMIT = parameter("limit", INTEGER | {"minimum": 1, "maximum": _MAX_ROWS}, "Maximum number of entries; default 50.")
+_AFTER = parameter("after", TEXT, "`next` of the previous page.")
+ROUTES = (
+    Route("/overview", overview, answers.Overview),
+    Route(
+        "/series",
+        series,
+        answers.Series,
+        (
+            parameter(
+                "minutes", INTEGER | {"minimum": 1, "maximum": _MAX_MINUTES}, "Length of the period; default 180."
+            ),
+        ),
+    ),
+    Route(
+        "/sessions",
+        sessions,
+        answers.Sessions,
+        (
+            parameter("q", TEXT, "Search words; all must occur. For viewers: a whole session id."),
+            parameter("status", TEXT, "enriched, waiting, dead, erased."),
+            parameter("momento", TEXT, "caliente, tibio, frio."),
+            parameter("arquetipo", TEXT, "One of the six archetypes."),
+            parameter("objecion", {"enum": list(OBJECTIONS)}, "Sessions with this objection."),
+            parameter("extractor", TEXT, "claude, offline-rules-v1."),
+            parameter("period", {"enum": list(PERIODS)}, "Last seen within this period."),
+            parameter("since", TIME, "Last seen at this time or later."),
+            parameter("until", TIME, "Last seen before this time."),
+            _LIMIT,
+            _AFTER,
+        ),
+    ),
+    Route("/sessions/{tenant}/{session:.+}", session, answers.SessionDetail),
+    Route(
+        "/emissions",
+        emissions,
+        answers.Emissions,
+        (parameter("after", INTEGER | {"minimum": 0}, "Only ids after this one; 0 starts with the oldest."), _LIMIT),
+    ),
+    Route(
+        "/dead-letters",
+        letters,
+        answers.Letters,
+        (
+            parameter("reason", TEXT, "Reason of the failure."),
+            parameter("state", {"enum": [*STATES, "all"]}, "State of the letter; default open."),
+            _LIMIT,
+            _AFTER,
+        ),
+    ),
+    Route("/dead-letters/{id:.+}", letter, answers.LetterDetail),
+    Route("/dead-letters/redrive", redrive, answers.Acted, method="post"),
+    Route("/dead-letters/discard", discard, answers.Acted, method="post"),
+    Route("/audit", audit, answers.Actions, (_LIMIT,)),
+)
+
+
+@cache
+def _document() -> bytes:
+    return orjson.dumps(openapi_document(ROUTES))
+
+
+async def _act(request: web.Request, action: ActionName) -> web.Response:
     """Redrive or discard one letter, or all open ones of a reason."""
     who = require_operator(request)
     context = request.app[CONTEXT]
@@ -170,18 +228,11 @@ async def act_on_letters(request: web.Request) -> web.Response:
     wanted = Wanted(letter_id=_text(body, "id"), reason=_text(body, "reason"))
     if wanted.letter_id is None and wanted.reason is None:
         raise web.HTTPBadRequest
-    action: ActionName = "redrive" if request.match_info["action"] == "redrive" else "discard"
     planned, ends = await plan(context.settings, action, wanted)
     if body.get("dry_run") is True:
-        return _json({"letters": planned.total, "left": planned.not_ours, "dry_run": True})
+        return _json(answers.Acted(letters=planned.total, left=planned.not_ours, dry_run=True))
     report = await act(context, who, action, wanted, ends)
-    return _json({"letters": report.total, "left": report.refused + report.not_ours, "dry_run": False})
-
-
-async def audit(request: web.Request) -> web.Response:
-    """What operators did."""
-    require_operator(request)
-    return _json({"actions": request.app[CONTEXT].audit.newest(_limit(request))})
+    return _json(answers.Acted(letters=report.total, left=report.refused + report.not_ours, dry_run=False))
 
 
 async def _body(request: web.Request) -> Mapping[str, Any]:
@@ -213,5 +264,5 @@ def _integer(text: str | None, default: int, highest: int, lowest: int = 1) -> i
     return max(lowest, min(int(text), highest))
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(value, default=str), content_type="application/json")
+def _json(answer: answers.Answer) -> web.Response:
+    return web.Response(body=answer.model_dump_json().encode(), content_type="application/json")

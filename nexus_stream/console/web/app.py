@@ -1,6 +1,6 @@
-"""The console's HTTP application: its routes.
+"""The console's HTTP application and its routes.
 
-From: browsers and programs, through guard.py. To: the views and the API.
+From: browsers and programs, through guard.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STATIC_TYPES = {
 
 
 def make_app(settings: Settings, model: ReadModel) -> web.Application:
-    """The application over an open read model, which stays the caller's to close."""
+    """Make the application over an open read model. The caller closes the read model."""
     context = Context(settings, model)
     app = web.Application(middlewares=[guard(context)])
     app[CONTEXT] = context
@@ -96,7 +96,7 @@ async def _live(request: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
-    """200 once the view has been complete; a broker that goes away later does not take that back."""
+    """Return 200 after the view was complete once. A later outage of the broker does not change that."""
     context = request.app[CONTEXT]
     freshness = context.model.freshness()
     await asyncio.to_thread(context.sessions.check)

@@ -1,8 +1,8 @@
-"""What operators did, for good: one JSON line an action, appended and flushed to disk before the answer.
+"""The permanent audit log of operators' actions: one JSON line per action, flushed to disk before the response.
 
-From: actions and logins. To: ``NEXUS_DATA_DIR/console/audit.jsonl`` (only its owner reads it), the audit page, the log.
-Failed logins have a file of their own beside it: anyone can cause those, so it alone is cut. No personal data: who
-acted, what on (reasons, letter ids, hashed sessions), how many.
+To: ``NEXUS_DATA_DIR/console/audit.jsonl`` (readable only by its owner), the audit page, the log. Failed logins go to a
+separate file. Anyone can cause failed logins, so only this file is rotated. A line contains no personal data: the
+operator, the objects (reasons, letter ids, hashed sessions), and counts.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
+from nexus_stream.contracts.json_reading import json_object
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FAILED_LOGINS_FILE_NAME", "FILE_NAME", "LOGIN_FAILED", "AuditLog"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 FILE_NAME = "audit.jsonl"
 FAILED_LOGINS_FILE_NAME = "failed-logins.jsonl"
 LOGIN_FAILED = "login_failed"
-# Of each action what a page can show; the file keeps everything.
+# Entries of each action that a page can show. The file keeps all entries.
 _SHOWN = 500
 _MAX_FILE_BYTES = 10 * 1024 * 1024
 
 
 class AuditLog:
-    """Appends to the files; safe to call from any thread."""
+    """Append to the files. Any thread may call the methods."""
 
     def __init__(self, folder: Path) -> None:
         """Open the files under ``folder``, and read their newest lines."""
@@ -41,7 +42,7 @@ class AuditLog:
         self.failed_logins_path = folder / FAILED_LOGINS_FILE_NAME
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # By action, so that many of one kind hide none of another.
+        # By action, so that many entries of one action do not hide other actions.
         self._newest: dict[str, deque[tuple[int, dict[str, Any]]]] = {}
         self._count = 0
         found = [entry for path in (self.path, self.failed_logins_path) for entry in _tail_of_each_action(path)]
@@ -49,7 +50,7 @@ class AuditLog:
             self._remember(entry)
 
     def note(self, who: str, role: str, action: str, **details: object) -> None:
-        """Write one action down; on disk when this returns."""
+        """Record one action. The line is on disk when this method returns."""
         entry: dict[str, object] = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "who": who,
@@ -68,13 +69,13 @@ class AuditLog:
         _log.info("console_action", **{f"audit_{name}": value for name, value in entry.items()})
 
     async def write_down(self, who: str, role: str, action: str, **details: object) -> None:
-        """`note` from a thread. Once called it is written, also when the request that waits for it is cancelled."""
+        """Run `note` in a thread. The line is written even if the waiting request is cancelled."""
         written = asyncio.get_running_loop().run_in_executor(None, partial(self.note, who, role, action, **details))
-        # Cancelled itself, it would take its job out of the threads' queue.
+        # Without the shield, a cancellation would remove the job from the threads' queue.
         await asyncio.shield(written)
 
     def newest(self, limit: int = 100, actions: Collection[str] | None = None) -> list[dict[str, Any]]:
-        """The newest entries, the newest first; of those actions alone, if any are named."""
+        """Return the newest entries, newest first. ``actions`` limits them to these actions."""
         with self._lock:
             kept = [
                 numbered
@@ -100,7 +101,7 @@ def _append(path: Path, line: str) -> None:
 
 
 def _rotate(path: Path) -> None:
-    # One older file is kept beside it: failed logins must not fill the disk.
+    # Keep only one older file: failed logins must not fill the disk.
     if path.exists() and path.stat().st_size > _MAX_FILE_BYTES:
         path.replace(path.with_suffix(".jsonl.1"))
 
@@ -119,10 +120,7 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
         return
     with lines:
         for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                # Cut off by a crash.
-                continue
-            if isinstance(entry, dict) and {"at", "who", "action"} <= entry.keys():
+            # A line may be cut off by a crash.
+            entry = json_object(line)
+            if {"at", "who", "action"} <= entry.keys():
                 yield entry

@@ -1,4 +1,4 @@
-"""What the handlers share: queries, access, alerts and pages over one open index."""
+"""The objects that all handlers share: queries, access, alerts and pages over one open index."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Context:
     """Queries, access and pages over one open read model.
 
     Args:
-        settings: Topics, tokens, thresholds.
-        model: Stays the caller's to close.
+        settings: The settings with topics, tokens and thresholds.
+        model: The read model. The caller closes it.
     """
 
     def __init__(self, settings: Settings, model: ReadModel) -> None:
@@ -42,34 +42,34 @@ class Context:
         self.sessions = SessionQueries(model.path)
         self.activity = ActivityQueries(model.path)
         self.overview = OverviewQueries(model.path, settings.alert_window_seconds)
-        # Both look at nothing until command.py runs them.
+        # Both are idle until command.py runs them.
         self.lag = LagMonitor(settings)
         self.alerts = AlertWatch(settings, model, self.overview, self.lag)
         self.access = Access(settings)
         self.audit = AuditLog(model.path.parent)
         self.reader = TopicReader(settings)
         self.pages = Pages()
-        # Set when the console stops: live views end then, instead of being waited for.
+        # Set when the console stops, so that live views end at once.
         self.stopping = asyncio.Event()
-        self._going_on: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
-    async def keep_going(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Await the work, which goes on when the one who waits is cancelled."""
+    async def run_to_end(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Await the work. The work continues if the waiting task is cancelled."""
         task = asyncio.create_task(work)
-        # The loop alone would let go of it.
-        self._going_on.add(task)
-        task.add_done_callback(self._going_on.discard)
+        # Keep a reference: the event loop holds only a weak one.
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
     async def interrupt(self) -> None:
-        """End the work that still goes on: the console stops."""
-        going_on = list(self._going_on)
-        for task in going_on:
+        """Cancel the work that still runs, because the console stops."""
+        running = list(self._running)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*going_on, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def figures(self, now_ms: int) -> Overview:
-        """The overview's figures."""
+        """Return the overview's figures."""
         return await asyncio.to_thread(self.overview.overview, now_ms, self.lag.standings)
 
 

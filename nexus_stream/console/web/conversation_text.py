@@ -1,7 +1,7 @@
-"""A conversation with its evidence marked: each turn cut into pieces at the ends of the signals.
+"""Mark the evidence in a conversation: cut each turn into pieces at the ends of the signals. Pure functions.
 
-From: messages and signals (positions in code points). To: the session page. Pure. Signals may overlap, lie outside the
-text or name a turn that is not there: what cannot be placed is left out.
+The signals' positions are in code points. Signals may overlap, lie outside the text or name a missing turn. Signals
+without a valid position are ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Piece", "ShownTurn", "shown_turns"]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of text; ``signals`` are the names of what it is evidence for, empty for none."""
+    """A piece of text. ``signals`` names the signals for which it is evidence."""
 
     text: str
     signals: tuple[str, ...]
@@ -29,6 +29,16 @@ class ShownTurn:
     number: int
     role: str
     pieces: tuple[Piece, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of the turn."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def evidence(self) -> tuple[Piece, ...]:
+        """The pieces with at least one signal."""
+        return tuple(piece for piece in self.pieces if piece.signals)
 
 
 def shown_turns(messages: Sequence[tuple[str, str]], signals: Iterable[Mapping[str, Any]]) -> list[ShownTurn]:

@@ -1,7 +1,7 @@
-"""A session's row as it is in the database now, for the session page.
+"""Read a session's present rows from the database, for the session page.
 
-From: ``prospect_sessions`` and ``prospect_tracking``, one connection a look. To: views_sessions.py. The console
-needs no database; where it has no address the page says so.
+From: ``prospect_sessions`` and ``prospect_tracking``, one connection per read. The console works without a database. If
+no address is set, the page says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FROM prospect_sessions s WHERE s.tenant_id = $1 AND s.session_id = $2
 
 
 async def database_row(settings: Settings, tenant_id: str, session_id: str) -> Mapping[str, Any] | None:
-    """``updated_at`` and ``json``, or ``problem``; None without a database address."""
+    """Return ``updated_at`` and ``json``, or ``problem``. Return None if no database address is set."""
     if settings.database_url is None:
         return None
     try:
@@ -48,5 +48,5 @@ async def database_row(settings: Settings, tenant_id: str, session_id: str) -> M
 def _is_database_error(error: Exception) -> bool:
     import asyncpg
 
-    # A zero byte in a session id, an older schema.
+    # Examples: a zero byte in a session id, an older schema.
     return isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)

@@ -1,6 +1,7 @@
-"""Every session of a filter as CSV or JSON, streamed page by page: memory does not follow the number of sessions.
+"""Export all sessions of a filter as CSV or JSON.
 
-From: queries.py. To: a download. What a viewer sees masked is masked here too.
+To: a download. It is streamed page by page, so memory use does not depend on the number of sessions. A viewer's export
+is masked like the pages.
 """
 
 from __future__ import annotations
@@ -15,50 +16,34 @@ from typing import Any
 from aiohttp import web
 
 from nexus_stream.console.reading.filters import SessionFilter
+from nexus_stream.console.web import answers
 from nexus_stream.console.web.context import CONTEXT
-from nexus_stream.console.web.rendering import iso
 from nexus_stream.console.web.session_pages import shown_row
 from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_sessions import filter_of, page_of
 
-__all__ = ["COLUMNS", "export", "session_json"]
+__all__ = ["export"]
 
 _CHUNK_ROWS = 1000
-COLUMNS = (
-    "tenant_id",
-    "session_id",
-    "status",
-    "nombre",
-    "email",
-    "telefono",
-    "fingerprint",
-    "momento",
-    "arquetipo",
-    "objeciones",
-    "nivel_interes",
-    "extractor",
-    "turns",
-    "first_seen",
-    "last_seen",
-)
-# A spreadsheet runs a cell that begins so; an apostrophe before it keeps it text (OWASP, CSV injection).
+_COLUMNS = tuple(answers.Session.model_fields)
+# A spreadsheet runs a cell with such a start as a formula. A leading apostrophe keeps it text (OWASP, CSV injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 async def export(request: web.Request) -> web.StreamResponse:
-    """Stream the sessions of the filter, the newest first."""
+    """Stream the sessions of the filter, newest first."""
     kind = request.match_info["kind"]
     if kind not in {"csv", "json"}:
         raise web.HTTPNotFound
     context, reader = request.app[CONTEXT], viewing(request)
     session_filter, _ = filter_of(request)
-    # The first page before the headers: a filter that cannot be answered is an error page, not half a file.
+    # Query the first page before sending headers: a failing filter then gives an error page, not half a file.
     page = await page_of(context, reader, session_filter, None, _CHUNK_ROWS)
     who = reader.identity
-    assert who is not None  # noqa: S101 - guard.py lets nobody else in
+    assert who is not None  # noqa: S101 - guard.py requires an identity
 
     async def note(**details: object) -> None:
-        # Not what was searched for: that may name a person.
+        # Do not record the search text: it may name a person.
         about = {"format": kind, "filtered": session_filter != SessionFilter()}
         await context.audit.write_down(who.name, who.role, "export_sessions", **about, **details)
 
@@ -71,13 +56,13 @@ async def export(request: web.Request) -> web.StreamResponse:
         }
     )
     try:
-        # Before anything leaves, so that no export is without a line.
+        # Record the export before sending data, so that every export has a line.
         await note(ended="began")
         await response.prepare(request)
         if kind == "csv":
-            await response.write((",".join(COLUMNS) + "\r\n").encode())
+            await response.write((",".join(_COLUMNS) + "\r\n").encode())
         while True:
-            rows = [session_json(shown_row(reader, row)) for row in page.rows]
+            rows = [answers.Session.model_validate(shown_row(reader, row)).model_dump() for row in page.rows]
             await response.write(_csv(rows).encode() if kind == "csv" else _json(rows, is_first=not exported))
             exported += len(rows)
             if page.next_cursor is None:
@@ -92,14 +77,6 @@ async def export(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def session_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the list as exports and the API show it."""
-    shown = {name: row[name] for name in COLUMNS if name in row}
-    shown["objeciones"] = [text for text in row["objeciones"].split(",") if text]
-    shown |= {"first_seen": iso(row["first_seen_ms"]), "last_seen": iso(row["last_seen_ms"])}
-    return {name: shown[name] for name in COLUMNS}
-
-
 def _json(rows: Sequence[Mapping[str, Any]], *, is_first: bool) -> bytes:
     text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     separator = "[\n" if is_first else ",\n"
@@ -110,7 +87,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+        writer.writerow([_cell(row[name]) for name in _COLUMNS])
     return buffer.getvalue()
 
 

@@ -1,25 +1,26 @@
-"""What every request goes through: host, credentials, forms, security headers, error pages.
+"""The middleware for every request: host, credentials, forms, security headers, error pages.
 
-From: browsers and programs. To: the handlers, which find a `Viewing` on the request.
+From: browsers and programs. The handlers find a `Viewing` on the request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from nexus_stream.console.reading.queries import TooSlowError
+from nexus_stream.console.web import answers
 from nexus_stream.console.web.access import COOKIE, Identity
 from nexus_stream.console.web.context import Context
 from nexus_stream.console.web.viewing import LANGUAGE_COOKIE, VIEWING, Viewing, language_of, now_ms
 from nexus_stream.errors import ConfigurationError, RetryableError
+from nexus_stream.host.log import get_logger
 
 __all__ = ["add_headers", "guard", "keep_language", "require_operator", "set_cookie"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -28,7 +29,7 @@ _HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # A form's origin must reach us; an address, which may hold a search, must reach nobody else.
+    # The console needs the origin of its forms. Other sites must not get its addresses, which may contain searches.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -44,7 +45,7 @@ _MAX_FORM_BYTES = 64 * 1024
 
 
 def guard(context: Context) -> Middleware:
-    """The one middleware."""
+    """Make the middleware."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -72,11 +73,11 @@ def guard(context: Context) -> Middleware:
         except TooSlowError:
             response = _error(context, request, 503, {}, is_api=is_api)
         except (RetryableError, ConfigurationError) as unavailable:
-            # Our own errors name no person, and what to do.
+            # Our own errors contain no personal data and name the fix.
             _log.warning("console_unavailable", error=type(unavailable).__name__, reason=str(unavailable))
             response = _error(context, request, 503, {}, is_api=is_api, reason=str(unavailable))
         except Exception:
-            # No address: a search holds personal data.
+            # Do not log the address: a search contains personal data.
             _log.exception("console_page_failed")
             response = _error(context, request, 500, {}, is_api=is_api)
         if new_cookie is not None and not response.prepared:
@@ -87,17 +88,17 @@ def guard(context: Context) -> Middleware:
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Send the security headers with every answer, streams too."""
+    """Add the security headers to every response, including streams."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[hdrs.SERVER] = "nexus-stream"
 
 
 def require_operator(request: web.Request) -> Identity:
-    """Who acts.
+    """Return the operator.
 
     Raises:
-        HTTPForbidden: a viewer.
+        HTTPForbidden: the user is not an operator.
     """
     identity = request[VIEWING].identity
     if identity is None or not identity.is_operator:
@@ -106,7 +107,7 @@ def require_operator(request: web.Request) -> Identity:
 
 
 def set_cookie(context: Context, response: web.StreamResponse, cookie: str) -> None:
-    """Let the browser keep it, out of reach of scripts and of other sites' requests."""
+    """Set the login cookie. Scripts cannot read it, and other sites' requests do not send it."""
     response.set_cookie(
         COOKIE,
         cookie,
@@ -118,7 +119,7 @@ def set_cookie(context: Context, response: web.StreamResponse, cookie: str) -> N
 
 
 def _identity(context: Context, request: web.Request, *, is_api: bool) -> tuple[Identity | None, str | None]:
-    """Who sends the request, and a cookie to set for someone who comes without."""
+    """Return the sender of the request, and a new cookie for a sender without one."""
     access = context.access
     if is_api and hdrs.AUTHORIZATION in request.headers:
         return access.of_bearer(request.headers[hdrs.AUTHORIZATION]), None
@@ -132,7 +133,7 @@ def _identity(context: Context, request: web.Request, *, is_api: bool) -> tuple[
 
 
 async def _require_own_form(context: Context, request: web.Request, identity: Identity | None) -> None:
-    """Refuse what another site's page sends with our reader's cookie."""
+    """Refuse a form that another site sends with the user's cookie."""
     if identity is None or (not identity.csrf and hdrs.AUTHORIZATION in request.headers):
         return
     if (request.content_length or 0) > _MAX_FORM_BYTES:
@@ -150,7 +151,7 @@ def _ask_to_log_in(request: web.Request, *, is_api: bool) -> web.StreamResponse:
     if is_api:
         return web.json_response({"error": "unauthorized"}, status=401, headers={"WWW-Authenticate": "Bearer"})
     if "HX-Request" in request.headers or request.method not in _SAFE_METHODS:
-        # A part of a page asks: the whole page has to go there.
+        # A part of a page sent the request: the whole page must redirect.
         return web.Response(status=401, headers={"HX-Redirect": "/login"})
     return web.Response(status=303, headers={"Location": "/login"})
 
@@ -176,12 +177,12 @@ def _error(
     reason: str | None = None,
 ) -> web.StreamResponse:
     if not request[VIEWING].is_operator:
-        # Names hosts and settings.
+        # The reason names hosts and settings.
         reason = None
     allow = {hdrs.ALLOW: headers[hdrs.ALLOW]} if hdrs.ALLOW in headers else {}
     if is_api:
-        body = {"error": _ERROR_NAMES.get(status, "error")} | ({} if reason is None else {"reason": reason})
-        return web.json_response(body, status=status, headers=allow)
+        answer = answers.Error(error=_ERROR_NAMES.get(status, "error"), reason=reason or "")
+        return web.json_response(answer.model_dump(exclude_defaults=True), status=status, headers=allow)
     if status not in _ERROR_PAGES:
         return web.Response(status=status, text=f"{status}", headers=allow)
     text = context.pages.error(request[VIEWING], status, reason)
@@ -203,5 +204,5 @@ _ERROR_NAMES = {
 
 
 def keep_language(response: web.StreamResponse, language: str) -> None:
-    """Remember the language for a year; it says nothing about anyone."""
+    """Store the language in a cookie for a year. The cookie is not personal data."""
     response.set_cookie(LANGUAGE_COOKIE, language, max_age=31_536_000, samesite="Strict", httponly=True)

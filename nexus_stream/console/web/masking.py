@@ -1,6 +1,6 @@
-"""People's data as a viewer sees it: enough to tell two apart, too little to reach anyone.
+"""Mask personal data for viewers: enough to tell two people apart, but not enough to contact anyone.
 
-From: rows of the index. To: pages, exports and the API, before anything is rendered.
+Pages, exports and the API mask rows before they render them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def mask_phone(phone: str | None) -> str | None:
 
 
 def mask_fingerprint(fingerprint: str | None) -> str | None:
-    """The first four characters, and never more than half of them."""
+    """Keep the first four characters, but at most half of the text."""
     return fingerprint and fingerprint[: min(4, len(fingerprint) // 2)] + _HIDDEN
 
 
 def mask_url(url: str | None) -> str | None:
-    """The host alone: paths and queries can hold anything."""
+    """Keep only the host: paths and queries may contain personal data."""
     if not url or "://" not in url:
         return url and _HIDDEN
     try:
@@ -52,12 +52,12 @@ _MASKS: Mapping[str, Callable[[str | None], str | None]] = {
     "first_url": mask_url,
     "ocupacion": lambda value: value and _HIDDEN,
 }
-# Never in a masked row: the state in full, and the words it is searched by.
+# Removed from masked rows: the full state, and the search text.
 _REMOVED = ("state", "search_text")
 
 
 def mask_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the session table, masked."""
+    """Return a masked row of the session table."""
     return {
         name: _MASKS[name](value) if name in _MASKS and isinstance(value, str) else value
         for name, value in row.items()
@@ -66,5 +66,5 @@ def mask_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def mask_prospect(prospect: Mapping[str, Any]) -> dict[str, Any]:
-    """A prospect record, masked; what is no text of its own stays."""
+    """Return a masked prospect record. Values that are not free text stay."""
     return mask_row(prospect)

@@ -1,6 +1,6 @@
-"""Every page: the values its template names, in the reader's language, with what a viewer may not see left out.
+"""Render the pages' templates in the user's language, without the data that a viewer may not see.
 
-From: handlers. To: templates/. Knows nothing of HTTP, so tests render pages alone. Session pages are session_pages.py.
+To: templates/. This module does not use HTTP, so tests can render pages alone. session_pages.py renders session pages.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from nexus_stream.console.web.viewing import Viewing
 
 __all__ = ["STATUSES", "Pages"]
 
-# Shown first and in this order; whatever else the table holds follows.
+# Shown first, in this order. Other statuses of the table follow.
 STATUSES = ("enriched", "unblocked", "dead", "erased", UNREADABLE)
 
 
 class Pages:
-    """Renders templates."""
+    """Render templates."""
 
     def __init__(self) -> None:
         self._environments: dict[str, Environment] = {name: make_environment(name) for name in LANGUAGES}
 
     def render(self, template: str, viewing: Viewing, **values: Any) -> str:
-        """One template; ``viewing`` and what every page uses are in it."""
+        """Render one template, with ``viewing`` and the values that every page uses."""
         t = translator(viewing.language)
 
         def since(milliseconds: int) -> str:
             return ago(milliseconds, viewing.now_ms, t)
 
         def status_label(name: str) -> str:
-            # A newer enricher may write a status this console has no word for.
+            # A newer enricher may write a status that this console has no text for.
             return t(f"status.{name}") if name in STATUSES else name
 
         return (
@@ -59,24 +59,24 @@ class Pages:
         )
 
     def error(self, viewing: Viewing, status: int, reason: str | None = None) -> str:
-        """A page that says what went wrong and where to go; ``reason`` in words of its own, where there are any."""
+        """Render the error page. ``reason`` is an optional text about the cause."""
         return self.render("error.html", viewing, status=status, reason=reason)
 
     def login(self, viewing: Viewing, problem: str | None) -> str:
-        """The login form; ``problem`` is ``wrong`` or ``limited``."""
+        """Render the login form. ``problem`` is ``wrong``, ``limited`` or None."""
         return self.render("login.html", viewing, problem=problem)
 
     def overview(self, viewing: Viewing, overview: Overview, alerts: Sequence[Alert], *, whole: bool) -> str:
-        """The overview, or only the part of it that lives."""
+        """Render the overview, or only its live part."""
         template = "overview.html" if whole else "overview_live.html"
         return self.render(template, viewing, overview=overview, alerts=alerts)
 
     def tail(self, viewing: Viewing, rows: Sequence[sqlite3.Row]) -> str:
-        """The live tail, with what was emitted last."""
+        """Render the live tail with the newest emissions."""
         return self.render("tail.html", viewing, rows=[self._tail_row(viewing, row) for row in rows])
 
     def tail_row(self, viewing: Viewing, row: sqlite3.Row) -> str:
-        """One line of the live tail."""
+        """Render one line of the live tail."""
         return self.render("tail_row.html", viewing, row=self._tail_row(viewing, row))
 
     def letters(
@@ -89,7 +89,7 @@ class Pages:
         actions: Sequence[Mapping[str, Any]],
         message: str | None,
     ) -> str:
-        """Dead letters: how many of each reason, one page of them, what operators did last."""
+        """Render the dead letters: counts by reason, one page of letters, and the operators' last actions."""
         return self.render(
             "letters.html",
             viewing,
@@ -110,15 +110,15 @@ class Pages:
         problem: str | None,
         session: tuple[str, str] | None,
     ) -> str:
-        """One dead letter; its bytes for operators only."""
+        """Render one dead letter. Only operators see its bytes."""
         return self.render("letter.html", viewing, row=row, content=content, problem=problem, session=session)
 
     def confirm(self, viewing: Viewing, **values: Any) -> str:
-        """What is about to be done, and the form that does it."""
+        """Render the confirmation of an action, with its form."""
         return self.render("confirm.html", viewing, **values)
 
     def audit(self, viewing: Viewing, actions: Sequence[Mapping[str, Any]]) -> str:
-        """What operators did."""
+        """Render the operators' actions."""
         return self.render("audit.html", viewing, actions=actions)
 
     @staticmethod

@@ -1,7 +1,4 @@
-"""Actions that go on when their browser leaves, each with a line in the audit log before it and after it.
-
-From: views_letters.py, views_erase.py, export.py and api.py. To: audit.py.
-"""
+"""Run actions to their end even if the browser disconnects, with an audit line before and after each action."""
 
 from __future__ import annotations
 
@@ -11,29 +8,29 @@ from typing import TypeVar
 from nexus_stream.console.web.access import Identity
 from nexus_stream.console.web.context import Context
 
-__all__ = ["End", "audited"]
+__all__ = ["End", "recorded"]
 
 _T = TypeVar("_T")
 
-# What the line at the end says; whoever works fills it in as far as they get.
+# The fields of the last audit line. The action fills them in as it proceeds.
 End = dict[str, object]
 
 
-async def audited(
+async def recorded(
     context: Context, who: Identity, action: str, work: Callable[[End], Awaitable[_T]], **about: object
 ) -> _T:
-    """Work to the end, also when the request is cancelled meanwhile: a closed tab must not leave half an action.
+    """Run the action to its end, even if the request is cancelled: a closed tab must not leave half an action.
 
-    1. Note ``ended=began``. Crash before: nothing was done.
-    2. Work. Crash meanwhile: the first line says that something may be done.
-    3. Note what the work has put into its `End`, or ``ended=interrupted``.
+    1. Record ``ended=began``. Crash before this step: nothing was done.
+    2. Run the action. Crash during this step: the first line shows that the action may be partly done.
+    3. Record the fields of `End`, or ``ended=interrupted``.
 
     Args:
-        context: Has the audit log; keeps the work alive.
-        who: Acts.
-        action: Its name in the audit log.
-        work: Does it.
-        about: What on, for both lines.
+        context: The context with the audit log. It keeps the action running.
+        who: The user.
+        action: The action's name in the audit log.
+        work: The action.
+        about: The objects of the action, for both lines.
     """
 
     async def note(**details: object) -> None:
@@ -49,4 +46,4 @@ async def audited(
         finally:
             await note(**{"ended": "interrupted", **end})
 
-    return await context.keep_going(to_the_end())
+    return await context.run_to_end(to_the_end())

@@ -1,7 +1,7 @@
-"""Templates and how values look in them: times, numbers, text from strangers.
+"""The template environment, and the format of values: times, numbers, untrusted text.
 
-From: pages.py. To: HTML. Everything is escaped; control characters are shown as signs, so that a name can neither break
-the page nor hide in it.
+To: HTML. Everything is escaped. Control characters are shown as visible codes, so a name can neither break the page nor
+hide in it.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ __all__ = [
     "visible",
 ]
 
-# In a session's address, where there is no tenant; no tenant can hold this character.
+# Stands for an empty tenant in a session's address. A tenant id cannot contain this character.
 NO_TENANT = "~"
 _DOT_SEGMENTS = frozenset({".", ".."})
 
-# Controls, and the characters that reorder or hide text around them (Unicode TR 36, bidirectional and invisible).
+# Control characters, and characters that reorder or hide text (Unicode TR 36, bidirectional and invisible).
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _SECOND_MS = 1000
 _MINUTE_MS = 60 * _SECOND_MS
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
-# datetime ends with the year 9999.
+# The last second of the year 9999, datetime's limit.
 _LAST_MS = 253_402_300_799_000
 
 
 def make_environment(language: str = "en") -> Environment:
-    """The Jinja2 environment: escaping on, an undefined name is an error, ``t`` speaks the language."""
+    """Make the Jinja2 environment: escaping is on, an undefined name is an error, and ``t`` translates."""
     environment = Environment(
         loader=PackageLoader("nexus_stream.console.web"),
         autoescape=True,
@@ -79,18 +79,18 @@ def make_environment(language: str = "en") -> Environment:
 
 
 def visible(value: Any) -> str:
-    """Text with what cannot be seen made visible: a character's number instead of text running backwards."""
+    """Replace invisible and reordering characters by their visible codes."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", str(value))
 
 
 def iso(milliseconds: int) -> str:
-    """Unix milliseconds as ISO 8601, UTC, to the second."""
+    """Format Unix milliseconds as ISO 8601 in UTC, to the second."""
     moment = datetime.fromtimestamp(min(milliseconds, _LAST_MS) / 1000, UTC)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def ago(milliseconds: int, now_ms: int, translate: Translate) -> str:
-    """How long ago, in the largest unit that says something."""
+    """Format the time since then in its largest unit."""
     passed = now_ms - milliseconds
     for unit_ms, key in (
         (_DAY_MS, "ago.days"),
@@ -104,14 +104,14 @@ def ago(milliseconds: int, now_ms: int, translate: Translate) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Records per second, with the digits that say something."""
+    """Format records per second, with significant digits."""
     if per_second == 0 or per_second >= 100:
         return f"{per_second:,.0f}"
     return f"{per_second:.1f}" if per_second >= 0.1 else f"{per_second:.2f}"
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its largest unit, with the digits that say something."""
+    """Format a duration in its largest unit, with significant digits."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:
@@ -122,17 +122,17 @@ def duration(seconds: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share as a percentage."""
+    """Format a share as a percentage."""
     return f"{100 * value:.1f} %"
 
 
 def usd(amount: float) -> str:
-    """US dollars: cents, or more digits where cents say nothing."""
+    """Format US dollars with two decimals, or with four if the amount is below one dollar."""
     return f"${amount:,.2f}" if amount == 0 or amount >= 1 else f"${amount:.4f}"
 
 
 def shown_alert(alert: Alert) -> tuple[str, str]:
-    """An alert's value and threshold in the unit of its kind."""
+    """Format an alert's value and threshold in the unit of its kind."""
     show: Callable[[float], str]
     match alert.kind:
         case AlertKind.LAG | AlertKind.DEAD_LETTERS:
@@ -147,7 +147,7 @@ def shown_alert(alert: Alert) -> tuple[str, str]:
 
 
 def pretty_json(raw: bytes) -> str:
-    """JSON indented for reading; anything else as text, undecodable bytes escaped."""
+    """Indent JSON. Return anything else as text, with undecodable bytes escaped."""
     try:
         return json.dumps(orjson.loads(raw), indent=2, ensure_ascii=False)
     except (orjson.JSONDecodeError, RecursionError):
@@ -155,7 +155,7 @@ def pretty_json(raw: bytes) -> str:
 
 
 def session_url(tenant_id: str, session_id: str) -> str:
-    """The address of one session. ``.`` and ``..`` go into the query: browsers resolve them in a path."""
+    """Return the address of one session. ``.`` and ``..`` go into the query: browsers would resolve them in a path."""
     if tenant_id in _DOT_SEGMENTS or session_id in {"", *_DOT_SEGMENTS}:
         return f"/sessions/{NO_TENANT}/?{urlencode({'tenant': tenant_id, 'session': session_id})}"
     return f"/sessions/{quote(tenant_id or NO_TENANT, safe='')}/{quote(session_id, safe='')}"

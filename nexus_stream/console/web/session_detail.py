@@ -1,7 +1,6 @@
-"""All that belongs to one session: emissions, letters, text, its row, its person's other sessions.
+"""Load the details of one session: emissions, letters, text, database row, and the person's other sessions.
 
-From: the index; text from the ingestion topic; the row from PostgreSQL. To: the session page and the API, which show
-the same.
+From: the index; text from the ingestion topic; the row from PostgreSQL. The session page and the API show the same.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ __all__ = ["SessionDetail", "load_detail"]
 
 _OTHERS = 20
 _LETTERS = 5
-# What was accepted once is shown, whatever the limits are now.
+# Limits that accept every stored conversation, even if the present settings are stricter.
 _ANY = Limits(body_bytes=20_000_000, turns=10_000, turn_chars=10_000_000, id_chars=100_000)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionDetail:
-    """What belongs to one session; of a viewer's, text and row are left out."""
+    """The details of one session. A viewer's copy has no text and no database row."""
 
     emissions: Sequence[sqlite3.Row]
     others: Sequence[sqlite3.Row]
@@ -43,7 +42,7 @@ class SessionDetail:
 
 
 async def load_detail(context: Context, reader: Viewing, row: sqlite3.Row) -> SessionDetail:
-    """Look everything up at once; what cannot be asked says so instead of failing the rest."""
+    """Load all parts concurrently. A part that cannot be loaded contains its problem; the others still load."""
     return SessionDetail(
         *await asyncio.gather(
             asyncio.to_thread(context.activity.timeline, row["key"]),
@@ -60,7 +59,7 @@ async def _hidden() -> Mapping[str, Any]:
 
 
 async def _conversation(context: Context, reader: Viewing, state: Mapping[str, Any]) -> ShownConversation:
-    """The text the newest record was extracted from, with its evidence marked."""
+    """Return the text that the newest record was extracted from, with marked evidence."""
     partition, offset = state.get("source_partition"), state.get("source_offset")
     if not state.get("chain") or not isinstance(partition, int) or not isinstance(offset, int):
         return ShownConversation(problem="none")
@@ -73,7 +72,7 @@ async def _conversation(context: Context, reader: Viewing, state: Mapping[str, A
         conversation = decode(record.value, _ANY)
     except DecodeError:
         return ShownConversation(problem="changed")
-    # A topic that was made again holds somebody else's text at that place.
+    # After a topic was recreated, this offset may contain another person's text.
     if digest(conversation) != state.get("digest"):
         return ShownConversation(problem="changed")
     extraction = state.get("extraction")

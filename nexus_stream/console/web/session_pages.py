@@ -1,6 +1,6 @@
-"""The list of sessions and the page of one session: from rows of the index to the values the templates name.
+"""Render the session list and the page of one session: convert rows of the index to template values.
 
-From: views_sessions.py. To: templates/sessions*.html and session.html.
+To: templates/sessions*.html and session.html.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from nexus_stream.console.index.session_row import OBJECTIONS, state_of
@@ -20,6 +19,8 @@ from nexus_stream.console.web.pages import STATUSES, Pages
 from nexus_stream.console.web.rendering import pretty_json, usd
 from nexus_stream.console.web.texts import Translate, translator
 from nexus_stream.console.web.viewing import Viewing
+from nexus_stream.contracts.json_reading import items, mapping
+from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.prospect import Arquetipo, Momento
 
 __all__ = ["SessionPages", "ShownConversation", "shown_row"]
@@ -52,14 +53,14 @@ class _Fact:
 
 @dataclass(frozen=True, slots=True)
 class ShownConversation:
-    """The text behind a session, or why it is not shown: expired, unreachable, missing, changed or hidden."""
+    """The text of a session, or why it is not shown: none, expired, unreachable, missing, changed or hidden."""
 
     turns: Sequence[ShownTurn] = ()
     problem: str | None = None
 
 
 class SessionPages:
-    """Renders session pages through `Pages`."""
+    """Render session pages with `Pages`."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
@@ -75,7 +76,7 @@ class SessionPages:
         *,
         whole: bool,
     ) -> str:
-        """The list, or only its rows."""
+        """Render the list, or only its rows."""
         rows = [shown_row(viewing, row) for row in page.rows]
         common: dict[str, Any] = {
             "rows": rows,
@@ -108,7 +109,7 @@ class SessionPages:
         statuses = [name for name in STATUSES if counts.get(name)] + sorted(counts.keys() - set(STATUSES))
         if session_filter.status is not None and session_filter.status not in statuses:
             statuses.append(session_filter.status)
-        # The counts are of the whole table: beside a search they would be read as its result.
+        # The counts cover the whole table. Beside a search, they would look like its results.
         is_counted = replace(session_filter, status=None) == SessionFilter()
         tabs: list[tuple[str | None, str, int]] = [(None, t("sessions.all"), sum(counts.values()))]
         tabs += [(name, t(f"status.{name}") if name in STATUSES else name, counts.get(name, 0)) for name in statuses]
@@ -135,10 +136,10 @@ class SessionPages:
         database: Mapping[str, Any] | None = None,
         can_erase: bool = False,
     ) -> str:
-        """One session; ``row`` is its row with all columns."""
+        """Render one session. ``row`` has all columns."""
         t = translator(viewing.language)
         state = state_of(row["state"])
-        prospect, extraction = _mapping(state, "prospect"), _mapping(state, "extraction")
+        prospect, extraction = mapping(state.get("prospect")), mapping(state.get("extraction"))
         version = state.get("state_version")
         if not viewing.is_operator:
             prospect = mask_prospect(prospect)
@@ -148,16 +149,16 @@ class SessionPages:
             row=dict(row) if viewing.is_operator else mask_row(row),
             is_readable=bool(state),
             newer_version=version if isinstance(version, int) and version > KNOWN_STATE_VERSION else None,
-            dead=_mapping(state, "dead") or None,
+            dead=mapping(state.get("dead")) or None,
             prospect_facts=[_prospect_fact(t, name, prospect.get(name)) for name in _PROSPECT_FIELDS],
             place_facts=_place(t, row, state, changelog_topic, viewing),
             extraction_facts=_extraction(t, state, extraction),
             counters=[
                 (t(f"counter.{name}"), value)
                 for name in _COUNTERS
-                if (value := _mapping(state, "counters").get(name)) is not None
+                if (value := mapping(state.get("counters")).get(name)) is not None
             ],
-            signals=[signal for signal in _list(extraction, "signals") if isinstance(signal, dict)],
+            signals=[signal for signal in items(extraction.get("signals")) if isinstance(signal, dict)],
             timeline=_timeline(state, extraction, emissions),
             conversation=conversation,
             others=[shown_row(viewing, other) for other in others],
@@ -171,7 +172,7 @@ class SessionPages:
 
 
 def shown_row(viewing: Viewing, row: sqlite3.Row) -> dict[str, Any]:
-    """A row of the list as this reader may see it."""
+    """Return a row of the list, masked if the user is a viewer."""
     return dict(row) if viewing.is_operator else mask_row(dict(row))
 
 
@@ -186,12 +187,12 @@ def _prospect_fact(t: Translate, name: str, value: Any) -> _Fact:
 def _place(
     t: Translate, row: Mapping[str, Any], state: Mapping[str, Any], changelog_topic: str, viewing: Viewing
 ) -> list[_Fact]:
-    fingerprints, first_url = _list(state, "fingerprints"), state.get("first_url")
+    fingerprints, first_url = items(state.get("fingerprints")), state.get("first_url")
     if not viewing.is_operator:
         fingerprints = [mask_fingerprint(text) for text in fingerprints if isinstance(text, str)]
         first_url = mask_url(first_url) if isinstance(first_url, str) else None
     source = None
-    # Every state has a source offset; only an extracted one has a source.
+    # Every state has a source offset, but only an extracted one has a real source.
     if state.get("chain"):
         source = t("place", partition=state.get("source_partition", "?"), offset=state.get("source_offset", "?"))
     facts = [
@@ -221,12 +222,12 @@ def _extraction(t: Translate, state: Mapping[str, Any], extraction: Mapping[str,
         ("extractor", extraction.get("extractor"), "text"),
         ("model", extraction.get("model"), "text"),
         ("prompt_version", extraction.get("prompt_version"), "code"),
-        ("enriched_at", _milliseconds(state.get("enriched_at")), "time"),
+        ("enriched_at", iso_ms(state.get("enriched_at")), "time"),
         ("latency_ms", t("milliseconds", n=f"{latency:,.1f}") if _is_number(latency) else None, "text"),
         ("tokens", f"{extraction.get('input_tokens', 0)} / {extraction.get('output_tokens', 0)}", "text"),
         ("cache_read_tokens", extraction.get("cache_read_tokens"), "text"),
         ("cost_usd", f"${cost:.6f}" if _is_number(cost) else None, "text"),
-        ("dropped_fields", _list(extraction, "dropped_fields"), "list"),
+        ("dropped_fields", items(extraction.get("dropped_fields")), "list"),
     ]
     return [_Fact(t(f"field.{name}"), value, kind) for name, value, kind in facts]
 
@@ -234,9 +235,9 @@ def _extraction(t: Translate, state: Mapping[str, Any], extraction: Mapping[str,
 def _timeline(
     state: Mapping[str, Any], extraction: Mapping[str, Any], emissions: Sequence[sqlite3.Row]
 ) -> list[dict[str, Any]]:
-    """What happened to the newest snapshot, then every emission that is known, the oldest first."""
-    received_ms = _milliseconds(state.get("enqueued_at"))
-    extracted_ms = _milliseconds(state.get("enriched_at"))
+    """Return the steps of the newest snapshot and all known emissions, oldest first."""
+    received_ms = iso_ms(state.get("enqueued_at"))
+    extracted_ms = iso_ms(state.get("enriched_at"))
     latency = extraction.get("latency_ms")
     steps: list[dict[str, Any]] = [
         {
@@ -260,7 +261,7 @@ def _timeline(
             }
         )
     if extracted_ms is not None and extraction:
-        # No record tells when: the answer's time less what it took.
+        # No record contains the start of the extraction: subtract the latency from the time of the answer.
         took_ms = max(0.0, float(latency)) if isinstance(latency, int | float) else 0.0
         steps.append({"step": "settled", "at_ms": max(0, int(extracted_ms - took_ms))})
         steps.append(
@@ -275,23 +276,6 @@ def _timeline(
         )
     order = {"received": 0, "settled": 1, "extracted": 2}
     return sorted(steps, key=lambda step: (step["at_ms"], order.get(step["step"], 3)))
-
-
-def _mapping(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = state.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _list(state: Mapping[str, Any], name: str) -> list[Any]:
-    value = state.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _milliseconds(text: Any) -> int | None:
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _is_number(value: Any) -> bool:

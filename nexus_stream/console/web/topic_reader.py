@@ -1,7 +1,7 @@
-"""One record of a topic by partition and offset, read when a page shows it.
+"""Read one record of a topic by partition and offset, when a page shows it.
 
-From: ``nexus-prospect-ingestion`` and ``nexus-prospect-dlq``. To: session and dead-letter pages. So the console
-keeps no conversation and no letter's bytes: they end with their topic's retention.
+From: ``nexus-prospect-ingestion`` and ``nexus-prospect-dlq``. So the console stores no conversations and no bytes of
+letters. They are gone when the topic's retention ends.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from nexus_stream.kafka.clients import client_options, stop_consumer
+from nexus_stream.kafka.reading import partitions_of
 from nexus_stream.settings import Settings
 
 __all__ = ["Absent", "TopicReader"]
 
 _ANSWER_SECONDS = 5.0
 _FETCH_WAIT_MS = 100
-# A consumer each, gone after the answer.
+# Each read uses its own short-lived consumer.
 _MAX_AT_ONCE = 4
 
 
 class Absent(Enum):
-    """Why there is no record."""
+    """The reason why there is no record."""
 
     EXPIRED = auto()  # below the topic's beginning, or compacted away
     UNREACHABLE = auto()  # the broker does not answer
-    MISSING = auto()  # no such topic, partition or offset
+    MISSING = auto()  # the topic, partition or offset does not exist
 
 
 class TopicReader:
-    """Reads single records.
+    """Read single records.
 
     Args:
-        settings: Broker.
+        settings: The settings with the broker.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,7 +44,7 @@ class TopicReader:
         self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
 
     async def read(self, topic: str, partition: int, offset: int) -> ConsumerRecord | Absent:
-        """The record at that place, or why there is none."""
+        """Return the record at this position, or the reason why there is none."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS), self._slots:
                 return await self._read(TopicPartition(topic, partition), offset)
@@ -60,9 +61,7 @@ class TopicReader:
         )
         try:
             await consumer.start()
-            # From the cluster's own list: asking for a topic by name may create it. Consumer.topics() only has names.
-            cluster = await consumer._client.fetch_all_metadata()
-            if place.partition not in (cluster.partitions_for_topic(place.topic) or ()):
+            if place not in await partitions_of(consumer, place.topic):
                 return Absent.MISSING
             consumer.assign([place])
             beginning = (await consumer.beginning_offsets([place]))[place]

@@ -1,4 +1,4 @@
-"""Who looks at a page, in which language, and how current the view is."""
+"""The user of a request: identity, language, and the freshness of the view."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from aiohttp import web
 
 from nexus_stream.console.index.read_model import Freshness
 from nexus_stream.console.web.access import Identity
+from nexus_stream.console.web.texts import LANGUAGES
 
-__all__ = ["LANGUAGES", "LANGUAGE_COOKIE", "VIEWING", "Viewing", "language_of", "now_ms", "viewing"]
+__all__ = ["LANGUAGE_COOKIE", "VIEWING", "Viewing", "language_of", "now_ms", "viewing"]
 
 
 LANGUAGE_COOKIE = "nexus_language"
-LANGUAGES = ("en", "es")
 
 
 @dataclass(frozen=True, slots=True)
 class Viewing:
-    """One request's reader.
+    """The user and the context of one request.
 
     Attributes:
-        identity: Who; None on the login page and where an error comes before anyone is let in.
+        identity: The user. None on the login page, and for errors before the login check.
         language: One of `LANGUAGES`.
-        needs_login: Whether there is something to log out of.
+        needs_login: Whether the console has a login, so that the page shows a logout.
         freshness: How current the view is.
         now_ms: Unix milliseconds.
-        here: The address, path and query.
+        here: The address: path and query.
     """
 
     identity: Identity | None
@@ -39,7 +39,7 @@ class Viewing:
 
     @property
     def is_operator(self) -> bool:
-        """Whether they see people's data and may act."""
+        """Whether the user may see personal data and run actions."""
         return self.identity is not None and self.identity.is_operator
 
 
@@ -47,12 +47,12 @@ VIEWING: web.RequestKey[Viewing] = web.RequestKey("viewing", Viewing)
 
 
 def viewing(request: web.Request) -> Viewing:
-    """Who looks at it."""
+    """Return the user of a request."""
     return request[VIEWING]
 
 
 def language_of(request: web.Request) -> str:
-    """The language chosen before, or the first one of ``Accept-Language`` that there is."""
+    """Return the language of the cookie, or else the first known one in ``Accept-Language``."""
     chosen = request.cookies.get(LANGUAGE_COOKIE)
     if chosen in LANGUAGES:
         return chosen
@@ -69,5 +69,5 @@ def language_of(request: web.Request) -> str:
 
 
 def now_ms() -> int:
-    """Unix milliseconds."""
+    """Return the time in Unix milliseconds."""
     return time.time_ns() // 1_000_000

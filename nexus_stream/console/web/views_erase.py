@@ -1,7 +1,6 @@
-"""What a person may ask for, from the console: export and erasure, as ``nexus privacy`` does them.
+"""The views for the export and the erasure of a person, with the functions of ``nexus privacy``.
 
-From: operators' browsers. To: nexus_stream/privacy. The audit log here has hashes only, as the table
-``privacy_audit`` does.
+From: operators' browsers. The console's audit log contains only hashes, as the table ``privacy_audit`` does.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ from aiohttp import web
 
 from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.guard import require_operator
-from nexus_stream.console.web.recorded_actions import End, audited
+from nexus_stream.console.web.recorded_actions import End, recorded
 from nexus_stream.console.web.rendering import session_url
 from nexus_stream.console.web.texts import translator
 from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_sessions import find_session
 from nexus_stream.observability.logs import hashed
-from nexus_stream.privacy.audit import audited as requested
+from nexus_stream.privacy.audit import audited
 from nexus_stream.privacy.copies import remaining_copies
-from nexus_stream.privacy.erasing import Erased, erase, locate
+from nexus_stream.privacy.erasing import ErasureResult, erase, locate
 from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
 
 __all__ = ["confirm", "erase_person", "export_person"]
 
-# The commands stand on the topic and are obeyed anyway; the page only stops waiting.
+# After this time the page stops waiting. The commands are on the topic and still run.
 _WAIT_SECONDS = 20.0
 
 
 async def confirm(request: web.Request) -> web.Response:
-    """Whom an erasure would concern, and the form that does it."""
+    """Return the confirmation page of an erasure, with the size of the person's data."""
     who = require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
@@ -61,7 +60,7 @@ async def confirm(request: web.Request) -> web.Response:
 
 
 async def erase_person(request: web.Request) -> web.Response:
-    """Erase, write it down, and say how it went and where copies remain until when."""
+    """Erase the person, record the erasure, and show the result and the copies that remain."""
     who = require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
     t = translator(reader.language)
@@ -71,12 +70,12 @@ async def erase_person(request: web.Request) -> web.Response:
         raise web.HTTPBadRequest
     session = hashed(row["session_id"])
 
-    async def work(end: End) -> Erased:
+    async def work(end: End) -> ErasureResult:
         result = await _erase(context, row, who.name)
         end |= {"request_id": result.request_id, "ended": "complete" if result.complete else "waiting"}
         return result
 
-    result = await audited(context, who, "erase", work, session=session)
+    result = await recorded(context, who, "erase", work, session=session)
     ended = "complete" if result.complete else "waiting"
     lines = []
     for copy in remaining_copies(context.settings):
@@ -99,7 +98,7 @@ async def erase_person(request: web.Request) -> web.Response:
 
 
 async def export_person(request: web.Request) -> web.Response:
-    """Everything that is stored about the session's person, as a JSON file."""
+    """Return all stored data of the session's person as a JSON file."""
     who = require_operator(request)
     context = request.app[CONTEXT]
     row = await find_session(request)
@@ -107,7 +106,7 @@ async def export_person(request: web.Request) -> web.Response:
     async def work(_end: End) -> dict[str, Any]:
         return await _export(context, row, who.name)
 
-    found = await audited(context, who, "export_person", work, session=hashed(row["session_id"]))
+    found = await recorded(context, who, "export_person", work, session=hashed(row["session_id"]))
     return web.Response(
         text=json.dumps(found, indent=2, default=str, ensure_ascii=False),
         content_type="application/json",
@@ -123,7 +122,7 @@ async def _person(context: Context, row: sqlite3.Row, by: str) -> tuple[Person, 
     selector = _selector(context, row)
     async with (
         People.connect(context.settings) as people,
-        requested(people, "erase", selector, by) as request,
+        audited(people, "erase", selector, by) as request,
     ):
         person, _ = await locate(context.settings, people, selector)
         await request.concerns(person)
@@ -131,11 +130,11 @@ async def _person(context: Context, row: sqlite3.Row, by: str) -> tuple[Person, 
         return person, await people.rows_left(person)
 
 
-async def _erase(context: Context, row: sqlite3.Row, by: str) -> Erased:
+async def _erase(context: Context, row: sqlite3.Row, by: str) -> ErasureResult:
     selector = _selector(context, row)
     async with (
         People.connect(context.settings) as people,
-        requested(people, "erase", selector, by) as request,
+        audited(people, "erase", selector, by) as request,
     ):
         person, _ = await locate(context.settings, people, selector)
         return await erase(

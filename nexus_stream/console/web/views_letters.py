@@ -1,6 +1,6 @@
-"""Dead letters: by reason, one by one, and acting on them after a question.
+"""The views of dead letters: the list, one letter, and actions with a confirmation.
 
-From: browsers. To: pages.py over activity.py; bytes from the topic; actions through dead_letter_actions.py.
+From: browsers. The bytes of a letter come from the topic. Actions go through dead_letter_actions.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from nexus_stream.console.web.texts import translator
 from nexus_stream.console.web.topic_reader import Absent
 from nexus_stream.console.web.viewing import Viewing, viewing
 from nexus_stream.contracts.session_key import parse_session_key
-from nexus_stream.dead_letters.log import Ends
-from nexus_stream.dead_letters.redriving import Report
+from nexus_stream.dead_letters.redriving import RedriveReport
+from nexus_stream.kafka.reading import Ends
 
 __all__ = [
     "act_on_letters",
@@ -45,7 +45,7 @@ _ACTIONS_SHOWN = 20
 
 
 async def letters(request: web.Request) -> web.Response:
-    """The page."""
+    """Return the page of dead letters."""
     context, reader, query = request.app[CONTEXT], viewing(request), request.query
     wanted = wanted_letters(query)
     groups = await asyncio.to_thread(context.activity.letter_groups)
@@ -58,7 +58,7 @@ async def letters(request: web.Request) -> web.Response:
 
 
 def wanted_letters(query: Mapping[str, str]) -> LetterFilter:
-    """What the address asks for: open ones, unless it names a state; any other word asks for all."""
+    """Parse the filter of an address. Default: open letters. An unknown state means all letters."""
     state = query.get("state", "open")
     return LetterFilter(reason=query.get("reason") or None, state=state if state in STATES else None)
 
@@ -66,10 +66,10 @@ def wanted_letters(query: Mapping[str, str]) -> LetterFilter:
 async def page_of_letters(
     context: Context, wanted: LetterFilter, after: str, limit: int
 ) -> tuple[list[sqlite3.Row], str | None]:
-    """One page of letters, and where the next one begins; None after the last.
+    """Return one page of letters, and the start of the next page; None after the last page.
 
     Raises:
-        HTTPBadRequest: ``after`` is no such place.
+        HTTPBadRequest: ``after`` is malformed.
     """
     rows = await asyncio.to_thread(context.activity.letters, wanted, limit + 1, _cursor(after))
     page = rows[:limit]
@@ -77,7 +77,7 @@ async def page_of_letters(
 
 
 async def letter(request: web.Request) -> web.Response:
-    """One letter; for operators with its bytes, read from the topic now."""
+    """Return the page of one letter. Operators also see its bytes, read from the topic now."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await asyncio.to_thread(context.activity.letter, request.match_info["id"])
     if row is None:
@@ -94,7 +94,7 @@ async def letter(request: web.Request) -> web.Response:
 
 
 async def read_letter(context: Context, reader: Viewing, row: sqlite3.Row) -> ConsumerRecord | str:
-    """The letter's record, from the topic now; or why it is not shown: hidden, expired, unreachable, missing."""
+    """Read the letter's record from the topic. Or return why it is not shown: hidden, expired, unreachable, missing."""
     if not reader.is_operator:
         return "hidden"
     record = await context.reader.read(context.settings.dead_letter_topic, row["partition"], row["offset"])
@@ -102,20 +102,20 @@ async def read_letter(context: Context, reader: Viewing, row: sqlite3.Row) -> Co
 
 
 async def confirm(request: web.Request) -> web.Response:
-    """What would be done, counted on the topic itself, and the form that does it."""
+    """Return the confirmation page, with counts from the topic itself."""
     require_operator(request)
     context, reader = request.app[CONTEXT], viewing(request)
-    action, wanted = _asked(request.query)
+    action, wanted = _requested(request.query)
     report, ends = await plan(context.settings, action, wanted)
     return web.Response(text=_confirm_page(context, reader, action, wanted, report, ends), content_type="text/html")
 
 
 async def act_on_letters(request: web.Request) -> web.Response:
-    """Do it, write it down, and show the page again."""
+    """Run the action, record it in the audit log, and redirect to the page."""
     who = require_operator(request)
     context = request.app[CONTEXT]
     form = {name: str(value) for name, value in (await request.post()).items()}
-    action, wanted = _asked(form)
+    action, wanted = _requested(form)
     ends = _ends(form.get("ends", ""))
     report = await act(context, who, action, wanted, ends)
     left = report.refused + report.not_ours
@@ -124,7 +124,7 @@ async def act_on_letters(request: web.Request) -> web.Response:
 
 
 def _confirm_page(
-    context: Context, reader: Viewing, action: ActionName, wanted: Wanted, report: Report, ends: Ends
+    context: Context, reader: Viewing, action: ActionName, wanted: Wanted, report: RedriveReport, ends: Ends
 ) -> str:
     t = translator(reader.language)
     lines = [f"{count} × {reason}" for reason, count in report.chosen.most_common()]
@@ -148,7 +148,7 @@ def _confirm_page(
     )
 
 
-def _asked(values: Mapping[str, str]) -> tuple[ActionName, Wanted]:
+def _requested(values: Mapping[str, str]) -> tuple[ActionName, Wanted]:
     action = values.get("action")
     wanted = Wanted(letter_id=values.get("id") or None, reason=values.get("reason") or None)
     if action not in {"redrive", "discard"} or (wanted.letter_id is None and wanted.reason is None):

@@ -1,6 +1,6 @@
-"""Logging in and out, and choosing a language.
+"""The views for login, logout and the choice of a language.
 
-From: browsers. To: access.py. Attempts are limited per client and in all, and every one is in the audit log.
+From: browsers. Login attempts are limited per client and in total. The audit log records every checked attempt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from nexus_stream.console.web.access import COOKIE
 from nexus_stream.console.web.audit import LOGIN_FAILED
 from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.guard import keep_language, set_cookie
-from nexus_stream.console.web.viewing import LANGUAGES, viewing
+from nexus_stream.console.web.texts import LANGUAGES
+from nexus_stream.console.web.viewing import viewing
 from nexus_stream.gateway.client_address import client_bucket
 from nexus_stream.gateway.rate_limit import RateLimiter
 from nexus_stream.observability.logs import hashed
@@ -19,19 +20,19 @@ from nexus_stream.observability.logs import hashed
 __all__ = ["Login", "choose_language"]
 
 _ATTEMPTS_PER_MINUTE = 10
-_ATTEMPTS_OF_ALL_PER_MINUTE = 120
+_TOTAL_ATTEMPTS_PER_MINUTE = 120
 _MAX_FORM_BYTES = 4096
 
 
 class Login:
-    """The login form and what it remembers of attempts."""
+    """The login form, with its rate limits."""
 
     def __init__(self) -> None:
-        self._of_client = RateLimiter(_ATTEMPTS_PER_MINUTE)
-        self._of_all = RateLimiter(_ATTEMPTS_OF_ALL_PER_MINUTE)
+        self._per_client = RateLimiter(_ATTEMPTS_PER_MINUTE)
+        self._total = RateLimiter(_TOTAL_ATTEMPTS_PER_MINUTE)
 
     async def form(self, request: web.Request) -> web.Response:
-        """The form; whoever is in already goes on."""
+        """Return the form. Redirect a user who is already logged in."""
         reader = viewing(request)
         if reader.identity is not None:
             raise web.HTTPSeeOther("/")
@@ -43,7 +44,7 @@ class Login:
         if not context.access.is_own_origin(request.headers.get(hdrs.ORIGIN), request.host):
             raise web.HTTPForbidden
         client = _client(context, request)
-        wait_seconds = self._of_client.take(client) or self._of_all.take(b"all")
+        wait_seconds = self._per_client.take(client) or self._total.take(b"all")
         if wait_seconds > 0:
             return web.Response(
                 text=context.pages.login(reader, "limited"),
@@ -55,7 +56,7 @@ class Login:
             raise web.HTTPRequestEntityTooLarge(_MAX_FORM_BYTES, request.content_length or 0)
         form = await request.post()
         identity = context.access.of_token(str(form.get("token", "")), str(form.get("name", "")))
-        # The client as a hash: enough to see whether failures come from one place.
+        # A hash of the client is enough to see whether failures come from one place.
         where = hashed(client.hex())
         if identity is None:
             await context.audit.write_down("unknown", "none", LOGIN_FAILED, client=where)
@@ -66,17 +67,17 @@ class Login:
         return response
 
     async def out(self, request: web.Request) -> web.Response:
-        """Forget the cookie."""
+        """Delete the cookie."""
         response = web.Response(status=303, headers={hdrs.LOCATION: "/login"})
         response.del_cookie(COOKIE, samesite="Strict", httponly=True)
         return response
 
 
 async def choose_language(request: web.Request) -> web.Response:
-    """Remember the language and go back to a page of ours."""
+    """Store the language in a cookie, and redirect back to a page of the console."""
     language, back = request.query.get("to", ""), request.query.get("back", "/")
-    is_ours = back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable()
-    response = web.Response(status=303, headers={hdrs.LOCATION: back if is_ours else "/"})
+    is_own_page = back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable()
+    response = web.Response(status=303, headers={hdrs.LOCATION: back if is_own_page else "/"})
     if language in LANGUAGES:
         keep_language(response, language)
     return response

@@ -1,6 +1,6 @@
-"""Overview, freshness, live tail, audit: the pages that show what goes on.
+"""The views of overview, freshness, live tail and audit.
 
-From: browsers. To: pages.py over overview.py and activity.py.
+From: browsers.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ __all__ = ["audit", "events", "fresh", "overview", "overview_live", "tail"]
 
 _TAIL_ROWS = 50
 _AUDIT_ROWS = 200
-# Of a burst between two looks only the newest are sent; the others are counted.
-_MAX_ROWS_A_LOOK = 20
-_LOOK_SECONDS = 0.25
+# Only this many of the newest emissions between two checks are sent. The others are counted.
+_MAX_ROWS_PER_CHECK = 20
+_CHECK_SECONDS = 0.25
 _KEEPALIVE_SECONDS = 15.0
-# Then the browser connects again, with its cookie as it is then.
+# After this time the browser must reconnect, with its present cookie.
 _MAX_STREAM_SECONDS = 600.0
 
 
 async def overview(request: web.Request) -> web.Response:
-    """The whole page."""
+    """Return the whole page."""
     return await _overview(request, whole=True)
 
 
 async def overview_live(request: web.Request) -> web.Response:
-    """The part of it that the page asks for again and again."""
+    """Return the live part, which the page reloads regularly."""
     return await _overview(request, whole=False)
 
 
@@ -45,30 +45,30 @@ async def _overview(request: web.Request, *, whole: bool) -> web.Response:
 
 
 async def fresh(request: web.Request) -> web.Response:
-    """How current the view is, for the page's head."""
+    """Return the freshness for the page's head."""
     return _html(request.app[CONTEXT].pages.render("fresh.html", viewing(request)))
 
 
 async def tail(request: web.Request) -> web.Response:
-    """The live tail with what was emitted last."""
+    """Return the live tail with the newest emissions."""
     context = request.app[CONTEXT]
     rows = await asyncio.to_thread(context.activity.tail, 0, _TAIL_ROWS)
     return _html(context.pages.tail(viewing(request), rows))
 
 
 async def audit(request: web.Request) -> web.Response:
-    """What operators did; for operators."""
+    """Return the operators' actions, for operators only."""
     require_operator(request)
     context = request.app[CONTEXT]
     return _html(context.pages.audit(viewing(request), context.audit.newest(_AUDIT_ROWS)))
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: each emission as a line of HTML for the tail, and how many were left out."""
+    """Stream server-sent events: each emission as a line of HTML for the tail, and the number of skipped ones."""
     context, reader = request.app[CONTEXT], viewing(request)
     text = request.headers.get("Last-Event-ID") or request.query.get("after", "")
     newest = await asyncio.to_thread(context.activity.newest_emission)
-    # Beyond the newest one the table was made anew.
+    # A higher id than the newest one means that the table was recreated.
     after = min(int(text), newest) if is_number(text) else newest
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
@@ -78,12 +78,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     while time.monotonic() < ends_at and not context.stopping.is_set():
         if context.model.version != version:
             version = context.model.version
-            rows = await asyncio.to_thread(context.activity.tail, after, _MAX_ROWS_A_LOOK)
+            rows = await asyncio.to_thread(context.activity.tail, after, _MAX_ROWS_PER_CHECK)
             if not rows:
                 after = min(after, await asyncio.to_thread(context.activity.newest_emission))
             else:
                 lines = [context.pages.tail_row(reader, row) for row in rows]
-                # Counted, since the id of one that was erased is not given again.
+                # Count the rows: ids have gaps, because the id of an erased emission is not used again.
                 skipped = await asyncio.to_thread(context.activity.count_emissions, after, rows[0]["id"])
                 after = rows[-1]["id"]
                 data = json.dumps({"rows": lines, "skipped": skipped})
@@ -92,7 +92,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         if time.monotonic() - written_at > _KEEPALIVE_SECONDS:
             await response.write(b": still here\n\n")
             written_at = time.monotonic()
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_CHECK_SECONDS)
     return response
 
 

@@ -1,6 +1,6 @@
-"""The list of sessions, its exports, and one session with its text and its row in the database.
+"""The views of the session list, and of one session with its text and its database row.
 
-From: browsers. To: session_pages.py over queries.py; text from the ingestion topic; the row from PostgreSQL.
+From: browsers. The text comes from the ingestion topic, the row from PostgreSQL.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SHOWN_TIMES_MS = 5000
 
 
 async def sessions(request: web.Request) -> web.Response:
-    """The list."""
+    """Return the page of the session list."""
     return await _list(request, whole=True)
 
 
 async def sessions_rows(request: web.Request) -> web.Response:
-    """Only its rows; 204 while nothing has changed since the page's version."""
+    """Return only the rows of the list, or 204 if nothing has changed since the page's version."""
     if request.query.get("version") == _version(request):
         return web.Response(status=204)
     return await _list(request, whole=False)
@@ -40,7 +40,7 @@ async def sessions_rows(request: web.Request) -> web.Response:
 
 async def _list(request: web.Request, *, whole: bool) -> web.Response:
     context, reader = request.app[CONTEXT], viewing(request)
-    # Before the question: what is written meanwhile is shown at the next look.
+    # Read the version before the query: the next request then shows rows that are written during the query.
     version = _version(request)
     session_filter, after = filter_of(request)
     page = await page_of(context, reader, session_filter, after, PAGE_ROWS)
@@ -50,16 +50,16 @@ async def _list(request: web.Request, *, whole: bool) -> web.Response:
 
 
 def _version(request: web.Request) -> str:
-    # Also every few seconds, because rows say how long ago something was.
+    # The version also changes every few seconds, because rows show relative times.
     moment = viewing(request).now_ms // _SHOWN_TIMES_MS
     return f"{request.app[CONTEXT].model.sessions_version}.{moment}"
 
 
 def filter_of(request: web.Request) -> tuple[SessionFilter, Cursor | None]:
-    """What the address asks for.
+    """Parse the filter and the cursor of an address.
 
     Raises:
-        HTTPBadRequest: a cursor or a time that is none.
+        HTTPBadRequest: a cursor or a time is malformed.
     """
     try:
         after = Cursor.parse(request.query["after"]) if request.query.get("after") else None
@@ -71,26 +71,26 @@ def filter_of(request: web.Request) -> tuple[SessionFilter, Cursor | None]:
 async def page_of(
     context: Context, reader: Viewing, session_filter: SessionFilter, after: Cursor | None, limit: int
 ) -> Page:
-    """One page. A viewer's text must be a whole session id: a search by parts would tell what is masked."""
+    """Return one page. A viewer's text must be a whole session id: a search by parts would reveal masked data."""
     return await asyncio.to_thread(
         context.sessions.page, session_filter, after, limit, reader.now_ms, exact=not reader.is_operator
     )
 
 
 async def find_session(request: web.Request, named: Mapping[str, str] | None = None) -> sqlite3.Row:
-    """The session that an address names, or a form's fields ``tenant`` and ``session``.
+    """Find the session named by an address, or by a form's fields ``tenant`` and ``session``.
 
     Raises:
-        HTTPNotFound: there is none.
+        HTTPNotFound: the session does not exist.
     """
-    # In the query where a browser would change the path: rendering.session_url.
+    # Some ids are in the query, because a browser would change the path: see rendering.session_url.
     query = request.query if named is None else named
     tenant_id = query.get("tenant", request.match_info.get("tenant", ""))
     session_id = request.match_info.get("session", query.get("session", ""))
     tenant_id = "" if tenant_id == NO_TENANT else tenant_id
     try:
         key = session_key(tenant_id, session_id)
-    except ValueError:  # a tenant that cannot be, or text that is no UTF-8
+    except ValueError:  # the tenant is invalid, or the text has no UTF-8 form
         raise web.HTTPNotFound from None
     row = await asyncio.to_thread(request.app[CONTEXT].sessions.session, key)
     if row is None:
@@ -99,7 +99,7 @@ async def find_session(request: web.Request, named: Mapping[str, str] | None = N
 
 
 async def session(request: web.Request) -> web.Response:
-    """One session."""
+    """Return the page of one session."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
     detail = await load_detail(context, reader, row)

@@ -1,1 +1,1 @@
-"""Reading a conversation with Claude."""
+"""Read a conversation with Claude."""

@@ -1,8 +1,8 @@
-"""Read Claude's answer: the JSON it wrote, and the quotes it proves its values with.
+"""Read Claude's answer: its JSON, and the quotes that support its values.
 
-From: the text blocks of a response. To: `Findings`. The schema on the wire carries no bounds, and a model may ignore
-it, so the answer is validated again here. Every quote becomes a span in a user's turn, and must speak of what it is to
-show; a value that nothing the user wrote supports is dropped and named in ``dropped_fields``.
+From: the text blocks of a response. To: `Findings`. The schema in the request has no bounds, and a model may ignore
+it, so the answer is validated again here. Every quote becomes a span in a user's turn, and its words must fit its
+signal. A value without support in the user's words is dropped and named in ``dropped_fields``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Answer", "AnswerInvalidError", "Evidence", "findings_from", "parse_answer"]
 
-# What a model may write instead of the contract's word.
+# Words that a model may write instead of the contract's words.
 _SYNONYMS: Final[Mapping[str, str]] = {
     "precio": "price",
     "tiempo": "time",
@@ -38,10 +38,10 @@ _MAX_EVIDENCE: Final = 100
 
 
 class AnswerInvalidError(Exception):
-    """The answer is not what the schema says.
+    """The answer does not fit the schema.
 
     Attributes:
-        problems: What is wrong, by place, for the model to read; never the refused value.
+        problems: The problems by place, written for the model; never the invalid value.
     """
 
     def __init__(self, problems: str) -> None:
@@ -75,12 +75,12 @@ _Text = Annotated[str | None, BeforeValidator(_text_or_none)]
 
 
 class _Part(BaseModel):
-    # An additional key costs nothing; refusing it would cost a call.
+    # An additional key does no harm. Rejecting it would cost a second call.
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Evidence(_Part):
-    """One signal and the user's words that show it."""
+    """One signal, and the user's words that support it."""
 
     senal: Annotated[SignalName, BeforeValidator(_signal_name)]
     turno: int
@@ -88,7 +88,7 @@ class Evidence(_Part):
 
 
 class Answer(_Part):
-    """What Claude answers, as in schema_v1.json."""
+    """Claude's answer, as in schema_v1.json."""
 
     nombre: _Text
     email: _Text
@@ -103,32 +103,32 @@ def parse_answer(text: str) -> Answer:
     """Validate the text of an answer.
 
     Raises:
-        AnswerInvalidError: not JSON, or not of the schema.
+        AnswerInvalidError: the text is not JSON, or does not fit the schema.
     """
     problems: str
     try:
         return Answer.model_validate(json.loads(text))
     except ValidationError as error:
-        # Places and rules only: an input would be the user's data.
+        # Only places and rules: the input holds the user's data.
         details = error.errors(include_url=False, include_input=False, include_context=False)
         problems = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'answer'}: {item['msg']}" for item in details[:10])
     except (ValueError, RecursionError):
         problems = "the answer is not one JSON object"
-    # Raised here, not in the except clause: the original holds the answer, and with it the user's data.
+    # Raised outside the except clause: the original error holds the answer, and with it the user's data.
     raise AnswerInvalidError(problems)
 
 
 def findings_from(answer: Answer, turns: Sequence[Turn], usage: Usage) -> Findings:
-    """Turn values and quotes into findings whose every value has a span in a user's turn.
+    """Convert values and quotes to findings. Every value gets a span in a user's turn.
 
-    A value whose quotes are not in any user turn is still kept if the value itself is: models copy a quote less exactly
-    than they answer. Everything else goes, named in ``dropped_fields``.
+    If no user turn holds a value's quotes, the value is kept when a user turn holds the value itself: models copy
+    quotes less exactly than values. All other values are dropped and named in ``dropped_fields``.
     """
     return _Reading(answer, turns).findings(usage)
 
 
 class _Reading:
-    """One answer against its turns."""
+    """Compares one answer with its turns."""
 
     def __init__(self, answer: Answer, turns: Sequence[Turn]) -> None:
         self._answer = answer
@@ -154,7 +154,7 @@ class _Reading:
                 self._drop("objeciones")
         self._signal(SignalName.INTENCION, shows_intent)
         self._signal(SignalName.DESINTERES, shows_lack_of_interest)
-        # A correction of a value that is not reported says nothing.
+        # A correction is ignored if its value was not kept.
         for value, name in (
             (nombre, SignalName.CORRECCION_NOMBRE),
             (email, SignalName.CORRECCION_EMAIL),
@@ -191,11 +191,11 @@ class _Reading:
             self._drop(name.value)
 
     def _quoted(self, name: SignalName, shows: _Shows | None = None) -> bool:
-        """Add a signal for each quote of this name that stands in a user's turn; whether any does.
+        """Add a signal for each quote of this name that is found in a user's turn. Return whether any was found.
 
         Args:
             name: The signal's name.
-            shows: Whether a quote, where it stands, shows what the signal says; None if any words do.
+            shows: Checks whether the quoted words support the signal; None to accept any words.
         """
         quoted = False
         for evidence in self._answer.evidencias:

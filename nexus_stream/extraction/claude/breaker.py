@@ -1,33 +1,33 @@
-"""The breaker: while Claude is out, nobody calls it except one probe now and then.
+"""The circuit breaker: while Claude is unavailable, calls are held except one probe from time to time.
 
-From: claude/calls.py, which tells it how each call ended. To: a `ModelUnavailableError` with a ``retry_after`` for
-whoever asks meanwhile, so that the enricher pauses. Ours and not a library's: a half-open one lets a single call
-through, and a spend limit holds calls too.
+claude/calls.py reports how each call ended. While the breaker is open, callers get a `ModelUnavailableError` with a
+``retry_after``, so that the enricher pauses. No library is used, for two reasons: in the half-open state exactly one
+call may pass, and a spend limit must hold calls too.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from nexus_stream.errors import ModelUnavailableError, SpendLimitError
+from nexus_stream.host.log import get_logger
 
 __all__ = ["Breaker"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
-# While a probe is under way the others come back after this; many of them wait, so not every second.
+# Wait of the other callers during a probe. They can be many, so it is longer than a second.
 _PROBING_SECONDS: Final = 5.0
 
 
 class Breaker:
-    """Counts failures in a row; not thread-safe, one for an event loop.
+    """Counts failures in a row. Not thread-safe: use one for each event loop.
 
     Args:
-        failures: So many in a row open it.
-        open_seconds: For this long nobody calls; then one does.
+        failures: Number of failures in a row that opens the breaker.
+        open_seconds: Time without any call; then one probe is allowed.
         now: Seconds, monotonic.
     """
 
@@ -46,11 +46,11 @@ class Breaker:
         return self._open_until is not None
 
     def check(self) -> None:
-        """Raise if a call would not be let through now.
+        """Raise if a call may not pass now.
 
         Raises:
-            SpendLimitError: the account may spend no more.
-            ModelUnavailableError: Claude is out.
+            SpendLimitError: the account's spend limit is reached.
+            ModelUnavailableError: Claude is unavailable.
         """
         if self._open_until is None:
             return
@@ -68,45 +68,38 @@ class Breaker:
         )
 
     def admit(self) -> None:
-        """Let one call through, as the probe if it is open; else raise as `check`. Its end must be told."""
+        """Let one call pass (as the probe, if the breaker is open), or raise as `check`. Report how the call ended."""
         self.check()
         if self._open_until is not None:
             self._is_probing = True
 
     def succeeded(self) -> None:
-        """Claude answered, whatever it answered."""
+        """Claude answered, even if with an error of the request."""
         if self._open_until is not None:
-            logger.info("Claude answers again", extra={"event": "claude_resumed"})
+            _log.info("claude_resumed")
         self._failures = 0
         self._open_until = None
         self._is_probing = False
         self._spend_limit = None
 
     def failed(self) -> None:
-        """No answer, or one that says Claude is out."""
+        """Claude gave no answer, or answered that it is unavailable."""
         self._failures += 1
         self._is_probing = False
         if self._failures < self._threshold or (self._open_until is not None and self._now() < self._open_until):
             return
         if self._open_until is None:
-            logger.warning(
-                "Claude is out, calls are held until a probe succeeds",
-                extra={"event": "claude_held", "failures": self._failures, "probe_every_seconds": self._open_seconds},
-            )
+            _log.warning("claude_held", failures=self._failures, probe_every_seconds=self._open_seconds)
         self._open_until = self._now() + self._open_seconds
 
     def abandoned(self) -> None:
-        """The call ended without saying anything about Claude."""
+        """The call ended without showing whether Claude is available."""
         self._is_probing = False
 
     def spend_limit_reached(self, message: str, seconds: float) -> None:
-        """Hold all calls this long: no call succeeds until somebody raises the limit."""
+        """Hold all calls for this time: no call succeeds until somebody raises the limit."""
         if self._spend_limit is None:
-            logger.error(
-                "the account's spend limit is reached, calls are held until it is raised: %s",
-                message,
-                extra={"event": "claude_spend_limit", "probe_every_seconds": seconds},
-            )
+            _log.error("claude_spend_limit", problem=message, probe_every_seconds=seconds)
         self._spend_limit = message
         self._is_probing = False
         self._open_until = self._now() + seconds

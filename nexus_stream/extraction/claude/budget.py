@@ -1,14 +1,13 @@
-"""A hard cap on what Claude may cost, in USD an hour and a day, at list price.
+"""A hard cap on the cost of Claude, in USD per hour and per day, at list price.
 
-From: claude/calls.py reserves before each call what it can cost at most, and settles afterwards by the answer's usage.
-To: `BudgetExhaustedError`, so that consumption waits. The windows roll (the last 60 minutes, the last 24 hours). What
-was spent survives a restart, and what calls under way can cost survives a kill: budget_file.py.
+claude/calls.py reserves each call's maximum cost before the call, and settles it afterwards from the answer's usage.
+At the cap, `BudgetExhaustedError` makes consumption wait. The windows roll (the last 60 minutes, the last 24 hours).
+The spending survives a restart, and the maximum cost of calls under way survives a kill (budget_file.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +16,18 @@ from typing import Final
 
 from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, ConfigurationError, OverBudgetError
 from nexus_stream.extraction.claude.budget_file import BudgetFile
+from nexus_stream.host.log import get_logger
 
 __all__ = ["Budget"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _MINUTE_SECONDS: Final = 60
 _HOUR_MINUTES: Final = 60
 _DAY_MINUTES: Final = 24 * 60
 _SAVE_DELAY_SECONDS: Final = 1.0
 _DUST_USD: Final = 1e-9
-# What is reserved is settled within a call's time; then there may be room again.
+# Wait for room: the calls that reserved the rest settle soon.
 _SETTLING_SECONDS: Final = 1.0
 
 
@@ -44,10 +44,10 @@ class Budget:
     Args:
         usd_per_hour: None for no cap.
         usd_per_day: None for no cap.
-        share: This worker's part of both.
-        path: Where it survives a restart; one file a worker. None to forget.
-        counts_killed: Whether a call under way when the process is killed counts as spent. Not for a caller that knows
-            its calls after a kill, and reserves for them again.
+        share: This worker's part of both caps.
+        path: File that keeps the spending across a restart, one a worker; None to keep it in memory.
+        counts_killed: Count calls that were under way at a kill as spent. Leave off if the caller restores its own
+            reservations.
         now: Unix seconds.
     """
 
@@ -71,9 +71,9 @@ class Budget:
         self._by_minute = {} if self._file is None else self._file.load()
         self._reserved_usd = 0.0
         self._unsaved_usd = 0.0
-        # Without a cap there is nothing to pass, so no call has to be noted before it is made.
+        # Without a cap nothing can be exceeded, so no call must be written down before it is made.
         self._notes_calls = counts_killed and bool(self._caps)
-        # The most that was refused since there was room; 0 while there is.
+        # The largest amount refused since the budget ran out; 0 while there is room.
         self._refused_usd = 0.0
         self._save_handle: asyncio.TimerHandle | None = None
         if counts_killed:
@@ -81,55 +81,58 @@ class Budget:
 
     @property
     def has_caps(self) -> bool:
-        """Whether anything can be exhausted."""
+        """Whether there is any cap."""
         return bool(self._caps)
 
     @property
     def caps_usd(self) -> dict[int, float]:
-        """This worker's caps by the minutes they span: 60 for an hour, 1440 for a day."""
+        """This worker's caps by their window in minutes: 60 for an hour, 1440 for a day."""
         return {cap.minutes: cap.usd for cap in self._caps}
 
     def spent_usd(self, minutes: int = _DAY_MINUTES) -> float:
-        """Spent in the last minutes; up to one more, because whole minutes are kept and a cap is a cap."""
+        """Return the spending of the last ``minutes``.
+
+        Spending is kept by whole minutes. To be safe, up to one minute more is included.
+        """
         first = self._minute() - minutes
         return sum(usd for minute, usd in self._by_minute.items() if minute >= first)
 
     def require_room_for(self, usd: float) -> None:
-        """Refuse caps under which not even an ordinary call fits.
+        """Reject a cap that is smaller than one ordinary call.
 
         Args:
-            usd: What one can cost at most.
+            usd: Maximum cost of an ordinary call.
 
         Raises:
-            ConfigurationError: names the cap.
+            ConfigurationError: the message names the cap.
         """
         for cap in self._caps:
             if usd > cap.usd:
                 raise ConfigurationError(
-                    f"{cap.variable}: this worker's part of it (NEXUS_CLAUDE_SHARE) is {cap.usd:.6f} USD, and one "
-                    f"ordinary call can cost {usd:.6f}, so nothing could ever be read. Raise it, or unset it."
+                    f"{cap.variable}: this worker's part of the cap (NEXUS_CLAUDE_SHARE) is {cap.usd:.6f} USD. One "
+                    f"ordinary call can cost {usd:.6f} USD, so no call would be possible. Raise the cap, or unset it."
                 )
 
     def reserve(self, usd: float) -> None:
-        """Set aside what a call can cost at most; `settle` ends it.
+        """Reserve a call's maximum cost; `settle` ends the reservation.
 
         Raises:
-            OverBudgetError: it could cost more than a whole cap.
-            BudgetExhaustedError: with what is spent it could break a cap; carries when to come back.
-            BudgetReservedError: only with what calls under way can cost it could break one.
+            OverBudgetError: the call could cost more than a whole cap.
+            BudgetExhaustedError: the spending plus the call could exceed a cap. The error has the time to wait.
+            BudgetReservedError: the call could exceed a cap only because of the other calls under way.
         """
         for cap in self._caps:
             if usd > cap.usd:
                 raise OverBudgetError(
-                    f"{cap.variable}: one call could cost {usd:.4f} USD, this worker's part of the cap "
-                    f"(NEXUS_CLAUDE_SHARE) is {cap.usd:.4f}"
+                    f"{cap.variable}: one call could cost {usd:.4f} USD, but this worker's part of the cap "
+                    f"(NEXUS_CLAUDE_SHARE) is {cap.usd:.4f} USD"
                 )
         for cap in self._caps:
             spent_usd = self.spent_usd(cap.minutes)
             if spent_usd + usd > cap.usd:
                 self._note_exhausted(cap, spent_usd, usd)
                 raise BudgetExhaustedError(
-                    f"{cap.variable}: {spent_usd:.4f} of {cap.usd:.4f} USD are spent, a call could cost {usd:.4f}",
+                    f"{cap.variable}: {spent_usd:.4f} of {cap.usd:.4f} USD are spent, and a call could cost {usd:.4f}",
                     retry_after_seconds=self._seconds_until(cap, usd),
                     is_general=True,
                 )
@@ -144,9 +147,9 @@ class Budget:
         self._note_calls()
 
     def settle(self, reserved_usd: float, spent_usd: float) -> None:
-        """End a reservation with what the call cost."""
+        """End a reservation and count the call's real cost."""
         left_usd = self._reserved_usd - reserved_usd
-        # What sums of fractions leave over is no call's.
+        # A tiny rest is a rounding error, not a call.
         self._reserved_usd = left_usd if left_usd > _DUST_USD else 0.0
         if spent_usd > 0:
             self._add(spent_usd)
@@ -155,7 +158,7 @@ class Budget:
         self._note_calls()
 
     def close(self) -> None:
-        """Write what was not written yet."""
+        """Write the spending that is not yet on disk."""
         if self._save_handle is not None:
             self._save_handle.cancel()
             self._save()
@@ -170,25 +173,17 @@ class Budget:
 
     def _note_exhausted(self, cap: _Cap, spent_usd: float, usd: float) -> None:
         if not self._refused_usd:
-            logger.error(
-                "the budget is used up",
-                extra={
-                    "event": "budget_exhausted",
-                    "cap": cap.variable,
-                    "cap_usd": cap.usd,
-                    "spent_usd": round(spent_usd, 6),
-                },
-            )
+            _log.error("budget_exhausted", cap=cap.variable, cap_usd=cap.usd, spent_usd=round(spent_usd, 6))
         self._refused_usd = max(self._refused_usd, usd)
 
     def _note_room(self) -> None:
-        # For the dearest call that was refused: a cheaper one that still fits is no sign of room.
+        # There is room when the largest refused call fits. A cheaper call that fits proves nothing.
         if self._refused_usd and all(self.spent_usd(cap.minutes) + self._refused_usd <= cap.usd for cap in self._caps):
             self._refused_usd = 0.0
-            logger.info("the budget has room again", extra={"event": "budget_available"})
+            _log.info("budget_available")
 
     def _seconds_until(self, cap: _Cap, usd: float) -> float:
-        """When enough has left the window."""
+        """Seconds until enough spending has left the window."""
         spent_usd = self.spent_usd(cap.minutes)
         first = self._minute() - cap.minutes
         for minute in sorted(key for key in self._by_minute if key >= first):
@@ -200,20 +195,17 @@ class Budget:
     def _minute(self) -> int:
         return int(self._now() // _MINUTE_SECONDS)
 
-    # Surviving
+    # Files
 
     def _count_killed(self) -> None:
         usd = 0.0 if self._file is None else self._file.load_under_way()
         if usd:
-            logger.warning(
-                "calls were under way when this worker was killed; they count as spent",
-                extra={"event": "budget_killed_calls", "usd": round(usd, 6)},
-            )
+            _log.warning("budget_killed_calls", usd=round(usd, 6))
             self._add(usd)
             self._unsaved_usd = usd
             self._save()
             if self._file is not None and not self._notes_calls and not self._unsaved_usd:
-                # Without a cap no call is noted, and nothing else would overwrite what has been counted now.
+                # Without a cap no call is written down, so nothing else would overwrite the amount counted here.
                 self._file.clear_under_way()
 
     def _note_calls(self) -> None:

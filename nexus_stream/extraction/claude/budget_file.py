@@ -1,39 +1,40 @@
-"""What a budget has spent, on disk: after a restart, and after a kill, the cap goes on where it was.
+"""The spending of a budget on disk: after a restart or a kill, the cap continues from the same amount.
 
-From and to: two small files of one worker. ``<slot>.budget.json`` has what was spent by minute and is written about
-once a second. Beside it ``<slot>.budget.under-way`` has one number, written before each call and after it: what the
-calls under way can cost at most, and what was spent since the first file was written. It is gone after an orderly end;
-where it is left, a process was killed, and the number counts as spent, because nobody knows what was billed.
+There are two small files a worker. ``<slot>.budget.json`` has the spending by minute and is written about once a
+second. ``<slot>.budget.under-way`` has one number, written before and after each call: the maximum cost of the calls
+under way, plus the spending since the first file was written. An orderly end deletes the second file. If it exists at
+the start, a process was killed. The number then counts as spent, because nobody knows what was billed.
 
-A kill loses nothing that was written. A power cut loses what the system had not yet put on the disk: of the second file
-some seconds.
+A kill loses nothing that was written. A power cut loses writes that the system had not yet flushed: for the second
+file, some seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from nexus_stream.host.log import get_logger
+
 __all__ = ["BudgetFile"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _STATE_VERSION: Final = 1
 _UNDER_WAY_SUFFIX: Final = ".under-way"
-# As long as any amount: overwritten in place in one write, so that a kill leaves the old number or the new one.
+# Fixed length for any amount. One write overwrites it in place, so that a kill leaves the old or the new number.
 _AMOUNT_CHARS: Final = 32
 
 
 class BudgetFile:
-    """Reads and writes both files. A disk that cannot be written is reported and stops nothing.
+    """Reads and writes both files. A disk that cannot be written is logged and stops nothing.
 
     Args:
-        path: Of the first one.
+        path: The path of ``<slot>.budget.json``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,28 +42,25 @@ class BudgetFile:
         self._under_way = path.with_suffix(_UNDER_WAY_SUFFIX)
 
     def load(self) -> dict[int, float]:
-        """USD by minute of Unix time."""
+        """Read the spending: USD by minute of Unix time."""
         try:
             state = json.loads(self._path.read_text())
             return {int(minute): float(usd) for minute, usd in state["minutes"].items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.error(  # noqa: TRY400 - the kind of error is all there is to say
-                "what was spent before cannot be read, counting from 0",
-                extra={"event": "budget_state_unreadable", "problem": type(error).__name__},
-            )
+            _log.error("budget_state_unreadable", problem=type(error).__name__)
             return {}
 
     def load_under_way(self) -> float:
-        """USD that a killed process may have spent."""
+        """Read the USD that a killed process may have spent."""
         try:
             return max(0.0, float(self._under_way.read_text()))
         except (OSError, ValueError):
             return 0.0
 
     def save(self, by_minute: Mapping[int, float]) -> bool:
-        """Write what was spent; whether that worked."""
+        """Write the spending; return whether that worked."""
         temporary = self._path.with_suffix(".tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +70,7 @@ class BudgetFile:
                 os.fsync(file.fileno())
             temporary.replace(self._path)
         except OSError as error:
-            # A full disk must not stop the work; the cap still holds in this process.
+            # A full disk must not stop the work. The cap still applies in this process.
             _report(error)
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -80,7 +78,7 @@ class BudgetFile:
         return True
 
     def save_under_way(self, usd: float) -> bool:
-        """Write what calls under way can cost; whether that worked. Not flushed to the disk: a kill loses nothing."""
+        """Write the maximum cost of calls under way; return whether that worked. A kill loses nothing without fsync."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self._under_way, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -94,12 +92,10 @@ class BudgetFile:
         return True
 
     def clear_under_way(self) -> None:
-        """An orderly end: nothing is under way."""
+        """Delete the second file: an orderly end, no call is under way."""
         with contextlib.suppress(OSError):
             self._under_way.unlink(missing_ok=True)
 
 
 def _report(error: OSError) -> None:
-    logger.error(
-        "what was spent cannot be written", extra={"event": "budget_state_unwritable", "problem": error.strerror}
-    )
+    _log.error("budget_state_unwritable", problem=error.strerror)

@@ -1,9 +1,9 @@
-"""Find the words a model quotes in what the user wrote.
+"""Find a model's quotes in the user's turns.
 
-From: a quote and the turns. To: the span as a `Signal` holds it, in code points of the original text. First exactly,
-then with NFKC, case and white space made equal: models tidy these up when they copy. Nothing else is forgiven, since a
-quote that does not stand in a user's turn is no evidence. Nor is one from text that means to instruct the extractor or
-is pasted data (tampering.py): a model that obeyed it would quote just that.
+The result is a span as in `Signal`, in code points of the original text. The search is exact first, then it ignores
+NFKC differences, case and white space, because models tidy these up when they copy. It allows no other difference: a
+quote that is in no user's turn is no evidence. Tampering (an instruction to the extractor, or pasted data, see
+tampering.py) is no evidence either: a model that obeyed it would quote exactly that text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from nexus_stream.extraction.text import MAX_MARKS, UserTurn, user_turns
 
 __all__ = ["Span", "UserWords"]
 
-# Shorter digits are years, prices and house numbers.
+# Fewer digits are years, prices and house numbers.
 _MIN_PHONE_DIGITS = 7
-# A quote that stands in more places of a turn, each inside a word or a tampered one, is no evidence.
+# Places of a turn that are tried. If all are inside a word or tampered text, the quote is no evidence.
 _MAX_PLACES = 25
 _SPACES = re.compile(r"\s+")
 
@@ -37,28 +37,28 @@ class Span(NamedTuple):
 
 class _Folded(NamedTuple):
     text: str
-    starts: Sequence[int]  # for each folded character, where what it came from starts
-    ends: Sequence[int]  # and ends
+    starts: Sequence[int]  # for each folded character, the start of its original characters
+    ends: Sequence[int]  # and their end
 
 
 class UserWords:
-    """What the user wrote, to look quotes up in; the assistant's turns are not there to be found."""
+    """The user's turns, in which quotes are searched. The assistant's turns are left out."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self._contents = {index: turn.content for index, turn in enumerate(turns) if turn.role == "user"}
         self._turns = {turn.index: turn for turn in user_turns(turns)}
-        # Kept, because an answer may hold dozens of quotes that a conversation at the size limit does not.
+        # Cached: an answer may have dozens of wrong quotes, and each would fold a conversation at the size limit again.
         self._folds: dict[int, _Folded] = {}
 
     def place(self, span: Span) -> tuple[UserTurn, int, int]:
-        """The turn of a span, prepared, and where the span stands in it."""
+        """Return the prepared turn of a span, and the span's start and end in it."""
         turn = self._turns[span.turn]
         return turn, *turn.place(span.start, span.end)
 
     def find_quote(self, quote: str, turn: int | None = None) -> Span | None:
-        """Where the quote stands: in the turn it names or, if the number is wrong, in the newest that has it.
+        """Find the quote in the given turn or, if it is not there, in the newest turn that has it.
 
-        A place inside a longer word ("Ana" in "mañana") is passed over; a blank quote stands nowhere.
+        A place inside a longer word ("Ana" in "mañana") does not count. A blank quote is never found.
         """
         exact = quote.strip()
         folded = _fold(exact).text.strip()
@@ -71,7 +71,7 @@ class UserWords:
         return None
 
     def find_phone(self, phone: str) -> Span | None:
-        """Where a number's digits stand in the newest turn that has them, whatever separates them there."""
+        """Find a number's digits in the newest turn that has them, with up to three separators between digits."""
         digits = re.sub(r"\D", "", unicodedata.normalize("NFKC", phone))
         if len(digits) < _MIN_PHONE_DIGITS:
             return None
@@ -87,16 +87,16 @@ class UserWords:
         if not turn.tampered:
             return False
         first, last = turn.place(start, end)
-        # The spans are in order and apart: the last that starts before the end is the only one that can reach in.
+        # The spans are sorted and do not touch: only the last span that starts before the end can overlap.
         before = bisect_left(turn.tampered, (last, -1))
         return before > 0 and first < turn.tampered[before - 1][1]
 
-    def _stands(self, index: int, start: int, end: int) -> bool:
+    def _is_valid_place(self, index: int, start: int, end: int) -> bool:
         return not _cuts_word(self._contents[index], start, end) and not self._is_tampered(index, start, end)
 
     def _exact_place(self, index: int, quote: str) -> tuple[int, int] | None:
         for start in _occurrences(self._contents[index], quote):
-            if self._stands(index, start, start + len(quote)):
+            if self._is_valid_place(index, start, start + len(quote)):
                 return start, start + len(quote)
         return None
 
@@ -112,7 +112,7 @@ class UserWords:
         folded = self._folds[index]
         for at in _occurrences(folded.text, needle):
             start, end = folded.starts[at], folded.ends[at + len(needle) - 1]
-            if self._stands(index, start, end):
+            if self._is_valid_place(index, start, end):
                 return start, end
         return None
 
@@ -139,7 +139,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _clusters(text: str) -> Iterable[tuple[int, int]]:
-    """A character and the combining marks after it belong together: NFKC may make them one."""
+    """Yield each character with its combining marks: NFKC may compose them to one character."""
     start = 0
     for index in range(1, len(text) + 1):
         if index == len(text) or index - start >= MAX_MARKS or not _is_mark(text[index]):
@@ -185,7 +185,7 @@ def _fold_ascii(text: str) -> _Folded:
 def _fold_cluster(cluster: str) -> str:
     # Twice: casefolding can undo a composition.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
-    # Zero-width joiners and the like are invisible and rarely copied; every white space is one blank.
+    # Format characters, such as zero-width joiners, are invisible and rarely copied. Any white space becomes one blank.
     return "".join(
         " " if character.isspace() else character for character in folded if unicodedata.category(character) != "Cf"
     )

@@ -1,9 +1,9 @@
-"""Extract what a user says of themselves with Claude.
+"""Extract a user's own data from a conversation with Claude.
 
-From: the turns of one conversation. To: `Findings`, every value with its span in a user's turn. One request a
-conversation (two when the first answer does not fit the schema), each through claude/calls.py; it never tries again by
-itself: what can be tried again is raised as a `RetryableError`, and the one retry loop is the enricher's, which waits
-as long as Claude is out. No text of a conversation is logged or put into an exception.
+From: the turns of one conversation, to the Messages API. To: `Findings`, every value with its span in a user's turn.
+A conversation takes one request, or two if the first answer does not fit the schema. Each passes claude/calls.py.
+Nothing is retried here: a `RetryableError` goes to the enricher's one retry loop, which waits while Claude is
+unavailable. No text of a conversation is logged or put into an exception.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude.reply import Meter, Reply, complete_text, read_reply
 from nexus_stream.extraction.claude.request import ask_again, create_client, message_params
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
-from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
-from nexus_stream.observability.tracing import ModelCall, model_call
+from nexus_stream.extraction.observer import ExtractionObserver, ModelCall, Unobserved
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
 __all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 EXTRACTOR_NAME: Final = "claude"
 
-# At DEBUG the SDK and its transports write whole requests, that is whole conversations.
+# At DEBUG the SDK and its transports log whole requests, and so whole conversations.
 _HTTP_LOGGERS: Final[Mapping[str, int]] = {
     "anthropic": logging.INFO,
     "httpx": logging.WARNING,
@@ -54,19 +54,19 @@ _HTTP_LOGGERS: Final[Mapping[str, int]] = {
     "aiohttp": logging.INFO,
 }
 
-# The question, and once more with what was wrong with the answer.
+# The first request, and one more with the problems of the first answer.
 _MAX_ASKS: Final = 2
 
 _STOP_REASONS: Final = frozenset(
     {"end_turn", "max_tokens", "stop_sequence", "refusal", "model_context_window_exceeded", "pause_turn", "tool_use"}
 )
 
-# Asked to learn whether a rejected request was rejected for the conversation in it.
+# Sent to find out whether a request was rejected because of its conversation.
 _HARMLESS: Final = (Turn("user", "Hola"),)
 
 
 def quiet_http_loggers() -> None:
-    """Raise the loggers that could write a conversation to a level at which they do not; a higher level is left."""
+    """Raise the level of loggers that could log a conversation; a higher level stays."""
     for name, level in _HTTP_LOGGERS.items():
         for each in (name, *(child for child in logging.root.manager.loggerDict if child.startswith(f"{name}."))):
             named = logging.getLogger(each)
@@ -77,16 +77,16 @@ def quiet_http_loggers() -> None:
 
 
 class ClaudeExtractor:
-    """An `Extractor` that asks Claude. One for a process: its limit on concurrent calls is its own.
+    """An `Extractor` that calls Claude. Create one for each process: it limits its own concurrent calls.
 
     Args:
         settings: ``anthropic_api_key``, ``anthropic_base_url`` and all of ``claude_*``.
-        prices: Instead of the dated table; a model that is not in it costs 0, which is logged once.
-        budget: Where spending is counted; without one, the settings' caps hold until this process ends.
-        observer: Told of every request.
+        prices: Replaces the dated table. A model without a price costs 0, which is logged once.
+        budget: Counts the spending. By default the settings' caps apply until this process ends.
+        observer: Notified of every request.
 
     Raises:
-        ConfigurationError: there is no key, key or address cannot be one, or a budget has no price to go by.
+        ConfigurationError: the key is missing, the key or the address is malformed, or a budget has no price.
     """
 
     def __init__(
@@ -100,18 +100,12 @@ class ClaudeExtractor:
         quiet_http_loggers()
         self._settings = settings
         self._prompt = load_prompt()
+        self.labels = MadeBy(EXTRACTOR_NAME, settings.claude_model, self._prompt.version)
         self._price = price_of(
             settings.claude_model, load_prices(settings.claude_prices_file) if prices is None else prices
         )
         if self._price is None:
-            logger.warning(
-                "no list price is known for this model: its cost counts as 0",
-                extra={
-                    "event": "model_price_unknown",
-                    "model": settings.claude_model,
-                    "prices_as_of": PRICES_AS_OF.isoformat(),
-                },
-            )
+            _log.warning("model_price_unknown", model=settings.claude_model, prices_as_of=PRICES_AS_OF.isoformat())
         self.budget = budget or Budget(
             usd_per_hour=settings.budget_usd_per_hour,
             usd_per_day=settings.budget_usd_per_day,
@@ -127,23 +121,8 @@ class ClaudeExtractor:
         self._slots = asyncio.Semaphore(settings.claude_concurrency)
         self._client = create_client(settings)
 
-    @property
-    def name(self) -> str:
-        """``claude``."""
-        return EXTRACTOR_NAME
-
-    @property
-    def model(self) -> str | None:
-        """The configured model."""
-        return self._settings.claude_model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The prompt's name and a hash of prompt and schema."""
-        return self._prompt.version
-
     async def close(self) -> None:
-        """Close the connections, and write what was spent."""
+        """Close the connections, and write the spending."""
         self.budget.close()
         await self._client.close()
 
@@ -151,25 +130,25 @@ class ClaudeExtractor:
         """Read one conversation, oldest turn first.
 
         Raises:
-            ModelUnavailableError: limited, overloaded, slow, unreachable or broken off, or held back by breaker,
-                spend limit or budget (its subclasses); try again later.
-            ModelRefusedError: Claude declined the conversation, or its answer was cut off by ``claude_max_tokens``.
-            ModelAnswerError: the answer did not fit the schema, twice.
-            ConfigurationError: key, model, address or the request itself; no conversation is at fault.
+            ModelUnavailableError: Claude is limited, overloaded, slow or unreachable, or the connection broke; or the
+                breaker, the spend limit or the budget (subclasses) holds calls. Try again later.
+            ModelRefusedError: Claude declined the conversation, or ``claude_max_tokens`` cut the answer off.
+            ModelAnswerError: two answers did not fit the schema.
+            ConfigurationError: the key, the model, the address or the request itself is wrong, not the conversation.
         """
         if not any(turn.role == "user" and turn.content.strip() for turn in turns):
-            # Only a user's own words count, so there is nothing to pay for, and no model is asked.
-            return Findings(made_by=MadeBy(self.name))
-        # Again for each: logging may have been configured since.
+            # Only a user's own words count, so there is nothing to extract, and no model is called.
+            return Findings(made_by=MadeBy(EXTRACTOR_NAME))
+        # Again for each call: logging may have been configured since the last.
         quiet_http_loggers()
         async with self._slots:
             try:
-                # Runs from the first call on: waiting for the allowance before it is no fault of this conversation.
+                # The deadline starts at the first request: waiting for the allowance before it must not count.
                 async with asyncio.timeout(None) as deadline:
                     return await self._read(turns, deadline)
             except TimeoutError:
                 pass
-        raise ModelUnavailableError("nothing was decided in time (NEXUS_CLAUDE_DEADLINE_SECONDS)")
+        raise ModelUnavailableError("no result before the deadline (NEXUS_CLAUDE_DEADLINE_SECONDS)")
 
     async def _read(self, turns: Sequence[Turn], deadline: asyncio.Timeout) -> Findings:
         meter = Meter(self._price)
@@ -181,11 +160,11 @@ class ClaudeExtractor:
                 answer = parse_answer(text)
             except AnswerInvalidError as error:
                 problems = error.problems
-                logger.warning("Claude's answer does not fit the schema", extra={"event": "model_answer_invalid"})
+                _log.warning("model_answer_invalid")
             else:
                 return findings_from(answer, turns, meter.usage)
         raise ModelAnswerError(
-            f"Claude's answer does not fit the schema, also after asking again: {problems}",
+            f"Claude's answer does not fit the schema, also after a second request: {problems}",
             reason=Reason.MODEL_ANSWER_INVALID,
         )
 
@@ -194,7 +173,7 @@ class ClaudeExtractor:
     ) -> str:
         texts = [conversation]
         if problems is not None:
-            # A fresh question in one user message: an answer cannot be continued or corrected in its own turn.
+            # A new request with one user message: a model's answer cannot be continued or corrected in its own turn.
             texts.append(ask_again(problems))
         reply = await self._ask(texts, meter, deadline)
         if isinstance(reply, Rejected):
@@ -206,7 +185,7 @@ class ClaudeExtractor:
         async with self._gate.call("".join(texts)) as call:
             if deadline.when() is None:
                 deadline.reschedule(asyncio.get_running_loop().time() + settings.claude_deadline_seconds)
-            with model_call(settings.claude_model, settings.claude_max_tokens) as span:
+            with self._observer.model_call(settings.claude_model, settings.claude_max_tokens) as span:
                 started = time.monotonic()
                 answer = await self._request(texts, meter, call)
                 self._observer.request_ended(outcome_of(answer), time.monotonic() - started)
@@ -214,7 +193,7 @@ class ClaudeExtractor:
                     _show(span, self._observer, answer, self._price)
                     return answer
                 span.failed(str(answer.status) if isinstance(answer, Rejected) else type(answer).__name__)
-        # Here and not inside the except clauses, so that the SDK's error, which holds the request, is let go.
+        # Raised outside the except clauses, so that the SDK's error, which holds the request, is released.
         if isinstance(answer, Rejected):
             return answer
         raise answer
@@ -225,7 +204,7 @@ class ClaudeExtractor:
         settings = self._settings
         started = time.monotonic()
         try:
-            # The SDK's timeout is per read: a body that trickles in would never meet it.
+            # The SDK's timeout is per read: a body that arrives slowly would never reach it.
             async with asyncio.timeout(settings.claude_timeout_seconds):
                 response = await self._client.messages.with_raw_response.create(
                     **message_params(settings, self._prompt, texts)
@@ -244,14 +223,14 @@ class ClaudeExtractor:
             return failure
         if reply is None:
             call.unanswered(sent=True)
-            odd = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
-            return odd.of_kind("bad_answer")
+            not_a_message = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
+            return not_a_message.of_kind("bad_answer")
         call.answered(reply.tokens, response.headers)
         meter.add(reply.tokens, time.monotonic() - started)
         return reply
 
     async def _explain(self, rejected: Rejected, deadline: asyncio.Timeout) -> Exception:
-        """Find out whose fault a rejected request is: a harmless one that is rejected too was not the user's."""
+        """Find the cause of a rejected request: it is not the conversation if a harmless one is rejected too."""
         harmless = await self._ask([turns_as_json(_HARMLESS)], Meter(None), deadline)
         if not isinstance(harmless, Rejected):
             return ModelRefusedError(
@@ -270,7 +249,7 @@ class ClaudeExtractor:
 
 def _show(span: ModelCall, observer: ExtractionObserver, reply: Reply, price: Price | None) -> None:
     tokens = reply.tokens
-    # Writing the prompt's cache is input that was paid for.
+    # Writing to the prompt cache is paid input.
     input_tokens, output_tokens = tokens.input_tokens + tokens.cache_write_tokens, tokens.output_tokens
     paid_usd = cost_usd(price, tokens)
     observer.paid(
@@ -284,6 +263,6 @@ def _show(span: ModelCall, observer: ExtractionObserver, reply: Reply, price: Pr
         output_tokens=output_tokens,
         cache_read_tokens=tokens.cache_read_tokens,
         cost_usd=paid_usd,
-        # The API's word, if it is one of those we know: a field of an answer is not shown unseen.
+        # Only a known stop reason is recorded: an unknown text from an answer could be anything.
         stop_reason=reply.stop_reason if reply.stop_reason in _STOP_REASONS else "other",
     )

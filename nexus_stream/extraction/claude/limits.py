@@ -1,10 +1,10 @@
-"""The account's allowance a minute: requests, input tokens, output tokens, and this worker's share of each.
+"""The account's allowance per minute (requests, input tokens, output tokens), and this worker's share of each.
 
-From: settings and the ``anthropic-ratelimit-*`` headers of every answer. To: claude/calls.py, which takes from it
-before each call and corrects it afterwards by what the answer says was used.
+The limits come from the settings and from the ``anthropic-ratelimit-*`` headers of every answer. claude/calls.py takes
+an estimate before each call, and corrects it afterwards with the usage in the answer.
 
-The vendor's buckets refill continuously and may be enforced over less than a minute, so the allowance is spent evenly:
-a bucket holds a fraction of a second's worth, never the minute's.
+The vendor's buckets refill continuously and may be enforced over less than a minute. So the allowance is spent evenly:
+a bucket holds the allowance of a fraction of a second, never of a whole minute.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from typing import Final
 
 from aiolimiter import AsyncLimiter
 
-__all__ = ["UNKNOWN_REQUESTS_PER_MINUTE", "Allowance", "ClaudeLimits", "Weight"]
+__all__ = ["UNKNOWN_REQUESTS_PER_MINUTE", "Allowance", "CallWeight", "ClaudeLimits"]
 
-# Until the first answer says better: what the smallest account has.
+# The smallest account's limit, assumed until the first answer.
 UNKNOWN_REQUESTS_PER_MINUTE: Final = 50
-# Enough that a timer that fires late loses nothing, little enough that no limit over a second is broken.
+# Long enough that a late timer loses nothing; short enough that no limit per second is exceeded.
 _BURST_SECONDS: Final = 0.25
 _LIMIT_HEADER: Final = "anthropic-ratelimit-{kind}-limit"
 _MINUTE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
-    """What one call takes: itself and its tokens. Tokens read from the prompt cache are free of these limits."""
+class CallWeight:
+    """The tokens that one call uses. These limits do not count tokens read from the prompt cache."""
 
     input_tokens: int
     output_tokens: int
 
 
 class Allowance:
-    """An amount a minute, spent evenly. For one waiter at a time: `ClaudeLimits` lines them up.
+    """An amount per minute, spent evenly. Only one caller may wait at a time: `ClaudeLimits` has the queue.
 
     Args:
         per_minute: None for no limit.
     """
 
     def __init__(self, per_minute: float | None) -> None:
-        # Taken too much or too little so far, by estimates that proved wrong: the next one pays.
+        # Error of past estimates: used but not taken, negative if too much was taken. The next caller pays it.
         self._owed = 0.0
         self._bucket: AsyncLimiter | None = None
         self._per_minute: float | None = None
@@ -55,7 +55,7 @@ class Allowance:
         return self._per_minute
 
     def set_rate(self, per_minute: float | None) -> None:
-        """Change the rate, also for who waits already: what is learned first is often ten times the assumption."""
+        """Change the rate, also for a waiting caller: the first known limit is often ten times the assumption."""
         if per_minute == self._per_minute:
             return
         self._per_minute = per_minute
@@ -69,7 +69,7 @@ class Allowance:
             self._waiting.cancel()
 
     async def take(self, amount: float) -> None:
-        """Wait until the amount may be spent; cancelled, nothing was."""
+        """Wait until the amount may be spent. If cancelled, nothing is spent."""
         owed_before = self._owed
         owed = amount + owed_before
         self._owed = min(0.0, owed)
@@ -86,7 +86,7 @@ class Allowance:
             raise
 
     async def _acquired(self, bucket: AsyncLimiter, amount: float) -> bool:
-        """Whether the bucket gave it; not if the rate was changed meanwhile."""
+        """Take the amount from the bucket; False if the rate changed while waiting."""
         if bucket.has_capacity(amount):
             await bucket.acquire(amount)
             return True
@@ -95,7 +95,7 @@ class Allowance:
             await asyncio.wait({waiting})
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled():
-                self._owed -= amount  # it came in the same turn of the loop
+                self._owed -= amount  # the bucket gave it in the same iteration of the event loop
             raise
         finally:
             self._waiting = None
@@ -103,19 +103,19 @@ class Allowance:
         return not waiting.cancelled()
 
     def correct(self, taken: float, used: float) -> None:
-        """What was taken for a call, and what it really used."""
-        # Without a limit nothing is waited for, so nothing is owed either.
+        """Correct a call's estimate to its real use."""
+        # Without a limit no caller waits, so nothing is owed.
         if self._bucket is not None:
             self._owed += used - taken
 
 
 class ClaudeLimits:
-    """All three allowances; calls go through in the order in which they came.
+    """All three allowances. Calls pass in the order of their arrival.
 
     Args:
-        requests_per_minute: The most this account is to use, as the two others; None to use what the API allows.
-        input_tokens_per_minute: Without tokens read from the prompt cache.
-        output_tokens_per_minute: As generated, not as allowed by max_tokens.
+        requests_per_minute: Limit of the account; None for the API's limit. The next two are the same for tokens.
+        input_tokens_per_minute: Does not count tokens read from the prompt cache.
+        output_tokens_per_minute: Counts generated tokens, not the maximum of max_tokens.
         share: This worker's part of the account's allowance.
     """
 
@@ -136,17 +136,17 @@ class ClaudeLimits:
         self._requests = Allowance(share * (requests_per_minute or UNKNOWN_REQUESTS_PER_MINUTE))
         self._input = Allowance(_times(input_tokens_per_minute, share))
         self._output = Allowance(_times(output_tokens_per_minute, share))
-        # One waits for the buckets, the others for the lock: so a long conversation is not overtaken for ever.
+        # One caller waits for the buckets, the others for the lock. So short calls cannot overtake a long one for ever.
         self._turn = asyncio.Lock()
         self._held_until = float("-inf")
 
     @property
     def requests_per_minute(self) -> float | None:
-        """This worker's part, as known now."""
+        """This worker's part, as currently known."""
         return self._requests.per_minute
 
-    async def take(self, weight: Weight) -> None:
-        """Wait for this call's turn. Cancelling it gives everything back."""
+    async def take(self, weight: CallWeight) -> None:
+        """Wait for this call's turn. If cancelled, everything is given back."""
         async with self._turn:
             parts = ((self._requests, 1), (self._input, weight.input_tokens), (self._output, weight.output_tokens))
             taken: list[tuple[Allowance, int]] = []
@@ -162,30 +162,30 @@ class ClaudeLimits:
 
     async def _until_released(self) -> None:
         now = asyncio.get_running_loop().time
-        # Again after each sleep: another answer may have asked for longer.
-        while (seconds := self._held_until - now()) > 0:  # noqa: ASYNC110 - a time to wait for, no event
+        # Check again after each sleep: another answer may have extended the hold.
+        while (seconds := self._held_until - now()) > 0:  # noqa: ASYNC110 - waits for a time, not for an event
             await asyncio.sleep(seconds)
 
-    def give_back(self, weight: Weight) -> None:
-        """The call was not made after all."""
+    def give_back(self, weight: CallWeight) -> None:
+        """Give back the weight of a call that was not made."""
         self._requests.correct(1, 0)
-        self.correct(weight, Weight(0, 0))
+        self.correct(weight, CallWeight(0, 0))
 
-    def correct(self, estimated: Weight, used: Weight) -> None:
-        """What the answer says was used."""
+    def correct(self, estimated: CallWeight, used: CallWeight) -> None:
+        """Correct the estimate to the usage that the answer reports."""
         self._input.correct(estimated.input_tokens, used.input_tokens)
         self._output.correct(estimated.output_tokens, used.output_tokens)
 
     def hold(self, seconds: float) -> None:
-        """Let nobody through for this long: the API said so to one, and would say it to all."""
+        """Hold all calls for this time: the limit that the API reported to one call applies to all."""
         self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
 
     def learn(self, headers: Mapping[str, str], *, answered: bool) -> None:
         """Read the account's limits from an answer, errors included.
 
         Args:
-            headers: The response's.
-            answered: Whether it was a success: one without limits comes from a place that has none to tell.
+            headers: The headers of the response.
+            answered: Whether it was a success. A success without limit headers means that the server has no limits.
         """
         if answered and _LIMIT_HEADER.format(kind="requests") not in headers and not self._configured["requests"]:
             self._requests.set_rate(None)
@@ -205,5 +205,5 @@ def _times(per_minute: int | None, share: float) -> float | None:
 
 
 def _positive(text: str | None) -> int | None:
-    # A limit of 0 is an account that may do nothing: its errors say so, and no bucket can be built of it.
+    # A limit of 0 means an account that may do nothing. Its errors show that, and no bucket can have the rate 0.
     return int(text) if text is not None and text.isascii() and text.isdigit() and int(text) > 0 else None

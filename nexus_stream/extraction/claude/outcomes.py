@@ -1,7 +1,4 @@
-"""In one word how a request to Claude ended, for counting.
-
-From: claude.py. To: its `ExtractionObserver`.
-"""
+"""The outcome of a request to Claude in one word, for the metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _BY_KIND: Final[Mapping[str, CallOutcome]] = {
 
 
 def outcome_of(answer: Reply | Rejected | ModelUnavailableError | ConfigurationError) -> CallOutcome:
-    """The word for an answer, or for what came instead of one."""
+    """Return the word for an answer or for a failure."""
     match answer:
         case Reply():
             return _of_reply(answer)
@@ -44,7 +41,7 @@ def outcome_of(answer: Reply | Rejected | ModelUnavailableError | ConfigurationE
 
 def _of_reply(reply: Reply) -> CallOutcome:
     try:
-        # A second time: microseconds beside the seconds it came from, and one place knows what an answer is worth.
+        # Parsed a second time: that takes microseconds after a call of seconds, and the check stays in one place.
         parse_answer(complete_text(reply))
     except ModelRefusedError as error:
         return "truncated" if error.reason is Reason.MODEL_TRUNCATED else "refused"

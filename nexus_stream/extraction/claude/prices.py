@@ -1,8 +1,7 @@
-"""What a call costs at list price.
+"""The cost of a call at list price: ``cost_usd`` in every enriched record, and the amounts of the budget.
 
-From: the token counts of an answer. To: ``cost_usd`` in every enriched record, and the budget. The table is dated and
-names its source; an account's real price may differ (batches, contracts), so the figure is an upper estimate and no
-bill. ``NEXUS_CLAUDE_PRICES_FILE`` overrides it.
+The table is dated and names its source. An account's real price may differ (batches, contracts), so the cost is an
+upper estimate and not a bill. ``NEXUS_CLAUDE_PRICES_FILE`` overrides the table.
 
 All figures are from the "Pricing" table of `PRICES_SOURCE`, USD per million tokens:
 
@@ -13,8 +12,8 @@ All figures are from the "Pricing" table of `PRICES_SOURCE`, USD per million tok
 | 5m cache write | 0.125 | 0.625 |
 | cache read | 0.01 | 0.05 |
 
-So a long prompt costs five times as much of everything. What the page does not say is assumed, on the dear side: a
-prompt is all its input, read from the cache or not.
+So for a long prompt every price is five times as high. The page does not define the length of a prompt. The more
+expensive reading is assumed: all input counts, read from the cache or not.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class Price:
     """USD per million tokens.
 
     Attributes:
-        cache_write: For the five-minute cache, the only one that is used.
-        long_prompt_tokens: From this many input tokens of all kinds on, every price is multiplied.
+        cache_write: Price of the five-minute cache, the only one that is used.
+        long_prompt_tokens: From this number of input tokens (all kinds) every price is multiplied.
         long_prompt_factor: The multiplier.
     """
 
@@ -76,7 +75,7 @@ PRICES: Final[Mapping[str, Price]] = {
         output=0.50,
         cache_read=0.01,
         cache_write=0.125,
-        # "For prompts over 100,000 tokens" every price is five times as much, the output's too.
+        # "For prompts over 100,000 tokens" every price is five times as high, for output too.
         long_prompt_tokens=100_001,
         long_prompt_factor=5.0,
     ),
@@ -84,15 +83,15 @@ PRICES: Final[Mapping[str, Price]] = {
 
 
 def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
-    """The model's price; None for a model the table does not know."""
+    """Return the model's price; None if the table does not have the model."""
     return prices.get(model) or prices.get(_RELEASE_DATE.sub("", model))
 
 
 def load_prices(path: Path | None) -> Mapping[str, Price]:
-    """The table of a JSON file, ``{"model": {"input": 0.1, "output": 0.5, ...}}``, over the built-in one.
+    """Read a JSON file, ``{"model": {"input": 0.1, "output": 0.5, ...}}``, and merge it over the built-in table.
 
     Raises:
-        ConfigurationError: it cannot be read, or a price is missing or negative.
+        ConfigurationError: the file cannot be read, or a price is missing, negative or not finite.
     """
     if path is None:
         return PRICES
@@ -112,7 +111,7 @@ def load_prices(path: Path | None) -> Mapping[str, Price]:
 
 
 def cost_usd(price: Price | None, tokens: TokenCounts) -> float:
-    """USD at list price; 0 without a price."""
+    """Compute the cost in USD at list price; 0 without a price."""
     if price is None:
         return 0.0
     prompt_tokens = tokens.input_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens

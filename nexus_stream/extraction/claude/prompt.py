@@ -1,7 +1,7 @@
-"""What Claude is asked with: the labelling rules, the answer's schema, the conversation as data.
+"""The prompt for Claude: the labelling rules, the answer's schema, and the conversation as data.
 
-From: ``prompt_v1.md`` and ``schema_v1.json`` beside this file, and the turns of one conversation. To: the request.
-The version written into every record carries a hash of both files, so no two prompts ever share one.
+``prompt_v1.md`` and ``schema_v1.json`` are beside this file. The prompt version in every record contains a hash of
+both files, so two different prompts never share a version.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ PROMPT_NAME: Final = "prospect-v1"
 _PROMPT_FILE: Final = "prompt_v1.md"
 _SCHEMA_FILE: Final = "schema_v1.json"
 
-# JSON text may escape a lone surrogate; UTF-8 cannot hold one, so the request could not be sent.
+# JSON may contain an escaped lone surrogate. UTF-8 cannot encode it, so the request could not be sent.
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The system prompt and the answer's JSON Schema, with the version of the two together."""
+    """The system prompt and the answer's JSON Schema, with one version for both."""
 
     system: str
     schema: dict[str, Any]
@@ -37,7 +37,7 @@ class Prompt:
 
 
 def prompt_version(name: str, system: str, schema_text: str) -> str:
-    """``<name>-<8 hex digits>``, over both texts with their line ends made equal."""
+    """Compute ``<name>-<8 hex digits>``, a hash of both texts that ignores the kind of line ends."""
     hasher = hashlib.sha256()
     for text in (system, schema_text):
         data = "\n".join(text.splitlines()).encode()
@@ -48,7 +48,7 @@ def prompt_version(name: str, system: str, schema_text: str) -> str:
 
 @functools.cache
 def load_prompt() -> Prompt:
-    """Read both files, once a process."""
+    """Read both files, once per process."""
     folder = files(__package__)
     system = folder.joinpath(_PROMPT_FILE).read_text(encoding="utf-8")
     schema_text = folder.joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
@@ -60,9 +60,9 @@ def load_prompt() -> Prompt:
 
 
 def turns_as_json(turns: Sequence[Turn]) -> str:
-    """The conversation as one JSON array: JSON's own escaping keeps what a user typed inside its string.
+    """Encode the conversation as one JSON array: JSON's escaping keeps a user's text inside its string.
 
-    Accents and emoji stay as they are instead of being escaped: the model must quote them back exactly.
+    Accents and emoji are not escaped, because the model must quote them exactly.
     """
     return json.dumps(
         [

@@ -1,7 +1,7 @@
-"""One response of the Messages API: its text, why it ended, what it cost.
+"""One response of the Messages API: its text, its stop reason and its cost.
 
-From: the body of an HTTP 200. To: the extractor. Read with models of our own: the SDK builds its models without
-validating them, and a proxy's page with status 200 is a body too.
+From: the body of an HTTP 200. This file has its own models, because the SDK does not validate, and the body may be a
+proxy's page with status 200.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _WireUsage(_Wire):
 
 
 class Reply(_Wire):
-    """The parts of a response that are used. Read by ourselves: the SDK builds its models without validating them."""
+    """The used parts of a response."""
 
     content: tuple[_Block, ...]
     stop_reason: str
@@ -44,12 +44,12 @@ class Reply(_Wire):
 
     @property
     def text(self) -> str:
-        """The text blocks joined; blocks of other types (thinking may come first) are passed over."""
+        """The joined text blocks; blocks of other types (thinking may come first) are skipped."""
         return "".join(block.text or "" for block in self.content if block.type == "text")
 
     @property
     def tokens(self) -> TokenCounts:
-        """What it was billed for."""
+        """The billed tokens."""
         return TokenCounts(
             input_tokens=self.usage.input_tokens,
             output_tokens=self.usage.output_tokens,
@@ -59,7 +59,7 @@ class Reply(_Wire):
 
 
 class Meter:
-    """Adds up what the calls of one extraction cost."""
+    """Adds up the cost of the calls of one extraction."""
 
     def __init__(self, price: Price | None) -> None:
         self._price = price
@@ -68,7 +68,7 @@ class Meter:
 
     def add(self, tokens: TokenCounts, seconds: float) -> None:
         """Count one call."""
-        # Writing the cache is input that was paid for: without it the counts would not explain the cost.
+        # Writing to the cache is paid input: without it the token counts would not explain the cost.
         self._input_tokens += tokens.input_tokens + tokens.cache_write_tokens
         self._output_tokens += tokens.output_tokens
         self._cache_read_tokens += tokens.cache_read_tokens
@@ -88,7 +88,7 @@ class Meter:
 
 
 def read_reply(body: bytes) -> Reply | None:
-    """The response in a body; None if the body is none."""
+    """Parse the response in a body; None if the body is no response."""
     try:
         return Reply.model_validate_json(body)
     except ValidationError:
@@ -96,10 +96,10 @@ def read_reply(body: bytes) -> Reply | None:
 
 
 def complete_text(reply: Reply) -> str:
-    """The text of an answer that Claude gave, and gave to its end.
+    """Return the text of a complete answer.
 
     Raises:
-        ModelRefusedError: it declined the conversation, or was cut off.
+        ModelRefusedError: Claude declined the conversation, or the answer was cut off.
     """
     if reply.stop_reason == "refusal":
         raise ModelRefusedError("Claude declined to read this conversation", reason=Reason.MODEL_REFUSED)

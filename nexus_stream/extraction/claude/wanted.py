@@ -1,8 +1,8 @@
-"""Whether a call is still worth paying for, asked at the last moment before it is made.
+"""Check, right before a paid call, whether its answer is still needed.
 
-From: the enricher's retry loop, which knows whose the conversation is. To: whoever is about to pay (claude/calls.py).
-Between the two a conversation may wait for long, for a slot, the allowance or the breaker; meanwhile its partition may
-go to another worker, which asks for itself, or its session be erased.
+The enricher's retry loop knows that; claude/calls.py makes the check. Between the two, a conversation may wait long
+for a slot, the allowance or the breaker. Meanwhile its partition may move to another worker, which makes its own call,
+or its session may be erased.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _is_wanted: ContextVar[Callable[[], bool] | None] = ContextVar("is_wanted", defa
 
 @contextmanager
 def wanted_while(is_wanted: Callable[[], bool]) -> Iterator[None]:
-    """What is called inside, and in tasks begun inside, is worth paying for as long as this says so."""
+    """Apply ``is_wanted`` to calls made inside this block, and in tasks started inside it."""
     token = _is_wanted.set(is_wanted)
     try:
         yield
@@ -29,11 +29,11 @@ def wanted_while(is_wanted: Callable[[], bool]) -> Iterator[None]:
 
 
 def require_wanted() -> None:
-    """Raise unless somebody still wants the answer; without a word on it, somebody does.
+    """Raise if the answer is not needed any more. Outside `wanted_while` it is always needed.
 
     Raises:
-        NotWantedError: nobody does.
+        NotWantedError: the answer is not needed any more.
     """
     is_wanted = _is_wanted.get()
     if is_wanted is not None and not is_wanted():
-        raise NotWantedError("the conversation is another worker's by now, or erased")
+        raise NotWantedError("another worker has the conversation now, or it was erased")

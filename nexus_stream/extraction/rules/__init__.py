@@ -1,1 +1,1 @@
-"""Reading a conversation with rules and word lists, without a model."""
+"""Read a conversation with rules and word lists, without a model."""

@@ -1,7 +1,7 @@
-"""Whether a quote says something about who the user is, as one of the six archetypes.
+"""Check whether a quote can support one of the six archetypes.
 
-From: a span of a folded user turn. To: claude/answer.py. Wide on purpose: which archetype it makes is the model's
-judgement, but a greeting or a name shows none. What the rules themselves conclude is in occupations.py.
+The check is wide on purpose: the model chooses the archetype, but a greeting or a name supports none. The offline
+rules choose their archetype in occupations.py.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _WORDS: Final[Mapping[Arquetipo, re.Pattern[str]]] = {
         Arquetipo.LIDER_COMUNIDAD: _LEADING,
     }.items()
 }
-# A trade or a business alone ("barbero", "panadería") shows that somebody works.
+# A trade or a business alone ("barbero", "panadería") shows that the user works.
 _OF_A_TRADE = frozenset(
     {Arquetipo.EMPRENDEDOR_DUENO_NEGOCIO, Arquetipo.PROFESIONAL_VISION, Arquetipo.INDEPENDIENTE_FREELANCER}
 )
@@ -69,15 +69,15 @@ _TRADES = OCCUPATIONS | BUSINESSES
 
 
 def speaks_of(kind: Arquetipo, folded: str, start: int, end: int) -> bool:
-    """Whether a quote, with what stands right before it in its clause, speaks of what makes somebody this archetype.
+    """Whether a quote, together with the words right before it in its clause, can support this archetype.
 
     Args:
         kind: The archetype.
         folded: The turn, folded.
-        start: Where the quote begins in it.
-        end: And ends.
+        start: Start of the quote in the turn.
+        end: End of the quote.
     """
-    # "trabajo en construcción" is proven by its last word as well.
+    # With the words before it, the quote "construcción" supports as much as "trabajo en construcción".
     said = clause_before(folded, start, limit_chars=_BEFORE_CHARS) + folded[start:end]
     if _WORDS[kind].search(said):
         return True

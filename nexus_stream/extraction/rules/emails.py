@@ -1,8 +1,7 @@
-"""The user's own e-mail address: typed, or dictated ("arroba", "punto"); an invalid one is nobody's.
+"""Find the user's own e-mail address, typed or dictated ("arroba", "punto").
 
-From: prepared user turns. To: rules/extractor.py; grounding.py uses ``normalise_email`` and ``addresses_in``.
-Nothing is repaired: a comma for a dot, a missing @ or a second one makes it no address. Width variants of letters and
-signs (NFKC) are the plain ones.
+Nothing is repaired: a comma instead of a dot, a missing @ or a second @ makes it invalid, and invalid addresses are
+ignored. Width variants of letters and signs count as the plain ones (NFKC).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from nexus_stream.extraction.text import UserTurn
 __all__ = ["Email", "addresses_in", "find_email", "normalise_email"]
 
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._%+'&-")
-# A turn with more is an attack on our time, or a pasted list: no one's own address is told by it.
+# In one turn. A turn with more is an attack on CPU time or a pasted list, and does not give the user's own address.
 _MAX_ADDRESSES = 40
 _RIGHT = re.compile(r"[a-z0-9.-]{1,255}")
 _TLD_AFTER_COMMA = re.compile(r", ?(?:com|co|net|org|es|mx|ar|cl|pe|ec|uy|edu|gov|gob|info|io|example)\b")
@@ -31,7 +30,7 @@ _AT_WORD = re.compile(
     r"\b(?:arroba|aroba|arrova)\b|[(\[]\s*(?:arroba|at)\s*[)\]]"
     r"|\bat\b(?=\s{1,3}[a-z0-9-]{1,63}(?:\s{1,3}(?:dot|punto)\b|(?P<typed>\.[a-z])))"
 )
-# "we work at example.com" names a place: before a domain in one piece, "at" is the sign only where a mail is spoken of.
+# "we work at example.com" names a place. Before a domain typed in one piece, "at" means @ only after a word for mail.
 _MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b")
 _DICTATED = re.compile(r"arroba|aroba|arrova|\bat\b")
 _TOKEN = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*|\S")
@@ -62,7 +61,7 @@ _GENERIC_TLDS = frozenset({"com", "org", "net", "info", "edu", "gov", "gob", "ex
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """An address of the user's, and where it stands."""
+    """An address of the user, and its position."""
 
     address: str
     turn: UserTurn
@@ -73,7 +72,7 @@ class Email:
 
 
 def normalise_email(address: str) -> str | None:
-    """A valid address in lower case, else None. Syntax only: no name server is asked."""
+    """Return a valid address in lower case, else None. Only the syntax is checked, without DNS."""
     try:
         plain = unicodedata.normalize("NFKC", address)
         checked = validate_email(plain.strip().lower(), check_deliverability=False)
@@ -84,7 +83,7 @@ def normalise_email(address: str) -> str | None:
 
 
 def addresses_in(turn: UserTurn) -> Iterator[tuple[str, int, int]]:
-    """Every valid address in a turn with its span, typed or dictated."""
+    """Yield every valid address in a turn with its span, typed or dictated."""
     if "@" in turn.folded:
         yield from _typed(turn)
     if _DICTATED.search(turn.folded):
@@ -113,7 +112,7 @@ def _typed(turn: UserTurn) -> Iterator[tuple[str, int, int]]:
 
 
 def _is_split(folded: str, start: int) -> bool:
-    """Whether a word of the address was left before it: ``mi correo es ana maria@…``."""
+    """Whether part of the address is separated by a space: ``mi correo es ana maria@…``."""
     before = folded[max(0, start - 60) : start]
     for cue in (_IS_CUE, _MAIL_CUE):
         match = cue.search(before)
@@ -127,7 +126,7 @@ def _is_split(folded: str, start: int) -> bool:
 
 
 def _is_cut_off(folded: str, start: int, end: int) -> bool:
-    """Whether the address goes on beyond what is valid of it: what is left would be a guess."""
+    """Whether the text continues past the valid part of the address: the valid part would be a guess."""
     before = folded[start - 1] if start else " "
     if before in "@_" or before.isalnum() or (before in ",;" and start > 1 and folded[start - 2].isalnum()):
         return True
@@ -170,7 +169,7 @@ def _domain(folded: str, start: int) -> tuple[str, int] | None:
             break
         end = tokens[position + 1][1]
         position += 2
-    # "example.com" typed in one piece after a spoken "arroba" is complete as it stands.
+    # "example.com" typed in one piece after the word "arroba" is already complete.
     return (domain, end) if "." in domain else None
 
 
@@ -221,7 +220,7 @@ def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None
         elif word in _STOPS:
             break
         else:
-            # Two plain words side by side: joined, dotted or a word too many? Not ours to guess.
+            # Two plain words side by side: joined, dotted, or one of them not part of it? This is not guessed.
             return None
         pieces.append(digits)
         start = tokens[position - width + 1][1]
@@ -246,7 +245,7 @@ def _number_ending_at(tokens: list[tuple[str, int]], position: int) -> tuple[str
 
 
 def find_email(turns: Sequence[UserTurn]) -> Email | None:
-    """The address to reach the user at; ``correction`` says that it replaced another one."""
+    """Find the address for contacting the user; ``correction`` is set if it replaced another one."""
     best: Email | None = None
     replaced = False
     for turn in turns:

@@ -1,7 +1,7 @@
-"""``offline-rules-v1``: the extractor that needs no key and no network, by rules a person can read.
+"""``offline-rules-v1``: the extractor that needs no key and no network, with rules that a person can read.
 
-From: the turns of one conversation. To: findings with the span of every piece of evidence, for grounding.py to check.
-It would rather leave a field empty than invent one: quality differs from Claude's, so every record carries its name.
+The findings have the span of every piece of evidence, and grounding.py checks them. The rules prefer an empty field to
+an invented value. Their quality differs from Claude's, so every record has the extractor's name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, Turn, Usage
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
@@ -23,8 +23,8 @@ from nexus_stream.extraction.text import UserTurn, user_turns
 __all__ = ["MAX_READ_CHARS", "NAME", "OfflineRules", "find"]
 
 NAME = "offline-rules-v1"
-# The newest of the user's turns that fit in this are read: a long chat has a tenth of it, and one as large as a body
-# may be would hold up everything else. What earlier snapshots of the session gave stays in its record.
+# The newest user turns that fit in this are read. A long chat has a tenth of it; a chat as large as the limit of a body
+# would block everything else. Values from the session's earlier snapshots stay in its record.
 MAX_READ_CHARS = 65_536
 
 
@@ -35,30 +35,17 @@ class OfflineRules:
         default_region: Country (ISO 3166, two letters) of phone numbers written without a country code.
     """
 
+    labels = MadeBy(NAME)
+
     def __init__(self, default_region: str = "CO") -> None:
         self._default_region = default_region
 
-    @property
-    def name(self) -> str:
-        """The label in every record."""
-        return NAME
-
-    @property
-    def model(self) -> str | None:
-        """No model is asked."""
-        return None
-
-    @property
-    def prompt_version(self) -> str | None:
-        """There is no prompt."""
-        return None
-
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns, oldest first. Nothing is awaited: a chat takes about a millisecond."""
+        """Read the turns, oldest first. It runs without awaiting: a chat takes about a millisecond."""
         return find(turns, default_region=self._default_region)
 
     async def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 def _signal(name: SignalName, turn: UserTurn, start: int, end: int) -> Signal:
@@ -79,7 +66,7 @@ def _first_read(turns: Sequence[Turn]) -> int:
 
 
 def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
-    """What the rules read in a conversation."""
+    """Read a conversation with the rules."""
     started = time.perf_counter()
     prepared = user_turns(turns, first=_first_read(turns))
     signals: list[Signal] = []

@@ -1,7 +1,7 @@
-"""Whether the user says that they want in ("quiero", "empezar", "inversión"), or that they are not interested.
+"""Find intent to join ("quiero", "empezar", "inversión") and lack of interest in the user's words.
 
-From: prepared user turns. To: rules/extractor.py, as spans; claude/answer.py asks of each quote whether it shows them.
-scoring.py turns them into points.
+rules/extractor.py uses the spans. claude/answer.py checks Claude's quotes with the ``shows_…`` functions. scoring.py
+gives points for both signals.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nexus_stream.extraction.text import UserTurn
 __all__ = ["find_intent", "find_lack_of_interest", "shows_intent", "shows_lack_of_interest"]
 
 _INTENT = re.compile(r"\b(?:[qk]u?iero|empezar|enpezar|inversion(?:es)?)\b")
-# The same words in other forms and in English, which a model understands and the rules leave alone.
+# The same words in other forms and in English. A model understands them; the rules do not use them.
 _INTENT_FORMS = re.compile(
     r"\b(?:[qk]u?(?:iero|isiera(?:mos)?|er(?:emos|er|r?ia(?:mos)?))|e[nm]p(?:i?e[zsc](?:ar(?:e|ia|emos|iamos)?|amos|"
     r"emos|ando)|ie[zs]o)|inver(?:t\w+|s(?:ion(?:es)?|or[a]?\b))|inviert\w+|want|wanna|start(?:ed|ing)?|"
@@ -34,14 +34,14 @@ _NOT_INTERESTED = re.compile(
 _INTEREST = re.compile(r"\b(?:interes|intere[zs]|interest)\w*")
 _LACK = re.compile(
     r"\b(?:no|ni|nunca|nada|not|never|\w+n'?t|sin|cero|ningun|poco|perdi(?:do)?|falta de|zero|lost)\b"
-    # In the same breath: not across "no tengo plata, pero".
+    # In the same clause: not across "no tengo plata, pero".
     r"(?:(?!\b(?:pero|aunque|but)\b)[^.!?;,\n]){0,40}$"
 )
 _NOT_MEANT = re.compile(r"\bno (?:es|digo|dije|significa|quiere decir)(?: que)?\s+$|\bsi\s+$")
 
 
 def find_intent(turns: Sequence[UserTurn]) -> tuple[UserTurn, int, int] | None:
-    """Where the user first says that they want in."""
+    """Find the first place where the user wants to join."""
     for turn in turns:
         for match in _INTENT.finditer(turn.folded):
             if not _denied(turn, match):
@@ -50,7 +50,7 @@ def find_intent(turns: Sequence[UserTurn]) -> tuple[UserTurn, int, int] | None:
 
 
 def find_lack_of_interest(turns: Sequence[UserTurn]) -> tuple[UserTurn, int, int] | None:
-    """Where the user says that they are not interested."""
+    """Find the first place where the user is not interested."""
     for turn in turns:
         if "inter" not in turn.folded:
             continue
@@ -61,19 +61,19 @@ def find_lack_of_interest(turns: Sequence[UserTurn]) -> tuple[UserTurn, int, int
 
 
 def _denied(turn: UserTurn, match: re.Match[str]) -> bool:
-    # "no sé en qué inversión" names the thing; only wanting and starting can be denied.
+    # "no sé en qué inversión" only names the investment. Only wanting and starting can be denied.
     if match.group().startswith("invers"):
         return False
     return _NEGATED.search(turn.folded[max(0, match.start() - 60) : match.start()]) is not None
 
 
 def shows_intent(turn: UserTurn, start: int, end: int) -> bool:
-    """Whether a quote says that the user wants in: one of the score's words, which the turn does not deny."""
+    """Whether a quote shows that the user wants to join: it has a word of intent that the turn does not deny."""
     return any(not _denied(turn, match) for match in _INTENT_FORMS.finditer(turn.folded, start, end))
 
 
 def shows_lack_of_interest(turn: UserTurn, start: int, end: int) -> bool:
-    """Whether a quote says that the user is not interested: the turn denies an interest that the quote names."""
+    """Whether a quote shows that the user is not interested: the turn denies the interest that the quote names."""
     for match in _INTEREST.finditer(turn.folded, start, end):
         before = turn.folded[max(0, match.start() - 60) : match.start()]
         if _LACK.search(before) and not _NOT_MEANT.search(before):

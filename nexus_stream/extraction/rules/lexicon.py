@@ -1,6 +1,6 @@
-"""Word lists, folded, one word a line, under ``words/``: written for this project, none taken from people's data.
+"""Word lists for names and occupations, folded, one word a line, under ``words/``.
 
-To: the rules on names and occupations.
+They were written for this project. None was made from people's data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def word_list(name: str) -> frozenset[str]:
-    """The words of ``words/<name>.txt``."""
+    """Read the words of ``words/<name>.txt``."""
     return frozenset((files(__package__) / "words" / f"{name}.txt").read_text(encoding="utf-8").split())
 
 

@@ -1,7 +1,4 @@
-"""Corrections of a name already told: "es con B: …", "perdón, mi apellido es …", "es Jairo, no Jaime".
-
-From: a user turn and the words of the known name. To: names.py.
-"""
+"""Find corrections of a known name: "es con B: …", "perdón, mi apellido es …", "es Jairo, no Jaime"."""
 
 from __future__ import annotations
 
@@ -39,18 +36,18 @@ _PLACES = re.compile(
 )
 _AFTER = re.compile(r"\s*(?:y|e|con|no|sin|por|pero|gracias|mi|and|not|el|es|para|porfa|va|lleva|todo)\b")
 _SIMILAR = 0.6
-# Where a turn has more, only the last are tried: an attack on our time.
+# If a turn has more, only the last ones are tried: more is an attack on CPU time.
 _MAX_PLACES = 60
 
 
 def corrects_name(turn: UserTurn, known: Sequence[str]) -> bool:
-    """Whether the turn takes a name back: a correction is announced, and it is about a name."""
+    """Whether the turn announces a correction."""
     return _CORRECTS.search(turn.folded) is not None
 
 
 def corrected_words(turn: UserTurn, known: tuple[str, ...]) -> tuple[tuple[str, ...], int, int] | None:
-    """The known name with what the turn corrects in it, and where the correction stands; None if it corrects none."""
-    # The last one counts.
+    """Apply the turn's correction to the known name. Return the words and the span; None without a correction."""
+    # The last correction counts.
     for place in reversed(deque(_PLACES.finditer(turn.folded), maxlen=_MAX_PLACES)):
         run = read_name(turn, place.end(), Trust.TOLD)
         if (

@@ -1,7 +1,4 @@
-"""How people introduce themselves, and how an assistant asks for a name: patterns on folded text.
-
-To: names.py.
-"""
+"""Patterns on folded text: how people introduce themselves, and how an assistant asks for a name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Read a person's name that starts at a position of a user turn, word by word.
+"""Read a person's name at a position of a user turn, word by word.
 
-From: a prepared turn and where a cue ended. To: names.py, grounding.py. Knows what may stand in a name (word lists,
-capitals, particles) and what ends it; whether the place is one where a name may stand is names.py's matter.
+This file decides which words may be in a name (word lists, capitals, particles) and where the name ends. names.py
+decides the positions where a name may be.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _GAP = re.compile(r"[ \t]{1,3}")
 PARTICLES = frozenset(
     {"de", "del", "la", "las", "los", "da", "do", "dos", "di", "von", "van", "der", "san", "santa", "y"}
 )
-# What follows "de" in a surname, beyond surnames proper.
+# Words after "de" in a surname, besides the surnames of the list.
 _AFTER_PARTICLE = word_list("surname_after_particle")
-# Endings of verbs, adjectives and trades; a name with one of them is in the lists or it is not believed.
+# Endings of verbs, adjectives and trades. A name with such an ending is accepted only if the lists have it.
 _WORDLIKE = re.compile(
     r"(?:cion|sion|mente|ando|iendo|endo|aria|iera|ieron|aron|amos|emos|imos|aba|aban|ado|ada|ido|ida|ista|logo|"
     r"loga|grafo|grafa|"
@@ -66,21 +66,21 @@ _SPACE = re.compile(r"\s*")
 
 
 class Trust(Enum):
-    """How much the place says that a name stands there."""
+    """How strongly the position suggests a name."""
 
     TOLD = "told"  # "me llamo …", or the answer to the bot's question for the name
     SELF = "self"  # "soy …": a trade, a place or a state may follow as well
-    PLACED = "placed"  # "… por acá": only what looks like a name by itself
+    PLACED = "placed"  # "… por acá": only words that look like a name by themselves
 
 
 @dataclass(frozen=True, slots=True)
 class NameRun:
-    """A name as read: its words as typed, and where they stand."""
+    """A name as read: its words as typed, and their span."""
 
     words: tuple[str, ...]
     start: int
     end: int
-    known: bool  # at least one word is in the lists, or capitalised in a text that uses lower case
+    known: bool  # a word is in the lists, or the assistant repeats it, or it has a capital and the turn has lower case
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -89,14 +89,14 @@ class NameRun:
 
     @property
     def text(self) -> str:
-        """The name as it is kept."""
+        """The name as it is stored."""
         return proper_case(self.words)
 
 
 def proper_case(words: tuple[str, ...] | list[str]) -> str:
-    """Capitals at the start of each word, particles in lower case, accents as typed; mixed case (McKay) is kept.
+    """Capitalise each word, lower the particles, and keep accents and mixed case (McKay) as typed.
 
-    Wide letters become plain ones (NFKC): they are the same name.
+    Wide letters become plain ones (NFKC): the name is the same.
     """
     plain = (unicodedata.normalize("NFKC", word) for word in words)
     return " ".join(_cased(word, first=position == 0) for position, word in enumerate(plain))
@@ -111,21 +111,21 @@ def _cased(word: str, *, first: bool) -> str:
 
 
 def without_addresses(turn: UserTurn) -> UserTurn:
-    """The turn with e-mail addresses blanked: the words in them are no name."""
+    """Blank the e-mail addresses in a turn: their words are no name."""
     if "@" not in turn.folded:
         return turn
     return replace(turn, folded=_ADDRESS.sub(lambda match: BLANK * len(match.group()), turn.folded))
 
 
 def is_boundary(folded: str, position: int) -> bool:
-    """Whether nothing of the same phrase follows: the end, a sign, an emoji or a digit."""
+    """Whether the phrase ends here: the end of the turn, a line break, a sign, an emoji or a digit follows."""
     match = _SPACE.match(folded, position)
     rest = match.end() if match else position
     return rest >= len(folded) or "\n" in folded[position:rest] or not folded[rest].isalpha()
 
 
 def is_plausible_name(name: str) -> bool:
-    """Whether a name could be one: letters only, and not made of everyday words alone."""
+    """Whether a text can be a name: no digits, and not only everyday words."""
     words = [word for word in _TOKEN.findall(fold(name)) if word not in PARTICLES]
     if not words or not any(len(word) > 1 for word in words) or any(character.isdigit() for character in name):
         return False
@@ -160,7 +160,7 @@ def _next_word(
 ) -> bool:
     listed = word in GIVEN_NAMES or word in SURNAMES
     if listed and (capital or word not in COMMON_WORDS):
-        # "soy pedro de cali" stops before; "soy ana medellin" is no surname of hers.
+        # A listed name in lower case that is also an occupation counts only at the end of its phrase.
         return capital or word not in OCCUPATIONS or is_boundary(turn.folded, end)
     if listed and word in SURNAMES and trust is Trust.TOLD and is_boundary(turn.folded, end):
         return True
@@ -179,7 +179,7 @@ _STOP_NEXT = re.compile(r"\s*(?:[^a-z\s]|$|\n)|\s+([a-z]+)")
 
 
 def _ends_soon(folded: str, end: int) -> bool:
-    """Whether an unlisted lower-case word is the name's last or is followed by a surname or an everyday word."""
+    """Whether an unlisted lower-case word ends the name, or a surname, a particle or an everyday word follows."""
     match = _STOP_NEXT.match(folded, end)
     if match is None or match.group(1) is None:
         return True
@@ -192,7 +192,7 @@ def _ends_soon(folded: str, end: int) -> bool:
 
 
 def _particle_group(turn: UserTurn, position: int) -> tuple[list[tuple[int, int]], int] | None:
-    """``de la Hoz`` at ``position``: the spans of its words and its end; None if it leads to no surname."""
+    """Read a group like ``de la Hoz`` at ``position``: the spans of its words and its end; None without a surname."""
     spans: list[tuple[int, int]] = []
     last = ""
     while len(spans) < 3:
@@ -221,7 +221,7 @@ def _particle_group(turn: UserTurn, position: int) -> tuple[list[tuple[int, int]
 
 
 def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
-    """The name that starts at ``position``, without titles; None if none does."""
+    """Read the name that starts at ``position``, without titles; None if there is none."""
     folded, text = turn.folded, turn.text
     title = _TITLES.match(folded, position)
     if title is not None:

@@ -1,8 +1,7 @@
-"""The user's own name, from what the user says of themselves or answers when asked for it.
+"""Find the user's own name: the user introduces themselves, or answers the assistant's question.
 
-From: prepared user turns. To: rules/extractor.py. Never from the assistant's text, a third party or a company.
-The first name told stays: a longer one that contains it extends it, and only an explicit correction replaces it
-(name_corrections.py).
+The name is never read from the assistant's text, and never that of a third party or a company. The first name that the
+user gives stays. A longer name that contains it extends it. An explicit correction replaces it (name_corrections.py).
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ __all__ = ["Name", "Rank", "find_name"]
 
 
 class Rank(IntEnum):
-    """How good a source is; a worse one never replaces a better one."""
+    """The quality of a name's source."""
 
     NICKNAME = 0
     PLACED = 1
@@ -64,7 +63,7 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The user's name and where it stands."""
+    """The user's name and its position."""
 
     words: tuple[str, ...]
     turn: UserTurn
@@ -75,7 +74,7 @@ class Name:
 
     @property
     def text(self) -> str:
-        """The name as it is kept."""
+        """The name as it is stored."""
         return proper_case(self.words)
 
     @property
@@ -88,7 +87,7 @@ _CUE_HINTS = ("gracia", "llam", "llem", "yam", "nombre", "nonbre", "nembre", "na
 
 
 def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
-    """Names after a phrase by which people introduce themselves."""
+    """Yield names after a phrase of introduction."""
     folded = turn.folded
     for pattern, trust, rank in (
         (TOLD, Trust.TOLD, Rank.TOLD),
@@ -110,7 +109,7 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
 
 
 def _stands_alone(turn: UserTurn, run: NameRun, cue: str) -> bool:
-    """Whether a name after a weak cue is complete by itself, and not the bot's or a vocative."""
+    """Whether a name after a weak cue is complete, and is not in the assistant's question."""
     if set(run.folded) <= set(words_of(turn.asked)):
         return False
     if is_boundary(turn.folded, run.end):
@@ -123,7 +122,7 @@ def _stands_alone(turn: UserTurn, run: NameRun, cue: str) -> bool:
 
 
 def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
-    """``Camilo Restrepo por acá``; ``Buen día, Felipe Villarreal, ingeniero civil``."""
+    """Yield names before their cue: ``Camilo Restrepo por acá``; ``Buen día, Felipe Villarreal, ingeniero civil``."""
     folded = turn.folded
     for after in AFTER_NAME.finditer(folded):
         if is_called(turn, *after.span()):
@@ -147,12 +146,12 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
 
 
 def _of_others(turn: UserTurn, position: int) -> bool:
-    """Whether the sentence speaks of somebody else before ``position``."""
+    """Whether the sentence mentions somebody else before ``position``."""
     return OTHERS.search(clause_before(turn.folded, position)) is not None
 
 
 def _signed(turn: UserTurn) -> NameRun | None:
-    """A full name that ends the turn after a comma or on a line of its own."""
+    """Find a full name that ends the turn, after a punctuation mark or on its own line."""
     for mark in reversed(list(BEFORE_SIGNATURE.finditer(turn.folded))[-3:]):
         run = read_name(turn, mark.end(), Trust.PLACED)
         if run is None or len(run.folded) < 2 or (run.folded[0] not in GIVEN_NAMES and run.folded[1] not in SURNAMES):
@@ -164,7 +163,7 @@ def _signed(turn: UserTurn) -> NameRun | None:
 
 
 def _addressed(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
-    """The name by which the assistant addresses the user right after: ``Gracias, Nelson``. The words are the user's."""
+    """Find the name that the assistant's reply uses (``Gracias, Nelson``) and that the user's turn has too."""
     if not turn.reply:
         return None
     reply = fold(turn.reply)
@@ -187,7 +186,7 @@ def _asks_name(asked: str) -> bool:
 
 
 def _answered(turn: UserTurn, *, asked_before: bool) -> NameRun | None:
-    """The answer to the assistant's question for the name."""
+    """Read the answer to the assistant's question for the name."""
     if not turn.asked or not (_asks_name(turn.asked) or (asked_before and ASKS_BACK.search(turn.asked))):
         return None
     filler = FILLER.match(turn.folded)
@@ -196,7 +195,7 @@ def _answered(turn: UserTurn, *, asked_before: bool) -> NameRun | None:
         return None
     if not run.known and len(run.words) < 2:
         return None
-    # "hola mauricio" greets the assistant that has just said its name.
+    # "hola mauricio" may greet the assistant, which has just given its own name.
     named = turn.asked.find(run.folded[0])
     if named >= 0 and BOT_IS.search(turn.asked[:named]) and set(run.folded) <= set(words_of(turn.asked)):
         return None
@@ -226,7 +225,7 @@ def _answered_surname(turn: UserTurn, known: Name) -> NameRun | None:
 
 
 def _extended(turn: UserTurn, known: Name) -> NameRun | None:
-    """``soy dayana 💅 dayana pulido``: the known name again, standing alone, with more words."""
+    """Find the known name again, alone and with more words: ``soy dayana 💅 dayana pulido``."""
     first = known.keys[0]
     if turn.folded.count(first) < (2 if turn is known.turn else 1):
         return None
@@ -258,7 +257,7 @@ def _candidates(turn: UserTurn, bot_names: set[str], *, known: bool, asked_befor
 
 
 def find_name(turns: Sequence[UserTurn]) -> Name | None:
-    """The user's name; ``correction`` says that the user replaced another one explicitly."""
+    """Find the user's name; ``correction`` is set if the user explicitly replaced another one."""
     known: Name | None = None
     asked_before = False
     bot_names: set[str] = set()
@@ -276,7 +275,7 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
 
 
 def _completed(turn: UserTurn, known: Name, *, correcting: bool) -> Name:
-    """The known name with what the turn adds to it or corrects in it."""
+    """Extend or correct the known name with the words of the turn."""
     surname = _answered_surname(turn, known)
     if surname is not None and not correcting:
         words = known.words + surname.words
@@ -312,5 +311,5 @@ def _better(known: Name | None, name: Name, *, correcting: bool) -> Name:
 
 
 def _corrected(known: Name, name: Name) -> Name:
-    # One corrected word stands for one word: corrected_words finds which.
+    # One word corrects only one word of the name: corrected_words finds that word.
     return replace(name, correction=True) if len(name.words) > 1 or len(known.words) == 1 else known

@@ -1,7 +1,7 @@
-"""Numbers as people write or dictate them: digits, and Spanish (some English) number words.
+"""Read numbers as people write or dictate them: digits, and Spanish (some English) number words.
 
-From: a folded text. To: phones.py and emails.py. ``read_numbers`` finds runs of them; a run keeps where its parts are
-cut by a comma, a line or a word such as "y", because two numbers may stand side by side.
+``read_numbers`` finds runs of numbers in a folded text. A comma, a line break or a word such as "y" splits a run into
+parts, because two numbers may be side by side.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS, **_ENGLISH}
 
 _ANY = re.compile(rf"\b(?:{'|'.join(_VALUES)})\b")
 _TOKEN = re.compile(r"\+|\d+|[a-z]+|[^\sa-z\d+]+")
-# Between the groups of one number; anything else ends the run.
+# Separators between the groups of one number.
 _SOFT = frozenset(".-()…·*_ ")
 _CUTS = frozenset(",;/|:")
 _LINKS = frozenset({"luego", "despues", "espacio", "guion", "punto", "raya"})
@@ -95,7 +95,7 @@ _MAX_PARTS = 14
 
 @dataclass(slots=True)
 class NumberPart:
-    """Digits written without a cut, and where."""
+    """Digits without a cut, and their span."""
 
     digits: str
     start: int
@@ -105,7 +105,7 @@ class NumberPart:
 
 @dataclass(slots=True)
 class NumberRun:
-    """Parts that follow each other with nothing but separators between them."""
+    """Consecutive parts with only separators between them."""
 
     plus: bool
     start: int
@@ -113,12 +113,12 @@ class NumberRun:
 
 
 def has_number_words(folded: str) -> bool:
-    """Whether at least one number word occurs."""
+    """Whether the text has a number word."""
     return _ANY.search(folded) is not None
 
 
 def word_digits(words: list[str]) -> str | None:
-    """The digits of number words alone, ``["noventa", "y", "dos"]`` -> ``92``; None if another word is among them."""
+    """Convert number words to digits, ``["noventa", "y", "dos"]`` -> ``92``; None if there is any other word."""
     digits = ""
     position = 0
     while position < len(words):
@@ -136,7 +136,7 @@ def word_digits(words: list[str]) -> str | None:
 
 
 def _compound(words: list[str], position: int) -> tuple[str, int] | None:
-    """One spoken number at ``position``: its digits and how many words it took."""
+    """Read one spoken number at ``position``: its digits and its number of words."""
     word = words[position]
     following = words[position + 1] if position + 1 < len(words) else ""
     if word in _REPEATS:
@@ -157,7 +157,7 @@ def _compound(words: list[str], position: int) -> tuple[str, int] | None:
 
 
 def read_numbers(folded: str) -> list[NumberRun]:
-    """Every run of digits and number words, in order."""
+    """Find every run of digits and number words, in order."""
     tokens = [(match.group(), match.start(), match.end()) for match in _TOKEN.finditer(folded)]
     words = [token[0] for token in tokens]
     runs: list[NumberRun] = []

@@ -1,7 +1,7 @@
-"""What people say when they object to price, lack of time, trust or multilevel selling: patterns on folded text.
+"""Patterns on folded text for objections: price, lack of time, trust, multilevel selling.
 
-From: ``words/objection_*.txt``, one pattern a line. To: objections.py, which decides whether a match is meant;
-claude/answer.py, which asks of a quote only whether it speaks of the thing at all.
+The patterns are in ``words/objection_*.txt``, one a line. objections.py decides whether a match is an objection.
+claude/answer.py only checks whether a quote is about the subject.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _patterns(name: str) -> re.Pattern[str]:
     for part, expression in _PARTS.items():
         lines = [line.replace(f"{{{part}}}", expression) for line in lines]
     if not all(line.startswith(r"\b") for line in lines):
-        raise ValueError(f"objection_{name}.txt: a pattern does not begin at a word")
-    # One look for the start of a word instead of one a line: most of the rules' time went there.
+        raise ValueError(f"objection_{name}.txt: a pattern does not begin with \\b")
+    # Search the start of a word once instead of once a line: most of the rules' time was spent there.
     joined = "|".join(line.removeprefix(r"\b") for line in lines)
     return re.compile(rf"\b(?:{joined})")
 
@@ -65,7 +65,7 @@ CUES = (
     Cue(Objecion.MLM, _patterns("mlm")),
 )
 
-# What a short answer names when the assistant asks what holds the user back.
+# Nouns in a short answer to the assistant's question about obstacles.
 OBSTACLE_NOUNS = (
     (
         Objecion.PRICE,
@@ -84,8 +84,8 @@ OBSTACLE_NOUNS = (
     ),
 )
 
-# Words that a quote must hold one of to speak of the thing. Wide on purpose: whether it is an objection is the model's
-# judgement, but a greeting or a name shows none.
+# A quote is about the subject if it has one of these words. Wide on purpose: the model decides whether it is an
+# objection, but a greeting or a name is none.
 _WORDS = {
     Objecion.PRICE: re.compile(
         rf"\b(?:{_MONEY}|preci\w*|cost[aoeo]\w*|cuest\w*|cuota\w*|tarifa\w*|car[oa]s?|carisim\w*|barat\w*|"
@@ -119,13 +119,13 @@ _WORDS = {
 
 
 def speaks_of(kind: Objecion, folded: str, start: int, end: int) -> bool:
-    """Whether a quote speaks of what an objection of this kind is about.
+    """Whether a quote is about the subject of an objection.
 
     Args:
         kind: The objection.
         folded: The turn, folded.
-        start: Where the quote begins in it.
-        end: And ends.
+        start: Start of the quote in the turn.
+        end: End of the quote.
     """
     if _WORDS[kind].search(folded, start, end):
         return True

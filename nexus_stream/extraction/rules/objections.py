@@ -1,7 +1,7 @@
-"""What the user objects to or doubts: price, time, trust, multilevel selling.
+"""Find the user's objections and doubts: price, time, trust, multilevel selling.
 
-From: prepared user turns and the cues of objection_cues.py. To: rules/extractor.py, with the span of the words.
-A cue is not meant when it is denied ("no me parece caro"), reported of someone else, or only asked for ("¿es caro?").
+The cues are in objection_cues.py. A cue does not count if the user denies it ("no me parece caro"), reports another
+person's opinion, or only asks ("¿es caro?").
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ _WORRIES = re.compile(
 _LIST_END = re.compile(r"[.?!\n;]|\bpero\b|\baunque\b|\bno saber\b")
 _NONE_OF_THEM = re.compile(r"\b(?:nada|ningun[oa]?|no|todo bien|nothing|tampoco)\b")
 _OBSTACLE_ANSWER_WORDS = 12
-# A turn that denies or reports more of one kind is an attack on our time: whether one is meant may need the whole turn.
+# Matches of one kind that are checked in a turn. Each check may read the whole turn: more is an attack on CPU time.
 _MAX_MATCHES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """One kind of objection and where the user voices it first."""
+    """One kind of objection, and its first place."""
 
     kind: Objecion
     turn: UserTurn
@@ -112,7 +112,7 @@ class Objection:
 
 
 def _in_question(folded: str, start: int, end: int) -> bool:
-    """Whether the words are part of a question: its "?" comes before the clause ends."""
+    """Whether the words are part of a question: a "?" follows before the clause ends."""
     if _TAG_QUESTION.match(folded, end):
         return True
     opening = folded.rfind("¿", max(0, start - 160), start)
@@ -127,7 +127,7 @@ def _in_question(folded: str, start: int, end: int) -> bool:
             return True
         if stop.group() != ",":
             return False
-        # "¿esto es multinivel, o cómo?" goes on; "no es estafa, cuánto cuesta?" asks something else.
+        # "¿esto es multinivel, o cómo?" is one question. "no es estafa, cuánto cuesta?" asks something else.
         if not re.match(r"\s*(?:o|de esos|de esas|como|tipo|de las|de los|cierto|verdad|no)\b", folded[stop.end() :]):
             return False
         position = stop.end()
@@ -183,7 +183,7 @@ def _match(cue: Cue, turn: UserTurn) -> tuple[int, int] | None:
 
 
 def _named_as_obstacle(turn: UserTurn) -> list[tuple[Objecion, int, int]]:
-    """The assistant asked what holds the user back, and the short answer names it."""
+    """Read a short answer to the assistant's question about obstacles."""
     if not turn.asked or not _ASKS_OBSTACLE.search(turn.asked) or "?" in turn.folded:
         return []
     if turn.folded.count(" ") >= _OBSTACLE_ANSWER_WORDS or _NONE_OF_THEM.search(turn.folded):
@@ -197,7 +197,7 @@ def _named_as_obstacle(turn: UserTurn) -> list[tuple[Objecion, int, int]]:
 
 
 def _listed_worries(turn: UserTurn) -> list[tuple[Objecion, int, int]]:
-    """``me preocupan el tiempo, la plata y que sea pirámide``."""
+    """Read a list of worries: ``me preocupan el tiempo, la plata y que sea pirámide``."""
     listed = []
     for intro in islice(_WORRIES.finditer(turn.folded), _MAX_MATCHES):
         if re.search(
@@ -217,7 +217,7 @@ def _listed_worries(turn: UserTurn) -> list[tuple[Objecion, int, int]]:
 
 
 def find_objections(turns: Sequence[UserTurn]) -> list[Objection]:
-    """The user's objections in the contract's order, each with its first place."""
+    """Find the user's objections, in the contract's order, each with its first place."""
     found: dict[Objecion, Objection] = {}
     for turn in turns:
         for cue in CUES:

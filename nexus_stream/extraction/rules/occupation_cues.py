@@ -1,7 +1,4 @@
-"""How people say what they do for a living: patterns on folded text.
-
-To: occupations.py.
-"""
+"""Patterns on folded text: how people say what they do for a living."""
 
 from __future__ import annotations
 
@@ -101,7 +98,7 @@ STATUS = (
         }
     )
 )
-# Said alone these are rather a part in a shop or a hobby than a trade.
+# Alone, these words are not clearly a trade: they need a complement.
 NEEDS_MORE = frozenset(
     {
         "lider",
@@ -136,7 +133,7 @@ IS = re.compile(
     r"apenas|simplemente|solamente|pues|como|de|super|"
     r"mama y|papa y|mama,|feliz|orgullosa|orgulloso|tu|su|the|todo un|toda una|aun|ahora|hoy|por ahora) )*$"
 )
-# A comma or "y" before a trade counts only after the user spoke of themselves.
+# A comma or "y" before a trade counts only if the user talks about themselves before it.
 WEAK_END = re.compile(
     r"(?:^|[^a-z\s]\s?|\b(?:y|e|ahora|hoy|tambien|actualmente|aparte)\s+)(?:(?:una?|el|la|muy|ya|tambien|de|"
     r"como|todavia) )*$"

@@ -1,7 +1,6 @@
-"""Where the words of an occupation end: "supervisor de bodega", "panadería de barrio", "vendo seguros".
+"""Find the end of an occupation phrase: "supervisor de bodega", "panadería de barrio", "vendo seguros".
 
-From: a prepared turn and where the phrase starts. To: occupations.py. Phrases stop at
-places, times and the next thought.
+A phrase ends before a place, a time or the next clause.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def _adjective(word: str) -> bool:
 
 
 def _extend(turn: UserTurn, end: int, *, complements: int) -> int:
-    """From the end of a noun over its adjectives and "de …" complements."""
+    """Extend the end of a noun over its adjectives and "de …" complements."""
     folded = turn.folded
     for _ in range(2):
         following = _NEXT.match(folded, end)
@@ -102,18 +101,18 @@ _COMPLEMENTS_TOO = word_list("occupation_complements")
 
 
 def job_phrase(turn: UserTurn, start: int) -> tuple[int, int]:
-    """A trade with its adjectives and complements."""
+    """The span of a trade with its adjectives and complements."""
     match = re.compile(r"[a-z]+").match(turn.folded, start)
     return start, _extend(turn, match.end() if match else start, complements=3)
 
 
 def business_phrase(turn: UserTurn, start: int) -> tuple[int, int]:
-    """A business with what it deals in."""
+    """The span of a business with its complements."""
     return job_phrase(turn, start)
 
 
 def place_phrase(turn: UserTurn, start: int) -> tuple[int, int] | None:
-    """Where somebody works, without its determiner; None for a town, a home or a person."""
+    """The span of a workplace without its determiner; None for a town, a home or a person."""
     determiner = _DETERMINER.match(turn.folded, start)
     begin = determiner.end() if determiner else start
     match = re.compile(r"[a-z]+").match(turn.folded, begin)
@@ -130,7 +129,7 @@ def place_phrase(turn: UserTurn, start: int) -> tuple[int, int] | None:
 
 
 def object_phrase(turn: UserTurn, start: int) -> int:
-    """The end of what a verb is about, at most six words on."""
+    """The end of a verb's object, at most six words."""
     limit = min(len(turn.folded), start + 60)
     stop = _OBJECT_END.search(turn.folded, start + 1, limit)
     end = stop.start() if stop else limit
@@ -155,7 +154,7 @@ def object_phrase(turn: UserTurn, start: int) -> int:
 
 
 def answer_phrase(turn: UserTurn) -> tuple[int, int] | None:
-    """The answer to "¿a qué te dedicas?" in words no rule knows; None for a refusal, a question or small talk."""
+    """The span of an answer to "¿a qué te dedicas?" that no rule knows; None for a refusal, question or small talk."""
     folded = turn.folded
     if "?" in folded or _REFUSES.match(folded):
         return None

@@ -1,7 +1,7 @@
-"""What the user does for a living, and which of the six archetypes that makes them.
+"""Find the user's occupation, and choose one of the six archetypes from it.
 
-From: prepared user turns, and where the user's name stands (a trade follows it: "Felipe Villarreal, ingeniero civil").
-To: rules/extractor.py. Only what the user says of themselves in the present; the phrase is kept as typed.
+A trade may follow the user's name ("Felipe Villarreal, ingeniero civil"). Only the user's own present occupation
+counts. The phrase is stored as typed.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ __all__ = ["Occupation", "find_archetype", "find_occupation", "find_occupations"
 
 
 class Weight(IntEnum):
-    """How much a phrase says about what somebody does."""
+    """How specific a phrase is about the occupation."""
 
-    ANSWER = 1  # an answer to "¿a qué te dedicas?" in words no rule knows
+    ANSWER = 1  # an answer to "¿a qué te dedicas?" that no rule knows
     STATUS = 2  # "independiente", "empleada"
     WORKPLACE = 3  # "trabajo en un banco"
     TRADE = 4  # a trade, a business, an activity, studies, the home
@@ -74,7 +74,7 @@ class Weight(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Occupation:
-    """One thing the user says they do."""
+    """One occupation of the user."""
 
     phrase: str
     turn: UserTurn
@@ -159,7 +159,7 @@ def _businesses(turn: UserTurn) -> Iterator[Occupation]:
         span = business_phrase(turn, start)
         archetype = Arquetipo.EMPRENDEDOR_DUENO_NEGOCIO
         if cue.group("runs") and not re.search(r"\b(?:mi|mis|propi[oa])\b", folded[cue.end() : start]):
-            # Whoever manages a shop may be its owner or not: only the user's word makes it theirs.
+            # A manager may or may not own the shop: the user counts as the owner only if they say so.
             if not OWNED_AFTER.match(folded, span[1]):
                 archetype = Arquetipo.PROFESIONAL_VISION
         elif re.match(r"(?:so[yi]|como|i'?m)?\s?(?:el |la |the )?(?:duen|prop|fund|cofund|owner|ceo)", cue.group()):
@@ -279,11 +279,11 @@ def _community(turn: UserTurn) -> Iterator[Occupation]:
 
 
 def find_occupations(turns: Sequence[UserTurn], name: tuple[int, int] | None = None) -> list[Occupation]:
-    """Everything the user says they do, in order of place.
+    """Find all occupations of the user, in order of position.
 
     Args:
         turns: The user's turns.
-        name: Turn index and end of the user's name in it, if it was found.
+        name: The turn index and the end of the user's name, if it was found.
     """
     found: list[Occupation] = []
     for turn in turns:
@@ -308,7 +308,7 @@ def find_occupations(turns: Sequence[UserTurn], name: tuple[int, int] | None = N
 
 
 def find_occupation(occupations: Sequence[Occupation]) -> Occupation | None:
-    """The one that says most; among equals the first told."""
+    """Choose the most specific occupation; among equals the first."""
     best: Occupation | None = None
     for one in occupations:
         if (
@@ -323,7 +323,7 @@ def find_occupation(occupations: Sequence[Occupation]) -> Occupation | None:
 def find_archetype(
     turns: Sequence[UserTurn], occupations: Sequence[Occupation]
 ) -> tuple[Arquetipo, UserTurn, int, int] | None:
-    """Who the user is, from what they do: owning a business outweighs a trade, working alone employment."""
+    """Choose the archetype: owning a business outweighs a trade, and self-employment outweighs employment."""
     best = find_occupation(occupations)
     owner = next(
         (

@@ -1,7 +1,4 @@
-"""Whose phone or e-mail it is: the user's own, someone else's, or one given up.
-
-From: a user turn and where the contact stands in it. To: phones.py and emails.py; `is_called` also to names.py.
-"""
+"""Decide whose phone or e-mail it is: the user's own, another person's, or one that is not valid any more."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ _FOREIGN = re.compile(
     r"|\b(?:me|nos) (?:llamaron|escribieron|contactaron|marcaron|escribio|(?:llego|"
     r"llegaron)(?: un [a-z]+)?(?= de| desde))\b"
     r"|\b(?:escriben|escribieron|mandan|contactan|llaman|escribio|llamaron) (?:desde|del?)\b"
-    # Without its accent "me llamo" tells a name, unless the words around it say that somebody called.
+    # Without its accent "me llamo" introduces a name, unless the words around it mean that somebody called.
     r"|\bnos llamo\b|\bme llamo(?= (?:un|una|alguien|su|desde|del (?:\d|numero))\b)"
     r"|\b(?:ayer|anoche|antier|anteayer|recien|alguien|nadie) me llamo\b"
     r"|\b(?:les|le) escribi\b|\bescribi al?\b|\bllamamos\b|\bllam(?:e|o) y\b|\bya (?:llame|marque|escribi)\b"
@@ -77,14 +74,14 @@ _CORRECTION = re.compile(
 
 
 def is_called(turn: UserTurn, start: int, end: int) -> bool:
-    """Whether the "me llamo" at ``start``..``end`` was typed "me llamó": somebody called, and no name is told."""
+    """Whether the "me llamo" at ``start``..``end`` was typed "me llamó": somebody called, and no name follows."""
     found = _CALLED.search(turn.folded, start, end)
-    # Folding takes the accent, which is the whole difference.
+    # Folding removes the accent, which is the only difference.
     return found is not None and turn.text[found.end() - 1] in "óÓòÒ"
 
 
 def is_foreign(turn: UserTurn, start: int, end: int) -> bool:
-    """Whether the contact at ``start``..``end`` is somebody else's."""
+    """Whether the contact at ``start``..``end`` belongs to another person."""
     if _FOREIGN_AFTER.match(turn.folded, end):
         return True
     before = clause_before(turn.folded, start)
@@ -102,16 +99,16 @@ def is_foreign(turn: UserTurn, start: int, end: int) -> bool:
 
 
 def is_given_up(folded: str, start: int, end: int) -> bool:
-    """Whether the user says in the same breath that this one is not valid."""
+    """Whether the words right before or after the contact say that it is not valid."""
     return bool(_GIVEN_UP_AFTER.match(folded, end) or _GIVEN_UP_BEFORE.search(folded[max(0, start - 30) : start]))
 
 
 def is_secondary(folded: str, start: int, end: int, previous_end: int = 0) -> bool:
-    """Whether it is called the office's, the landline or one more."""
+    """Whether the user calls it an office contact, a landline or an additional one."""
     before = re.split(r"[,;]", clause_before(folded, start, limit_chars=min(45, start - previous_end)))[-1]
     return bool(_SECONDARY.search(before) or _SECONDARY_AFTER.match(folded, end))
 
 
 def corrects(folded: str, start: int, previous_end: int) -> bool:
-    """Whether a correction is announced between the previous contact and this one."""
+    """Whether the user announces a correction between the previous contact and this one."""
     return bool(_CORRECTION.search(folded[max(previous_end, start - 160) : start]))

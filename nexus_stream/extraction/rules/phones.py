@@ -1,7 +1,7 @@
-"""The user's own phone number, E.164, from any country.
+"""Find the user's own phone number, as E.164, from any country.
 
-From: prepared user turns. To: rules/extractor.py. Digits and dictated numbers are joined, then judged by phonenumbers;
-prices, dates, identity and file numbers are not phones. The one called WhatsApp wins, then the latest correction.
+Digits and dictated numbers are joined, and the phonenumbers library validates them. Prices, dates, identity and file
+numbers are no phones. `_wins` has the order of preference: correction, WhatsApp, primary number, newest turn.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["Phone", "find_phone", "is_written", "to_e164"]
 
 _MEXICO = 52
 MIN_DIGITS, MAX_DIGITS = 7, 17
-# Judging a number takes some 30 µs, and one conversation can hold a hundred thousand ways to join digits. Beyond this
-# it is an attack on our time, or a pasted list: no one's own number is told by it.
+# Validating a number takes some 30 µs, and one conversation can have a hundred thousand ways to join digits. More than
+# this is an attack on CPU time or a pasted list, and does not give the user's own number.
 _MAX_JUDGED = 1000
 _MAX_PHONES = 40  # in one turn
 
@@ -55,7 +55,7 @@ _YES = re.compile(r"\W{0,12}(?:si|claro|correcto|exacto|ese|asi es|afirmativo|si
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A phone number of the user's, and where it stands."""
+    """A phone number of the user, and its position."""
 
     e164: str
     turn: UserTurn
@@ -68,13 +68,13 @@ class Phone:
 
 @lru_cache(maxsize=4096)
 def to_e164(number: str, region: str) -> str | None:
-    """A valid number as E.164, else None; a number without ``+`` is read as one of ``region``."""
+    """Return a valid number as E.164, else None; a number without ``+`` belongs to ``region``."""
     try:
         parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
         return None
     if not phonenumbers.is_valid_number(parsed):
-        # Mexican mobiles carried a 1 after the country code until 2019, and people still write it.
+        # Until 2019 Mexican mobile numbers had a 1 after the country code, and people still write it.
         if parsed.country_code == _MEXICO and number.startswith("+521"):
             return to_e164(f"+52{number[4:]}", region)
         return None
@@ -88,7 +88,7 @@ def _valid(digits: str, plus: bool, region: str, cued: bool) -> str | None:
         return to_e164(f"+{digits}", region)
     if digits.startswith("00") and len(digits) > 10:
         return to_e164(f"+{digits[2:]}", region)
-    # A country code without its plus is longer than any national number; only where the text speaks of a phone.
+    # A country code without its plus: only if the text mentions a phone, and with at least 11 digits.
     return to_e164(digits, region) or (to_e164(f"+{digits}", region) if cued and len(digits) >= 11 else None)
 
 
@@ -109,7 +109,7 @@ def _is_other_number(folded: str, start: int, end: int, plus: bool) -> bool:
 def _numbers(
     turn: UserTurn, run: NumberRun, region: str, cued: bool, judged: Iterator[int]
 ) -> list[tuple[str, int, int]]:
-    """Split one run into the numbers it holds, the longest first, as long as ``judged`` lasts."""
+    """Split one run into its numbers, the longest first, until ``judged`` is used up."""
     found: list[tuple[str, int, int]] = []
     first = 0
     while first < len(run.parts):
@@ -142,9 +142,9 @@ def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
             if max(phone.start - cue.end(), cue.start() - phone.end) >= best_distance:
                 continue
             gap = folded[cue.end() : phone.start] if phone.start >= cue.end() else folded[phone.end : cue.start()]
-            # A comma or an "y" between them counts as distance: the cue rather belongs to the other side.
+            # A comma or "y" between them adds distance: the cue more probably belongs to the other side.
             distance = len(gap) + 12 * sum(gap.count(mark) for mark in (",", ";", ".", "\n", " y ", " pero "))
-            # "A pero WhatsApp en el B": what follows is meant.
+            # "A pero WhatsApp en el B": the cue belongs to B.
             distance += 20 * (" pero " in gap)
             if distance < best_distance:
                 nearest, best_distance = position, distance
@@ -180,7 +180,7 @@ def _phones_of(turn: UserTurn, region: str, judged: Iterator[int]) -> list[Phone
 
 
 def find_phone(turns: Sequence[UserTurn], region: str) -> Phone | None:
-    """The phone to reach the user at; ``correction`` says that it replaced another one."""
+    """Find the phone for contacting the user; ``correction`` is set if it replaced another one."""
     best: Phone | None = None
     replaced = False
     judged = iter(range(_MAX_JUDGED))
@@ -209,9 +209,10 @@ def _wins(phone: Phone, best: Phone) -> bool:
 
 
 def is_written(turn: UserTurn, e164: str, region: str) -> bool:
-    """Whether a turn holds this number, in digits or dictated, and not as a price, a date or an identity number.
+    """Whether a turn has this number, in digits or dictated, and not as a price, a date or an identity number.
 
-    A bare number that is valid in ``region`` is of that country; another one may be of the country ``e164`` names.
+    A number without country code that is valid in ``region`` belongs to that country. Otherwise it may belong to the
+    country of ``e164``.
     """
     folded = turn.folded
     if not _DIGIT.search(folded) and not has_number_words(folded):
@@ -219,7 +220,7 @@ def is_written(turn: UserTurn, e164: str, region: str) -> bool:
     national = str(phonenumbers.national_significant_number(phonenumbers.parse(e164)))
     judged = iter(range(_MAX_JUDGED))
     for run in read_numbers(folded):
-        # However the rest is written, the number ends as it is dialled.
+        # However it is written, the number ends with the same digits.
         if national[-MIN_DIGITS:] not in "".join(part.digits for part in run.parts):
             continue
         if any(number == e164 for number, _, _ in _numbers(turn, run, region, True, judged)):

@@ -1,4 +1,4 @@
-"""A real broker; each test has topics of its own, filled as the workers fill them, and ``nexus dlq`` as a process."""
+"""A real broker. Each test has its own topics, filled as the workers do, and runs ``nexus dlq`` as a process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.dead_letters import letter_headers
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import PermanentError, Reason
+from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
@@ -109,29 +111,10 @@ class Desk:
         return f"{topic}-2-{offset}"
 
     async def records(self, topic: str) -> list[ConsumerRecord]:
-        """Every record of a topic, by partition and offset; read with a client of the tests' own."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.kafka_bootstrap_servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )
-        await consumer.start()
-        try:
-            count = (
-                DEAD_LETTER_PARTITIONS if topic == self.settings.dead_letter_topic else self.settings.topic_partitions
-            )
-            partitions = [TopicPartition(topic, number) for number in range(count)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            remaining = sum((await consumer.end_offsets(partitions)).values())
-            found: list[ConsumerRecord] = []
-            async with asyncio.timeout(30):
-                while len(found) < remaining:
-                    for batch in (await consumer.getmany(timeout_ms=300)).values():
-                        found.extend(batch)
-            return sorted(found, key=lambda record: (record.partition, record.offset))
-        finally:
-            await consumer.stop()
+        """Every record of a topic, by partition and offset."""
+        async with TopicLog(self.settings, topic) as log:
+            found = [record async for record in log.read()]
+        return sorted(found, key=lambda record: (record.partition, record.offset))
 
     async def ingested(self) -> list[ConsumerRecord]:
         return await self.records(self.settings.ingestion_topic)

@@ -16,7 +16,7 @@ from nexus_stream import __version__
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.processes import last_lines
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from tests.stack import FAST_GROUPS
 
 # The first test that uses it follows the Dockerfile, pip included.

@@ -1,4 +1,4 @@
-"""Everything is away, in the worst way: the doctor still ends in time, and tells of each."""
+"""All services accept connections but never answer: the doctor still ends in time and reports each one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 
 if TYPE_CHECKING:
     from tests.integration.doctor.conftest import Doctor

@@ -14,12 +14,13 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.gateway.app import PRODUCER_PATH, create_app
 from nexus_stream.gateway.publisher import Publisher
+from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.settings import Settings, load_settings
 
 _PARTITIONS = 3
@@ -61,21 +62,10 @@ class Topic:
 
     async def records(self) -> list[ConsumerRecord]:
         """Every record, by partition and offset."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(self.name, number) for number in range(_PARTITIONS)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            remaining = sum((await consumer.end_offsets(partitions)).values())
-            found: list[ConsumerRecord] = []
-            async with asyncio.timeout(30):
-                while len(found) < remaining:
-                    for batch in (await consumer.getmany(timeout_ms=500)).values():
-                        found.extend(batch)
-            return sorted(found, key=lambda record: (record.partition, record.offset))
-        finally:
-            await consumer.stop()
+        settings = load_settings(environ={"NEXUS_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers})
+        async with TopicLog(settings, self.name) as log:
+            found = [record async for record in log.read()]
+        return sorted(found, key=lambda record: (record.partition, record.offset))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bound on what all requests hold together, read through a real server."""
+"""The bound on the bytes of all requests together, with a real server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from nexus_stream.gateway.refusal import RequestRefusedError
 from tests.stack import eventually
 
 
-def test_a_budget_takes_what_fits_and_nothing_of_what_does_not() -> None:
+def test_a_budget_reserves_bytes_that_fit_and_none_otherwise() -> None:
     budget = ByteBudget(10)
     assert budget.take(7)
     assert not budget.take(4)
@@ -48,7 +48,7 @@ async def _slowly(count: int) -> AsyncIterator[bytes]:
     yield b"y"
 
 
-async def test_requests_that_do_not_fit_together_are_told_to_come_back(served: tuple[str, ByteBudget]) -> None:
+async def test_requests_over_the_shared_budget_get_retry_after(served: tuple[str, ByteBudget]) -> None:
     url, budget = served
     async with aiohttp.ClientSession() as session:
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.embedded.broker import EmbeddedBroker
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 
 _SNAPSHOT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hola"}], "sessionId": "s"}
 
@@ -74,7 +74,7 @@ async def test_a_broker_that_dies_and_comes_back_on_its_port(start_gateway, topi
     await gateway.wait_for_health(503)
     await _expect_503(gateway)
     with await asyncio.to_thread(EmbeddedBroker.start, port=own_broker.port):
-        # A broker without the topic: the gateway must not make it, with whatever partition count the broker prefers.
+        # A broker without the topic: the gateway must not create it with the broker's own partition count.
         await asyncio.sleep(4)
         assert "topics apply" in (await gateway.wait_for_health(503))["error"]
         await _expect_503(gateway)

@@ -23,7 +23,7 @@ _GOOD: dict[str, Any] = {
     "fingerprint": "f",
     "metadata": {"url": "https://www.example.com/", "consent": True},
 }
-# Each replaces each field: raw JSON text, so that it can be what no encoder would write.
+# Each value replaces each field: raw JSON text, so that it can hold values that no encoder writes.
 _RAW_VALUES = [
     *("null", "true", "false", "0", "-1", "1.5", "1e308", "1e309", "-1e309", "1" + "0" * 400, "NaN", "Infinity"),
     *('""', '" "', '"\\u0000"', '"\\ud800"', '"\\udc00x"', '"\\ud83d\\ude00"', '"\\x"', '"\n"', '"a\tb"', '"\x7f"'),

@@ -119,7 +119,7 @@ async def test_a_request_that_never_ends_does_not_hold_the_stop(start_process, t
     writer.close()
 
 
-async def test_a_taken_port_is_named_with_exit_code_2_and_told_to_the_console(start_process, topic) -> None:
+async def test_a_taken_port_is_named_with_exit_code_2_and_reported_to_the_console(start_process, topic) -> None:
     settings = await _settings(topic)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -131,7 +131,7 @@ async def test_a_taken_port_is_named_with_exit_code_2_and_told_to_the_console(st
     assert (said["role"], said["state"], said["detail"]) == ("gateway", "failed", "ConfigurationError")
 
 
-async def test_only_a_gateway_that_was_told_to_stop_takes_its_leave(topic, monkeypatch) -> None:
+async def test_only_a_gateway_that_was_told_to_stop_sends_a_null_status(topic, monkeypatch) -> None:
     settings = await _settings(topic)
 
     class Failing(asyncio.Event):
@@ -157,7 +157,7 @@ async def test_only_a_gateway_that_was_told_to_stop_takes_its_leave(topic, monke
 
 
 async def _settings(topic: Any) -> Settings:
-    """Of a gateway on any port, with a topic to report to."""
+    """Settings of a gateway on any port, with a status topic."""
     settings = make_settings(topic, port=0)
     admin = AIOKafkaAdminClient(bootstrap_servers=topic.bootstrap_servers)
     await admin.start()
@@ -169,7 +169,7 @@ async def _settings(topic: Any) -> Settings:
 
 
 async def _last_words(settings: Settings) -> Any:
-    """What the newest status record says; None is a goodbye."""
+    """The newest status record; None for a null value."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
     await consumer.start()
     try:

@@ -1,4 +1,4 @@
-"""What might expire before it is read is refused: records with old times, on the embedded broker and Apache Kafka."""
+"""Messages that might expire unread are refused: records with old times, on the embedded broker and Apache Kafka."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ _MINUTE_MS = 60_000
 
 @pytest.fixture(scope="module", params=["embedded", "kafka"])
 def any_broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Addresses of a broker of each kind: they are asked in different ways."""
+    """Addresses of a broker of each kind, because each needs other requests."""
     if request.param == "embedded":
         with EmbeddedBroker.start() as broker:
             yield broker.bootstrap_servers
@@ -64,7 +64,7 @@ def settings_of(own: Any) -> Any:
 
 @pytest.fixture
 async def base_url(own_topic: Any) -> AsyncIterator[str]:
-    """A gateway whose watch looks every fifth of a second."""
+    """A gateway that checks the age every fifth of a second."""
     settings = settings_of(own_topic)
     publisher = Publisher(settings)
     await publisher.start()
@@ -148,7 +148,7 @@ async def test_old_unread_messages_make_it_refuse_until_they_are_done(own_topic:
             assert response.status == 202
 
 
-async def test_what_is_done_may_be_as_old_as_it_likes(own_topic: Any) -> None:
+async def test_finished_records_may_have_any_age(own_topic: Any) -> None:
     await put(own_topic, 50, 50, 1)
     await commit(own_topic, 2)
     offsets = GroupOffsets(settings_of(own_topic), settings_of(own_topic).enricher_app_id, own_topic.name)
@@ -165,7 +165,7 @@ async def test_what_is_done_may_be_as_old_as_it_likes(own_topic: Any) -> None:
         await offsets.close()
 
 
-async def test_where_a_group_stands_is_asked_without_joining_it(own_topic: Any) -> None:
+async def test_committed_offsets_are_read_without_joining_the_group(own_topic: Any) -> None:
     await put(own_topic, 50, 10, 1)
     settings = settings_of(own_topic)
     offsets = GroupOffsets(settings, settings.enricher_app_id, own_topic.name)

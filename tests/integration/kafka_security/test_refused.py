@@ -1,4 +1,4 @@
-"""A broker that refuses us: the process ends with what to set or to grant, at its start and while it runs."""
+"""A broker that refuses access: the process ends, and names the setting or permission, at its start or later."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_refused_login_names_the_variable(
 ):
     wrong = settings_of(stack, "sink", mechanism, **variables)
     if expected is None:
-        # The broker hangs up without a word, as it does when it goes down: not for certain our fault.
+        # The broker closes the connection without an error, as at its own stop: perhaps not our fault.
         with pytest.raises(Exception, match="does NEXUS_KAFKA_SECURITY_PROTOCOL=SSL fit that port"):
             await require_login(wrong)
         return
@@ -103,7 +103,7 @@ async def test_a_refused_token(stack: SecuredStack):
 
 @pytest.mark.parametrize("role", ["gateway", "enricher", "sink"])
 async def test_each_permission_is_missed(stack: SecuredStack, role: PermissionRole):
-    """One operation at a time: the answer names it alone, and the command that grants it."""
+    """One operation at a time: the error names only it, and the command that grants it."""
     settings = settings_of(stack, role)
     await require_access(settings, role)
     for permission in permissions(settings, role):
@@ -118,7 +118,7 @@ async def test_each_permission_is_missed(stack: SecuredStack, role: PermissionRo
     await require_access(settings, role)
 
 
-async def test_who_may_not_make_topics_is_told_what_is_missing(stack: SecuredStack):
+async def test_a_denied_topic_creation_names_the_missing_permission(stack: SecuredStack):
     new = settings_of(stack, "enricher", NEXUS_TOPIC_PREFIX="other.")
     differences = await compare_topics(new)
     assert [one.detail for one in differences if one.name == new.status_topic] == [
@@ -159,7 +159,7 @@ async def test_workers_end_at_their_start(stack: SecuredStack):
     assert (code, "refuses the login of User:gateway by SCRAM-SHA-512" in text) == (2, True)
 
 
-async def test_workers_end_when_something_is_taken_from_them(stack: SecuredStack):
+async def test_workers_end_when_a_permission_is_removed(stack: SecuredStack):
     enriched = of(stack, "enricher", stack.settings.enriched_topic)
     group = of(stack, "sink", stack.settings.sink_app_id)
     stack.start_as("enricher", "SCRAM-SHA-512")
@@ -170,14 +170,14 @@ async def test_workers_end_when_something_is_taken_from_them(stack: SecuredStack
     password = stack.login("sink", "SCRAM-SHA-256")["NEXUS_KAFKA_PASSWORD"]
     stack.cluster.admin.add_user("sink", "another one", "SCRAM-SHA-256")
     with stack.without("enricher", enriched), stack.without("sink", group):
-        # What is in work then cannot be published: it stays uncommitted, for the next start.
+        # Running work cannot be published, so it stays uncommitted for the next start.
         value = b'{"sessionId":"taken","messages":[{"role":"user","content":"Hola, soy Eva"}],"fingerprint":"fp-taken"}'
         await stack.produce(stack.settings.ingestion_topic, [(b"taken", value)])
         code, text = await asyncio.to_thread(ended_running, stack, "enricher")
         assert (code, f"topic {enriched.name}: Write" in text) == (EX_CONFIG, True)
         code, text = await asyncio.to_thread(ended_running, stack, "sink")
         assert (code, f"group {group.name}: Read" in text) == (EX_CONFIG, True)
-        # Its connections are open still; a new one is refused before it comes to permissions.
+        # Its connections are still open. A new connection is refused at the login.
         code, text = await asyncio.to_thread(ended_running, stack, "other-sink")
         assert (code, "refuses the login of User:sink by SCRAM-SHA-256" in text) == (EX_CONFIG, True)
     stack.cluster.admin.add_user("sink", password, "SCRAM-SHA-256")
@@ -199,7 +199,7 @@ def ended_running(stack: SecuredStack, name: str) -> tuple[int, str]:
 
 
 def test_no_role_has_more_than_it_uses(stack: SecuredStack):
-    """Nobody may delete, alter, or act on the cluster; only `topics` may create."""
+    """No role may delete, alter, or act on the cluster; only `topics` may create."""
     for role in PERMISSION_ROLES:
         operations = {operation for one in permissions(stack.settings, role) for operation in one.operations}
         assert operations <= {"Read", "Write", "Create", "Describe", "DescribeConfigs"}

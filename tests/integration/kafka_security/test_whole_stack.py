@@ -45,7 +45,7 @@ async def test_a_conversation_becomes_a_row(stack: SecuredStack, gateway: str, e
 
     data = await eventually(lambda: stack.prospect(person), seconds=60, what="the row")
     assert data["nombre"] == "Carlos"
-    # One that is no conversation: the way to the dead letters is allowed too.
+    # A record that is not a conversation: writing a dead letter is allowed too.
     await stack.produce(stack.settings.ingestion_topic, [(b"x", person.encode())])
 
     async def letters() -> bool:
@@ -88,7 +88,7 @@ async def test_a_table_is_rebuilt_from_its_changelog(stack: SecuredStack, tmp_pa
         return any(record.key == b"later" for record in records)
 
     await eventually(later, seconds=60, what="the other session")
-    # The one that was known is a duplicate of what the changelog told: nothing new is written of it.
+    # The known snapshot is a duplicate of the restored state, so nothing new is written.
     assert await stored() == before
 
 

@@ -15,7 +15,7 @@ import pytest
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter

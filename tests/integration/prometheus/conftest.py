@@ -20,7 +20,7 @@ import pytest
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
-from nexus_stream.free_ports import free_port
+from nexus_stream.host.free_ports import free_port
 from tests.chaos.claude_stand_in import REFUSED_WORD, ClaudeStandIn
 from tests.stack import Stack
 from tests.support.prometheus import Prometheus, missing_prometheus

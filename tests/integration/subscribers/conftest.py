@@ -1,7 +1,7 @@
-"""A broker of each kind with the golden records on ``prospects-enriched``, and kafkajs.
+"""A broker of each kind with both kinds of records on ``prospects-enriched``, and kafkajs.
 
-The embedded broker always; Apache Kafka when Java and Maven are there (``NEXUS_REQUIRE=kafka``), kafkajs when Node.js
-is (``NEXUS_REQUIRE=node``).
+The embedded broker always runs. Apache Kafka needs Java and Maven (``NEXUS_REQUIRE=kafka``). kafkajs needs Node.js
+(``NEXUS_REQUIRE=node``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.kafka.clients import client_options
@@ -30,11 +31,12 @@ GOLDEN = Path(__file__).parents[2] / "unit" / "contracts" / "golden"
 
 @dataclass(frozen=True)
 class Published:
-    """What was published: by key, the value and the headers."""
+    """The published records: by key, the value and the headers."""
 
     settings: Settings
     values: dict[str, dict[str, Any]]
     headers: dict[str, dict[str, str]]
+    erased: ErasedSession  # its record is in `values` and `headers` too
 
     @property
     def bootstrap_servers(self) -> str:
@@ -60,7 +62,7 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="package")
 def published(broker: str) -> Published:
-    """The golden enriched records, sent by aiokafka as the enricher does: session key, CloudEvents headers."""
+    """The golden prospects and an erased session, sent by aiokafka as the enricher sends them."""
     settings = load_settings(environ={}, kafka_bootstrap_servers=broker)
     template = json.loads((GOLDEN / "headers-enriched.json").read_text())
     values, headers = {}, {}
@@ -69,8 +71,17 @@ def published(broker: str) -> Published:
         key = session_key(value["tenant_id"], value["session_id"]).decode()
         values[key] = value
         headers[key] = {**template, "ce_id": path.stem, "ce_time": value["enriched_at"]}
+    erased = ErasedSession(
+        session_id="erased-session",
+        requested_at="2026-01-15T12:00:00.000Z",
+        request_id="request-1",
+        erased_at="2026-01-15T12:00:03.000Z",
+    )
+    key = erased.key.decode()
+    values[key] = json.loads(erased.value)
+    headers[key] = {name: text.decode() for name, text in erased.headers("/nexus-stream/nexus-enricher")}
     asyncio.run(_publish(settings, values, headers))
-    return Published(settings, values, headers)
+    return Published(settings, values, headers, erased)
 
 
 async def _publish(settings: Settings, values: dict[str, Any], headers: dict[str, dict[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Clients not written in Python, or not with aiokafka, read what the stream publishes and write what it reads.
+"""kafkajs and librdkafka read the stream's records and write records that the stream reads.
 
 Known limits of the embedded broker, found with these clients: a group join takes half the session timeout (with
 librdkafka's default of 45 s the first record comes after 23 s, hence 6 s here); the idempotent producers of kafkajs and
@@ -22,16 +22,14 @@ from confluent_kafka.cimpl import NewTopic
 from jsonschema import Draft202012Validator
 
 from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.headers import ENRICHED_TYPE, ERASED_TYPE
 from tests.clients import confluent, npm
 
 pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[3]
 CLIENTS = ROOT / "tests" / "clients"
-VALUE = Draft202012Validator(json.loads((ROOT / "contracts" / "enriched-prospect.v1.schema.json").read_text()))
-HEADERS = Draft202012Validator(
-    json.loads((ROOT / "contracts" / "enriched-prospect-headers.v1.schema.json").read_text())
-)
+SCHEMAS = {ENRICHED_TYPE: "enriched-prospect", ERASED_TYPE: "erased-session"}
 
 
 def test_confluent_kafka_reads_enriched_prospects(published: Any) -> None:
@@ -116,7 +114,11 @@ async def test_example_prints_records_and_stops_on_ctrl_c(
 
     assert lines[0].startswith(f"Reading {published.topic} at {published.bootstrap_servers}")
     printed = "\n".join(lines[1:])
+    erased = published.erased
+    assert f"{erased.erased_at} {erased.session_id}: erased (request)" in lines
     for key, value in published.values.items():
+        if key == erased.key.decode():
+            continue
         assert value["session_id"] in printed
         assert (value["prospect"]["nombre"] or "(no name yet)") in printed
         assert published.headers[key]["ce_id"] in printed
@@ -139,10 +141,15 @@ async def _first_lines(process: asyncio.subprocess.Process, count: int) -> list[
 
 def _assert_as_published(records: list[tuple[str, Any, dict[str, str]]], published: Any) -> None:
     for _, value, headers in records:
-        VALUE.validate(value)
-        HEADERS.validate(headers)
+        schema = SCHEMAS[headers["ce_type"]]
+        _validator(f"{schema}.v1").validate(value)
+        _validator(f"{schema}-headers.v1").validate(headers)
     assert {key: value for key, value, _ in records} == published.values
     assert {key: headers for key, _, headers in records} == published.headers
+
+
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads((ROOT / "contracts" / f"{schema}.schema.json").read_text()))
 
 
 def _create_topic(bootstrap: str, partitions: int) -> str:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL (the embedded one, and Debian's 15 where it is installed), and a database of its own a test."""
+"""A real PostgreSQL (the embedded one, and Debian's 15 if installed), with a database for each test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.embedded.postgres_data import program_directory
-from nexus_stream.free_ports import LOOPBACK
+from nexus_stream.host.free_ports import LOOPBACK
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
 from nexus_stream.supabase.writer import ProspectWriter

@@ -1,4 +1,4 @@
-"""The producer beside Faust's consumer, on a broker: what it sends, and what it does not send any more."""
+"""The producer beside Faust's consumer, on a broker: which records it sends, and which it drops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 
 
 class Clock:
-    """Seconds, as the test says."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -52,12 +52,12 @@ class Port:
         self.topic = stack.settings.enriched_topic
 
     async def send(self, value: bytes) -> object:
-        """Send and wait for the broker's word."""
+        """Send and wait for the broker's acknowledgement."""
         async with asyncio.timeout(20):
             return await (await self.port.send(self.topic, b"key", value, partition=0))
 
     async def values(self) -> list[bytes | None]:
-        """What the topic holds."""
+        """The records of the topic."""
         return [record.value for record in await self.stack.read_topic(self.topic)]
 
 
@@ -83,11 +83,11 @@ async def test_nothing_is_sent_before_the_start_or_after_the_stop(worker: Port) 
 async def test_a_batch_left_in_the_producer_of_a_frozen_worker_is_not_sent(
     worker: Port, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The producer tells of its failed batch; here it is what is expected.
+    # The producer logs its failed batch, which is expected here.
     caplog.set_level(logging.CRITICAL, logger="aiokafka")
     assert await worker.send(b"before")
 
-    # Queued while the group knew us; the machine stands still before the batch is on its way.
+    # Queued with a valid lease. The machine freezes before the batch is sent.
     sent = await worker.port.send(worker.topic, b"key", b"frozen", partition=0)
     worker.clock.seconds += LEASE_SECONDS
 
@@ -109,23 +109,21 @@ async def test_once_confirmed_again_it_sends_again(worker: Port, caplog: pytest.
     assert await worker.values() == [b"ours"]
 
 
-async def test_what_was_queued_before_a_revocation_is_not_sent_after_it(worker: Port) -> None:
+async def test_a_record_queued_before_a_revocation_is_not_sent_after_it(worker: Port) -> None:
     assert await worker.send(b"before")
-    # In the producer for its linger time; the group takes the partitions meanwhile.
+    # The record is in the producer for the linger time. The group revokes the partitions meanwhile.
     sent = await worker.port.send(worker.topic, b"key", b"another's by now", partition=0)
     worker.port.drop_unsent()
 
     with pytest.raises(KafkaError, match="revoked before it was sent"):
         async with asyncio.timeout(20):
             await sent
-    # The next assignment's records go as ever.
+    # The next assignment's records are sent as usual.
     assert await worker.send(b"after")
     assert await worker.values() == [b"before", b"after"]
 
 
-async def test_what_was_on_its_way_at_a_revocation_is_not_tried_again(
-    worker: Port, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_being_sent_at_a_revocation_is_not_retried(worker: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await worker.send(b"before")
     producer = worker.port._producer
     assert producer is not None
@@ -138,7 +136,7 @@ async def test_what_was_on_its_way_at_a_revocation_is_not_tried_again(
             return await fenced(node_id, request, **options)
         tries += 1
         worker.port.drop_unsent()
-        # An error that aiokafka tries again by itself.
+        # An error that aiokafka retries by itself.
         raise KafkaConnectionError("the broker is away")
 
     monkeypatch.setattr(producer.client, "send", disconnected)
@@ -153,7 +151,7 @@ async def test_what_was_on_its_way_at_a_revocation_is_not_tried_again(
     assert await worker.values() == [b"before", b"after"]
 
 
-async def test_what_waits_to_be_tried_again_at_a_revocation_is_dropped_without_a_trace(
+async def test_a_batch_waiting_for_a_retry_at_a_revocation_is_dropped(
     worker: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complaints: list[dict[str, Any]] = []

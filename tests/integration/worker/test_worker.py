@@ -1,4 +1,4 @@
-"""The Faust workers as processes: what they refuse, what they serve, and the private parts of Faust they rely on."""
+"""The Faust workers as processes: refused starts, served pages, and the private parts of Faust that they need."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_worker_refuses_another_partition_count(stack: Stack):
     process = stack.start("enricher")
     assert await asyncio.to_thread(process.process.wait, 40) == EX_CONFIG
     assert "3 partitions, NEXUS_TOPIC_PARTITIONS says 4" in log_of(stack, "enricher")
-    # It never ran, and yet the console hears of it.
+    # The worker never ran, but its failure is on the status topic.
     (record,) = await stack.read_topic(stack.settings.status_topic)
     status = ProcessStatus.model_validate_json(record.value)
     assert (status.role, status.state, status.detail) == ("enricher", "failed", "TopicMismatchError")
@@ -124,7 +124,7 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     assert "Logging error" not in log_of(stack, "enricher")
     assert (await asyncio.to_thread(get, "/ready"))[0] == 200
     assert await asyncio.to_thread(process.stop) == 0
-    # It was told to stop: nobody is to miss it.
+    # It was told to stop: a null value ends its alerts.
     *_, before, last = await stack.read_topic(stack.settings.status_topic)
     assert ProcessStatus.model_validate_json(before.value).state != "failed"
     assert last.value is None
@@ -190,7 +190,7 @@ async def test_records_hidden_by_the_creation_of_their_topic_do_not_hold_up_reco
         await producer.start()
         await producer.send_and_wait(changelog, b"{}", key=b"known", partition=0)
         await asyncio.to_thread(before.kill)
-        # In vain, while nobody is there: asked of the next broker, it would make the topic.
+        # Fails while no broker runs. A metadata request to the next broker would create the topic.
         await producer.client.force_metadata_update()
         with EmbeddedBroker.start(log_path=tmp_path / "after.log", port=before.port):
             for number in range(5):
@@ -234,7 +234,7 @@ async def test_a_stop_is_bounded_while_the_broker_is_away(tmp_path: Path):
 
 
 def test_the_private_parts_of_faust_are_as_we_know_them():
-    """0.15.3 is pinned: an upgrade has to look at worker/broker.py and tables/sessions.py again."""
+    """0.15.3 is pinned: after an upgrade, check worker/broker.py and tables/sessions.py again."""
     assert faust.__version__ == "0.15.3"
     from faust.transport.consumer import Consumer
 
@@ -248,5 +248,5 @@ def test_the_private_parts_of_faust_are_as_we_know_them():
 
     assert list(inspect.signature(Recovery._seek_offsets).parameters) == ["self", "consumer", "tps", "offsets", "title"]
     assert "consumer.end_offsets" in inspect.getsource(AIOKafkaConsumerThread._highwaters)
-    # What our worker puts something else in the place of, because it prints local variables.
+    # Our worker replaces these, because they print local variables.
     assert "_cry" in inspect.getsource(faust.Worker._on_sigusr1)

@@ -1,4 +1,4 @@
-"""What is shown."""
+"""The progress of a backfill as text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def view(sent: int, eta: float | None = None, end: float | None = None) -> View:
 
 
 def test_counts_cost_and_time_left():
-    assert described(view(4, 3725)) == "4 of 10 sent, 6 in 1 batch(es), 0 to go, 0.1200 USD, about 1:02:05 left"
+    assert described(view(4, 3725)) == "4 of 10 sent, 6 in 1 batch(es), 0 pending, 0.1200 USD, about 1:02:05 left"
     assert described(view(0, end=1_790_000_000)).endswith("these batches end by 2026-09-21 14:13 UTC")
     assert "left" not in described(view(10))
 
 
-def test_lines_come_when_something_changed_not_too_often_and_at_the_end():
+def test_lines_are_printed_on_change_not_too_often_and_at_the_end():
     lines: list[str] = []
     now = [0.0]
     progress = LineProgress(lines.append, lambda: now[0])

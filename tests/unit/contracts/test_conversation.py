@@ -1,4 +1,4 @@
-"""Conversations as they arrive: what is read, what is ignored, what is refused and why."""
+"""Decoding of conversations: accepted, ignored and refused input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_empty_fingerprint_is_a_missing_one(missing: dict[str, Any]) -> None:
     assert read(body(**missing)).fingerprint is None
 
 
-def test_what_says_where_it_came_from_is_kept_when_it_is_text_and_else_dropped() -> None:
+def test_browser_context_is_kept_if_it_is_text_and_dropped_otherwise() -> None:
     metadata = read(body(metadata={"url": 7, "userAgent": ["x"], "enqueuedAt": "x" * 5000}), Limits()).metadata
     assert (metadata.url, metadata.user_agent) == (None, None)
     assert metadata.enqueued_at is not None
@@ -101,7 +101,7 @@ def test_the_gateways_time(text: str | None, milliseconds: int | None) -> None:
         (b"x" * 2001, Reason.TOO_LARGE),
     ],
 )
-def test_bytes_that_are_no_conversation(value: bytes | None, reason: Reason) -> None:
+def test_bytes_that_are_not_a_conversation_are_refused(value: bytes | None, reason: Reason) -> None:
     assert refused(value).reason is reason
 
 
@@ -125,7 +125,7 @@ def test_bytes_that_are_no_conversation(value: bytes | None, reason: Reason) -> 
         ({"messages": [{"role": "user", "content": "a" * 21}]}, Reason.TURN_TOO_LONG, "messages.0.content"),
     ],
 )
-def test_what_is_wrong_is_said_per_field(changes: dict[str, Any], reason: Reason, field: str) -> None:
+def test_the_problem_of_each_field_is_reported(changes: dict[str, Any], reason: Reason, field: str) -> None:
     error = refused_body(body(**changes))
     assert error.reason is reason
     assert next(iter(error.details)) == field
@@ -136,7 +136,7 @@ def test_right_at_the_limits_it_is_read() -> None:
     assert len(read(body(messages=turns, sessionId="x" * 10, fingerprint="y" * 10)).messages) == 3
 
 
-def test_a_refusal_holds_nothing_of_what_was_sent() -> None:
+def test_a_refusal_never_quotes_the_input() -> None:
     error = refused_body(body(messages=[{"role": "hacker", "content": "555-0100"}], fingerprint=["555-0101"]))
     shown = f"{error} {error.details}"
     assert "hacker" not in shown
@@ -148,17 +148,17 @@ def test_a_hostile_body_gets_ten_problems_at_most() -> None:
 
 
 def test_half_an_emoji_is_read_as_a_replacement_character() -> None:
-    """JavaScript cuts strings by length, and JSON.stringify escapes the half that is left."""
+    """JavaScript cuts strings by length, and JSON.stringify escapes the remaining half."""
     value = rb'{"messages":[{"role":"user","content":"\ud83d \\ud83d \ud83d\ude00 \uDC00x"}],"sessionId":"s"}'
     assert decode(value, Limits()).messages[0].content == "\N{REPLACEMENT CHARACTER} \\ud83d \N{GRINNING FACE} \ufffdx"
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert decode(b"\xef\xbb\xbf" + json.dumps(body()).encode(), LIMITS).session_id == "s-1"
 
 
 @pytest.mark.parametrize("value", [rb'{"a": "\ud83d"', rb'{"a": "\ud83"}', b'{"a": "\xed\xa0\xbd"}', b"\xef\xbb\xbf"])
-def test_what_mending_does_not_mend_is_no_json(value: bytes) -> None:
+def test_other_faults_are_still_not_json(value: bytes) -> None:
     assert refused(value).reason is Reason.NOT_JSON
 
 
@@ -178,7 +178,7 @@ def test_any_bytes_are_read_or_refused(value: bytes) -> None:
     assert read_bytes.messages
 
 
-# What tells one snapshot from another
+# Hashes and digests of snapshots
 
 TURNS = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant"]), content=st.text(max_size=8)))
 
@@ -190,7 +190,7 @@ def test_a_hash_stands_for_a_turn_and_all_before_it(first: list[Message], more: 
     assert len(longer) == len(first) + len(more)
 
 
-def test_hashes_tell_apart_where_a_turn_ends() -> None:
+def test_hashes_depend_on_where_a_turn_ends() -> None:
     one = cumulative_hashes([Message(role="user", content="ab"), Message(role="user", content="c")])
     other = cumulative_hashes([Message(role="user", content="a"), Message(role="user", content="bc")])
     assert one[-1] != other[-1]

@@ -1,4 +1,4 @@
-"""Erased events and session commands: what the database could not take is refused where the record is read."""
+"""Erased events and session commands: values that the database would refuse are refused when the record is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMMAND = {
 }
 
 
-def test_what_is_well_formed_is_read() -> None:
+def test_a_valid_event_is_read() -> None:
     assert decode_erased(orjson.dumps(_EVENT)).fingerprint_hashes == (_HASH,)
     assert decode_command(orjson.dumps(_COMMAND), b"erase").fingerprint_hashes == (_HASH,)
 
@@ -46,7 +46,7 @@ def test_what_is_well_formed_is_read() -> None:
         {"fingerprint_hashes": _HASH},
     ],
 )
-def test_a_malformed_event_is_none(change: dict[str, Any]) -> None:
+def test_a_malformed_event_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DecodeError) as raised:
         decode_erased(orjson.dumps({**_EVENT, **change}))
     assert raised.value.reason is Reason.WRONG_SHAPE
@@ -54,8 +54,8 @@ def test_a_malformed_event_is_none(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("malformed", ["abc", _HASH.upper(), _HASH + "\n", ""])
-def test_what_is_no_hash_is_no_reason_not_to_erase(malformed: str) -> None:
-    """Read from the topic, or made from a state that an older version wrote."""
+def test_values_that_are_not_hashes_do_not_refuse_an_erasure(malformed: str) -> None:
+    """Both in a record from the topic and in the stored state of an older version."""
     assert decode_erased(orjson.dumps({**_EVENT, "fingerprint_hashes": [malformed, _HASH]})).fingerprint_hashes == (
         _HASH,
     )
@@ -71,7 +71,7 @@ def test_what_is_no_hash_is_no_reason_not_to_erase(malformed: str) -> None:
         *({"fingerprint_hashes": [_HASH, malformed]} for malformed in ("abc", _HASH.upper(), _HASH + "\n", "")),
     ],
 )
-def test_a_malformed_command_is_none(change: dict[str, Any]) -> None:
+def test_a_malformed_command_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DecodeError) as raised:
         decode_command(orjson.dumps({**_COMMAND, **change}), b"erase")
     assert raised.value.reason is Reason.WRONG_SHAPE

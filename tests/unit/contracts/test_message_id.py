@@ -18,11 +18,11 @@ def test_ids_differ_and_use_every_character_alike() -> None:
     assert len(set(ids)) == len(ids)
     counts = Counter("".join(ids))
     expected = 5000 * 21 / 64
-    # Six standard deviations: a biased choice (a modulo of another alphabet size, say) is off by far more.
+    # Six standard deviations: a biased choice (for example a modulo of another alphabet size) differs far more.
     assert all(abs(counts[character] - expected) < 6 * expected**0.5 for character in ALPHABET)
 
 
-def test_an_id_of_ours_is_known_and_any_other_is_not() -> None:
+def test_only_a_gateways_id_is_recognised() -> None:
     id_ = message_id()
     assert is_ours(id_.encode())
     for position in range(21):

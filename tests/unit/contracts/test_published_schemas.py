@@ -1,4 +1,4 @@
-"""What is checked in under contracts/ is what the records say, and old messages keep fitting it."""
+"""The files in contracts/ match the records, and old messages stay valid."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from nexus_stream.contracts.prospect import (
     Source,
 )
 from nexus_stream.contracts.schemas import CONVERSATION, DEAD_LETTER_HEADERS, ENRICHED, ENRICHED_HEADERS, json_schemas
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.delivery.dead_letters import letter_headers
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import DecodeError, Reason
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import Settings
 from tables.session_state import SessionState
 
@@ -55,7 +55,7 @@ SCHEMA_OF = {
 
 
 def published(name: str) -> dict[str, Any]:
-    """A schema as a subscriber gets it: the file that is checked in."""
+    """A schema as a subscriber gets it: the checked-in file."""
     schema: dict[str, Any] = json.loads((ROOT / "contracts" / name).read_text())
     return schema
 
@@ -95,7 +95,7 @@ def test_golden_conversations_are_accepted(name: str) -> None:
 
 
 def test_unknown_fields_are_allowed() -> None:
-    """What lets a later version 1 add fields without breaking a validator of today."""
+    """So a later version 1 can add fields, and today's validators still accept its records."""
     message = golden("enriched")["enriched-walk-through"]
     message["prospect"]["idioma"] = "es"
     Draft202012Validator(published(ENRICHED)).validate({**message, "added_later": 1})
@@ -116,7 +116,7 @@ def test_unknown_fields_are_allowed() -> None:
         ("extraction.signals", [{"name": "nombre", "turn": 0}]),
     ],
 )
-def test_what_is_no_enriched_prospect_is_refused(path: str, value: object) -> None:
+def test_a_record_that_is_not_an_enriched_prospect_is_refused(path: str, value: object) -> None:
     message = golden("enriched")["enriched-every-field"]
     *parents, field = path.split(".")
     holder = message
@@ -127,7 +127,7 @@ def test_what_is_no_enriched_prospect_is_refused(path: str, value: object) -> No
 
 
 @pytest.mark.parametrize("field", golden("enriched")["enriched-every-field"])
-def test_every_field_is_promised(field: str) -> None:
+def test_every_field_is_required(field: str) -> None:
     message = golden("enriched")["enriched-every-field"]
     del message[field]
     assert not Draft202012Validator(published(ENRICHED)).is_valid(message)
@@ -173,7 +173,7 @@ _ENRICHED_VALIDATOR = Draft202012Validator(published(ENRICHED))
 
 
 @given(_RECORDS)
-def test_whatever_the_record_can_hold_fits_its_schema(record: EnrichedProspect) -> None:
+def test_every_possible_record_fits_its_schema(record: EnrichedProspect) -> None:
     _ENRICHED_VALIDATOR.validate(json.loads(record.model_dump_json()))
 
 
@@ -193,7 +193,7 @@ def test_enriched_records_carry_the_published_headers() -> None:
     )
     named = {name: value.decode() for name, value in state.emission_headers("nexus-enricher")}
     Draft202012Validator(published(ENRICHED_HEADERS)).validate(named)
-    # Only a traced record has it.
+    # Only a traced record has this header.
     assert named.keys() == _names(EnrichedHeaders) - {"traceparent"}
 
 

@@ -10,7 +10,7 @@ from nexus_stream.contracts.session_key import TENANT_PATTERN, parse_session_key
 
 TENANTS = st.from_regex(TENANT_PATTERN, fullmatch=True).filter(lambda tenant: not tenant.endswith("\n"))
 SESSIONS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
-# Close to each other on purpose: where a mistake would make two pairs one.
+# Similar on purpose: a mistake would give two pairs the same key.
 CLOSE = st.text("a:", min_size=1, max_size=5)
 
 

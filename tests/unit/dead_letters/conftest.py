@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.dead_letters.letter import Letter, read_record
 from nexus_stream.delivery.dead_letters import letter_headers
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.errors import PermanentError, Reason
 
 FAILED_AT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

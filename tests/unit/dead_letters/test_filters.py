@@ -1,4 +1,4 @@
-"""Which letters a filter means."""
+"""The letters that a filter selects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from nexus_stream.dead_letters.filters import Filter, parse_moment, session_key_of
+from nexus_stream.dead_letters.filters import Filter, session_key_of
 from nexus_stream.dead_letters.letter import Letter
 from nexus_stream.errors import Reason
 
@@ -20,7 +20,7 @@ def test_an_empty_filter_means_every_letter(make_letter: MakeLetter):
     assert Filter().matches(make_letter(None, key=None))
 
 
-def test_all_that_is_given_must_hold(make_letter: MakeLetter):
+def test_all_given_conditions_must_hold(make_letter: MakeLetter):
     letter = make_letter(reason=Reason.NOT_JSON, offset=41)
     assert Filter(reasons=frozenset({"not_json", "empty"})).matches(letter)
     assert Filter(reasons=frozenset({"not_json"}), ids=frozenset({letter.id})).matches(letter)
@@ -57,25 +57,3 @@ def test_a_session_is_found_in_the_value_or_else_in_the_key(
 def test_a_value_that_is_no_json_has_the_session_of_its_key(make_letter: MakeLetter):
     assert Filter(session="s-1").matches(make_letter(b"{", key=b"s-1"))
     assert session_key_of(make_letter(b"{", key=b"s-1")) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("90s", NOON - timedelta(seconds=90)),
-        ("30m", NOON - timedelta(minutes=30)),
-        (" 2h ", NOON - timedelta(hours=2)),
-        ("7d", NOON - timedelta(days=7)),
-        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
-        ("2026-01-31T10:00:00Z", datetime(2026, 1, 31, 10, tzinfo=UTC)),
-        ("2026-01-31T10:00:00-05:00", datetime(2026, 1, 31, 15, tzinfo=UTC)),
-    ],
-)
-def test_moments(text: str, expected: datetime):
-    assert parse_moment(text, NOON) == expected
-
-
-@pytest.mark.parametrize("text", ["", "2 h", "-2h", "2w", "soon", "2026-13-01", "0001-01-01T00:00:00+14:00"])
-def test_what_is_no_moment_is_refused(text: str):
-    with pytest.raises(ValueError, match="write a time as"):
-        parse_moment(text, NOON)

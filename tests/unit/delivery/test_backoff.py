@@ -1,4 +1,4 @@
-"""The wait before a retry: random from nothing to a doubling bound, never under what was asked for."""
+"""The wait before a retry: random from 0 to a doubling bound, never below Retry-After."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A worker that its group may have given up sends nothing until it is confirmed, then only what is still its own."""
+"""A worker without a valid lease sends nothing until the group confirms it, then only records that it still owns."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def _some_turns() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_lease_is_valid_for_a_while_after_the_question_that_was_answered():
+def test_a_lease_counts_from_the_send_time_of_a_confirmed_heartbeat():
     clock = FakeClock()
     lease = Lease(3.0, clock.monotonic)
     assert not lease.is_valid
@@ -85,7 +85,7 @@ def test_its_clock_grows():
     assert now() <= now()
 
 
-async def test_nothing_is_sent_until_the_group_was_heard():
+async def test_nothing_is_sent_before_a_confirmed_heartbeat():
     worker = Worker()
     record = worker.record(5)
     worker.lease.lose()
@@ -99,7 +99,7 @@ async def test_nothing_is_sent_until_the_group_was_heard():
     assert (worker.sent, worker.stage.state) == ([5], "running")
 
 
-async def test_what_a_frozen_worker_held_is_left_out_once_its_partitions_are_gone():
+async def test_a_frozen_workers_unsent_records_are_dropped_after_a_revocation():
     worker = Worker()
     record = worker.record(5)
     worker.lease.lose()

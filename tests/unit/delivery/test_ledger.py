@@ -1,4 +1,4 @@
-"""The ledger: never past unfinished work, always at the end once all is finished."""
+"""The ledger never commits past unfinished work, and commits the end when all work is finished."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_nothing_is_committable_before_anything_was_read():
     assert OffsetLedger().committable() == {}
 
 
-def test_a_slow_head_holds_back_everything_behind_it():
+def test_a_slow_record_holds_back_the_commits_behind_it():
     ledger = OffsetLedger()
     for offset in range(10, 21):
         ledger.begin(TP, offset)
@@ -36,7 +36,7 @@ def test_gaps_in_offsets_cost_nothing():
     assert ledger.committable() == {TP: 901}
 
 
-def test_what_was_committed_is_not_committed_again():
+def test_a_committed_offset_is_not_committed_again():
     ledger = OffsetLedger()
     ledger.begin(TP, 0)
     ledger.done(TP, 0)
@@ -44,7 +44,7 @@ def test_what_was_committed_is_not_committed_again():
     assert ledger.committable() == {}
 
 
-def test_a_forgotten_partition_begins_anew():
+def test_a_forgotten_partition_starts_again():
     ledger = OffsetLedger()
     ledger.begin(TP, 7)
     ledger.forget([TP])
@@ -67,7 +67,7 @@ def test_reading_again_after_a_seek_back_does_not_lose_the_head():
 
 
 @given(st.permutations(range(30)))
-def test_any_order_of_completion_ends_at_the_end(order: list[int]):
+def test_every_order_of_completion_commits_the_end(order: list[int]):
     ledger = OffsetLedger()
     for offset in range(30):
         ledger.begin(TP, offset)
@@ -146,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
 TestLedgerMachine = LedgerMachine.TestCase
 
 
-def test_behind_an_unfinished_head_memory_does_not_grow_with_what_is_finished():
+def test_memory_does_not_grow_with_finished_records_behind_an_unfinished_one():
     ledger = OffsetLedger()
     tp = ("ingestion", 0)
     for offset in range(100_000):

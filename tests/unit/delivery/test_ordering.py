@@ -36,7 +36,7 @@ def test_a_role_changes_the_turn(snapshot):
 
 def test_a_prefix_is_recognised_within_the_bounded_chain_only(snapshot):
     turns = [f"turno {index}" for index in range(MAX_CHAIN - 60)]
-    # The limit on turns (200) is below the bound on the chain, so both ends of it are reached with a second extension.
+    # The limit on turns (200) is below the bound on the chain, so a second extension reaches both ends of the chain.
     known = snapshot(turns)
     assert len(known.chain) == len(turns)
     assert relate(snapshot(turns[:3]), known) is Relation.PREFIX

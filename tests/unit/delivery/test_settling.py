@@ -15,7 +15,7 @@ def settling() -> Settling:
     return Settling(settle_seconds=10, max_wait_seconds=60)
 
 
-def test_a_session_leaves_after_quiet_time(settling, snapshot):
+def test_a_session_is_taken_after_the_quiet_time(settling, snapshot):
     assert isinstance(settling.offer(snapshot(["hola"]), 0), Joined.Unknown)
     settling.add(snapshot(["hola"]), 0)
     assert settling.next_due() == 10
@@ -27,7 +27,7 @@ def test_a_session_leaves_after_quiet_time(settling, snapshot):
     assert settling.next_due() is None
 
 
-def test_a_longer_snapshot_takes_the_place_of_the_waiting_one_and_starts_the_quiet_time_again(settling, snapshot):
+def test_a_longer_snapshot_replaces_the_pending_one_and_restarts_the_quiet_time(settling, snapshot):
     settling.add(snapshot(["a"], offset=1), 0)
     joined = settling.offer(snapshot(["a", "b"], offset=2), 8)
     assert isinstance(joined, Joined.Replaced)
@@ -36,12 +36,12 @@ def test_a_longer_snapshot_takes_the_place_of_the_waiting_one_and_starts_the_qui
     assert settling.take(17.9, 10) == []
     (work,) = settling.take(18, 10)
     assert work.snapshot.turns == 2
-    # The offset that stays unfinished is the first one: it stands for all that joined later.
+    # The first offset stays unfinished, and so protects the later ones.
     assert work.hold.offset == 1
     assert work.snapshots == 2
 
 
-def test_a_busy_chat_leaves_at_the_maximum_wait(settling, snapshot):
+def test_a_busy_chat_is_taken_at_the_maximum_wait(settling, snapshot):
     turns = ["a"]
     settling.add(snapshot(turns), 0)
     for second in range(5, 60, 5):
@@ -59,7 +59,7 @@ def test_only_the_last_two_bodies_are_kept(settling, snapshot):
     assert joined.work.replaced.record.offset == 2
 
 
-def test_an_equal_snapshot_is_a_duplicate_while_it_waits_and_while_it_runs(settling, snapshot):
+def test_an_equal_snapshot_is_a_duplicate_while_pending_and_in_flight(settling, snapshot):
     settling.add(snapshot(["a"]), 0)
     assert isinstance(settling.offer(snapshot(["a"], offset=5), 1), Joined.Duplicate)
     (work,) = settling.take(10, 1)
@@ -92,7 +92,7 @@ def test_a_shortened_history_is_extracted_after_the_full_one(settling, snapshot)
     assert second.snapshot.record.offset == 1
 
 
-def test_an_earlier_unrelated_snapshot_is_put_before_the_waiting_one_and_leaves_first(settling, snapshot):
+def test_an_earlier_unrelated_snapshot_is_extracted_before_the_pending_one(settling, snapshot):
     settling.add(snapshot(["late"], timestamp_ms=5, offset=0), 0)
     settling.next_due()
     assert settling.ready(10) == 1
@@ -125,7 +125,7 @@ def test_another_consent_on_the_same_turns_counts_when_it_is_later(settling, sna
     assert joined.work.snapshot.conversation.metadata.consent is False
 
 
-def test_settle_zero_leaves_at_once(snapshot):
+def test_without_settling_a_session_is_taken_at_once(snapshot):
     settling = Settling(settle_seconds=0, max_wait_seconds=0)
     settling.add(snapshot(["a"]), 5)
     assert len(settling.take(5, 1)) == 1
@@ -143,7 +143,7 @@ def test_settle_zero_leaves_at_once(snapshot):
         max_size=40,
     )
 )
-def test_every_offset_is_finished_or_stood_for_and_one_extraction_runs_at_a_time(steps):
+def test_every_offset_is_finished_or_protected_and_one_extraction_runs_at_a_time(steps):
     settling = Settling(settle_seconds=10, max_wait_seconds=60)
     now = 0.0
     unfinished: set[int] = set()
@@ -167,7 +167,7 @@ def test_every_offset_is_finished_or_stood_for_and_one_extraction_runs_at_a_time
         if isinstance(joined, Joined.Unknown):
             settling.add(snap, now)
         elif not isinstance(joined, Joined.Added):
-            # Stood for by live work whose own unfinished offset is lower.
+            # Protected by live work with a lower unfinished offset.
             assert any(work.hold.offset < offset for work in settling.works() if work.key == snap.conversation.key)
             unfinished.discard(offset)
         if finish:

@@ -1,4 +1,4 @@
-"""What a stage lets go of when its partitions are taken or the worker stops."""
+"""What a stage drops when its partitions are revoked or the worker stops."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class _Observer:
 
 
 class _Broker(InMemoryBroker):
-    """Notes what was owned when it was told to drop what is not sent."""
+    """Notes the number of owned partitions at each `drop_unsent`."""
 
     def __init__(self, assignment: Assignment) -> None:
         super().__init__()
         self._assignment = assignment
-        self.owned_when_told: list[int] = []
+        self.owned_at_drop: list[int] = []
 
     def drop_unsent(self) -> None:
-        self.owned_when_told.append(len(self._assignment.partitions))
+        self.owned_at_drop.append(len(self._assignment.partitions))
 
 
 @pytest.mark.parametrize("how", ["revoked", "stop"])
-async def test_what_is_not_sent_yet_is_dropped_once_nothing_is_owned(how: str):
+async def test_unsent_records_are_dropped_after_the_revocation(how: str):
     assignment = Assignment()
     broker = _Broker(assignment)
     stage = Stage(
@@ -52,7 +52,7 @@ async def test_what_is_not_sent_yet_is_dropped_once_nothing_is_owned(how: str):
 
     await getattr(stage, how)(drain_seconds=1.0)
 
-    # Dropped after, so that nothing is added meanwhile.
-    assert broker.owned_when_told == [0]
+    # Dropped after the revocation, so that nothing is added meanwhile.
+    assert broker.owned_at_drop == [0]
     assert not assignment.owns(record)
     assert stage.ledger.unfinished() == 0

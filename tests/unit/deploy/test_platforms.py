@@ -1,4 +1,4 @@
-"""deploy/platforms: examples for platforms whose own tools could not be run here parse, and agree with the settings."""
+"""The examples in deploy/platforms parse and agree with the settings. The platforms' own tools are not run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nexus_stream.settings import Settings, load_settings
 from tests.deploy_files import DEPLOY, ROOT, image_environment, role_of
 
 PLATFORMS = DEPLOY / "platforms"
-# What the platform's documents say (docs/howto/deploy.md): the longest it waits between SIGTERM and SIGKILL.
+# The longest time between SIGTERM and SIGKILL, from the platforms' documents (docs/howto/deploy.md).
 FLY_MAX_SECONDS = 300
 RENDER_MAX_SECONDS = 300
 HEROKU_SECONDS = 30
-# As in test_processes.py; on Heroku there is no more.
+# Shorter than in test_processes.py: Heroku allows no more.
 STOPPING_SECONDS = 10
 SECRETS = {
     "NEXUS_KAFKA_USERNAME": "user",
@@ -31,7 +31,7 @@ SECRETS = {
 
 
 def settings_with(command: str, variables: dict[str, str], *secrets: str) -> Settings:
-    """The settings of a process started by that command, which must be the Procfile's."""
+    """The settings of a process that this command starts. The command must be one of the Procfile."""
     argv = shlex.split(command.removeprefix("exec "))
     role = role_of(tuple(argv))
     assert role != "tool", command
@@ -70,7 +70,7 @@ def test_render() -> None:
         assert {"fromGroup": group["name"]} in service["envVars"]
         plain = {entry["key"]: entry["value"] for entry in own if "value" in entry}
         secrets = [entry["key"] for entry in own if entry.get("sync") is False]
-        # Render sets PORT for what it serves to the public.
+        # Render sets PORT for public services.
         port = {"PORT": "10000"} if service["type"] == "web" else {}
         settings = settings_with(service["dockerCommand"], {**shared, **plain, **port}, *secrets)
         assert (ROOT / service["dockerfilePath"]).is_file()
@@ -91,7 +91,7 @@ def test_heroku() -> None:
     roles = {}
     for name, process in document["run"].items():
         (command,) = process["command"]
-        # A shell is process 1 there; without exec SIGTERM would end with it.
+        # Process 1 is a shell on Heroku. Without exec it would not forward SIGTERM.
         assert command.startswith("exec ")
         settings = settings_with(command, {**variables, "PORT": "12345"}, *SECRETS)
         bound = max(settings.stop_timeout_seconds, settings.gateway_stop_seconds)
@@ -106,7 +106,7 @@ def test_railway() -> None:
     deploy = document["deploy"]
     settings = settings_with(deploy["startCommand"], {"PORT": "12345"})
     assert (ROOT / document["build"]["dockerfilePath"]).is_file()
-    # Numbers: their parser refuses the strings that their documents show.
+    # Numbers: Railway's parser refuses the strings that its documents show.
     assert isinstance(deploy["drainingSeconds"], int)
     assert deploy["drainingSeconds"] > settings.stop_timeout_seconds + STOPPING_SECONDS
     assert deploy["healthcheckPath"] == "/live"
@@ -114,5 +114,5 @@ def test_railway() -> None:
 
 
 def _is_setup(command: str) -> None:
-    """Topics first: where they differ, the database is not touched."""
+    """Topics first: if they differ, the database is not changed."""
     assert command.removeprefix("sh -c ").strip("'") == "nexus topics apply && nexus migrate"

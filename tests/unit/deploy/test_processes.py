@@ -1,4 +1,4 @@
-"""What must agree in every way to run it: variables are settings, ports are the asked ones, time to stop is enough."""
+"""Rules for every process in deploy/: variables are settings, probes use the right ports, there is time to stop."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from nexus_stream.observability.healthcheck_command import address_of
 from nexus_stream.settings import load_settings
 from tests.deploy_files import Process, compose_processes, image_environment, kubernetes_processes, kustomized
 
-# What a stop takes beside the bound the settings name: last acknowledgements, commits, goodbye to the group.
+# Time to stop beyond the limit in the settings: last acknowledgements, commits, leaving the group.
 STOPPING_SECONDS = 15
 
 
-def test_its_environment_is_a_configuration_it_starts_with(process: Process) -> None:
-    """A variable that is no setting, a value out of range or a rule between two of them would stop it."""
+def test_its_environment_is_a_valid_configuration(process: Process) -> None:
+    """An unknown variable, a value out of range or a broken rule between settings would stop the start."""
     settings = load_settings(process.role, process.environment)
     if "systemd" not in process.name and ".service" not in process.name:
         assert settings.env == "production"
 
 
-def test_it_is_started_as_the_procfile_says(worker: Process) -> None:
+def test_its_command_is_the_procfiles(worker: Process) -> None:
     assert worker.role != "tool"
     line = read_procfile()[worker.role].argv({})
     assert list(worker.argv[1:]) == line[1:]
@@ -39,7 +39,7 @@ def test_its_memory_is_bounded(worker: Process) -> None:
     assert worker.memory_limited
 
 
-def test_it_can_be_asked_how_it_is(worker: Process) -> None:
+def test_its_probes_use_its_health_port(worker: Process) -> None:
     settings = load_settings(worker.role, worker.environment)
     address = address_of(worker.role, settings)  # type: ignore[arg-type] - a worker's role is a process type
     if worker.probes:
@@ -57,7 +57,7 @@ def test_its_metrics_can_be_read(worker: Process) -> None:
 
 
 def test_no_process_holds_a_secret_that_it_does_not_use(compose: dict[str, Any]) -> None:
-    """The gateway is the one strangers reach."""
+    """For example, the public gateway holds no database login."""
     variables = dict.fromkeys(("ANTHROPIC_API_KEY", "SUPABASE_DB_URL"), "set-to-something-16")
     variables |= {"NEXUS_CONSOLE_TOKEN": "a-token-of-16-chars"}
     processes = [

@@ -1,4 +1,4 @@
-"""deploy/systemd: what ends for good, what each unit may touch; systemd's own check where it is installed."""
+"""deploy/systemd: restarts, writable folders and ports of each unit, and systemd's own check if it is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.deploy_files import DEPLOY, systemd_processes, unit_file
 
 UNITS = DEPLOY / "systemd"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
-# What a misspelled line would silently be: systemd only warns of a directive it does not know.
+# The known directives: systemd only warns about a misspelled one.
 KNOWN = {
     "Unit": "Description PartOf Wants After StartLimitIntervalSec",
     "Service": "Type ExecStart EnvironmentFile Environment StateDirectory WorkingDirectory MemoryMax TimeoutStopSec "
@@ -29,18 +29,18 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", [*SERVICES, "nexus-stream.target"])
-def test_every_directive_is_a_known_one_of_its_section(name: str) -> None:
+def test_every_directive_is_known_in_its_section(name: str) -> None:
     for section, directive, _ in unit_file(UNITS / name):
         assert directive in KNOWN[section].split(), f"[{section}] {directive}"
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_it_starts_again_but_not_with_a_wrong_configuration(name: str) -> None:
+def test_it_restarts_except_after_a_configuration_error(name: str) -> None:
     service = {directive: value for section, directive, value in unit_file(UNITS / name) if section == "Service"}
     assert service["Restart"] == "always"
     # docs/reference/errors.md, "Exit codes".
     assert service["RestartPreventExitStatus"] == ("78" if "@" in name else "2")
-    # The process itself gets SIGTERM, and whatever is left after it SIGKILL.
+    # The process gets SIGTERM. Remaining child processes get SIGKILL.
     assert (service["KillSignal"], service["KillMode"]) == ("SIGTERM", "mixed")
     assert service["DynamicUser"] == service["NoNewPrivileges"] == "yes"
     assert service["ProtectSystem"] == "strict"
@@ -60,7 +60,7 @@ def test_two_instances_share_neither_a_port_nor_a_folder() -> None:
     assert len(seen) == 2 + 1 + 2 * 2 * 2
 
 
-def test_what_a_unit_may_write_to_is_where_its_data_goes() -> None:
+def test_each_units_data_is_in_its_writable_folder() -> None:
     for process in systemd_processes():
         if "NEXUS_DATA_DIR" in process.environment:
             service = {name: value for _, name, value in unit_file(UNITS / process.name)}
@@ -78,7 +78,7 @@ def test_the_target_starts_all_of_them() -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The units with programs that are there, and an instance of each template."""
+    """The units with existing programs, and an instance of each template."""
     for path in UNITS.iterdir():
         text = re.sub(r"/opt/nexus-stream/\.venv/bin/", f"{Path(sys.executable).parent}/", path.read_text())
         (tmp_path / path.name).write_text(text)
@@ -88,10 +88,10 @@ def installed(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [name.replace("@", "@1") for name in SERVICES])
-def test_systemd_has_nothing_to_say_against_it(installed: Path, name: str) -> None:
+def test_systemd_finds_no_problem(installed: Path, name: str) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("systemd-analyze is not here")
+        pytest.skip("systemd-analyze is not installed")
     verified = subprocess.run(
         [analyze, "verify", f"./{name}"], cwd=installed, capture_output=True, text=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""The project's Markdown files, and the text of each that is code."""
+"""The project's Markdown files and their code blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-_NOT_OURS = {".venv", ".nexus", ".git", "node_modules", "vendor", "build", "dist"}
+_EXCLUDED = {".venv", ".nexus", ".git", "node_modules", "vendor", "build", "dist"}
 _FENCE = re.compile(r"^[ ]*(```+)(\w*)[^\n]*\n(.*?)^[ ]*\1[ ]*$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 
@@ -25,16 +25,16 @@ class Page:
         return str(self.path.relative_to(ROOT))
 
     def blocks(self, language: str) -> list[str]:
-        """The fenced blocks of that language."""
+        """The fenced blocks of this language."""
         return [match[3] for match in _FENCE.finditer(self.text) if match[2] == language]
 
     @property
     def prose(self) -> str:
-        """Without fenced blocks, lines kept."""
+        """The text without fenced blocks. Line numbers do not change."""
         return _FENCE.sub(lambda match: "\n" * match[0].count("\n"), self.text)
 
     def code(self) -> Iterator[str]:
-        """Every line of a fenced block, and every piece of inline code, joined where it was wrapped."""
+        """Every line of the fenced blocks and every inline code. Wrapped code is joined."""
         for match in _FENCE.finditer(self.text):
             yield from match[3].replace("\\\n", " ").splitlines()
         for match in _INLINE.finditer(self.prose):
@@ -42,7 +42,7 @@ class Page:
 
 
 def pages() -> list[Page]:
-    paths = [path for path in ROOT.rglob("*.md") if not _NOT_OURS.intersection(path.relative_to(ROOT).parts)]
+    paths = [path for path in ROOT.rglob("*.md") if not _EXCLUDED.intersection(path.relative_to(ROOT).parts)]
     return [Page(path, path.read_text(encoding="utf-8")) for path in sorted(paths)]
 
 
@@ -51,7 +51,7 @@ _PAGES = pages()
 
 @pytest.fixture(params=_PAGES, ids=[page.name for page in _PAGES])
 def page(request: pytest.FixtureRequest) -> Page:
-    """Each page in turn."""
+    """One page per test case."""
     found: Page = request.param
     return found
 

@@ -1,4 +1,4 @@
-"""What the documents tell to type exists: `nexus` commands with their options, settings, make targets."""
+"""The commands, options, settings and make targets in the documents exist."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nexus_stream.settings import _variables
 
 COMMAND = re.compile(r"(?:^|[\s(])nexus ((?:[a-z][a-z|-]*|--?[a-z-]+)(?: [^\s]+)*)")
 VARIABLE = re.compile(r"\bNEXUS_[A-Z0-9_]*[A-Z0-9]\b(?!_?…)")
-# No setting, but the tests' own.
+# A variable of the tests, not a setting.
 TEST_VARIABLES = {"NEXUS_REQUIRE"}
 
 
 def problem_of(words: list[str]) -> str | None:
-    """What is wrong with a command line of ours, as far as it is one."""
+    """Return the problem of a `nexus` command line, or None if it is right or no command line."""
     command: click.Command = _nexus
     for position, word in enumerate(words):
         if not isinstance(command, click.Group) or word.startswith("-"):
@@ -29,7 +29,7 @@ def problem_of(words: list[str]) -> str | None:
             return None
         for name in word.split("|"):
             if command.get_command(context, name) is None:
-                # Behind a group that runs by itself, and in prose, a word is no subcommand.
+                # After a group that runs without a subcommand, and in prose, a word is no subcommand.
                 return None if command.invoke_without_command else f"no such command: nexus {' '.join(words)}"
         if "|" in word:
             return None
@@ -70,18 +70,18 @@ def test_every_nexus_command_exists(page: Any) -> None:
         ("migrate --plan   # what the database needs", True),
     ],
 )
-def test_a_command_that_is_not_there_is_found(line: str, is_right: bool) -> None:
+def test_an_unknown_command_or_option_is_found(line: str, is_right: bool) -> None:
     assert (problem_of(line.split()) is None) is is_right
 
 
-def test_every_setting_that_is_named_exists(page: Any) -> None:
+def test_every_named_setting_exists(page: Any) -> None:
     names = {name for line in page.code() for name in VARIABLE.findall(line)}
     prefixes = {name for name in names if any(variable.startswith(f"{name}_") for variable in _variables())}
     unknown = names - set(_variables()) - TEST_VARIABLES - prefixes
     assert unknown == set()
 
 
-def test_every_make_target_that_is_named_exists(page: Any, root: Path) -> None:
+def test_every_named_make_target_exists(page: Any, root: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {match[1] for line in page.code() if (match := re.match(r"(?:[A-Z_]+=\S+ )*make ([a-z-]+)", line))}
     assert named - targets == set()

@@ -20,7 +20,7 @@ def listed() -> list[str]:
 
 
 def uncommented() -> dict[str, str]:
-    """The file as a process reads it once every line is uncommented."""
+    """The variables of the file after every line is uncommented."""
     text = SETTING.sub(r"\1=", EXAMPLE.read_text(encoding="utf-8"))
     return {name: value or "" for name, value in dotenv_values(stream=io.StringIO(text)).items()}
 
@@ -29,18 +29,18 @@ def test_it_lists_every_setting_once_in_the_order_of_the_code() -> None:
     assert listed() == list(_variables())
 
 
-def test_as_it_is_it_sets_nothing() -> None:
+def test_without_changes_it_sets_nothing() -> None:
     assert dotenv_values(EXAMPLE) == {}
 
 
-def test_with_every_line_uncommented_it_says_the_defaults() -> None:
+def test_with_every_line_uncommented_it_sets_the_defaults() -> None:
     assert load_settings(environ=uncommented()) == Settings()
 
 
-def test_a_blank_line_stands_only_where_there_is_no_default_to_show() -> None:
-    """Else a blank line, which reads as unset, would pass for the default above."""
+def test_only_settings_without_a_default_have_no_value() -> None:
+    """An empty value counts as unset, so the test above would accept it for any default."""
     shown = uncommented()
-    # Reversed: of two names of one setting the first listed shows the default.
+    # Reversed: if a setting has two names, the first one shows the default.
     first_name = {field_name: name for name, field_name in reversed(_variables().items())}
     for field_name, name in first_name.items():
         has_default = Settings.model_fields[field_name].default not in (None, "", (), {})
@@ -52,7 +52,7 @@ def test_every_setting_is_explained_right_above_it() -> None:
     previous_is_setting = False
     for number, line in enumerate(EXAMPLE.read_text(encoding="utf-8").splitlines(), 1):
         if SETTING.match(line):
-            # One explanation may stand for a few settings that belong together.
+            # One explanation may cover a few related settings.
             assert explained or previous_is_setting, f"line {number}: {line} has no explanation"
             previous_is_setting, explained = True, False
         else:

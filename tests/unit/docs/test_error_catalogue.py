@@ -1,4 +1,4 @@
-"""docs/reference/errors.md has an entry for every reason, every exception, and the links that lead to its headings."""
+"""docs/reference/errors.md has an entry for every reason, exception and exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def section(heading: str) -> str:
 
 
 def entries(heading: str) -> dict[str, list[str]]:
-    """First cell, without code marks -> the other cells."""
+    """First cell of each row, without code marks -> the other cells."""
     rows = re.findall(r"^\| `?([^|`]+?)`? \|(.+)\|$", section(heading), re.MULTILINE)
     return {first: [cell.strip() for cell in re.split(r"(?<!\\)\|", rest)] for first, rest in rows}
 
@@ -39,25 +39,25 @@ def test_every_dead_letter_reason_has_its_cause_and_its_fix(reason: Reason) -> N
     assert fix
 
 
-def test_no_reason_is_listed_that_there_is_not() -> None:
+def test_every_listed_reason_exists() -> None:
     listed = {code for code in entries("Dead-letter reasons") if code not in {"code", "---"}}
     assert listed == {reason.value for reason in Reason}
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_every_exception_says_when_and_what_to_do(error: type[NexusError]) -> None:
+def test_every_exception_has_its_case_and_its_advice(error: type[NexusError]) -> None:
     when, advice = entries("Exceptions")[error.__name__]
     assert when
     assert advice
 
 
-def test_no_exception_is_listed_that_there_is_not() -> None:
+def test_every_listed_exception_exists() -> None:
     listed = {name for name in entries("Exceptions") if name not in {"class", "---"}}
     assert listed == {error.__name__ for error in CLASSES}
 
 
 @pytest.mark.parametrize("text", [MESSAGES_REQUIRED, SESSION_REQUIRED])
-def test_the_gateways_own_words_are_quoted(text: str) -> None:
+def test_the_gateways_error_texts_are_quoted(text: str) -> None:
     assert f"`{text}`" in section("HTTP answers of the gateway")
 
 

@@ -1,4 +1,4 @@
-"""What the documents show as data or as a program is right."""
+"""The data and programs in the documents are valid."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nexus_stream.contracts.prospect import EnrichedProspect
+from nexus_stream.contracts.topics import declared_topics, segment_hours
 from nexus_stream.extraction.scoring import moment
-from nexus_stream.kafka.topics import declared_topics, segment_hours
 
 
 def test_json_blocks_are_json(page: Any) -> None:
@@ -18,7 +18,7 @@ def test_json_blocks_are_json(page: Any) -> None:
         json.loads(block)
 
 
-def test_the_enriched_prospect_of_the_data_model_is_one_with_every_field(root: Path) -> None:
+def test_the_enriched_prospect_of_the_data_model_is_valid_and_has_every_field(root: Path) -> None:
     text = (root / "docs" / "reference" / "data-model.md").read_text(encoding="utf-8")
     example = json.loads(text.partition("```json\n")[2].partition("```")[0])
     record = EnrichedProspect.model_validate(example)
@@ -26,7 +26,7 @@ def test_the_enriched_prospect_of_the_data_model_is_one_with_every_field(root: P
     assert record.prospect.momento_optimo is moment(record.prospect.nivel_interes)
 
 
-def test_python_blocks_compile_and_import_what_there_is(page: Any) -> None:
+def test_python_blocks_compile_and_their_imports_exist(page: Any) -> None:
     for block in page.blocks("python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module is not None:

@@ -1,4 +1,4 @@
-"""Every relative link leads to a file, and to a heading of it where it names one."""
+"""Every relative link leads to an existing file and, if it has an anchor, to a heading of that file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FENCE = re.compile(r"^[ ]*```.*?^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)
 
 
 def anchors(text: str) -> set[str]:
-    """The headings' anchors as GitHub makes them: lower case, no punctuation, a dash for each space."""
+    """The anchors of the headings, as on GitHub: lower case, no punctuation, a dash for each space."""
     found: set[str] = set()
     for heading in HEADING.findall(FENCE.sub("", text)):
         shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
@@ -40,8 +40,8 @@ def test_every_relative_link_resolves(page: Any) -> None:
     assert broken == []
 
 
-def test_a_page_that_the_code_points_to_has_what_it_points_to(root: Path) -> None:
-    """Messages and docstrings name pages, one of them with its heading."""
+def test_pages_and_headings_named_in_the_code_exist(root: Path) -> None:
+    """Messages and docstrings name pages. One message also names a heading."""
     sources = [path for folder in ("nexus_stream", "agents", "tables") for path in (root / folder).rglob("*.py")]
     named = {name for path in sources for name in re.findall(r"docs/[a-z/_-]+\.md", path.read_text(encoding="utf-8"))}
     assert "docs/reference/topics.md" in named

@@ -1,4 +1,4 @@
-"""docs/reference/metrics.md lists every metric that the code declares, and no other; names are as Prometheus asks."""
+"""docs/reference/metrics.md lists exactly the declared metrics; their names follow Prometheus's rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECLARATIONS = {
     "GaugeMetricFamily": "gauge",
     "Histogram": "histogram",
 }
-# What a name may end with, by type: its unit, and `_total` of what only grows.
+# The allowed endings of a name, by type: its unit, or `_total` for a counter.
 ENDINGS = {
     "counter": r"_total",
     "gauge": r"_(seconds|records|usd|info|known|state|firing)|nexus_budget(_spent)?_usd",
@@ -26,7 +26,7 @@ ENDINGS = {
 
 
 def declared() -> dict[str, str]:
-    """Name -> type, of every metric that is made anywhere in the package."""
+    """Name -> type of every metric that the package declares."""
     found: dict[str, str] = {}
     for path in (ROOT / "nexus_stream").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -40,21 +40,21 @@ def declared() -> dict[str, str]:
 
 
 def documented() -> dict[str, str]:
-    """Name -> type, of every row of the page's tables."""
+    """Name -> type of every row in the page's tables."""
     rows = re.findall(r"^\| `(nexus_\w+)` \| (\w+) \|", PAGE, re.MULTILINE)
-    assert len(rows) == len(dict(rows)), "a metric stands on the page twice"
+    assert len(rows) == len(dict(rows)), "the page lists a metric twice"
     return dict(rows)
 
 
 DECLARED = declared()
 
 
-def test_the_page_lists_what_is_declared_and_nothing_else():
+def test_the_page_lists_exactly_the_declared_metrics():
     assert documented() == DECLARED
     assert len(DECLARED) > 25
 
 
 @pytest.mark.parametrize("name", sorted(DECLARED))
-def test_names_tell_their_unit(name: str):
+def test_names_end_with_their_unit(name: str):
     assert re.fullmatch(r"nexus_[a-z]+(_[a-z]+)*", name)
     assert re.search(rf"({ENDINGS[DECLARED[name]]})$", name)

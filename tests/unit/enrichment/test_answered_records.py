@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from nexus_stream.contracts.conversation import Limits, decode, digest
-from nexus_stream.contracts.headers import ANSWER_HEADER
+from nexus_stream.contracts.headers import ANSWER_HEADER, Headers
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import PermanentError, Reason
@@ -33,9 +33,7 @@ MADE_BY = MadeBy("claude", "claude-haiku-5-5", "prospect-v1-0")
 class Rules(ScriptedExtractor):
     """Labelled as the offline rules are."""
 
-    name = "offline-rules-v1"
-    model = None  # type: ignore[assignment]
-    prompt_version = None  # type: ignore[assignment]
+    labels = MadeBy("offline-rules-v1")
 
 
 class Bench:

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nexus_stream.contracts.conversation import Limits, decode, digest
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ModelRefusedError, ModelUnavailableError, Reason

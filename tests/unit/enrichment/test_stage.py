@@ -10,8 +10,9 @@ import orjson
 import pytest
 from aiokafka.partitioner import murmur2
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ConfigurationError, ModelRefusedError, ModelUnavailableError, Reason

@@ -19,7 +19,7 @@ def test_without_trusted_proxies_the_header_is_ignored() -> None:
     ("header", "proxies", "expected"),
     [
         ("198.51.100.9", 1, "198.51.100.9"),
-        # What the client wrote itself stands on the left and is not believed.
+        # The client's own entries are on the left and do not count.
         ("203.0.113.1, 198.51.100.9", 1, "198.51.100.9"),
         ("203.0.113.1, 198.51.100.9, 192.0.2.77", 2, "198.51.100.9"),
         # Fewer entries than proxies: the leftmost.
@@ -40,7 +40,7 @@ def test_several_headers_count_as_one_list() -> None:
 
 
 @pytest.mark.parametrize("header", ["", "unknown", "not an address", ",", "_hidden", "999.1.1.1"])
-def test_what_is_no_address_falls_back_to_the_peer(header: str) -> None:
+def test_an_invalid_address_falls_back_to_the_peer(header: str) -> None:
     assert client_bucket("192.0.2.1", [header], 1) == _packed("192.0.2.1")
 
 

@@ -34,7 +34,7 @@ def test_any_other_origin_gets_only_vary(origin: str | None) -> None:
     assert policy.headers(origin, preflight=True) == {"Vary": "Origin"}
 
 
-def test_an_empty_list_allows_nobody() -> None:
+def test_an_empty_list_allows_no_origin() -> None:
     assert CorsPolicy(()).headers("https://www.example.com") == {"Vary": "Origin"}
 
 

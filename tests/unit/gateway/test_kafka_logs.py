@@ -24,14 +24,14 @@ def test_records_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret" not in caplog.text
 
 
-def test_the_filter_is_set_once_however_often_it_is_asked_for() -> None:
+def test_repeated_calls_set_the_filter_once() -> None:
     quiet_kafka_logs()
     quiet_kafka_logs()
     for name in ("aiokafka", "aiokafka.conn", "aiokafka.producer.sender"):
         assert sum(isinstance(each, OncePerInterval) for each in logging.getLogger(name).filters) == 1
 
 
-def test_a_repeated_line_passes_once_in_a_while() -> None:
+def test_a_repeated_line_passes_once_per_interval() -> None:
     now = 5000.0
     once = OncePerInterval(lambda: now)
 

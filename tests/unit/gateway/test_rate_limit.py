@@ -19,13 +19,13 @@ def clock() -> _Clock:
 
 
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 120, 7000])
-def test_a_burst_of_a_minutes_worth_passes_and_the_next_has_to_wait(clock: _Clock, per_minute: int) -> None:
+def test_a_burst_of_one_minutes_requests_passes_and_the_next_must_wait(clock: _Clock, per_minute: int) -> None:
     limiter = RateLimiter(per_minute, clock=clock)
     assert [limiter.take(b"a") for _ in range(per_minute)] == [0.0] * per_minute
     assert limiter.take(b"a") == pytest.approx(60 / per_minute)
 
 
-def test_waiting_as_long_as_told_is_enough_and_a_little_less_is_not(clock: _Clock) -> None:
+def test_the_returned_wait_is_enough_and_a_shorter_one_is_not(clock: _Clock) -> None:
     limiter = RateLimiter(60, clock=clock)
     for _ in range(60):
         limiter.take(b"a")
@@ -36,7 +36,7 @@ def test_waiting_as_long_as_told_is_enough_and_a_little_less_is_not(clock: _Cloc
     assert limiter.take(b"a") == 0.0
 
 
-def test_a_refused_request_takes_nothing(clock: _Clock) -> None:
+def test_a_refused_request_takes_no_token(clock: _Clock) -> None:
     limiter = RateLimiter(10, clock=clock)
     for _ in range(10):
         limiter.take(b"a")
@@ -65,7 +65,7 @@ def test_memory_is_bounded_while_all_clients_are_busy(clock: _Clock) -> None:
     for number in range(10_000):
         limiter.take(number.to_bytes(4, "big"))
     assert len(limiter) == 100
-    # The newest are the ones remembered.
+    # The newest clients are remembered.
     assert limiter.take((9_999).to_bytes(4, "big")) > 0
 
 

@@ -41,7 +41,7 @@ def test_the_clients_own_fields_stay_as_they_are() -> None:
     assert value["extra"] == {"a": [1, 2.5, None]}
 
 
-def test_metadata_is_made_when_the_client_sent_none() -> None:
+def test_missing_metadata_is_created() -> None:
     for body in (_body(), _body(metadata=None), _body(metadata={})):
         assert _value(body)["metadata"] == {
             "enqueuedAt": "2026-01-02T03:04:05.678Z",
@@ -66,12 +66,12 @@ def test_url_and_user_agent_come_from_the_body_then_the_headers() -> None:
         assert (metadata["url"], metadata["userAgent"]) == ("https://www.example.com/from-header", "Header/1")
 
 
-def test_header_bytes_that_are_no_text_do_no_harm() -> None:
+def test_header_bytes_that_are_not_utf8_are_replaced() -> None:
     context = RequestContext("t", "v", user_agent=b"Agent/\xff\xfe".decode("utf-8", "surrogateescape"))
     assert _value(_body(), context)["metadata"]["userAgent"] == "Agent/??"
 
 
-def test_the_tenant_comes_from_the_header_alone() -> None:
+def test_the_tenant_comes_only_from_the_header() -> None:
     forged = _body(metadata={"tenant_id": "victim"})
     assert "tenant_id" not in _value(forged)["metadata"]
     assert _record(forged).key == b"s-1"
@@ -81,7 +81,7 @@ def test_the_tenant_comes_from_the_header_alone() -> None:
 
 
 @pytest.mark.parametrize("tenant", ["a:b", "ñ", "a b", "x" * 65, "a\x00"])
-def test_a_header_that_is_no_tenant_is_refused(tenant: str) -> None:
+def test_an_invalid_tenant_header_is_refused(tenant: str) -> None:
     refusal = _refused(_body(), RequestContext("t", "v", tenant_id=tenant))
     assert refusal.status == 400
     assert "x-tenant-id" in refusal.details
@@ -112,7 +112,7 @@ def test_the_number_of_other_metadata_keys_is_bounded() -> None:
     assert len([key for key in metadata if key.startswith("k")]) == 50
 
 
-def test_what_is_accepted_is_what_the_enricher_can_read() -> None:
+def test_the_enricher_can_read_every_accepted_record() -> None:
     record = _record(_body(fingerprint="fp-1", metadata={"url": "https://www.example.com/"}))
     conversation = decode(record.value, _LIMITS)
     assert conversation.key == record.key
@@ -178,7 +178,7 @@ def test_each_wrong_field_is_named(field: str, body: bytes) -> None:
         b"[" * 5000,
     ],
 )
-def test_what_is_not_json_is_refused_with_a_position(body: bytes) -> None:
+def test_invalid_json_is_refused_with_a_position(body: bytes) -> None:
     refusal = _refused(body)
     assert refusal.status == 400
     assert refusal.error == "The body is not valid JSON"
@@ -186,7 +186,7 @@ def test_what_is_not_json_is_refused_with_a_position(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"x"', b"null", b"true"])
-def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     assert _refused(body).error == "The body must be a JSON object"
 
 
@@ -204,7 +204,7 @@ def test_half_an_emoji_becomes_a_replacement_character() -> None:
     assert _value(body)["messages"][0]["content"] == "hola � y \\ud83d y \N{GRINNING FACE} �"
 
 
-def test_of_a_repeated_key_the_last_one_counts_for_everybody() -> None:
+def test_the_last_of_repeated_keys_counts_in_every_process() -> None:
     body = b'{"messages":[{"role":"user","content":"a"}],"sessionId":"first","sessionId":"last"}'
     record = _record(body)
     assert record.key == b"last"

@@ -1,4 +1,4 @@
-"""The list of permissions: what the commands say, and that the documentation says the same."""
+"""The permissions of each role: the printed commands, and the same list in the documentation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.kafka.command import command
 from nexus_stream.kafka.permissions import PERMISSION_ROLES, PermissionRole, acl_commands, permissions
-from nexus_stream.kafka.topics import declared_topics
 from nexus_stream.settings import load_settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "kafka-permissions.md"
 
 
-def test_the_page_has_the_very_list():
+def test_the_page_has_the_same_list():
     settings = load_settings(environ={})
     expected = [
         f"| {role} | {one.resource} `{one.name}` | {', '.join(one.operations)} | {one.why} |"
@@ -38,7 +38,7 @@ def test_names_follow_prefix_and_app_ids(role: PermissionRole):
         assert one.why
 
 
-def test_only_the_workers_read_from_groups_and_nobody_touches_the_cluster():
+def test_only_workers_read_from_groups_and_no_role_needs_the_cluster():
     settings = load_settings(environ={})
     for role in PERMISSION_ROLES:
         for one in permissions(settings, role):
@@ -59,7 +59,7 @@ def test_a_command_can_be_pasted_into_a_shell():
         assert words[-2:] == [f"--{one.resource}", one.name]
 
 
-def test_the_command_prints_them_and_wants_a_whole_principal():
+def test_the_command_prints_them_and_requires_the_principals_type():
     run = CliRunner()
     outcome = run.invoke(command, ["acls", "--role", "sink", "--principal", "User:sink"])
     assert outcome.exit_code == 0

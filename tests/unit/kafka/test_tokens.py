@@ -1,4 +1,4 @@
-"""Tokens for OAUTHBEARER. What AWS's signer makes is checked by its shape: no AWS is asked."""
+"""Tokens for OAUTHBEARER. The signer's token is checked only by its form: AWS is not called."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ async def test_a_token_file_is_read_for_each_connection(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
-async def test_no_token_names_the_file_and_ends_no_client(tmp_path: Path, content: bytes | None):
+async def test_a_missing_token_names_the_file_and_does_not_end_a_client(tmp_path: Path, content: bytes | None):
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigurationError, match="NEXUS_KAFKA_OAUTH_TOKEN_FILE") as caught:
         await FileTokenProvider(file).token()
-    # aiokafka's background tasks survive this kind alone.
+    # aiokafka's background tasks survive only this kind of error.
     assert isinstance(caught.value, KafkaError)
     assert str(file) in caught.value.args[0]
 
@@ -55,14 +55,14 @@ async def test_an_msk_token_is_a_signed_address_of_the_region(monkeypatch: pytes
     assert len(query["X-Amz-Signature"][0]) == 64
     assert "example-secret" not in url.geturl()
 
-    # Another connection soon after uses the same; one after its time signs anew.
+    # A connection soon after uses the same token. A connection after its expiry signs a new one.
     assert await provider.token() == token
     provider._good_until = time.time() - 1
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OTHERKEYID")
     assert await provider.token() != token
 
 
-async def test_without_aws_credentials_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+async def test_missing_aws_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,18 +1,12 @@
-"""What is declared for each topic, without a broker; tests/integration compares it with real ones."""
+"""The declaration of each topic, without a broker; tests/integration compares it with real topics."""
 
 from __future__ import annotations
 
 import pytest
 
+from nexus_stream.contracts.topics import TopicSpec, declared_topics, max_record_bytes, segment_hours
 from nexus_stream.errors import TopicMismatchError
-from nexus_stream.kafka.topics import (
-    TopicDifference,
-    TopicSpec,
-    _raise_on_mismatch,
-    declared_topics,
-    max_record_bytes,
-    segment_hours,
-)
+from nexus_stream.kafka.topics import TopicDifference, _raise_on_mismatch
 from nexus_stream.settings import Settings, load_settings
 
 HOUR_MS = 3_600_000
@@ -22,7 +16,7 @@ def declared(**overrides: object) -> dict[str, TopicSpec]:
     return {spec.name: spec for spec in declared_topics(load_settings(environ={}, **overrides))}
 
 
-def test_they_come_in_the_order_a_message_meets_them() -> None:
+def test_topics_come_in_the_order_of_a_messages_path() -> None:
     settings = Settings()
     assert list(declared()) == [
         settings.ingestion_topic,
@@ -40,19 +34,19 @@ def test_the_changelog_has_as_many_partitions_as_the_ingestion_topic() -> None:
     assert specs["nexus-enricher-sessions-changelog"].partitions == 11
 
 
-def test_the_count_is_fixed_where_it_decides_where_a_session_lives() -> None:
+def test_the_partition_count_is_fixed_if_keys_decide_the_partition() -> None:
     fixed = {name for name, spec in declared().items() if spec.partition_count_is_fixed}
     assert fixed == {"nexus-prospect-ingestion", "nexus-enricher-sessions-changelog", "prospects-enriched"}
 
 
 @pytest.mark.parametrize("topic", ["nexus-prospect-ingestion", "prospects-enriched"])
-def test_what_workers_consume_is_never_compacted(topic: str) -> None:
+def test_topics_that_workers_consume_are_never_compacted(topic: str) -> None:
     """Faust acknowledges gaps in offsets before the next message is processed."""
     assert declared()[topic].configs["cleanup.policy"] == "delete"
 
 
 @pytest.mark.parametrize(("replication", "in_sync"), [(1, "1"), (2, "1"), (3, "2"), (5, "4")])
-def test_one_copy_may_be_down_while_all_writes_succeed(replication: int, in_sync: str) -> None:
+def test_writes_succeed_while_one_replica_is_down(replication: int, in_sync: str) -> None:
     for spec in declared(topic_replication_factor=replication).values():
         assert spec.replication_factor == replication
         assert spec.configs["min.insync.replicas"] == in_sync
@@ -70,7 +64,7 @@ def test_retention_is_as_set() -> None:
     }
 
 
-def test_a_former_state_leaves_the_changelog_within_a_day() -> None:
+def test_an_old_state_leaves_the_changelog_within_a_day() -> None:
     assert declared()["nexus-enricher-sessions-changelog"].configs["max.compaction.lag.ms"] == str(24 * HOUR_MS)
 
 

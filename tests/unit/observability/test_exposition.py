@@ -1,4 +1,4 @@
-"""The listener for metrics: what it serves, when it serves nothing, and what a taken port says."""
+"""The metrics server: its pages, no server without a port, and the error for a taken port."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def get(url: str, **headers: str) -> tuple[int, str, str]:
         return response.status, response.headers["Content-Type"], await response.text()
 
 
-async def test_three_pages_on_a_port_of_their_own():
+async def test_three_pages_on_a_separate_port():
     why: list[str | None] = ["the broker is away"]
     async with serve_metrics(load_settings(environ={"NEXUS_METRICS_PORT": "0"}), lambda: why[0]) as address:
         assert address is not None
@@ -51,14 +51,14 @@ async def test_a_taken_port_names_its_variable():
                 raise AssertionError("it was served")
 
 
-async def test_an_address_that_is_not_ours_names_both_variables():
+async def test_an_address_of_another_host_names_both_variables():
     settings = load_settings(environ={"NEXUS_METRICS_PORT": "0", "NEXUS_METRICS_HOST": "192.0.2.1"})
     with pytest.raises(ConfigurationError, match="NEXUS_METRICS_HOST, NEXUS_METRICS_PORT"):
         async with serve_metrics(settings):
             raise AssertionError("it was served")
 
 
-def test_whoever_asks_for_openmetrics_gets_it():
+def test_openmetrics_is_served_on_request():
     registry = CollectorRegistry()
     Counter("served", "Served", registry=registry).inc()
     body, content_type = exposition("application/openmetrics-text;version=1.0.0", registry)

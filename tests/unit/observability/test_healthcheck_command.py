@@ -1,4 +1,4 @@
-"""`nexus healthcheck`: which process it asks, where, and what its answer makes of the exit code."""
+"""`nexus healthcheck`: the process it checks, the address, and the exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nexus_stream.settings import load_settings
         ([], None),
     ],
 )
-def test_process_1_says_which_type_it_is(argv: list[str], process_type: str | None) -> None:
+def test_the_type_is_found_from_process_1(argv: list[str], process_type: str | None) -> None:
     assert process_type_of(argv) == process_type
 
 
@@ -41,11 +41,11 @@ def test_process_1_says_which_type_it_is(argv: list[str], process_type: str | No
         ("sink", {"NEXUS_WEB_PORT": "85", "NEXUS_WEB_HOST": "worker.example.com"}, "http://worker.example.com:85"),
     ],
 )
-def test_it_asks_where_that_process_listens(process_type, variables, address) -> None:
+def test_the_address_is_where_that_process_listens(process_type, variables, address) -> None:
     assert address_of(process_type, load_settings(environ=variables)) == address
 
 
-def test_any_free_port_cannot_be_asked() -> None:
+def test_port_0_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="NEXUS_WEB_PORT"):
         address_of("enricher", load_settings(environ={}))
 
@@ -71,9 +71,9 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
-def test_the_exit_code_is_the_answer(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_follows_the_answer(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", str(port))
-    # It asks this machine, whatever stands between it and the rest.
+    # The command calls this machine directly, without a proxy.
     monkeypatch.setenv("http_proxy", "http://proxy.example.com:3128")
     live = CliRunner().invoke(command, ["gateway", "--live"])
     assert (live.exit_code, live.output) == (0, "answer of /live\n")
@@ -90,6 +90,6 @@ def test_no_answer_is_1_and_says_so(port: int, monkeypatch: pytest.MonkeyPatch) 
     assert answer.output.startswith("sink: no answer")
 
 
-def test_without_a_process_of_ours_it_wants_a_name() -> None:
+def test_another_process_1_needs_a_named_type() -> None:
     answer = CliRunner().invoke(command, [])
     assert isinstance(answer.exception, ConfigurationError)

@@ -1,4 +1,4 @@
-"""Where partitions stand: split by what they wait for, also of partitions from which nothing was read yet."""
+"""The lag of partitions by kind, also of partitions of which no record was read yet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T0, T1 = ("conversations", 0), ("conversations", 1)
 LAG = "nexus_partition_lag_records"
 
 
-def test_lag_is_split_by_what_it_waits_for() -> None:
+def test_lag_is_split_by_kind() -> None:
     ledger = OffsetLedger()
     for offset, age_seconds in ((10, 90), (11, 40), (12, 5)):
         ledger.begin(T0, offset, NOW_MS - age_seconds * 1000)
@@ -39,14 +39,14 @@ def test_lag_is_split_by_what_it_waits_for() -> None:
         frozenset({(T0, 10), (T0, 12)}),
         NOW_MS,
     )
-    # Read up to 13 of 20; of the three that are unfinished two settle; the oldest that is late is 40 s old.
+    # Read up to 13 of 20. Three records are unfinished, two of them settle. The oldest overdue record is 40 s old.
     assert first == PartitionLag(
         topic="conversations", partition=0, unread=7, settling=2, overdue=1, oldest_age_seconds=40.0
     )
     assert second == PartitionLag(topic="conversations", partition=1)
 
 
-def test_a_broker_that_does_not_answer_is_no_negative_lag() -> None:
+def test_without_an_answer_of_the_broker_lag_is_not_negative() -> None:
     positions: Mapping[TopicPartition, int] = {T0: 13}
     (lag,) = partition_lags(positions, positions, {}, {}, frozenset(), NOW_MS)
     assert (lag.unread, lag.overdue, lag.oldest_age_seconds) == (0, 0, 0.0)
@@ -72,9 +72,7 @@ class Answered:
     """A lag whose broker answered just now."""
 
     def __init__(self, lag: StageLag, ends: dict[TopicPartition, int], committed: dict[TopicPartition, int]) -> None:
-        lag.offsets.ends = ends
-        lag.offsets.committed = committed
-        lag.offsets.note_answer()
+        lag.note_answer(ends, committed)
         self.registry = CollectorRegistry()
         self.collector = LagCollector("enricher", lag)
 
@@ -98,13 +96,13 @@ def answered(lag: StageLag) -> Iterator[Answered]:
         yield one
 
 
-async def test_lag_is_scraped_from_what_is_owned_and_unfinished_now(stage: Stage, answered: Answered):
+async def test_a_scrape_shows_the_current_lag_of_owned_partitions(stage: Stage, answered: Answered):
     await stage.assigned([T0, T1, ("some-changelog", 0)])
     first, _ = [stage.read(*T0, offset, NOW_MS, b"k", b"v", ()) for offset in (10, 11)]
     assert first is not None
     stage.finish(first, Stored())
     assert (answered.value(T0, "unread"), answered.value(T0, "overdue"), answered.value(T0, "settling")) == (8, 1, 0)
-    # Nothing was read of it: its lag is end minus committed, which only the broker knows.
+    # No record of it was read: its lag is end minus committed offset, which only the broker knows.
     assert answered.value(T1, "unread") == 5
     assert answered.value(("some-changelog", 0), "unread") is None
     assert answered.known() == 1
@@ -116,12 +114,12 @@ async def test_a_revoked_partition_has_no_series(stage: Stage, answered: Answere
     await stage.revoked(drain_seconds=0.1)
     assert answered.value(T1, "unread") is None
     await stage.assigned([T0])
-    # What others have committed meanwhile is asked again before it is believed.
+    # Other workers may have committed meanwhile, so the committed offset is read again.
     assert answered.value(T1, "unread") is None
     assert answered.value(T0, "unread") is None
 
 
-async def test_without_the_brokers_word_no_number_is_shown(stage: Stage, lag: StageLag):
+async def test_without_end_offsets_no_unread_number_is_shown(stage: Stage, lag: StageLag):
     registry = CollectorRegistry()
     await stage.assigned([T0])
     stage.read(*T0, 10, NOW_MS, b"k", b"v", ())

@@ -1,4 +1,4 @@
-"""What a process of ours writes to its log, from our own loggers, from other libraries' and from Python itself."""
+"""The log lines of a process: from our own loggers, from libraries and from Python itself."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import structlog
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.observability.event_lines import EventHandler
 from nexus_stream.observability.logs import configure_logs
+from nexus_stream.observability.otel_tracing import context_of
 from nexus_stream.settings import load_settings
 
 SECRET = "Irma del Valle, 300 555 0102"
@@ -27,7 +28,7 @@ Configure = Callable[..., io.StringIO]
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
-    """Set logging up as a process does, writing to what is returned; put everything back afterwards."""
+    """Set up logging like a process, with output to the returned stream; restore everything afterwards."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
@@ -59,6 +60,12 @@ def test_only_our_own_loggers_can_be_at_debug(configure: Configure) -> None:
     logging.getLogger("nexus_stream.gateway").debug("ours")
     logging.getLogger("nexus_stream.supabase.stage").debug("ours too")
     assert [line["event"] for line in lines(stream)] == ["ours", "ours too"]
+
+
+def test_a_caller_cannot_fill_the_log_with_long_trace_headers(configure: Configure) -> None:
+    stream = configure(log_level="DEBUG")
+    context_of("0" * 600)
+    assert lines(stream) == []
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
@@ -98,8 +105,8 @@ def test_an_exception_as_a_field_or_as_the_message_itself(configure: Configure) 
     assert mapped["event"] == "OSError: No space left on device"
 
 
-def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> None:
-    # What earlier tests left is not ours.
+def test_asyncios_report_of_an_unawaited_task_shows_no_message(configure: Configure) -> None:
+    # Remove tasks that earlier tests left.
     gc.collect()
     stream = configure()
 
@@ -109,7 +116,7 @@ def test_what_asyncio_tells_of_a_task_nobody_awaited(configure: Configure) -> No
     async def run() -> None:
         asyncio.get_running_loop().create_task(fail(), name=SECRET)
         await asyncio.sleep(0.01)
-        # asyncio tells when the task is let go of.
+        # asyncio logs when the task is deleted.
         gc.collect()
 
     asyncio.run(run())

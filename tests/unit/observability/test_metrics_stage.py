@@ -1,4 +1,4 @@
-"""Histograms of a worker: what a stage's own code path puts into them."""
+"""Histograms of a worker, filled by a stage's own code path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def count(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"{name}_count", labels) or 0.0
 
 
-def test_what_a_stage_notes_as_done_is_in_the_histogram_and_in_its_percentiles():
+def test_finished_work_is_in_the_histogram_and_in_the_percentiles():
     facts = Facts(StageTimings("enricher"))
     below = {"stage": "enricher", "le": "5.0"}
     before = count("nexus_done_seconds", stage="enricher")
@@ -23,11 +23,11 @@ def test_what_a_stage_notes_as_done_is_in_the_histogram_and_in_its_percentiles()
     # 5 s is the alert's threshold, so it is a bucket's bound.
     assert REGISTRY.get_sample_value("nexus_done_seconds_bucket", below) == before_below + 2
     assert facts.percentiles((0.5,), since=0) == (4.9,)
-    # 0.2 s before 100: the latest due of what is done.
+    # 0.2 s before 100: the latest due time of finished work.
     assert facts.newest_due_done == 99.8
 
 
-def test_a_rebalance_that_begins_again_is_two_of_them_and_one_time():
+def test_a_repeated_rebalance_counts_twice_and_is_timed_once():
     metrics = RebalanceMetrics("enricher")
     total = REGISTRY.get_sample_value("nexus_rebalances_total", {"stage": "enricher"}) or 0.0
     rebalances, recoveries = (count(f"nexus_{name}_seconds", stage="enricher") for name in ("rebalance", "recovery"))
@@ -35,7 +35,7 @@ def test_a_rebalance_that_begins_again_is_two_of_them_and_one_time():
     metrics.began()
     metrics.assigned()
     metrics.recovered()
-    # Faust says it twice where a table was recovered.
+    # Faust calls it twice if a table was recovered.
     metrics.recovered()
     metrics.ended()
     metrics.ended()

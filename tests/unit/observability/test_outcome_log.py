@@ -1,4 +1,4 @@
-"""The line a record's end leaves: findable by message id, its ids hashed, in order, and cheap."""
+"""The log line of a finished record: found by message id, with hashed ids, in order, and cheap."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.message_id import message_id
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
@@ -24,7 +25,7 @@ from nexus_stream.delivery.outcomes import (
     Stored,
     Superseded,
 )
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
 from nexus_stream.observability import event_lines
 from nexus_stream.observability.event_lines import EventHandler, EventLines, hashed, shown_id
@@ -65,7 +66,7 @@ def written(outcome: Outcome, one: Received | None = None, **settings: Any) -> l
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_an_enriched_record_is_one_line_with_its_place_and_message_id() -> None:
+def test_an_enriched_record_is_one_line_with_its_offset_and_message_id() -> None:
     (line,) = written(Enriched("claude", is_cached=True, attempts=2, snapshots=3))
     assert line["event"] == "record done"
     assert (line["topic"], line["partition"], line["offset"]) == ("nexus-prospect-ingestion", 2, 7)
@@ -77,13 +78,13 @@ def test_an_enriched_record_is_one_line_with_its_place_and_message_id() -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_a_superseded_snapshot_names_the_one_that_took_its_place() -> None:
+def test_a_superseded_snapshot_names_its_replacement() -> None:
     newer = record(8, (("correlation-id", (newer_id := message_id()).encode()),))
     assert written(Superseded(newer))[0]["by"] == newer_id
     assert written(Superseded(record(9, ())))[0]["by"] == 9
 
 
-def test_a_redriven_letter_says_for_which_time() -> None:
+def test_a_redriven_letter_shows_the_number_of_the_redrive() -> None:
     assert written(Stored(), record(headers=(("nexus-redrive", b"2"),)))[0]["redrive"] == 2
     assert written(Stored(), record(headers=(("nexus-redrive", b"Irma"),)))[0]["redrive"] == 0
 
@@ -94,7 +95,7 @@ def test_a_dead_letter_is_a_warning_with_its_reason() -> None:
     assert line["message_id"] == MESSAGE_ID
 
 
-def test_unusual_leaves_ordinary_ends_to_debug() -> None:
+def test_unusual_logs_ordinary_outcomes_at_debug() -> None:
     for ordinary in (Enriched(), Duplicate(), Stored()):
         assert written(ordinary, log_outcomes="unusual") == []
         (line,) = written(ordinary, log_outcomes="unusual", log_level="DEBUG")
@@ -103,7 +104,7 @@ def test_unusual_leaves_ordinary_ends_to_debug() -> None:
         assert len(written(unusual, log_outcomes="unusual")) == 1
 
 
-def test_a_higher_level_silences_ordinary_ends() -> None:
+def test_a_higher_level_hides_ordinary_outcomes() -> None:
     assert written(Enriched(), log_level="WARNING") == []
     assert len(written(DeadLettered(Reason.EMPTY), log_level="WARNING")) == 1
 
@@ -127,7 +128,7 @@ def test_readable_lines_in_development() -> None:
         b"\xff" * 21,
         b"a" * 22,
         b"a\n" + b"b" * 19,
-        # By its form it could be one of ours, or a UUID.
+        # These have the form of a gateway's id, or of a UUID.
         b"irma-valle-3005550102",
         b"Irma_Valle-4-3005550102"[:21],
         b"V1StGXR8_Z5jdHi6B-myT",
@@ -169,7 +170,7 @@ async def test_many_lines_do_not_wait() -> None:
     assert len(stream.getvalue().splitlines()) == event_lines._MAX_LINES
 
 
-def test_a_stream_that_is_gone_costs_no_record() -> None:
+def test_a_closed_stream_fails_no_record() -> None:
     configured().close()
     OutcomeLog("enricher").write(record(), Stored())
 

@@ -1,4 +1,4 @@
-"""How records ended, as counters: through the observer that the stages call."""
+"""Counters of record outcomes, through the observer that the stages call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_outcome_counts_once_under_its_name():
     assert counted_dead_letters("enricher")["not_json"] == letters + 1
 
 
-def test_what_may_occur_is_shown_before_it_does_and_is_left_out_of_the_status():
+def test_series_exist_before_the_first_record_and_zeros_are_not_in_the_status():
     OutcomeObserver("sink")
     assert value("nexus_records_total", stage="sink", outcome="dropped") is not None
     assert value("nexus_dead_letters_total", stage="sink", reason="row_rejected") is not None
@@ -38,13 +38,13 @@ def test_what_may_occur_is_shown_before_it_does_and_is_left_out_of_the_status():
     assert 0 not in counted_outcomes("sink").values()
 
 
-def test_an_outcome_nobody_thought_of_is_counted_too():
+def test_an_unexpected_outcome_is_counted_too():
     before = value("nexus_records_total", stage="enricher", outcome="stored") or 0
     OutcomeObserver("enricher").outcome(RECORD, Stored())
     assert value("nexus_records_total", stage="enricher", outcome="stored") == before + 1
 
 
-def test_what_was_dropped_is_counted_by_field_and_strangers_make_no_label():
+def test_dropped_values_are_counted_by_field_and_unknown_fields_make_no_label():
     observer = OutcomeObserver("enricher")
     fields = ("nombre", "email", "objeciones", "intencion", "other")
 
@@ -56,12 +56,12 @@ def test_what_was_dropped_is_counted_by_field_and_strangers_make_no_label():
     observer.outcome(RECORD, Enriched(dropped_fields=("email", "me llamo Carlos", "intencion")))
     observer.outcome(RECORD, Enriched())
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 2, 0, 1, 1]
-    # A field of which nothing was dropped yet is shown too, and a text that is none is never a label.
+    # A field without a dropped value is shown too. An unknown field is never a label.
     assert value("nexus_dropped_fields_total", field="ocupacion") is not None
     assert value("nexus_dropped_fields_total", field="me llamo Carlos") is None
 
 
-def test_waiting_is_a_time_and_then_zero():
+def test_the_waiting_metric_is_a_time_and_then_zero():
     observer = OutcomeObserver("sink")
     observer.waiting("Supabase", 1_760_000_000_500)
     assert value("nexus_waiting_since_seconds", stage="sink", what="Supabase") == 1_760_000_000.5

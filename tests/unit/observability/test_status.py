@@ -43,8 +43,8 @@ def test_a_process_keeps_its_id_and_names_no_host() -> None:
     assert __import__("socket").gethostname() not in first
 
 
-async def test_nothing_stops_it_but_being_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report that raises, and a broker that is not there, cost records and nothing else."""
+async def test_only_a_cancellation_stops_the_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the report raises or the broker is down, only status records are lost."""
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
     calls, often = 0, asyncio.Event()
 
@@ -81,7 +81,7 @@ def _status(**values: Any) -> ProcessStatus:
     return ProcessStatus(**(base | values))
 
 
-def test_record_without_what_later_versions_add_is_read() -> None:
+def test_a_record_without_later_fields_is_read() -> None:
     text = _status().model_dump_json(exclude_none=True, exclude_defaults=True)
     assert ProcessStatus.model_validate_json(text) == _status()
     assert ProcessStatus.model_validate_json(text[:-1] + ',"later":1}') == _status()

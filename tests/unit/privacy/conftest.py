@@ -1,4 +1,4 @@
-"""One enricher on in-memory parts that takes conversations and commands; `restart` is a crash."""
+"""One enricher with in-memory parts for conversations and commands; `restart` simulates a crash."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import Outcome
-from nexus_stream.delivery.received import Assignment, Headers, Received
+from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.settings import Settings, load_settings
@@ -25,7 +26,7 @@ INGESTION, ENRICHED, DEAD, CHANGELOG = "nexus-prospect-ingestion", "prospects-en
 
 
 class Bench:
-    """What is sent stays on the topic, to be read again by `restart` and `replay`."""
+    """Sent records stay on the topic, so that `restart` and `replay` can read them again."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

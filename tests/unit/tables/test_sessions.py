@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.headers import REDRIVE_HEADER
+from nexus_stream.contracts.headers import REDRIVE_HEADER, Headers
 from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect
-from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
 from tables.session_state import (

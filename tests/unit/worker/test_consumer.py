@@ -1,4 +1,4 @@
-"""Faust's consumer as the workers use it: nothing of a stream flows before its seek, and no seek is undone."""
+"""Faust's consumer with our changes: no stream flows before its seek, and no seek is undone."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_stream_with_a_commit_is_left_where_the_seek_put_it(consumer: An
 
 
 class _Coordinator:
-    """What `_ConsumerThread.on_start` finds: a member of a group."""
+    """A member of a group, as `_ConsumerThread.on_start` finds it."""
 
     member_id = "member-1"
 
@@ -116,13 +116,13 @@ async def test_a_member_commits_for_the_assignment_it_has(coordinator: _Coordina
 
 
 async def test_a_commit_for_an_older_assignment_is_refused(coordinator: _Coordinator):
-    # aiokafka tries a commit again across a rebalance, with the generation it has by then.
+    # After a rebalance aiokafka retries a commit with the new generation.
     with pytest.raises(IllegalGenerationError):
         await coordinator._do_commit_offsets(SimpleNamespace(active=False), {STREAM: 5})
     assert coordinator.sent == []
 
 
-async def test_nobody_commits_as_no_member(coordinator: _Coordinator):
+async def test_a_worker_that_is_not_a_member_does_not_commit(coordinator: _Coordinator):
     coordinator.member_id = JoinGroupRequest.UNKNOWN_MEMBER_ID
     with pytest.raises(UnknownMemberIdError):
         await coordinator._do_commit_offsets(SimpleNamespace(active=True), {STREAM: 5})
@@ -130,7 +130,7 @@ async def test_nobody_commits_as_no_member(coordinator: _Coordinator):
 
 
 @pytest.mark.parametrize("is_stopping", [False, True])
-async def test_a_stage_is_told_of_a_revocation_while_the_worker_stops(
+async def test_a_stage_learns_of_a_revocation_while_the_worker_stops(
     consumer: Any, monkeypatch: pytest.MonkeyPatch, is_stopping: bool
 ):
     told: list[str] = []
@@ -147,7 +147,7 @@ async def test_a_stage_is_told_of_a_revocation_while_the_worker_stops(
         give_up_partitions=give_up_partitions,
     )
     await consumer.on_partitions_revoked({STREAM})
-    # While it runs, Faust tells the stage itself.
+    # While the worker runs, Faust itself calls the stage.
     assert told == (["stage", "Faust"] if is_stopping else ["Faust"])
 
 

@@ -1,4 +1,4 @@
-"""When a worker is ready, when it lives, and what state it shows: with a real stage and a clock that is turned."""
+"""Readiness, liveness and state of a worker, with a real stage and a fake clock."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Bench:
     fatal: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.ends: dict[tuple[str, int], int] = {}
         self.clock = FakeClock()
         self.stage = Stage(
             StageParts(
@@ -60,12 +61,12 @@ class Bench:
         record = self.stage.read(*tp, offset, self.clock.time_ms(), b"k", b"v", ())
         assert record is not None
         self.stage.finish(record, Stored())
-        self.health.lag.offsets.ends[tp] = end
+        self.ends[tp] = end
 
     async def watch(self, seconds: int) -> None:
-        """Let time pass, the broker answering all the while; partition 1 moves on."""
+        """Let time pass while the broker answers and partition 1 moves."""
         for _ in range(0, seconds, 5):
-            self.health.lag.offsets.note_answer()
+            self.health.lag.note_answer(self.ends)
             self.health.observe()
             await self.clock.advance(5)
             self.read(T1, self.stage.ledger.read_positions().get(T1, 0), end=10_000)
@@ -77,11 +78,11 @@ def bench() -> Bench:
 
 
 @pytest.mark.parametrize("needed", ["broker", "Supabase"])
-def test_waiting_for_what_it_needs_is_not_ready_and_lives(bench: Bench, needed: str):
+def test_a_worker_that_waits_for_a_need_is_live_but_not_ready(bench: Bench, needed: str):
     assert bench.health.not_ready_because() is None
     bench.stage.waits_for(needed)
     assert bench.health.not_ready_because() == f"waiting for {needed}"
-    # That is waiting, and no fault of the worker's.
+    # The worker waits; that is not its fault.
     assert bench.health.not_processing_because() is None
     assert bench.health.not_live_because() is None
     bench.stage.waits_no_longer(needed)
@@ -94,13 +95,13 @@ def test_waiting_for_claude_is_ready(bench: Bench):
 
 
 @pytest.mark.parametrize("reason", ["rebalancing", "recovering the table", "stopping"])
-def test_what_faust_is_about_is_not_ready_and_lives(bench: Bench, reason: str):
+def test_a_worker_in_a_rebalance_or_recovery_is_live_but_not_ready(bench: Bench, reason: str):
     bench.faust_says = reason
     assert bench.health.not_ready_because() == reason
     assert bench.health.not_live_because() is None
 
 
-async def test_one_stuck_partition_is_noticed_while_the_other_moves(bench: Bench):
+async def test_one_stalled_partition_is_detected_while_the_other_moves(bench: Bench):
     bench.read(T0, 0, end=5)
     bench.read(T1, 0, end=10_000)
     await bench.watch(170)
@@ -116,22 +117,22 @@ async def test_one_stuck_partition_is_noticed_while_the_other_moves(bench: Bench
     assert bench.health.not_live_because() is None
 
 
-async def test_a_partition_from_which_nothing_was_ever_read_is_noticed_too(bench: Bench):
+async def test_a_partition_that_was_never_read_is_detected_too(bench: Bench):
     bench.read(T1, 0, end=10_000)
-    bench.health.lag.offsets.ends[T0] = 7
-    bench.health.lag.offsets.committed[T0] = 3
+    bench.ends[T0] = 7
+    bench.health.lag.note_answer(bench.ends, {T0: 3})
     await bench.watch(200)
     assert "(partition 0)" in (bench.health.not_live_because() or "")
 
 
-async def test_nothing_to_read_is_no_stall(bench: Bench):
+async def test_nothing_to_read_is_not_a_stall(bench: Bench):
     bench.read(T0, 0, end=1)
     bench.read(T1, 0, end=10_000)
     await bench.watch(400)
     assert bench.health.not_live_because() is None
 
 
-async def test_waiting_is_no_stall(bench: Bench):
+async def test_waiting_is_not_a_stall(bench: Bench):
     bench.read(T0, 0, end=5)
     bench.read(T1, 0, end=10_000)
     bench.stage.waits_for("Supabase")
@@ -139,7 +140,7 @@ async def test_waiting_is_no_stall(bench: Bench):
     assert bench.health.not_live_because() is None
 
 
-async def test_it_ends_by_itself_if_it_is_told_to():
+async def test_a_stalled_worker_ends_if_the_setting_says_so():
     bench = Bench(watchdog_exit=True)
     bench.read(T0, 0, end=5)
     bench.read(T1, 0, end=10_000)

@@ -1,4 +1,4 @@
-"""Restoring in large steps: the same table as in Faust's own way, and no write once a rebalance has begun."""
+"""Recovery in large steps: the same table as with Faust's own recovery, and no write after a rebalance began."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RECORDS.append(_record(9, b"eva", None))
 
 
 class _Reader:
-    """A consumer that gives what there is from where it was told to begin, two records at a time."""
+    """A consumer that returns the records from its position on, two at a time."""
 
     def __init__(self, app: Any, rebalances_at: int | None) -> None:
         self._app, self._rebalances_at = app, rebalances_at
@@ -58,6 +58,9 @@ class _Reader:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought[partition] = offset
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self.sought[partition]
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int) -> dict[Any, Any]:
         begin = self.sought[partitions[0]]
@@ -94,7 +97,7 @@ class Restoring:
 
 
 @pytest.mark.parametrize("store", ["memory://", "rocksdb://"])
-async def test_the_newest_value_of_each_key_and_no_deleted_one(
+async def test_each_key_has_its_newest_value_and_deleted_keys_are_gone(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     restoring = Restoring(store, tmp_path, monkeypatch, None)
@@ -105,14 +108,14 @@ async def test_the_newest_value_of_each_key_and_no_deleted_one(
     assert restoring.reader.stopped
 
 
-async def test_files_go_on_behind_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_recovery_continues_after_the_stored_offset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     restoring = Restoring("rocksdb://", tmp_path, monkeypatch, None)
     await restoring.read_ahead(5, 9)
     assert restoring.value(b"ana") == b'{"v":2}'
     assert restoring.table.data.persisted_offset(CHANGELOG) == 9
 
 
-async def test_a_rebalance_ends_it_before_another_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_rebalance_stops_reading_ahead_before_the_next_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     restoring = Restoring("rocksdb://", tmp_path, monkeypatch, 6)
     offsets = await restoring.read_ahead(None, 9)
     assert restoring.value(b"ana") == b'{"v":1}'
@@ -120,14 +123,14 @@ async def test_a_rebalance_ends_it_before_another_write(tmp_path: Path, monkeypa
     assert restoring.reader.stopped
 
 
-async def test_where_little_is_missing_faust_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_faust_itself_reads_a_small_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     restoring = Restoring("memory://", tmp_path, monkeypatch, None)
     monkeypatch.setattr(worker_recovery, "_WORTH_IT_RECORDS", 500)
     assert (await restoring.read_ahead(None, 9))[CHANGELOG] is None
     assert restoring.reader.sought == {}
 
 
-def test_the_private_parts_we_build_on_are_as_we_know_them():
+def test_fausts_private_parts_are_unchanged():
     """Faust 0.15.3 and aiokafka 0.14 are pinned: an upgrade has to look at worker/recovery.py and the lease again."""
     assert list(inspect.signature(Recovery._seek_offsets).parameters) == ["self", "consumer", "tps", "offsets", "title"]
     source = inspect.getsource(Recovery._restart_recovery.fun)

@@ -181,7 +181,7 @@ async def test_odd_addresses_get_a_page(client: Client, path: str, status: int) 
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_a_page_takes_no_form(client: Client, method: str) -> None:
+async def test_a_page_refuses_a_form(client: Client, method: str) -> None:
     response = await client.request(method, "/sessions")
     assert response.status == 403
     assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -245,7 +245,7 @@ async def test_ready_once_the_view_was_complete(client: Client, model: ReadModel
         "partitions": {"0": {"next_offset": 1, "lag": 0}},
         "caught_up_at_ms": NOW_MS,
     }
-    model.lose_touch("broker_unreachable")
+    model.set_problem("broker_unreachable")
     response = await client.get("/ready")
     assert response.status == 200
     assert (await response.json())["problem"] == "broker_unreachable"

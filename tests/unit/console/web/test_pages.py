@@ -24,7 +24,7 @@ from nexus_stream.console.web.conversation_text import shown_turns
 from nexus_stream.console.web.pages import STATUSES, Pages
 from nexus_stream.console.web.rendering import ago, iso, pretty_json, visible
 from nexus_stream.console.web.session_pages import KNOWN_STATE_VERSION, SessionPages, ShownConversation
-from nexus_stream.console.web.texts import ENGLISH, LANGUAGES, SPANISH, translator
+from nexus_stream.console.web.texts import LANGUAGES, TEXTS, translator
 from nexus_stream.console.web.topic_reader import Absent
 from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.prospect import ExtractionFacts
@@ -83,7 +83,7 @@ class Skeleton(HTMLParser):
 
 
 def raw_record(text: str) -> ChangelogRecord:
-    """A state with ``text`` wherever the table, or someone who writes to the topic, could put text."""
+    """A state with ``text`` in every place that can contain text."""
     state: dict[str, Any] = {
         "state_version": 1,
         "status": text,
@@ -179,7 +179,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("payload", XSS_PAYLOADS)
-def test_text_from_strangers_stays_text(model: ReadModel, tmp_path: Path, plain: tuple[str, ...], payload: str) -> None:
+def test_untrusted_text_is_escaped(model: ReadModel, tmp_path: Path, plain: tuple[str, ...], payload: str) -> None:
     hostile = (*render_both(model, raw_record(payload), payload), *render_letters(tmp_path / "b", payload))
     for hostile_html, plain_html in zip(hostile, plain, strict=True):
         skeleton = Skeleton(hostile_html)
@@ -238,7 +238,7 @@ def test_timeline_always_says_when_a_chat_had_settled(
     if latency_ms < 1e300:
         assert order == ["received", "settled", "extracted", "row"]
     assert f" {settled}</time>" in dict(steps)["settled"]
-    assert "reckoned" in dict(steps)["settled"]
+    assert "estimated" in dict(steps)["settled"]
 
 
 def test_dead_session_says_why(model: ReadModel, make_record: MakeRecord) -> None:
@@ -258,20 +258,20 @@ def test_unreadable_state_still_has_a_page(model: ReadModel, value: bytes) -> No
     assert "unreadable" in Skeleton(html).text
 
 
-def test_newer_state_says_so(model: ReadModel) -> None:
+def test_a_newer_state_is_marked(model: ReadModel) -> None:
     value = json.dumps({"state_version": KNOWN_STATE_VERSION + 1, "status": "enriched"}).encode()
     _, html = render_both(model, ChangelogRecord(0, 3, NOW_MS, b"k", value), "")
     assert f"State version {KNOWN_STATE_VERSION + 1} is newer" in Skeleton(html).text
 
 
-def test_the_state_version_it_knows_is_the_one_that_is_written() -> None:
+def test_the_known_state_version_is_the_written_one() -> None:
     assert KNOWN_STATE_VERSION == STATE_VERSION
 
 
 @pytest.mark.parametrize(
     ("freshness", "expected"),
     [
-        (Freshness((), "starting"), "Not following"),
+        (Freshness((), "starting"), "Not updating"),
         (Freshness((PartitionProgress(0, 2, 3, 0),), None), "1 record behind"),
         (Freshness((PartitionProgress(0, 0, 9000, 0), PartitionProgress(1, 0, 1, 0)), None), "9,001 records behind"),
         (Freshness((PartitionProgress(0, 2, 2, NOW_MS - 125_000),), "broker_unreachable"), "caught up 2 min ago"),
@@ -304,13 +304,13 @@ def test_json_too_deep_or_odd_is_shown_as_it_is() -> None:
 
 def test_every_text_is_used_and_every_used_text_exists() -> None:
     templates = "".join(path.read_text() for path in (PACKAGE / "templates").glob("*.html"))
-    code = "\n".join(path.read_text() for path in PACKAGE.glob("*.py") if not path.name.startswith("texts"))
+    code = "\n".join(path.read_text() for path in PACKAGE.glob("*.py") if path.name != "texts.py")
     used = set(re.findall(r"\bt\(\"([^\"]+)\"[),]", templates + code))
-    assert used <= ENGLISH.keys(), used - ENGLISH.keys()
-    # Keys put together from a kind and a name: error.404, field.email, status.dead …
+    assert used <= TEXTS["en"].keys(), used - TEXTS["en"].keys()
+    # Keys made from a kind and a name: error.404, field.email, status.dead …
     built = set(re.findall(r"\bt\(f?\"([a-z_]+\.)(?:\" ~|[a-z_]*{)", templates + code))
     used |= set(re.findall(r"\"([a-z_]+\.[a-z_0-9]+)\"", code))
-    unused = {key for key in ENGLISH if key not in used and not key.startswith(tuple(built))}
+    unused = {key for key in TEXTS["en"] if key not in used and not key.startswith(tuple(built))}
     assert unused == set()
 
 
@@ -330,18 +330,18 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
 )
 def test_every_value_has_a_text(prefix: str, names: Sequence[object]) -> None:
     for name in names:
-        assert f"{prefix}.{name}" in ENGLISH
+        assert f"{prefix}.{name}" in TEXTS["en"]
 
 
 def test_languages_have_the_same_texts_and_placeholders() -> None:
-    for texts in LANGUAGES.values():
-        assert texts.keys() == ENGLISH.keys()
+    for texts in TEXTS.values():
+        assert texts.keys() == TEXTS["en"].keys()
         for key, text in texts.items():
-            assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", ENGLISH[key])), key
+            assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", TEXTS["en"][key])), key
 
 
 def test_spanish_differs_where_words_do() -> None:
-    same = {key for key, text in ENGLISH.items() if SPANISH[key] == text}
+    same = {key for key, text in TEXTS["en"].items() if TEXTS["es"][key] == text}
     # Names, units and words that both languages have.
     assert len(same) < 40, sorted(same)
 
@@ -354,7 +354,7 @@ def test_pages_render_in_every_language(model: ReadModel, make_record: MakeRecor
     page = queries.page(SessionFilter(), None, 10)
     html = pages.sessions(reader, page, queries.facets(), SessionFilter(), None, "1", whole=True)
     assert f'<html lang="{language}">' in html
-    assert LANGUAGES[language]["sessions.search_hint"] in html
+    assert TEXTS[language]["sessions.search_hint"] in html
 
 
 def test_viewer_sees_no_personal_data_anywhere(model: ReadModel, make_record: MakeRecord) -> None:

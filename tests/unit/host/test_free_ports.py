@@ -3,7 +3,7 @@
 import os
 import socket
 
-from nexus_stream.free_ports import LOOPBACK, free_port, port_is_free, port_owner
+from nexus_stream.host.free_ports import LOOPBACK, free_port, port_is_free, port_owner
 
 
 def _listen() -> socket.socket:

@@ -1,4 +1,4 @@
-"""Lock files: who holds one is running; the system lets go of it when the holder ends, however it ends."""
+"""Lock files: the holder of the lock is a running process. The system releases the lock when the process ends."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 __all__ = ["DirectoryInUseError", "lock_file"]
 
 
@@ -16,8 +14,8 @@ class DirectoryInUseError(Exception):
     """Another live process holds the lock.
 
     Attributes:
-        owner: Who, for a message: ``nexus (pid 4711)``.
-        pid: Its process id, if it could be read.
+        owner: The process, for a message: ``nexus (pid 4711)``.
+        pid: The process id, if it could be read.
     """
 
     def __init__(self, owner: str, pid: int | None) -> None:
@@ -27,13 +25,13 @@ class DirectoryInUseError(Exception):
 
 
 def lock_file(path: Path) -> IO[str]:
-    """Take the lock and write our pid into the file. Closing the returned file releases it; children do not inherit it.
+    """Take the lock and write our pid into the file. Close the returned file to release it; children do not inherit it.
 
     Raises:
-        DirectoryInUseError: somebody else holds it.
+        DirectoryInUseError: another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Opened for appending, so that a file somebody holds is not emptied before the lock is ours.
+    # Opened for appending, so that the holder's pid is not erased before we have the lock.
     lock = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,6 +51,8 @@ def lock_file(path: Path) -> IO[str]:
 def _describe(pid: int | None) -> str:
     if pid is None:
         return "another process"
+    import psutil
+
     try:
         return f"{psutil.Process(pid).name()} (pid {pid})"
     except psutil.Error:

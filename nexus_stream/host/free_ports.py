@@ -1,8 +1,8 @@
 """Loopback ports for the processes that ``nexus dev`` and the tests start.
 
-Ports are taken from below the range that the kernel uses for outgoing connections, so that a client's own socket does
-not sit on a port between our choosing it and a server's binding it. That can still happen: whoever starts a server on
-a chosen port retries with another.
+Ports are chosen below the range that the kernel uses for outgoing connections. So a client's socket rarely gets a port
+between the moment we choose it and the moment a server binds it. It can still happen: code that starts a server on a
+chosen port must retry with another port.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["LOOPBACK", "free_port", "port_is_free", "port_owner"]
 
 LOOPBACK = "127.0.0.1"
 
-# Linux hands out 32768-60999 by default, macOS and Windows from 49152.
+# Linux assigns 32768-60999 by default, macOS and Windows from 49152.
 _FIRST_PORT = 20_000
 _LAST_PORT = 32_700
 _ATTEMPTS = 200
@@ -28,7 +28,7 @@ _RANDOM = random.SystemRandom()
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on the port right now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As aiohttp, PostgreSQL and the broker do: connections of an earlier run that still fade out do not count.
+        # aiohttp, PostgreSQL and the broker set it too. With it, closing connections of an earlier run do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -38,30 +38,30 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port(avoid: Collection[int] = ()) -> int:
-    """Return a loopback TCP port that nobody uses.
+    """Return a free loopback TCP port.
 
     Args:
-        avoid: Ports promised to somebody who has not bound them yet.
+        avoid: Ports that are already chosen but not bound yet.
     """
     for _ in range(_ATTEMPTS):
         port = _RANDOM.randint(_FIRST_PORT, _LAST_PORT)
         if port not in avoid and port_is_free(port):
             return port
-    # Never seen; the kernel's own choice is still a free port.
+    # This was never seen. The kernel's choice is also a free port.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 def port_owner(port: int) -> str | None:
-    """Return who listens on the port, ``postgres (pid 4711)``; None when nobody does.
+    """Return the process that listens on the port, ``postgres (pid 4711)``; None if there is none.
 
-    The system may hide other users' processes: then the answer is ``another process``.
+    The system may hide the processes of other users. Then the result is ``another process``.
     """
     try:
         connections = psutil.net_connections(kind="tcp")
     except (psutil.AccessDenied, OSError):
-        # macOS shows the table to root only.
+        # macOS shows the table only to root.
         connections = []
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:

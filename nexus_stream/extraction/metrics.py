@@ -1,17 +1,18 @@
-"""Metrics of asking Claude: requests by how they ended, their time, tokens and cost; the cache; the budget.
+"""Metrics of calls to Claude: requests by outcome, their time, tokens and cost; the cache; the budget.
 
-From: extraction/, through the port `ExtractionObserver`. To: Prometheus, and of the budget the worker's status.
+Prometheus reads the metrics. The worker's status also shows the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from nexus_stream.contracts.status import BudgetStanding
-from nexus_stream.extraction.observer import CacheResult, CallOutcome
+from nexus_stream.extraction.observer import CacheResult, CallOutcome, ModelCall, untraced
 
 __all__ = ["ExtractionMetrics"]
 
@@ -31,10 +32,15 @@ _KINDS: Final = ("input", "output", "cache_read")
 
 
 class ExtractionMetrics:
-    """The `ExtractionObserver` of an enricher that asks Claude."""
+    """The `ExtractionObserver` of an enricher that calls Claude.
 
-    def __init__(self) -> None:
-        # All of them are shown from the start, so that the first one of a kind is seen as an increase.
+    Args:
+        model_call: Makes the span of a request. The process's tracing, if traces are exported.
+    """
+
+    def __init__(self, model_call: Callable[[str, int], AbstractContextManager[ModelCall]] = untraced) -> None:
+        self.model_call = model_call
+        # Create all series at the start, so that the first event of a kind counts as an increase.
         self._requests = {outcome: _REQUESTS.labels(outcome) for outcome in get_args(CallOutcome)}
         self._lookups = {result: _LOOKUPS.labels(result) for result in get_args(CacheResult)}
         self._budgets: dict[str, tuple[float, Callable[[], float]]] = {}
@@ -56,13 +62,13 @@ class ExtractionMetrics:
         self._lookups[result].inc()
 
     def has_budget(self, period: str, cap_usd: float, spent_usd: Callable[[], float]) -> None:
-        """See `ExtractionObserver`. What was spent is asked when it is scraped, because it also falls with time."""
+        """See `ExtractionObserver`. The spent amount is read at each scrape, because it also falls with time."""
         _CAP.labels(period).set(cap_usd)
         _SPENT.labels(period).set_function(spent_usd)
         self._budgets[period] = (cap_usd, spent_usd)
 
     def budgets(self) -> list[BudgetStanding]:
-        """The caps of this worker and what it has spent of each, for its status."""
+        """The caps of this worker and the money spent of each, for its status."""
         return [
             BudgetStanding(period="hour" if period == "hour" else "day", cap_usd=cap_usd, spent_usd=spent_usd())
             for period, (cap_usd, spent_usd) in self._budgets.items()

@@ -1,7 +1,7 @@
-"""``nexus demo``: post a few conversations turn by turn to a running ``nexus dev`` and show the rows as they change.
+"""``nexus demo``: post a few conversations turn by turn to a running ``nexus dev`` and show the changes of the rows.
 
-From: ``./.nexus/dev.json``. To: the gateway, as the website's chat does it: the whole conversation after every answer.
-The rows are read from ``prospect_tracking``.
+From: ``./.nexus/dev.json``, and rows of ``prospect_tracking``. To: the gateway, in the same way as the website's chat:
+the whole conversation after every answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nexus_stream.errors import ConfigurationError, EmbeddedServiceError
 
 __all__ = ["command"]
 
-# Longer than `nexus dev` lets a session settle, so that the row changes while the chat goes on.
+# Longer than the settle time of `nexus dev`, so that the row changes during the chat.
 _TURN_SECONDS = 3.5
 _FAST_TURN_SECONDS = 0.2
 _POLL_SECONDS = 0.25
@@ -40,13 +40,13 @@ Rows = dict[str, dict[str, Any]]
 
 
 @click.command(name="demo")
-@click.option("--fast", is_flag=True, help="Do not wait between turns: each conversation settles once, at its end.")
+@click.option("--fast", is_flag=True, help="Do not wait between turns: each conversation settles once, at the end.")
 def command(fast: bool) -> None:
     """Post a few conversations to `nexus dev` and watch the rows."""
     info = DevDirectory().read_info()
     if info is None:
-        raise ConfigurationError("No `nexus dev` is ready in this directory: start `make dev` here and wait for it.")
-    # A run of its own each time: the same snapshots again would rightly change nothing.
+        raise ConfigurationError("No `nexus dev` is ready in this directory. Start `make dev` here and wait.")
+    # New ids for each run, because the same snapshots again would change nothing.
     run = secrets.token_hex(3)
     try:
         rows = asyncio.run(_demo(info, run, _FAST_TURN_SECONDS if fast else _TURN_SECONDS))
@@ -64,7 +64,7 @@ async def _demo(info: DevInfo, run: str, turn_seconds: float) -> Rows:
     watching = asyncio.create_task(watch.run())
     try:
         async with aiohttp.ClientSession() as session:
-            # One visitor comes after the other; their chats overlap.
+            # The visitors start one after the other, and their chats overlap.
             chats = [
                 _post(session, info.gateway_url, chat, run, number * turn_seconds / len(CONVERSATIONS), turn_seconds)
                 for number, chat in enumerate(CONVERSATIONS)
@@ -90,7 +90,7 @@ async def _post(
     for number, turn in enumerate(chat.turns, 1):
         if turn.role == "user":
             click.echo(f"{chat.visitor:<10} says    {turn.content}")
-        # The site sends after every answer, and once more when the visitor leaves without one.
+        # The site sends after every answer, and again if the visitor leaves after an unanswered turn.
         if turn.role == "assistant" or number == len(chat.turns):
             body = {
                 "messages": [each._asdict() for each in chat.turns[:number]],
@@ -105,7 +105,7 @@ async def _post(
 
 
 class _Watch:
-    """The demo's rows as last seen; prints each field that changed."""
+    """Polls the demo's rows and prints each field that changed."""
 
     def __init__(self, connection: asyncpg.Connection[Any], visitors: dict[str, str]) -> None:
         self.rows: Rows = {}
@@ -114,7 +114,7 @@ class _Watch:
         self._changed_at = time.monotonic()
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Poll the rows until cancelled."""
         while True:
             for fingerprint, text in await self._connection.fetch(_QUERY, list(self._visitors)):
                 self._compare(self._visitors[fingerprint], json.loads(text))
@@ -129,10 +129,10 @@ class _Watch:
         self.rows[visitor] = row
 
     async def until_quiet(self, deadline: float, watching: asyncio.Task[None]) -> None:
-        """Wait until every visitor has a row and none changes any more.
+        """Wait until every visitor has a row and no row changes any more.
 
         Raises:
-            EmbeddedServiceError: rows are missing when the time is over.
+            EmbeddedServiceError: rows are missing at the deadline.
         """
         self._changed_at = time.monotonic()
         while len(self.rows) < len(self._visitors) or time.monotonic() < self._changed_at + _QUIET_SECONDS:
@@ -143,7 +143,7 @@ class _Watch:
                     return
                 missing = sorted(set(self._visitors.values()) - set(self.rows))
                 raise EmbeddedServiceError(
-                    f"No row for {', '.join(missing)} yet. The terminal of `nexus dev` and .nexus/logs/ say why."
+                    f"There is no row for {', '.join(missing)}. See the terminal of `nexus dev` and .nexus/logs/."
                 )
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -159,8 +159,8 @@ def _text(value: object) -> str:
 
 
 def _show(rows: Rows) -> None:
-    # A column a visitor: eight fields beside one another do not fit a terminal.
-    table = Table("", *rows, title="prospect_tracking, as it is now")
+    # One column for each visitor: eight fields as columns would not fit a terminal.
+    table = Table("", *rows, title="prospect_tracking now")
     for name in _FIELDS:
         table.add_row(name, *(_text(row.get(name)) for row in rows.values()))
     Console().print(table)

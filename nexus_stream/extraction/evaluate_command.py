@@ -1,7 +1,7 @@
 """``nexus evaluate``: score an extractor on labelled conversations.
 
 From: a JSON-lines file of conversations with labels (evaluation.py reads it). To: a table, or one JSON object.
-Each conversation goes the enricher's own way: extract, ground, merge into an empty record.
+Each conversation passes the enricher's own steps: extract, ground, merge into an empty record.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,7 +19,14 @@ from rich.table import Table
 from nexus_stream.contracts.prospect import Prospect
 from nexus_stream.errors import PermanentError, RetryableError
 from nexus_stream.extraction import grounding, merging
-from nexus_stream.extraction.evaluation import FIELDS, LabelledCase, LabelsError, Report, read_cases, score_cases
+from nexus_stream.extraction.evaluation import (
+    FIELDS,
+    EvaluationReport,
+    LabelledCase,
+    LabelsError,
+    read_cases,
+    score_cases,
+)
 from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.settings import load_settings
@@ -41,7 +49,7 @@ class _BadInputError(click.ClickException):
     help="Default: Claude if ANTHROPIC_API_KEY is set, else the offline rules.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-@click.option("--failures", is_flag=True, help="Also list what was expected and what was given; shows the file's data.")
+@click.option("--failures", is_flag=True, help="Also list expected and given values. This shows the file's data.")
 def command(file: Path, extractor: str | None, as_json: bool, failures: bool) -> None:
     """Score an extractor on labelled conversations (JSON lines).
 
@@ -75,7 +83,7 @@ async def _run(
 async def evaluate_cases(
     extractor: Extractor, cases: Sequence[LabelledCase], *, default_region: str
 ) -> tuple[list[Prospect], dict[str, str]]:
-    """The prospect of each case, in order, and case id -> message where the extractor failed.
+    """Return the prospect of each case, in order, and a message by case id for each failure of the extractor.
 
     A failed case counts as an empty prospect.
     """
@@ -97,11 +105,11 @@ async def evaluate_cases(
     return list(prospects), errors
 
 
-def _as_json(report: Report, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> dict[str, object]:
+def _as_json(
+    report: EvaluationReport, extractor: Extractor, errors: dict[str, str], *, failures: bool
+) -> dict[str, object]:
     result: dict[str, object] = {
-        "extractor": extractor.name,
-        "model": extractor.model,
-        "prompt_version": extractor.prompt_version,
+        **asdict(extractor.labels),
         "cases": len(report.cases),
         "passed": report.passed,
         "inventions": report.inventions,
@@ -119,9 +127,9 @@ def _as_json(report: Report, extractor: Extractor, errors: dict[str, str], *, fa
     return result
 
 
-def _print(report: Report, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> None:
+def _print(report: EvaluationReport, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> None:
     console = Console()
-    fields = Table(title=f"{extractor.name}: {report.passed} of {len(report.cases)} conversations all right")
+    fields = Table(title=f"{extractor.labels.extractor}: {report.passed} of {len(report.cases)} all right")
     for heading in ("field", "right", "scored", "precision", "recall", "F1", "inventions"):
         fields.add_column(heading, justify="left" if heading == "field" else "right")
     for name in FIELDS:

@@ -1,0 +1,1 @@
+"""What this machine lends to a process: loopback ports, lock files and the log."""
