@@ -202,6 +202,17 @@ async def test_a_trace_follows_what_is_sent_to_the_record_that_is_reported(bench
     assert traced.offsets == [1, 0]
 
 
+async def test_a_queued_erasure_suppresses_also_a_session_without_a_state(bench: Bench):
+    bench.broker.failing.add(CHANGELOG)
+    await command(bench, CommandKind.ERASE)
+    await bench.post(NAME)
+    assert bench.seen.kinds() == ["Suppressed"], "before it is extracted, and before the erasure is in the table"
+    bench.broker.failing.clear()
+    await bench.clock.advance(60)
+    assert bench.seen.kinds() == ["Suppressed", "Erased"]
+    assert bench.extractor.calls == []
+
+
 async def test_an_obeyed_command_no_longer_counts_for_later_snapshots(bench: Bench):
     await command(bench, CommandKind.ERASE, "request-1")
     await command(bench, CommandKind.UNBLOCK, "request-2")

@@ -88,6 +88,13 @@ def test_without_a_command_the_table_has_the_word(verdict: Verdict):
     assert len(commands) == 0
 
 
+def test_commands_are_forgotten_in_the_order_in_which_they_were_read():
+    commands = pending(CommandKind.ERASE, CommandKind.UNBLOCK)
+    commands.obeyed(command(CommandKind.ERASE, "request-0"))
+    assert [one.command for one in commands.of(b"s-1")] == [CommandKind.UNBLOCK]
+    assert judged(commands, snapshot(LATER), Verdict.SUPPRESSED) is Verdict.NEW
+
+
 def test_the_same_request_is_noted_once_whether_it_waits_or_was_obeyed():
     commands = pending(CommandKind.ERASE)
     assert not commands.note(command(CommandKind.ERASE, "request-0"), None)
