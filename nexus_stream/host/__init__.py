@@ -1,1 +1,1 @@
-"""What this machine lends to a process: loopback ports and lock files."""
+"""Resources of this machine: loopback ports and lock files."""
