@@ -1,1 +1,1 @@
-"""Measurements that print a table: ratios within one run, never a lone absolute time."""
+"""Benchmarks. Each prints a table. Ratios within one run count more than absolute times."""

@@ -1,16 +1,18 @@
-"""What 1,000 chats cost: calls, tokens and USD with settling and the prompt's cache, next to a call per turn without.
+"""The cost of 1,000 chats (calls, tokens, USD): with settling and the prompt cache, and with a call per turn.
 
     python -m benchmarks.claude_cost [--chats 1000] [--medians 5 20 60] [--bytes-per-token 3]
         [--settle 10] [--max-wait 60] [--json]
 
-Each chat has six turns of the user, each answered; the site posts the whole conversation after every answer. The gaps
-between posts are drawn (seeded, log-normal) around a median; chats begin over eight hours. The snapshots go through
-the enricher's own `Settling` on a clock that this program turns, and what settles is extracted by the production
-extractor over HTTP with the real SDK. The API is a stand-in of ours that counts: a token for every three bytes of
-UTF-8 (Claude's tokenizer is not public; Anthropic's rule of thumb for it is 2.5 characters, which makes 1.2 times as
-many), a marked prompt of 512 tokens or more cached for five minutes of that clock, answers as long as the true ones,
-without thinking. List prices as in extraction/claude/prices.py. In a batch, which asks once for a finished chat, the
-prompt may be read from the cache by every request or by none: both ends are shown.
+Each chat has six turns of the user, each answered. The site posts the whole conversation after every answer. The gaps
+between posts are random (seeded, log-normal) around a median. The chats start within eight hours. The snapshots pass
+the enricher's own `Settling` on a simulated clock. The production extractor reads the settled snapshots over HTTP with
+the real SDK.
+
+The API is our stand-in, which counts tokens: one for three bytes of UTF-8. (Claude's tokenizer is not public.
+Anthropic's rule of thumb is 2.5 characters a token, which gives 1.2 times as many.) It caches a marked prompt of 512
+tokens or more for five minutes of the simulated clock. Its answers are as long as real ones, without thinking. The
+prices are the list prices in extraction/claude/prices.py. A batch reads each finished chat once. Its requests may all
+read the prompt from the cache, or none: the table shows both limits.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ CACHE_SECONDS = 300.0
 CALL_SECONDS = 1.5
 DAY_SECONDS = 8 * 3600.0
 TURNS = 6
-GAP_SIGMA = 0.6  # one gap in six is nearly twice the median or more
+GAP_SIGMA = 0.6  # one gap in six is at least 1.8 times the median
 GOAL_USD = 0.15
 FINISHED = "once, when finished"
 
@@ -76,7 +78,7 @@ _ASSISTANT = (
 
 @dataclass
 class Meter:
-    """The stand-in API: answers, counts, and keeps the prompt for five minutes of the program's clock."""
+    """The stand-in API: answers, counts, and caches the prompt for five minutes of the simulated clock."""
 
     with_cache: bool
     bytes_per_token: float
@@ -89,7 +91,7 @@ class Meter:
     _cached_until: dict[str, float] = field(default_factory=dict)
 
     async def answer(self, request: web.Request) -> web.Response:
-        """One call."""
+        """Answer one call."""
         body = await request.json()
         (prompt,) = body["system"]
         schema = json.dumps(body["output_config"]["format"]["schema"])
@@ -125,7 +127,7 @@ class Meter:
 
 
 def answer_for(turns: list[Turn]) -> str:
-    """An answer of the true length: what the offline rules find, with the quotes that Claude is asked for."""
+    """An answer of realistic length: the findings of the offline rules, with quotes in Claude's format."""
     found = find(turns, default_region="CO")
     evidence = [
         {
@@ -151,7 +153,7 @@ def answer_for(turns: list[Turn]) -> str:
 
 
 def chat(index: int) -> list[dict[str, str]]:
-    """The whole of one chat: six turns of the user, six of the assistant."""
+    """One whole chat: six turns of the user, six of the assistant."""
     chance = random.Random(index)  # noqa: S311 - made-up people
     facts = {
         "name": chance.choice(_NAMES),
@@ -170,7 +172,7 @@ def chat(index: int) -> list[dict[str, str]]:
 
 
 def posts(chats: int, median_seconds: float) -> list[tuple[float, Snapshot]]:
-    """Every post of every chat, in the order of time."""
+    """Every post of every chat, ordered by time."""
     chance = random.Random(2026)  # noqa: S311 - the same gaps in every run
     arrivals = []
     for index in range(chats):
@@ -189,7 +191,7 @@ def posts(chats: int, median_seconds: float) -> list[tuple[float, Snapshot]]:
 
 
 def settled(arrivals: list[tuple[float, Snapshot]], settings: Settings) -> list[tuple[float, Snapshot]]:
-    """When which snapshot is extracted: the enricher's settling, driven by the clock of the arrivals."""
+    """The time and the snapshot of each extraction, from the enricher's settling on the clock of the arrivals."""
     settling = Settling(settle_seconds=settings.settle_seconds, max_wait_seconds=settings.max_wait_seconds)
     extractions: list[tuple[float, Snapshot]] = []
     running: list[tuple[float, int, Work]] = []
@@ -199,12 +201,12 @@ def settled(arrivals: list[tuple[float, Snapshot]], settings: Settings) -> list[
     while upcoming is not None or len(settling):
         due = settling.next_due()
         times = [upcoming[0] if upcoming else math.inf, running[0][0] if running else math.inf]
-        # What is ready already is due "before everything".
+        # For work that is already ready, the due time is "before everything".
         now = max(now, min(*times, math.inf if due is None else due))
         if running and running[0][0] <= now:
             settling.finish(heapq.heappop(running)[2])
         elif upcoming is not None and upcoming[0] <= now:
-            # Nothing of that session is known beside what waits or runs: an earlier call's result is extended by it.
+            # Only pending or running snapshots of the session count as known: this one extends an earlier result.
             if isinstance(settling.offer(upcoming[1], now), Joined.Unknown):
                 settling.add(upcoming[1], now)
             upcoming = next(queue, None)
@@ -229,7 +231,7 @@ async def api(meter: Meter) -> AsyncIterator[str]:
 
 
 async def extract_all(extractions: list[tuple[float, Snapshot]], meter: Meter) -> dict[str, Any]:
-    """Make every extraction, in order, each at its own time."""
+    """Run every extraction, in order, each at its own time."""
     usd = 0.0
     async with api(meter) as url:
         extractor = ClaudeExtractor(
@@ -283,13 +285,13 @@ def in_a_batch(row: dict[str, Any], settings: Settings) -> tuple[float, float]:
 
 
 def _short(price: Price | None, tokens: TokenCounts, calls: int) -> float:
-    # Call by call: all of them together would be a long prompt, at its price.
+    # Priced call by call: the sum of all calls would count as a long prompt, with its higher price.
     each = TokenCounts(*(count // calls for count in dataclasses.astuple(tokens)))
     return cost_usd(price, each) * calls
 
 
 def table(rows: list[dict[str, Any]], chats: int) -> str:
-    """As in docs/reference/claude.md; tokens per chat."""
+    """The table in docs/reference/claude.md, with tokens per chat."""
     lines = [
         "| way | calls per chat | input | cache written | cache read | output | USD per 1,000 | in a batch |",
         "|---|---|---|---|---|---|---|---|",

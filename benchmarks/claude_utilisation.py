@@ -1,12 +1,13 @@
-"""How much of an account's allowance the extractor uses, and whether it is ever told to slow down.
+"""The share of an account's allowance that the extractor uses, and the number of its 429 answers.
 
     python -m benchmarks.claude_utilisation [--short] [--workers 1 4] [--json]
 
-The account is llmock (not ours): 1,000 requests a minute in a bucket that refills all the time, 1.5 s latency, the
-vendor's rate-limit headers, 429 with the true wait beyond it. Each worker is a process with the production extractor
-and the real SDK; it is told its share and nothing of the limit, which it learns from the first answer. More
-conversations wait than can be sent, and a failure waits as in the enricher. What was used is counted from the server's
-own journal, from the first request on; memory is each worker's resident size, a third into the run against its end.
+The account is simulated by llmock (not our program): 1,000 requests a minute in a bucket that refills continuously,
+1.5 s latency, the vendor's rate-limit headers, and over the limit a 429 with the real wait. Each worker is a process
+with the production extractor and the real SDK. It knows its share but not the limit, which it learns from the first
+answer. More conversations are pending than can be sent. After a failure, a worker waits as the enricher does. The used
+share is counted in the server's own journal, from the first request on. Memory is each worker's resident size: after a
+third of the run, and at its end.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from nexus_stream.settings import load_settings
 REQUESTS_PER_MINUTE = 1000
 LATENCY_MS = 1500
 FULL_SECONDS, SHORT_SECONDS = 180.0, 30.0
-# Of a short run the first answer's latency, before which the limit is not known, is a large part.
+# The limit is not known before the first answer, and that time is a large part of a short run.
 GATES = {FULL_SECONDS: 0.98, SHORT_SECONDS: 0.90}
 FIRST_SECONDS = 5.0
 MAX_GROWTH_MB = 8.0
@@ -57,7 +58,7 @@ ANSWER = json.dumps(
 
 @contextlib.asynccontextmanager
 async def account() -> AsyncIterator[str]:
-    """A server of llmock in a process of its own; its address."""
+    """Run an llmock server in its own process; yields its address."""
     port = free_port()
     binary = Path(sys.executable).with_name("llmock")
     command = [str(binary), "serve", "--port", str(port), "--latency-ms", str(LATENCY_MS), "--log-level", "warning"]
@@ -83,7 +84,7 @@ async def account() -> AsyncIterator[str]:
 
 
 async def journal(url: str) -> list[dict[str, Any]]:
-    """Every request the account saw."""
+    """Every request in the server's journal."""
     async with aiohttp.ClientSession() as session, session.get(f"{url}/_llmock/requests") as answer:
         requests: list[dict[str, Any]] = (await answer.json())["requests"]
         return requests
@@ -93,7 +94,7 @@ async def journal(url: str) -> list[dict[str, Any]]:
 
 
 def conversations(seed: int) -> Iterator[list[Turn]]:
-    """Six turns each, no two alike."""
+    """Conversations of six turns, all different."""
     number = 0
     while True:
         number += 1
@@ -107,7 +108,7 @@ def conversations(seed: int) -> Iterator[list[Turn]]:
 
 
 async def work(url: str, share: float, seconds: float, seed: int) -> dict[str, Any]:
-    """Extract without a pause; returns resident sizes and how failures were."""
+    """Extract without a pause. Return the number done, the failures by message, and the resident sizes."""
     settings = load_settings(
         environ={"ANTHROPIC_API_KEY": "sk-bench-0000", "ANTHROPIC_BASE_URL": f"{url}/anthropic"}, claude_share=share
     )
@@ -129,7 +130,7 @@ async def work(url: str, share: float, seconds: float, seed: int) -> dict[str, A
                     done += 1
                     break
 
-    # As many as wait in an enricher under load, and more than may be in flight.
+    # The number of pending conversations in an enricher under load. It is more than the limit of concurrent calls.
     tasks = [asyncio.create_task(one_after_the_other()) for _ in range(2 * settings.claude_concurrency)]
     process, sizes_mb = psutil.Process(), []
     for _ in range(2):
@@ -139,7 +140,7 @@ async def work(url: str, share: float, seconds: float, seed: int) -> dict[str, A
         task.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if not isinstance(ended, asyncio.CancelledError):
-            raise RuntimeError("a task ended before the run did") from ended  # noqa: TRY004 - whatever it is
+            raise RuntimeError("a task ended before the run did") from ended  # noqa: TRY004 - any other result
     await extractor.close()
     return {"done": done, "failures": dict(failures), "sizes_mb": sizes_mb}
 
@@ -162,7 +163,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the gates hold."""
+        """Whether all gates are met."""
         return self.used >= GATES[self.seconds] and self.refused_late == 0 and self.growth_mb <= MAX_GROWTH_MB
 
 
@@ -178,7 +179,7 @@ async def measure(workers: int, seconds: float) -> Result:
         seen = await journal(url)
     first = min(request["started_at"] for request in seen)
     within = [request for request in seen if request["started_at"] - first < seconds]
-    # Cut off at the end by the worker, but admitted all the same: only a 429 was not.
+    # Every status except 429 was admitted, also requests that the worker cancelled at the end.
     starts = sorted(request["started_at"] for request in within if request["status"] != 429)
     refused = [request["started_at"] - first for request in within if request["status"] == 429]
     window_seconds = min(60.0, seconds)
@@ -204,7 +205,7 @@ def _most_within(starts: list[float], seconds: float) -> int:
 
 
 def table(results: list[Result]) -> str:
-    """As in docs/reference/claude.md."""
+    """The table in docs/reference/claude.md."""
     lines = [
         "| workers | seconds | of the allowance used | most in any minute | 429 | 429 after 5 s | worker's memory |",
         "|---|---|---|---|---|---|---|",

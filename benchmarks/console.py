@@ -1,8 +1,8 @@
-"""``python -m benchmarks.console [SESSIONS]``: the console's read model at size, over its own HTTP.
+"""``python -m benchmarks.console [SESSIONS]``: the console with many sessions, measured over its own HTTP.
 
-From: generated sessions, as the enricher encodes them. To: a table of times and memory, and exit code 1 when a search
-or a page takes 100 ms or more at the median, or the serving process 300 MB or more. Absolute times depend on the
-machine: a calibration figure of the same run stands beside them.
+The sessions are generated and encoded as by the enricher. The output is a table of times and memory. The exit code is
+1 if the median of a search or a page is 100 ms or more, or the serving process needs 300 MB or more. Absolute times
+depend on the machine: a calibration time of the same run is printed with them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _records(count: int) -> Iterator[ChangelogRecord]:
 
 
 def _fill(settings: Settings, count: int) -> float:
-    """Index the sessions; returns how many a second."""
+    """Index the sessions. Return the sessions per second."""
     model = open_model(settings)
     started, spent = time.monotonic(), 0.0
     batch: list[ChangelogRecord] = []
@@ -129,7 +129,7 @@ def _questions(count: int) -> dict[str, str]:
 
 
 def _serve(settings: Settings, port: int) -> None:
-    """In a process of its own: what serves, and nothing else, is measured."""
+    """Serve in a separate process, so that only serving is measured."""
     from aiohttp import web
 
     from nexus_stream.console.web.app import make_app
@@ -139,14 +139,14 @@ def _serve(settings: Settings, port: int) -> None:
 
 
 def _calibrate() -> float:
-    """Milliseconds of a fixed piece of work on this machine."""
+    """Milliseconds of a fixed calculation on this machine."""
     began = time.monotonic()
     json.loads(json.dumps([{"a": [number, str(number)]} for number in range(20_000)]))
     return (time.monotonic() - began) * 1000
 
 
 def main() -> int:
-    """Fill, serve, ask, report."""
+    """Fill the index, serve it, send the requests, and report."""
     if len(sys.argv) > 2 and sys.argv[1] == "--serve":
         _serve(Settings(data_dir=Path(sys.argv[2]), kafka_bootstrap_servers="127.0.0.1:1"), int(sys.argv[3]))
         return 0
@@ -157,7 +157,7 @@ def main() -> int:
         size_mb = sum(path.stat().st_size for path in Path(folder).rglob("*")) / 2**20
         with socket.create_server(("127.0.0.1", 0)) as holder:
             port = holder.getsockname()[1]
-        # It looks for a broker on the session page, finds none and says so.
+        # The session page looks for a broker, finds none, and shows that.
         log = stack.enter_context((Path(folder) / "server.log").open("wb"))
         server = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.console", "--serve", folder, str(port)], stderr=log

@@ -2,12 +2,12 @@
 
     python -m benchmarks.gateway [--rate 1000] [--seconds 15] [--rounds 3] [--broker kafka|embedded] [--json]
 
-Open loop: requests arrive at fixed times, whatever became of those before, and a request's latency counts from the time
-it was due, not from when the client got round to sending it. So a stall shows in every request that it kept waiting
-(no coordinated omission). What the client itself was late with is counted apart: where that is much, the machine had no
-core left for it, and the figure is the machine's. The client speaks HTTP/1.1 on kept-alive connections and runs in this
-process, the gateway in its own. Calibration: the same client, at the same rate, against a bare aiohttp handler that
-reads the body and answers 202; rounds alternate, the first is a warm-up.
+Open loop: requests arrive at fixed times, independent of the earlier ones. The latency of a request counts from its due
+time, not from the time when the client sends it. So a stall shows in every request that it delays (no coordinated
+omission). The client's own delay is reported separately: if it is large, the machine had no free core for the client,
+and the result describes the machine. The client uses HTTP/1.1 with keep-alive in this process; the gateway has its own
+process. Calibration: the same client, at the same rate, against a bare aiohttp handler that reads the body and answers
+202. The rounds alternate, and the first is a warm-up.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DRAIN_SECONDS = 20.0
 
 
 def requests_of(count: int) -> list[bytes]:
-    """Whole requests, ready to be written: a chat of six turns, about 1.1 KB, a session each."""
+    """Complete HTTP requests: a chat of six turns each, about 1.1 KB, every one a different session."""
     requests = []
     for number in range(count):
         turns = [
@@ -69,17 +69,17 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connected."""
+        """Store the transport."""
         self.transport = transport  # type: ignore[assignment]
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, request: bytes, due_at: float) -> None:
-        """Begin a request."""
+        """Send a request."""
         self._due_at = due_at
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Count the answer once it is whole."""
+        """Count the answer when it is complete."""
         self._received += data
         head, found, rest = self._received.partition(b"\r\n\r\n")
         if not found:
@@ -87,12 +87,12 @@ class _Connection(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(rest) < length:
             return
-        assert self._due_at is not None, "an answer nobody waits for"
+        assert self._due_at is not None, "an answer without a request"
         due_at, self._due_at, self._received = self._due_at, None, b""
         self._client.answered(self, due_at, int(head[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Gone: what it was asked counts as failed."""
+        """Count an unanswered request as failed."""
         if self._due_at is not None:
             self._client.answered(None, self._due_at, 0)
 
@@ -114,7 +114,7 @@ class Client:
         self.waited_for_connection = 0
 
     async def run(self) -> None:
-        """Connect, send all at their times, and wait for the answers."""
+        """Connect, send all requests at their due times, and wait for the answers."""
         loop = asyncio.get_running_loop()
         pool = [
             (await loop.create_connection(lambda: _Connection(self), self._host, self._port))[1]
@@ -145,7 +145,7 @@ class Client:
             self._waiting.append((request, due_at))
 
     def answered(self, connection: _Connection | None, due_at: float, status: int) -> None:
-        """An answer, or (status 0) none."""
+        """Count an answer, or (status 0) a missing answer."""
         self.latencies_ms.append((time.perf_counter() - due_at) * 1000)
         self.statuses[status] += 1
         self._in_flight -= 1
@@ -159,11 +159,11 @@ class Client:
 
 
 def one_round(what: str, pid: int, port: int, rate: float, seconds: float) -> dict[str, Any]:
-    """Load one server; every answer must be a 202."""
+    """Send the load to one server; every answer must be a 202."""
     client = Client("127.0.0.1", port, requests_of(int(rate * seconds)), rate)
     server = psutil.Process(pid)
     before = server.cpu_times()
-    # A pause of our own garbage collector would be counted against the server.
+    # A pause of the client's garbage collector would count as latency of the server.
     gc.collect()
     gc.disable()
     try:
@@ -182,7 +182,7 @@ def one_round(what: str, pid: int, port: int, rate: float, seconds: float) -> di
         "late_share": sum(late > LATE_MS for late in client.lateness_ms) / len(ordered),
         "client_late_p99_ms": sorted(client.lateness_ms)[int(len(ordered) * 0.99)],
         "waited_for_connection": client.waited_for_connection,
-        # Says as much on a busy machine as on a free one.
+        # The same on a busy and on an idle machine.
         "cpu_ms_a_request": 1000 * (after.user + after.system - before.user - before.system) / len(ordered),
     }
     print(
@@ -195,7 +195,7 @@ def one_round(what: str, pid: int, port: int, rate: float, seconds: float) -> di
 
 
 async def serve_bare(port: int) -> None:
-    """The calibration: reads the body, answers 202."""
+    """Serve the calibration handler: it reads the body and answers 202."""
     from aiohttp import web
 
     async def handler(request: web.Request) -> web.Response:
@@ -211,7 +211,7 @@ async def serve_bare(port: int) -> None:
 
 
 def start_bare(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """The bare handler in its own process."""
+    """Start the bare handler in its own process."""
     port = free_port()
     argv = [sys.executable, "-m", "benchmarks.gateway", "--serve-bare", str(port)]
     process = spawn(argv, log_path=folder / "bare.log", cwd=Path(__file__).resolve().parents[1])
@@ -228,7 +228,7 @@ def start_bare(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def run(rate: float, seconds: float, rounds: int, kind: str) -> dict[str, Any]:
-    """All rounds."""
+    """Run all rounds."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nexus-gateway-")))
         if kind == "kafka":
@@ -273,7 +273,7 @@ def run(rate: float, seconds: float, rounds: int, kind: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=1000.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each round")

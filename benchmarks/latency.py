@@ -1,12 +1,12 @@
-"""From a POST to the row that everyone can see, on an idle system.
+"""The latency from a POST to the committed row, on an idle system.
 
     python -m benchmarks.latency [--posts 300] [--broker kafka|embedded] [--database-dsn DSN] [--json] [NAME=VALUE ...]
 
-Gateway, enricher and sink as the Procfile starts them, with their default settings, except that extraction is free
-(``NEXUS_EXTRACTOR=none``) and nothing settles. One post after another, each of a new person, each after the row of the
-one before; a trigger tells us of the row as it is committed (LISTEN), so measuring adds no polling. Where the time goes
-comes from the records' own times, which all processes of one host take from one clock. ``NAME=VALUE`` are settings to
-try. Calibration: a bare aiokafka producer and consumer on the same broker, and the same INSERT without the product.
+Gateway, enricher and sink run as in the Procfile, with default settings, except that nothing is extracted
+(``NEXUS_EXTRACTOR=none``) and nothing settles. Each post is a new person, and is sent after the row of the last post. A
+trigger notifies of each committed row (LISTEN), so the measurement does not poll. The time of each stage comes from the
+records' timestamps, which have the same clock on one host. ``NAME=VALUE`` are settings to try. Calibration: a bare
+aiokafka producer and consumer on the same broker, and an INSERT with the same trigger, without the product.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GOAL_P95_MS = 250.0
 WARM_UP_POSTS = 40
 CALIBRATION_TURNS = 100
 ROW_TIMEOUT_SECONDS = 30.0
-# Between a row and the next post: what is under test is an idle system.
+# Between a row and the next post, because an idle system is measured.
 PAUSE_SECONDS = 0.02
 
 _CHANNEL = "benchmark_rows"
@@ -52,19 +52,19 @@ CREATE TRIGGER tell_of_row AFTER INSERT ON benchmark_calibration FOR EACH ROW EX
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Of the sorted values the one that ``percent`` of them do not exceed."""
+    """The value that ``percent`` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 @dataclass
 class Post:
-    """One post. Times are Unix milliseconds, of this host's one clock."""
+    """One post. Times are Unix milliseconds, from this host's clock."""
 
     sent_at: float
     accepted_at: float = 0.0
     row_at: float = 0.0
-    # From the records: when the gateway, then the enricher twice, handed them to their producers.
+    # Timestamps of the records: one that the gateway sent, and two that the enricher sent.
     ingested_at: float = 0.0
     stored_at: float = 0.0
     emitted_at: float = 0.0
@@ -72,18 +72,18 @@ class Post:
 
 @dataclass
 class Rows:
-    """Waits for rows that the database tells of."""
+    """Waits for the database's notifications about rows."""
 
     waiting: dict[str, asyncio.Future[float]] = field(default_factory=dict)
 
-    def told(self, *notification: Any) -> None:
-        """A notification arrived."""
+    def notified(self, *notification: Any) -> None:
+        """Handle a notification."""
         future = self.waiting.pop(notification[3], None)
         if future is not None and not future.done():
             future.set_result(time.time() * 1000)
 
     def expect(self, fingerprint: str) -> asyncio.Future[float]:
-        """When its row is told of, Unix milliseconds."""
+        """A future for the time of the row's notification, in Unix milliseconds."""
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.waiting[fingerprint] = future
         return future
@@ -91,19 +91,19 @@ class Rows:
 
 @asynccontextmanager
 async def listening(dsn: str) -> AsyncIterator[tuple[asyncpg.Connection[Any], Rows]]:
-    """A connection that listens."""
+    """Open a connection that listens for rows."""
     rows = Rows()
     connection: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
     try:
         await connection.execute(_TRIGGER)
-        await connection.add_listener(_CHANNEL, rows.told)
+        await connection.add_listener(_CHANNEL, rows.notified)
         yield connection, rows
     finally:
         await connection.close()
 
 
 def body_of(number: int) -> dict[str, Any]:
-    """A chat of six turns, about 1.1 KB, of a person of its own."""
+    """A chat of six turns, about 1.1 KB, of a new person."""
     turns = [
         {"role": "user" if turn % 2 == 0 else "assistant", "content": f"turno {turn} de {number} " + "x" * 130}
         for turn in range(6)
@@ -112,7 +112,7 @@ def body_of(number: int) -> dict[str, Any]:
 
 
 async def post_all(stack: Stack, rows: Rows, posts: int) -> dict[str, Post]:
-    """Post one after the other, each when the row before is there; by session id."""
+    """Send one post after the other, each after the row of the last one. Return the posts by session id."""
     url = f"{stack.processes['gateway'].url}/api/nexus/producer"
     done: dict[str, Post] = {}
     async with aiohttp.ClientSession() as client:
@@ -132,7 +132,7 @@ async def post_all(stack: Stack, rows: Rows, posts: int) -> dict[str, Post]:
 
 
 async def read_times(stack: Stack, posts: dict[str, Post]) -> None:
-    """Fill in the times that the records carry."""
+    """Fill in the timestamps of the records."""
     settings = stack.settings
     for topic, name in (
         (settings.ingestion_topic, "ingested_at"),
@@ -146,7 +146,7 @@ async def read_times(stack: Stack, posts: dict[str, Post]) -> None:
 
 
 async def calibrate(stack: Stack, connection: asyncpg.Connection[Any], rows: Rows) -> dict[str, float]:
-    """What one hop costs without us, in milliseconds (p50): through the broker, and into the database."""
+    """The median milliseconds without the product: one hop through the broker, and one insert into the database."""
     options = client_options(stack.settings)
     topic = f"{stack.settings.topic_prefix}calibration"
     admin = AIOKafkaAdminClient(**options)
@@ -177,7 +177,7 @@ async def calibrate(stack: Stack, connection: asyncpg.Connection[Any], rows: Row
 
 
 async def measure(stack: Stack, posts: int) -> dict[str, Any]:
-    """All of it, on a stack that is not started yet."""
+    """Measure everything on a stack that is not started yet."""
     await stack.prepare()
     await asyncio.to_thread(stack.start_all)
     async with listening(stack.dsn) as (connection, rows):
@@ -205,7 +205,7 @@ async def measure(stack: Stack, posts: int) -> dict[str, Any]:
 
 
 def run(posts: int, kind: str, dsn: str | None, variables: dict[str, str]) -> dict[str, Any]:
-    """On a broker and, unless one is named, a database of its own."""
+    """Run on a new broker and, without ``dsn``, a new database."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nexus-latency-")))
         folder.chmod(0o755)
@@ -231,7 +231,7 @@ def run(posts: int, kind: str, dsn: str | None, variables: dict[str, str]) -> di
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--posts", type=int, default=300)
     parser.add_argument("--broker", choices=["kafka", "embedded"], default="embedded" if available() else "kafka")

@@ -1,12 +1,12 @@
-"""What metrics and logs cost one enricher worker: with and without them, in turn, in the same run on the same broker.
+"""The cost of metrics and logs for one enricher worker: with and without them, alternating, in one run on one broker.
 
     python -m benchmarks.overhead [--messages 20000] [--pairs 4] [--broker kafka|embedded] [--json]
 
-*On* is the product as it ships: every record counted, timed and logged as a JSON line to a file, and ``/metrics``
-scraped every two seconds. *Off* is the same worker from benchmarks/overhead_off.py, which takes those parts out and is
-not scraped. Extraction is free and nothing settles, so what is left is the worker's own cost, and a share of it is
-at its largest. The two change places from pair to pair, and each pair has a ratio of its own. Beside the throughput,
-which a shared machine disturbs, stands the CPU time a record: the worker's own, of all its threads.
+*On* is the real product: every record is counted, timed and logged as a JSON line to a file, and ``/metrics`` is
+scraped every two seconds. *Off* is the same worker from benchmarks/overhead_off.py, which removes those parts, and is
+not scraped. Nothing is extracted and nothing settles, so only the worker's own cost remains, and the share of metrics
+and logs is at its maximum. The order changes from pair to pair, and each pair has its own ratio. A shared machine
+disturbs the throughput, so the CPU time per record is printed too: of the worker alone, with all its threads.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ ALLOWED = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One worker over one topic."""
+    """The result of one worker on one topic."""
 
     records_per_second: float
     cpu_ms_per_record: float
 
 
 class _Without(Stack):
-    """A stack whose enricher neither counts nor tells."""
+    """A stack whose enricher has no metrics and no outcome logs."""
 
     def __init__(self, folder: Path, bootstrap_servers: str, dsn: str, **variables: str) -> None:
         super().__init__(folder, bootstrap_servers, dsn, **variables)
@@ -69,7 +69,7 @@ async def _scrape(process: StackProcess) -> None:
 
 
 async def measure(name: str, bootstrap_servers: str, folder: Path, messages: int, *, on: bool) -> Measured:
-    """Fill topics of its own, and let one worker empty them."""
+    """Fill new topics, and let one worker process them."""
     make = Stack if on else _Without
     stack = make(
         folder,
@@ -105,7 +105,7 @@ async def measure(name: str, bootstrap_servers: str, folder: Path, messages: int
 
 
 async def _watch_cpu(process: StackProcess, used: list[tuple[float, float]]) -> None:
-    """Note (Unix milliseconds, CPU milliseconds so far) of the worker."""
+    """Sample (Unix milliseconds, CPU milliseconds so far) of the worker."""
     worker = psutil.Process(process.process.pid)
     while True:
         now = worker.cpu_times()
@@ -114,7 +114,7 @@ async def _watch_cpu(process: StackProcess, used: list[tuple[float, float]]) -> 
 
 
 def _cpu_ms_per_record(used: list[tuple[float, float]], times: list[int]) -> float:
-    """Between the first 10 % of the records and the last, as the throughput: the start is not in it."""
+    """CPU time per record from the first 10 % of the records to the last, like the throughput: without the start."""
     first = int(len(times) * WARM_UP_FRACTION)
 
     def at(moment_ms: float) -> float:
@@ -124,15 +124,15 @@ def _cpu_ms_per_record(used: list[tuple[float, float]], times: list[int]) -> flo
 
 
 def _require_as_meant(log: Path, messages: int, *, on: bool) -> None:
-    """A comparison of two equal things shows nothing: the one has a line for every record, the other has none."""
+    """Check that the two workers really differ: one logs a line for every record, the other logs none."""
     lines = log.read_text().count('"record done"')
     wanted = messages if on else 0
     if lines != wanted:
-        raise RuntimeError(f"{log.name} tells of {lines} records, and should of {wanted}")
+        raise RuntimeError(f"{log.name} has lines for {lines} records, expected {wanted}")
 
 
 def run(messages: int, pairs: int, kind: str) -> dict[str, Any]:
-    """All pairs on one broker; the first one warms it and is not counted."""
+    """Run all pairs on one broker; the first pair is a warm-up and is not counted."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nexus-overhead-")))
         folder.chmod(0o755)
@@ -180,12 +180,12 @@ def _summary(pairs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def within(result: dict[str, Any]) -> bool:
-    """Whether the medians keep to what is allowed."""
+    """Whether the medians are within the allowed limits."""
     return bool(result["throughput_ratio"] >= 1 - ALLOWED and result["cpu_ratio"] <= 1 + ALLOWED)
 
 
 def main() -> int:
-    """Command line; 1 when the median of throughput or CPU is beyond what is allowed."""
+    """Run the command line. Return 1 if the median of throughput or CPU is outside its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=4)

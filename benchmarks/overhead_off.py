@@ -1,7 +1,7 @@
-"""The enricher without counting, timing and logging how records end: ``faust -A benchmarks.overhead_off worker``.
+"""The enricher without metrics, timings and logs of outcomes: ``faust -A benchmarks.overhead_off worker``.
 
-Only benchmarks/overhead.py starts it. The product has no such switch: here the parts are taken out before the app is
-made.
+Only benchmarks/overhead.py starts it. The product has no such switch: this module replaces the parts before it creates
+the app.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nexus_stream.observability import metrics_stage, outcomes
 __all__ = ["app"]
 
 
-def _untold(self: outcomes.OutcomeObserver, record: Received, outcome: Outcome) -> None:
+def _ignore_outcome(self: outcomes.OutcomeObserver, record: Received, outcome: Outcome) -> None:
     return None
 
 
@@ -22,7 +22,7 @@ def _untimed(stage: str) -> Untimed:
     return Untimed()
 
 
-outcomes.OutcomeObserver.outcome = _untold  # type: ignore[method-assign]
+outcomes.OutcomeObserver.outcome = _ignore_outcome  # type: ignore[method-assign]
 metrics_stage.StageTimings = _untimed  # type: ignore[misc,assignment]
 
-from nexus_stream.enricher import app  # noqa: E402 - after the parts are out
+from nexus_stream.enricher import app  # noqa: E402 - after the parts are replaced

@@ -1,15 +1,16 @@
-"""Starting with many known sessions: from the changelog alone, and from the worker's own files.
+"""The start of a worker with many known sessions: from the changelog alone, and from its own files.
 
     python -m benchmarks.restore [--sessions 1000000] [--json]
 
-Writes a changelog as the enricher does (one state a session, on the partition of its key), then starts one enricher:
-with an empty data directory; again after SIGTERM; again after ``kill -9``. What counts is from the assignment of
-partitions until ``/ready`` for the changelog, and from the start of the process until ``/ready`` for the files. In the
-time after ``kill -9`` the group waits for the dead member: at most NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS, 6 here.
+Writes a changelog like the enricher (one state per session, on the partition of its key), then starts one enricher
+three times: with an empty data directory, after SIGTERM, and after ``kill -9``. The time from the changelog counts from
+the assignment of partitions to ``/ready``. The time from files counts from the start of the process to ``/ready``. The
+start after ``kill -9`` includes the group's wait for the dead member: at most NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS,
+here 6.
 
-Memory is the resident set once ready, and its peak until then. The last step opens the files and counts the sessions.
-Calibration: a bare aiokafka consumer that reads the same changelog and keeps nothing. Apache Kafka only: the embedded
-broker holds everything in memory.
+Memory is the resident set when ready, and its peak until then. After the first stop, the stored sessions are counted in
+the files. Calibration: a bare aiokafka consumer that reads the same changelog and stores nothing. Apache Kafka only:
+the embedded broker holds everything in memory.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _POLL_SECONDS = 0.05
 
 
 def state_of(number: int) -> tuple[bytes, bytes]:
-    """Key and value of one known session: six turns, all fields found, about 1.3 KB."""
+    """Key and value of one known session with six turns and all fields, about 1.3 KB."""
     noise = random.Random(number)  # noqa: S311 - repeatable
     session_id = f"{noise.getrandbits(128):032x}"
     hashes = tuple(f"{noise.getrandbits(64):016x}" for _ in range(TURNS))
@@ -101,7 +102,7 @@ SIGNALS = (SignalName.NOMBRE, SignalName.EMAIL, SignalName.TELEFONO, SignalName.
 
 
 def states(count: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of many sessions: made from one, so that writing them takes no longer than it must."""
+    """Keys and values of many sessions, derived from one session because that is fast."""
     key, value = state_of(0)
     digest = json.loads(value)["digest"].encode()
     email = b"person0@example.com"
@@ -115,7 +116,7 @@ def states(count: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 async def write_changelog(stack: Stack, sessions: int) -> int:
-    """Write the states; returns their bytes."""
+    """Write the states. Return their size in bytes."""
     topic = stack.settings.sessions_changelog_topic
     partitions = stack.settings.topic_partitions
     producer = AIOKafkaProducer(**client_options(stack.settings), acks="all", max_batch_size=_BATCH_BYTES)
@@ -150,7 +151,7 @@ async def write_changelog(stack: Stack, sessions: int) -> int:
 
 
 async def bare_rate(stack: Stack, sessions: int) -> float:
-    """Records a second of a consumer that does nothing with them."""
+    """Records per second of a consumer that only reads."""
     topic = stack.settings.sessions_changelog_topic
     consumer = AIOKafkaConsumer(
         **client_options(stack.settings), enable_auto_commit=False, auto_offset_reset="earliest", max_poll_records=5000
@@ -173,10 +174,10 @@ class Start:
     """One start of the worker.
 
     Attributes:
-        to_ready: From the process's start to ``/ready``, seconds.
-        to_assigned: From the process's start until it had partitions.
-        memory_mb: Resident when ready.
-        peak_mb: The most until then.
+        to_ready: Seconds from the process's start to ``/ready``.
+        to_assigned: Seconds from the process's start to its assignment of partitions.
+        memory_mb: Resident memory when ready.
+        peak_mb: Peak of the resident memory until then.
     """
 
     how: str
@@ -187,12 +188,12 @@ class Start:
 
     @property
     def recovery(self) -> float:
-        """From the assignment to ``/ready``, seconds."""
+        """Seconds from the assignment to ``/ready``."""
         return self.to_ready - self.to_assigned
 
 
 def _ready_reason(process: StackProcess) -> str | None:
-    """Why it is not ready; None if it is."""
+    """The reason why the worker is not ready; None if it is ready."""
     assert process.process.poll() is None, f"the worker ended:\n{process.log.read_text()[-3000:]}"
     try:
         with urllib.request.urlopen(f"{process.url}/ready", timeout=5) as answer:  # noqa: S310 - loopback
@@ -204,7 +205,7 @@ def _ready_reason(process: StackProcess) -> str | None:
 
 
 def _memory_mb(pid: int) -> tuple[float, float]:
-    """(resident, its peak) of a process."""
+    """(resident, peak) memory of a process."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
 
@@ -231,7 +232,7 @@ def start(stack: Stack, how: str) -> Start:
 
 
 def stored_sessions(stack: Stack) -> int:
-    """How many sessions the files hold. The worker must not run."""
+    """Count the sessions in the files. The worker must not run."""
     count = 0
     for path in sorted((stack.folder / "data").rglob("*.db/CURRENT")):
         options = rocksdict.Options(raw_mode=True)
@@ -242,7 +243,7 @@ def stored_sessions(stack: Stack) -> int:
 
 
 def run(sessions: int) -> dict[str, Any]:
-    """All starts on one broker."""
+    """Run all starts on one broker."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nexus-restore-")))
         folder.chmod(0o755)
@@ -298,7 +299,7 @@ def run(sessions: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--broker", choices=["kafka"], default="kafka")

@@ -1,15 +1,15 @@
-"""Throughput of the sink, as a ratio to COPY and merge in the same run on the same database.
+"""The throughput of the sink, as a ratio to COPY and merge in the same run on the same database.
 
     python -m benchmarks.sink [--rows 5000] [--rounds 7] [--batch 500] [--dsn DSN] [--json]
     python -m benchmarks.sink --replay [--rows 100000]
 
-The limit is what PostgreSQL can do with the same records: COPY into a temporary table, an upsert into prospect_sessions
-with the same guard, and the newest record's facts into prospect_tracking, without any merge rule; the same indexes, one
-transaction a batch. Both start from decoded records. Two kinds of work: sessions that are new, and sessions that are
-replaced by a newer record. Rounds alternate in order and the first is a warm-up; the machine is shared, so only ratios
-within a round are quoted: their median, and the lowest and highest.
+The limit is PostgreSQL's own speed with the same records: COPY into a temporary table, an upsert into prospect_sessions
+with the same guard, and the newest record's facts into prospect_tracking, without any merge rule. It has the same
+indexes, and one transaction per batch. Both start from decoded records. There are two kinds of work: new sessions, and
+sessions that a newer record replaces. The order alternates from round to round, and the first round is a warm-up. The
+machine is shared, so only ratios within a round are reported: their median, minimum and maximum.
 
-``--replay`` hands the same records in three times, the third time shuffled, and compares the tables' checksums.
+``--replay`` writes the same records three times, the third time shuffled, and compares the tables' checksums.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ Write = Callable[[Sequence[EnrichedProspect]], Awaitable[Any]]
 
 
 async def copy_and_merge(connection: asyncpg.Connection[Any], batch: Sequence[EnrichedProspect]) -> None:
-    """The limit: store the batch as fast as PostgreSQL can."""
+    """Store the batch as fast as PostgreSQL can: the limit."""
     rows, _ = newest_rows(batch)
     values = [
         (r.tenant_id, r.session_id, r.fingerprint, r.record_json, r.snapshot_at_ms, r.enriched_at, r.source)
@@ -85,7 +85,7 @@ async def copy_and_merge(connection: asyncpg.Connection[Any], batch: Sequence[En
 
 
 async def measure(write: Write, rows: int, batch: int, at: int) -> float:
-    """Rows per second."""
+    """Measure rows per second."""
     records = [record(number, person=number, at=at) for number in range(rows)]
     started = time.perf_counter()
     for start in range(0, rows, batch):
@@ -94,7 +94,7 @@ async def measure(write: Write, rows: int, batch: int, at: int) -> float:
 
 
 async def compare(dsn: str, rows: int, rounds: int, batch: int) -> list[dict[str, float]]:
-    """One dict a round: rows per second of each way with each kind of work."""
+    """Measure all rounds. Return a dict for each round: rows per second of each way and each kind of work."""
     writer = await ProspectWriter.connect(load_settings(environ={}, database_url=dsn, sink_batch_max_rows=batch))
     connection = await asyncpg.connect(dsn)
     await connection.execute(_INCOMING)
@@ -102,7 +102,7 @@ async def compare(dsn: str, rows: int, rounds: int, batch: int) -> list[dict[str
     measured = []
     for number in range(rounds + 1):
         found: dict[str, float] = {}
-        # Whoever comes second may find warmer caches, or a checkpoint under way.
+        # The order alternates, because the second way may find warmer caches or a running checkpoint.
         for way in ("sink", "copy") if number % 2 else ("copy", "sink"):
             await connection.execute(_EMPTY)
             for at, work in enumerate(WORK, start=1):
@@ -115,7 +115,7 @@ async def compare(dsn: str, rows: int, rounds: int, batch: int) -> list[dict[str
 
 
 def summary(measured: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Medians of rates and of the ratios within each round; the ratio of all work is that of the summed times."""
+    """Medians of the rates and of the ratios within each round; the total ratio compares the summed times."""
     ratios = {work: [found[f"sink {work}"] / found[f"copy {work}"] for found in measured] for work in WORK}
     together = [
         sum(1 / found[f"copy {work}"] for work in WORK) / sum(1 / found[f"sink {work}"] for work in WORK)
@@ -136,7 +136,7 @@ def summary(measured: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 async def check_replay(dsn: str, rows: int) -> bool:
-    """Print a line for each reading; whether the checksum stayed."""
+    """Print a line for each pass. Return whether the checksum stayed the same."""
     records = enriched_records(rows)
     writer = await ProspectWriter.connect(load_settings(environ={}, database_url=dsn))
     connection = await asyncpg.connect(dsn)
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH_ROWS)
     parser.add_argument("--dsn", help="an empty database that may be filled; default: an embedded PostgreSQL")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--replay", action="store_true", help="hand the same records in three times instead")
+    parser.add_argument("--replay", action="store_true", help="write the same records three times instead")
     options = parser.parse_args()
     with ExitStack() as stack:
         dsn = options.dsn

@@ -1,4 +1,4 @@
-"""Enriched records for measurements and replays of the sink, the same ones each time."""
+"""Enriched records for benchmarks and replays of the sink, the same records in each run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def record(session: int, *, at: int = 1, person: int | None = None, name: str = 
     """One session's record as the enricher publishes it, about 1.1 KB.
 
     Args:
-        session: Its number.
-        at: Which snapshot of the session it is.
-        person: Whose; None for a session without fingerprint.
-        name: What the person says their name is.
+        session: Number of the session.
+        at: Number of the snapshot within the session.
+        person: Number of the person; None for a session without fingerprint.
+        name: The person's name.
     """
     return EnrichedProspect.model_validate(
         {
             "session_id": f"session-{session:08}",
-            # 64 hex digits in no order, as browsers send them.
+            # 64 hex digits in random order, like the fingerprints of browsers.
             "fingerprint": None if person is None else f"{person * 2654435761 % 2**64:016x}" * 4,
             "prospect": {
                 "nombre": name,
@@ -56,9 +56,9 @@ def record(session: int, *, at: int = 1, person: int | None = None, name: str = 
 
 
 def enriched_records(count: int) -> list[EnrichedProspect]:
-    """Records of people with up to four sessions, of sessions with up to three snapshots.
+    """Records of people with up to four sessions, and up to three snapshots per session.
 
-    A quarter of the sessions has no fingerprint at first, and gets it with the second snapshot.
+    A quarter of the sessions gets its fingerprint only with the second snapshot.
     """
     chance = random.Random(20261124)  # noqa: S311 - the same records each time
     records: list[EnrichedProspect] = []
@@ -76,7 +76,7 @@ def enriched_records(count: int) -> list[EnrichedProspect]:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One reading of all records: sessions stored or replaced, and records refused."""
+    """One pass over all records: the sessions stored or replaced, and the records rejected."""
 
     stored: int
     rejected: int
@@ -85,7 +85,7 @@ class Round:
 async def replay(
     writer: ProspectWriter, records: Sequence[EnrichedProspect], *, rounds: int = 3, shuffle_first: bool = False
 ) -> AsyncIterator[Round]:
-    """Write all records, several times, the last time of three in another order."""
+    """Write all records several times; the third time they are shuffled."""
     order = list(records)
     for number in range(rounds):
         if shuffle_first or number == 2:

@@ -1,17 +1,17 @@
-"""Throughput of one enricher worker, as a ratio to aiokafka loops in the same run on the same broker.
+"""The throughput of one enricher worker, as a ratio to aiokafka loops in the same run on the same broker.
 
     python -m benchmarks.stream [--messages 20000] [--rounds 3] [--broker kafka|embedded] [--json]
 
-Extraction is free (``NEXUS_EXTRACTOR=none``) and nothing settles, so what is measured is delivery: dedupe, the table
-write with its changelog record acknowledged, emission acknowledged, offsets by our own ledger, Faust.
+Nothing is extracted (``NEXUS_EXTRACTOR=none``) and nothing settles, so only delivery is measured: deduplication, the
+table write with its acknowledged changelog record, the acknowledged emission, the offsets in our ledger, and Faust.
 
-- The *bare loop* reads as a group, makes of each conversation the record that the enricher makes of it, with the same
-  functions, sends it with the same producer options and commits: the same read-transform-write without the guarantees.
-- The *minimal loop* only parses, and sends as many bytes as the record has: what aiokafka does for a program without
-  contracts. The ratio to it is printed beside the other and has no goal: most of the difference is the transform.
+- The *bare loop* reads as a group, makes the same record from each conversation as the enricher, with the same
+  functions, sends it with the same producer options, and commits. It is the same work without the guarantees.
+- The *minimal loop* only parses, and sends as many bytes as the record has. It shows aiokafka's speed for a program
+  without contracts. The ratio to it is also printed but has no goal: most of the difference is the transform.
 
-Rates come from the timestamps of the output records, between the first 10 % and the last, so that start-up is left out.
-The machine is shared: only ratios within a round are quoted.
+The rates come from the timestamps of the output records, from the first 10 % to the last record, without the start.
+The machine is shared: only ratios within a round are reported.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.extraction.consent import NoExtraction
-from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
+from nexus_stream.extraction.extractor import Findings, Turn
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.merging import merge
 from nexus_stream.kafka.clients import client_options
@@ -49,12 +49,12 @@ from tests.stack import Stack
 
 PARTITIONS = 4
 WARM_UP_FRACTION = 0.1
-# An enriched record of a session without findings.
+# Size of an enriched record of a session without findings.
 OUTPUT_BYTES = 800
 
 
 def conversation(index: int) -> bytes:
-    """One message of about 1.1 KB, a session of its own."""
+    """One message of about 1.1 KB, of a different session for each index."""
     turns = [
         {"role": "user" if turn % 2 == 0 else "assistant", "content": f"turno {turn} de la sesión {index} " + "x" * 120}
         for turn in range(6)
@@ -77,7 +77,7 @@ async def fill(stack: Stack, messages: int) -> None:
 
 
 async def output_times(stack: Stack, topic: str, messages: int) -> list[int]:
-    """Timestamps (ms) of the records on a topic, in order, once all are there."""
+    """Wait for all records on a topic. Return their timestamps (ms), in order."""
     consumer = AIOKafkaConsumer(
         topic, **client_options(stack.settings), auto_offset_reset="earliest", fetch_max_wait_ms=50
     )
@@ -93,7 +93,7 @@ async def output_times(stack: Stack, topic: str, messages: int) -> list[int]:
 
 
 def rate(times: list[int]) -> float:
-    """Records per second between the first 10 % and the last."""
+    """Records per second, from the first 10 % to the last record."""
     first = int(len(times) * WARM_UP_FRACTION)
     return (len(times) - 1 - first) / max(0.001, (times[-1] - times[first]) / 1000)
 
@@ -102,16 +102,16 @@ Transform = Callable[[ConsumerRecord], tuple[bytes, list[tuple[str, bytes]]]]
 
 
 def minimal(record: ConsumerRecord) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """Parse, and make something as large as our record."""
+    """Parse, and make a value as large as an enriched record."""
     body = orjson.loads(record.value)
     return orjson.dumps({"session_id": body["sessionId"], "record": "x" * OUTPUT_BYTES}), []
 
 
 def same_transform(settings: Settings) -> Transform:
-    """What the enricher makes of a first conversation, by the functions it uses: decode, check, merge, encode."""
+    """The enricher's work for a first conversation, with the same functions: decode, check, merge, encode."""
     limits = Limits(settings.max_body_bytes, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
     extractor = NoExtraction()
-    made_by = MadeBy.of(extractor)
+    made_by = extractor.labels
     findings = Findings()
 
     def transform(record: ConsumerRecord) -> tuple[bytes, list[tuple[str, bytes]]]:
@@ -145,7 +145,7 @@ def same_transform(settings: Settings) -> Transform:
 
 
 async def bare_loop(stack: Stack, messages: int, name: str, transform: Transform) -> float:
-    """What aiokafka can do in one process: read as a group, transform, send, commit."""
+    """Measure aiokafka's speed in one process: read as a group, transform, send, commit."""
     topic = f"{stack.settings.topic_prefix}{name}-output"
     await create_topic(stack, topic)
     producer = AIOKafkaProducer(**client_options(stack.settings), acks="all", linger_ms=5, max_batch_size=131_072)
@@ -181,7 +181,7 @@ async def bare_loop(stack: Stack, messages: int, name: str, transform: Transform
 
 
 async def one_round(number: int, bootstrap_servers: str, folder: Path, messages: int) -> tuple[float, float, float]:
-    """(minimal, bare, enricher) records per second on topics of their own."""
+    """Measure (minimal, bare, enricher) records per second on new topics."""
     stack = Stack(
         folder,
         bootstrap_servers,
@@ -208,7 +208,7 @@ async def one_round(number: int, bootstrap_servers: str, folder: Path, messages:
 
 
 async def create_topic(stack: Stack, name: str) -> None:
-    """A loop's output topic."""
+    """Create a loop's output topic."""
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
     admin = AIOKafkaAdminClient(**client_options(stack.settings))
@@ -220,7 +220,7 @@ async def create_topic(stack: Stack, name: str) -> None:
 
 
 def run(messages: int, rounds: int, kind: str) -> dict[str, Any]:
-    """All rounds on one broker."""
+    """Run all rounds on one broker."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nexus-bench-")))
         folder.chmod(0o755)
@@ -230,7 +230,7 @@ def run(messages: int, rounds: int, kind: str) -> dict[str, Any]:
             broker = cleanup.enter_context(EmbeddedBroker.start(log_path=folder / "broker.log"))
         results = []
         for number in range(rounds + 1):
-            # The first round warms broker, page cache and imports, and is not counted.
+            # The first round warms up the broker, the page cache and the imports, and is not counted.
             count = messages // 4 if number == 0 else messages
             started = time.monotonic()
             least, bare, ours = asyncio.run(one_round(number, broker.bootstrap_servers, folder, count))
@@ -264,7 +264,7 @@ def run(messages: int, rounds: int, kind: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -20,7 +20,10 @@ _COMMANDS = {
     "capacity": ("nexus_stream.doctor.capacity_command:command", "Compute the resources and the cost of a load."),
     "console": ("nexus_stream.console.command:command", "Serve the web view of table state."),
     "contracts": ("nexus_stream.contracts.command:command", "Write or check the published schemas."),
-    "demo": ("nexus_stream.embedded.demo:command", "Post a few conversations to `nexus dev` and watch the rows."),
+    "demo": (
+        "nexus_stream.embedded.demo_command:command",
+        "Post a few conversations to `nexus dev` and watch the rows.",
+    ),
     "dev": (
         "nexus_stream.embedded.command:command",
         "Run everything in this terminal, with an embedded broker and database.",
@@ -30,7 +33,7 @@ _COMMANDS = {
         "nexus_stream.doctor.command:command",
         "Check the configuration and every connection, and show the fixes.",
     ),
-    "evaluate": ("nexus_stream.extraction.evaluate:command", "Score an extractor on labelled conversations."),
+    "evaluate": ("nexus_stream.extraction.evaluate_command:command", "Score an extractor on labelled conversations."),
     "extract": (
         "nexus_stream.extraction.extract_command:command",
         "Read one conversation and show the record and its evidence.",

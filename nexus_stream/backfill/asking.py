@@ -11,7 +11,7 @@ from anthropic.types.messages.batch_create_params import Request
 
 from nexus_stream.backfill.intake import limits_of
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import decode, digest
 from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude.request import ask_again, message_params
@@ -35,7 +35,7 @@ class Asking:
         made_by: The labels of the answers.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: RunStore) -> None:
         self.prompt = load_prompt()
         self.made_by = MadeBy(_EXTRACTOR_NAME, settings.claude_model, self.prompt.version)
         self._settings = settings

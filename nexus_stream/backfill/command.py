@@ -27,8 +27,8 @@ from nexus_stream.backfill.progress import shown_progress
 from nexus_stream.backfill.reading import ANSWERED, LEFT, LIVE, BatchCancelledError
 from nexus_stream.backfill.records import Counts
 from nexus_stream.backfill.run import Run
-from nexus_stream.backfill.source import STDIN, Source, digest_of
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.source import STDIN, BackfillSource, digest_of
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.command_line import check_moment, run
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, RetryableError, TopicMismatchError
 from nexus_stream.extraction.cache import RedisCache
@@ -106,20 +106,20 @@ def command(
         raise ConfigurationError("ANTHROPIC_API_KEY: missing. It is needed to read with Claude.")
     name = name or ("topic" if file is None else _name_of(file))
     directory = settings.data_dir / "backfill" / name
-    is_started = Store.exists(directory)
+    is_started = RunStore.exists(directory)
     if not (yes or dry_run) and not (sys.stdin.isatty() and file != STDIN):
         raise click.UsageError("Without a terminal, give --yes or --dry-run.")
-    with Store.in_memory() if dry_run and not is_started else Store.open(directory) as store:
-        source = Source(file, since, as_of)
+    with RunStore.in_memory() if dry_run and not is_started else RunStore.open(directory) as store:
+        source = BackfillSource(file, since, as_of)
         problems = _run(_work(settings, store, source, directory, dry_run=dry_run, yes=yes), dry_run=dry_run)
         if problems is None:
             # Nothing was sent yet, so nothing is kept.
-            Store.discard(directory)
+            RunStore.discard(directory)
             return
         counts = store.counts()
         refused = store.count_of("refused")
         if not dry_run:
-            Store.remove(directory, _summary(counts, refused))
+            RunStore.remove(directory, _summary(counts, refused))
     if not dry_run:
         click.echo("\n".join(_reported(counts)))
     if problems:
@@ -137,8 +137,8 @@ def _run(work: Coroutine[Any, Any, _T], *, dry_run: bool) -> _T:
 
 async def _work(
     settings: Settings,
-    store: Store,
-    source: Source,
+    store: RunStore,
+    source: BackfillSource,
     directory: Path,
     *,
     dry_run: bool,
@@ -215,7 +215,7 @@ async def _has_table(settings: Settings, *, required: bool) -> bool:
     return True
 
 
-async def _load(settings: Settings, store: Store, source: Source) -> None:
+async def _load(settings: Settings, store: RunStore, source: BackfillSource) -> None:
     """Load the whole input in one transaction: after a kill here, the next run loads it again."""
     with store.transaction():
         intake, left = await source.take(store, settings)
@@ -235,7 +235,7 @@ async def _load(settings: Settings, store: Store, source: Source) -> None:
             click.echo(f"  {problem}")
 
 
-def _show_plan(store: Store, settings: Settings, estimator: Estimator, budget: Budget) -> None:
+def _show_plan(store: RunStore, settings: Settings, estimator: Estimator, budget: Budget) -> None:
     counts = store.counts()
     asking = Asking(settings, store)
     estimate = Estimate()

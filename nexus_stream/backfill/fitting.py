@@ -12,7 +12,7 @@ import orjson
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.estimate import Estimate, Estimator
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import BudgetExhaustedError, OverBudgetError
 from nexus_stream.extraction.claude.budget import Budget
 
@@ -36,7 +36,7 @@ class Fitting:
     def __init__(
         self,
         *,
-        store: Store,
+        store: RunStore,
         asking: Asking,
         estimator: Estimator,
         budget: Budget,

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation, Limits, decode, mended
 from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.ordering import Relation, relate
@@ -57,7 +57,7 @@ class Intake:
         refused: Number of invalid snapshots, by reason.
     """
 
-    store: Store
+    store: RunStore
     settings: Settings
     now_ms: int
     taken: int = 0

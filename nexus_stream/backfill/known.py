@@ -10,11 +10,11 @@ import orjson
 
 from nexus_stream.backfill.intake import limits_of, snapshot_of
 from nexus_stream.backfill.records import Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.contracts.session_key import session_key
-from nexus_stream.privacy.changelog import State, read_states
+from nexus_stream.privacy.changelog import StoredState, read_states
 from nexus_stream.settings import Settings
 from tables.session_state import Verdict, decode_state
 
@@ -32,7 +32,7 @@ _OUTCOMES = {
 }
 
 
-async def judge_pending(store: Store, settings: Settings, *, use_table: bool = True) -> None:
+async def judge_pending(store: RunStore, settings: Settings, *, use_table: bool = True) -> None:
     """Skip known items, and mark items that need no model as ready; the others stay pending.
 
     Args:
@@ -44,7 +44,7 @@ async def judge_pending(store: Store, settings: Settings, *, use_table: bool = T
         BrokerUnavailableError: the changelog cannot be read.
         StateVersionError: the table was written by a newer version.
     """
-    states: dict[bytes, State] = {}
+    states: dict[bytes, StoredState] = {}
     if use_table:
         states = await read_states(settings, lambda state: store.find(_key(state)) is not None)
     with store.transaction():
@@ -52,7 +52,7 @@ async def judge_pending(store: Store, settings: Settings, *, use_table: bool = T
             _judge(store, settings, item, states.get(item.session))
 
 
-def _judge(store: Store, settings: Settings, item: Item, raw: State | None) -> None:
+def _judge(store: RunStore, settings: Settings, item: Item, raw: StoredState | None) -> None:
     topic, limits = settings.ingestion_topic, limits_of(settings)
     if raw is not None:
         state = decode_state(orjson.dumps(raw))
@@ -77,7 +77,7 @@ def _needs_model(conversation: Conversation, settings: Settings) -> bool:
     return any(message.role == "user" and message.content.strip() for message in conversation.messages)
 
 
-def _key(state: State) -> bytes:
+def _key(state: StoredState) -> bytes:
     try:
         return session_key(state.get("tenant_id", ""), state["session_id"])
     except (KeyError, ValueError):

@@ -24,7 +24,7 @@ from typing import Final
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.batches import Batches, Ended, Kind
 from nexus_stream.backfill.records import Chunk, Item
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import (
     ConfigurationError,
     ModelAnswerError,
@@ -71,7 +71,7 @@ class Reader:
         self,
         *,
         batches: Batches,
-        store: Store,
+        store: RunStore,
         asking: Asking,
         budget: Budget,
         price: Price | None,

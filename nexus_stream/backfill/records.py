@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nexus_stream.contracts.headers import Headers
 
-__all__ = ["Chunk", "Counts", "Item", "Progress", "View"]
+__all__ = ["Chunk", "Counts", "Item", "ProgressDisplay", "View"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class View:
     latest_end: float | None
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     """Shows the progress of a run."""
 
     def update(self, view: View) -> None:

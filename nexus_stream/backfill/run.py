@@ -31,8 +31,8 @@ from nexus_stream.backfill.batches import Batch, Batches, UnknownOutcomeError
 from nexus_stream.backfill.estimate import Estimator
 from nexus_stream.backfill.fitting import Fitting
 from nexus_stream.backfill.reading import Reader
-from nexus_stream.backfill.records import Chunk, Counts, Item, Progress, View
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.records import Chunk, Counts, Item, ProgressDisplay, View
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.errors import (
     BudgetExhaustedError,
@@ -95,14 +95,14 @@ class Run:
     def __init__(
         self,
         *,
-        store: Store,
+        store: RunStore,
         settings: Settings,
         batches: Batches,
         sender: SenderPort,
         judge: Callable[[], Awaitable[None]],
         budget: Budget,
         estimator: Estimator,
-        progress: Progress,
+        progress: ProgressDisplay,
         cache: FindingsCache | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -135,7 +135,7 @@ class Run:
             over_cap=self._reader.failed,
         )
         # Batches that were checked and do not belong to this run.
-        self._foreign: set[str] = set()
+        self._foreign_batches: set[str] = set()
         # Chunks whose batch certainly does not exist: no search is needed.
         self._not_created: set[int] = set()
         self._latest_end: float | None = None
@@ -190,14 +190,14 @@ class Run:
     async def _create(self) -> None:
         for chunk in self._store.chunks("intended"):
             if chunk.id not in self._not_created:
-                found, is_decided = await self._look_for(chunk)
+                found, is_decided = await self._search_batch(chunk)
                 if found is not None:
-                    self._opened(chunk, found)
+                    self._mark_open(chunk, found)
                     continue
                 if not is_decided:
                     return
                 chunk = self._store.intend_again(chunk)  # noqa: PLW2901 - the same chunk with a new time
-            items = self._all_of(chunk)
+            items = self._items_of(chunk)
             if not await self._post(chunk, [self._asking.request(item, chunk.id) for item in items]):
                 return
         while self._store.items("pending", limit=1):
@@ -222,7 +222,7 @@ class Run:
                 return
             self._show()
 
-    def _all_of(self, chunk: Chunk) -> list[Item]:
+    def _items_of(self, chunk: Chunk) -> list[Item]:
         items: list[Item] = []
         while page := self._store.items("batched", chunk=chunk.id, after=items[-1].id if items else 0):
             items += page
@@ -239,20 +239,20 @@ class Run:
         except (RetryableError, ConfigurationError):
             self._not_created.add(chunk.id)
             raise
-        self._opened(chunk, batch)
+        self._mark_open(chunk, batch)
         return True
 
-    def _opened(self, chunk: Chunk, batch: Batch) -> None:
+    def _mark_open(self, chunk: Chunk, batch: Batch) -> None:
         with self._store.transaction():
             self._store.set_chunk(chunk, "open", batch_id=batch.id)
         self._latest_end = max(self._latest_end or 0.0, batch.expires_at)
 
-    async def _look_for(self, chunk: Chunk) -> tuple[Batch | None, bool]:
+    async def _search_batch(self, chunk: Chunk) -> tuple[Batch | None, bool]:
         """Search for a batch whose creation was not confirmed. Return it, and whether the search is conclusive."""
         is_decided = time.time() - chunk.intended_at >= self._pace.unknown_seconds
         ours = self._store.batch_ids()
         for batch in await self._batches.created_since(chunk.intended_at - _CLOCK_SKEW_SECONDS):
-            if batch.id in ours or batch.id in self._foreign or batch.requests != chunk.requests:
+            if batch.id in ours or batch.id in self._foreign_batches or batch.requests != chunk.requests:
                 continue
             if not batch.has_ended:
                 # Only the results show its owner. It may belong to this run, and a second batch could be paid twice.
@@ -260,7 +260,7 @@ class Run:
                 continue
             if batch.has_results and await self._is_ours(batch, chunk):
                 return batch, True
-            self._foreign.add(batch.id)
+            self._foreign_batches.add(batch.id)
         return None, is_decided
 
     async def _is_ours(self, batch: Batch, chunk: Chunk) -> bool:
@@ -276,17 +276,17 @@ class Run:
             assert chunk.batch_id is not None  # noqa: S101 - an open chunk has an id
             batch = await self._batches.retrieve(chunk.batch_id)
             if batch is None or (batch.has_ended and not batch.has_results):
-                self._gone(chunk)
+                self._close_lost(chunk)
             elif batch.has_ended:
                 self._stop = await self._reader.read(chunk, chunk.batch_id) or self._stop
             else:
                 self._latest_end = max(self._latest_end or 0.0, batch.expires_at)
 
-    def _gone(self, chunk: Chunk) -> None:
+    def _close_lost(self, chunk: Chunk) -> None:
         """Close a chunk whose batch or results somebody deleted. Its answers are unknown, so nothing is paid again."""
         self._budget.settle(chunk.reserved_usd, chunk.reserved_usd)
         with self._store.transaction():
-            for item in self._all_of(chunk):
+            for item in self._items_of(chunk):
                 self._store.skip(item, "lost")
             self._store.set_chunk(chunk, "closed")
         self._progress.note(f"the results of batch {chunk.batch_id} were deleted: its conversations are skipped")
@@ -312,12 +312,12 @@ class Run:
         headers = item.headers
         if item.answer is not None:
             headers = (*headers, (ANSWER_HEADER, item.answer))
-            await self._remember(item, item.answer)
+            await self._share_answer(item, item.answer)
         await self._sender.send(
             self._settings.ingestion_topic, item.session, item.value, timestamp_ms=item.timestamp_ms, headers=headers
         )
 
-    async def _remember(self, item: Item, answer: bytes) -> None:
+    async def _share_answer(self, item: Item, answer: bytes) -> None:
         """Put the answer into the enrichers' shared cache: an earlier record of the conversation finds it there."""
         if self._cache is not None and (findings := findings_of(answer)) is not None:
             await self._cache.put(cache_key(self._asking.made_by, self._asking.turns(item)), encode_findings(findings))

@@ -16,13 +16,13 @@ from typing import Final
 import click
 
 from nexus_stream.backfill.intake import Intake, take_lines
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.backfill.topic import take_topic
 from nexus_stream.contracts.moments import parse_moment
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings
 
-__all__ = ["STDIN", "Source", "digest_of"]
+__all__ = ["STDIN", "BackfillSource", "digest_of"]
 
 STDIN: Final = "-"
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -30,7 +30,7 @@ _INPUT: Final = "input"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class BackfillSource:
     """A file, standard input or the topic.
 
     Attributes:
@@ -43,7 +43,7 @@ class Source:
     since: str | None = None
     as_of: str | None = None
 
-    async def take(self, store: Store, settings: Settings) -> tuple[Intake, int]:
+    async def take(self, store: RunStore, settings: Settings) -> tuple[Intake, int]:
         """Load the input, in a transaction. Return the intake and the number of records left to the enrichers."""
         now_ms = round(time.time() * 1000)
         intake = Intake(store, settings, now_ms)
@@ -57,7 +57,7 @@ class Source:
         store.put(_INPUT, self._identity(hasher.hexdigest()))
         return intake, 0
 
-    def require_same(self, store: Store, directory: Path) -> None:
+    def require_same(self, store: RunStore, directory: Path) -> None:
         """Refuse to continue a run that has another input: the new input would be ignored silently.
 
         Raises:

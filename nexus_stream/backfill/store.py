@@ -25,7 +25,7 @@ from nexus_stream.backfill.records import Chunk, Counts, Item
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
 
-__all__ = ["Store"]
+__all__ = ["RunStore"]
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -63,7 +63,7 @@ CREATE INDEX IF NOT EXISTS items_by_chunk ON items (chunk, state);
 _FILE: Final = "state.sqlite3"
 
 
-class Store:
+class RunStore:
     """The state of one run; a context manager.
 
     Args:
@@ -85,7 +85,7 @@ class Store:
                 self.put("secret", secrets.token_hex(32))
 
     @classmethod
-    def open(cls, directory: Path) -> Store:
+    def open(cls, directory: Path) -> RunStore:
         """Open a run's state, or create it.
 
         Raises:
@@ -107,7 +107,7 @@ class Store:
         return cls(sqlite3.connect(path), lock)
 
     @classmethod
-    def in_memory(cls) -> Store:
+    def in_memory(cls) -> RunStore:
         """Create a store in memory, for a dry run."""
         return cls(sqlite3.connect(":memory:"))
 
@@ -120,7 +120,7 @@ class Store:
     def remove(directory: Path, summary: dict[str, Any]) -> None:
         """Delete the state of a finished run; its counts stay in ``last.json``."""
         (directory / "last.json").write_text(json.dumps(summary, indent=2) + "\n")
-        Store.discard(directory)
+        RunStore.discard(directory)
 
     @staticmethod
     def discard(directory: Path) -> None:

@@ -12,7 +12,6 @@ import sqlite3
 import sys
 
 import click
-import structlog
 from aiohttp import web
 
 from nexus_stream.command_line import quiet_broker_client
@@ -26,6 +25,7 @@ from nexus_stream.console.web.access import Access
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics import announce_build, shown
@@ -33,7 +33,7 @@ from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "open_model", "serve"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _STOP_SECONDS = 5.0
 

@@ -18,9 +18,9 @@ from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
 from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import State
-from nexus_stream.dead_letters.printing import Row, described_letter, escaped, json_line, table
+from nexus_stream.dead_letters.printing import LetterRow, described_letter, escaped, json_line, table
 from nexus_stream.dead_letters.redriving import (
-    Report,
+    RedriveReport,
     Selection,
     discard,
     letters,
@@ -101,7 +101,7 @@ def list_command(all_states: bool, limit: int | None, as_json: bool, **options: 
 
 
 async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: int | None, as_json: bool) -> None:
-    rows: deque[Row] = deque(maxlen=limit or _DEFAULT_ROWS)
+    rows: deque[LetterRow] = deque(maxlen=limit or _DEFAULT_ROWS)
     stream_json = as_json and limit is None
     reasons: Counter[str] = Counter()
     states: Counter[State] = Counter()
@@ -114,7 +114,7 @@ async def _list(settings: Settings, wanted: Filter, *, all_states: bool, limit: 
             if not all_states and history.state is not State.OPEN:
                 continue
             reasons[letter.reason] += 1
-            row = Row.of(letter, history)
+            row = LetterRow.of(letter, history)
             if stream_json:
                 click.echo(json_line(row))
             else:
@@ -198,7 +198,7 @@ def _act(
         if not sys.stdin.isatty():
             raise click.UsageError(f"There is no terminal to confirm {_letters(plan.total)}: add --yes.")
         click.confirm(f"{verb.capitalize()} {_letters(plan.total)}?", abort=True)
-    report = Report()
+    report = RedriveReport()
     try:
         run(_do(settings, selection, ends, action, report, by or operator()))
     finally:
@@ -208,7 +208,7 @@ def _act(
     sys.exit(1 if report.refused or report.not_ours else 0)
 
 
-async def _plan(settings: Settings, selection: Selection, action: Action) -> tuple[Report, Ends]:
+async def _plan(settings: Settings, selection: Selection, action: Action) -> tuple[RedriveReport, Ends]:
     if action is Action.REDRIVEN:
         await require_topics(settings)
     async with DeadLetterLog(settings) as log:
@@ -216,13 +216,15 @@ async def _plan(settings: Settings, selection: Selection, action: Action) -> tup
         return await survey(log, settings, ends, selection, action), ends
 
 
-async def _do(settings: Settings, selection: Selection, ends: Ends, action: Action, report: Report, by: str) -> None:
+async def _do(
+    settings: Settings, selection: Selection, ends: Ends, action: Action, report: RedriveReport, by: str
+) -> None:
     act = redrive if action is Action.REDRIVEN else discard
     async with DeadLetterLog(settings) as log, Sender(settings) as sender:
         await act(log, sender, settings, ends, selection, report, by=by, now=lambda: datetime.now(UTC))
 
 
-def _left_out(plan: Report, selection: Selection) -> list[str]:
+def _left_out(plan: RedriveReport, selection: Selection) -> list[str]:
     lines = []
     redriven, discarded = plan.states[State.REDRIVEN], plan.states[State.DISCARDED]
     if redriven and not selection.again:
@@ -237,7 +239,7 @@ def _left_out(plan: Report, selection: Selection) -> list[str]:
     return lines
 
 
-def _of_each(report: Report) -> str:
+def _of_each(report: RedriveReport) -> str:
     reasons = ", ".join(f"{count} {escaped(reason)}" for reason, count in report.chosen.most_common())
     return f": {reasons}" if reasons else ""
 

@@ -1,6 +1,6 @@
-"""The dead-letter topic as a log, read from its beginning to where it ended when asked.
+"""Read the dead-letter topic from its beginning to a fixed end.
 
-Reading leaves no trace: any number of operators and consoles read the same records.
+A read commits no offsets: any number of operators and consoles can read the same records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["DeadLetterLog"]
 
 
 class DeadLetterLog(TopicLog):
-    """Reads the topic; an async context manager.
+    """Read the topic. Use as an async context manager.
 
     Args:
         settings: The settings with broker and topic.

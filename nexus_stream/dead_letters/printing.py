@@ -33,7 +33,7 @@ from nexus_stream.dead_letters.letter import Letter
 from nexus_stream.dead_letters.marks import History
 from nexus_stream.observability.logs import hashed
 
-__all__ = ["Row", "described_letter", "escaped", "json_line", "table"]
+__all__ = ["LetterRow", "described_letter", "escaped", "json_line", "table"]
 
 # nexus-stream wrote their names and values. The values contain no personal data.
 _SAFE_HEADERS = frozenset(
@@ -71,7 +71,7 @@ def escaped(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LetterRow:
     """The row of one letter in a list. It does not contain the letter's value."""
 
     id: str
@@ -90,7 +90,7 @@ class Row:
     session: str | None
 
     @classmethod
-    def of(cls, letter: Letter, history: History) -> Row:
+    def of(cls, letter: Letter, history: History) -> LetterRow:
         """Make the row of a letter."""
         key = session_key_of(letter)
         return cls(
@@ -111,8 +111,8 @@ class Row:
         )
 
 
-def json_line(row: Row) -> str:
-    """Return one line of ASCII JSON with every field of `Row`."""
+def json_line(row: LetterRow) -> str:
+    """Return one line of ASCII JSON with every field of `LetterRow`."""
     # json escapes non-ASCII characters; orjson cannot.
     import dataclasses
     import json
@@ -123,7 +123,7 @@ def json_line(row: Row) -> str:
 _COLUMNS = ("ID", "REASON", "FAILED", "TRIES", "STATE", "BYTES", "SESSION")
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
+def table(rows: Sequence[LetterRow]) -> Iterator[str]:
     """Yield aligned lines, first the heading."""
     lines = [_COLUMNS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
@@ -131,7 +131,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: LetterRow) -> tuple[str, ...]:
     state = row.state if row.redriven < 2 else f"{row.state} ({row.redriven} times)"
     if row.redrives_before:
         state += f", after {row.redrives_before} redrive{'s' if row.redrives_before > 1 else ''}"

@@ -22,7 +22,7 @@ from nexus_stream.kafka.sender import SenderPort
 from nexus_stream.settings import Settings
 
 __all__ = [
-    "Report",
+    "RedriveReport",
     "Selection",
     "discard",
     "letters",
@@ -66,7 +66,7 @@ class Selection:
 
 
 @dataclass(slots=True)
-class Report:
+class RedriveReport:
     """Counts of letters. They are updated for each letter, so that an interrupted run can report too.
 
     Attributes:
@@ -109,7 +109,7 @@ async def letters(log: DeadLetterLog, ends: Ends, wanted: Filter) -> AsyncIterat
 
 
 async def _chosen(
-    log: DeadLetterLog, ends: Ends, selection: Selection, report: Report, topics: frozenset[str] | None
+    log: DeadLetterLog, ends: Ends, selection: Selection, report: RedriveReport, topics: frozenset[str] | None
 ) -> AsyncIterator[tuple[Letter, History]]:
     # Read the newest marks, also those after `ends`: another operator may have acted in the meantime.
     histories = await read_histories(log, await log.ends())
@@ -127,9 +127,11 @@ async def _chosen(
         yield letter, history
 
 
-async def survey(log: DeadLetterLog, settings: Settings, ends: Ends, selection: Selection, action: Action) -> Report:
+async def survey(
+    log: DeadLetterLog, settings: Settings, ends: Ends, selection: Selection, action: Action
+) -> RedriveReport:
     """Count the letters that `redrive` or `discard` would process. Send nothing."""
-    report = Report()
+    report = RedriveReport()
     topics = _origins(settings) if action is Action.REDRIVEN else None
     async for letter, _ in _chosen(log, ends, selection, report, topics):
         report.chosen[letter.reason] += 1
@@ -143,7 +145,7 @@ async def redrive(
     settings: Settings,
     ends: Ends,
     selection: Selection,
-    report: Report,
+    report: RedriveReport,
     *,
     by: str,
     now: Callable[[], datetime],
@@ -202,7 +204,7 @@ async def discard(
     settings: Settings,
     ends: Ends,
     selection: Selection,
-    report: Report,
+    report: RedriveReport,
     *,
     by: str,
     now: Callable[[], datetime],

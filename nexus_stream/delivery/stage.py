@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from nexus_stream.delivery.backoff import backoff_seconds
@@ -25,10 +24,11 @@ from nexus_stream.delivery.ports import BrokerPort, TracePort
 from nexus_stream.delivery.received import Assignment, Received, TopicPartition
 from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
+from nexus_stream.host.log import get_logger
 
-__all__ = ["Message", "Observer", "Stage", "StageParts"]
+__all__ = ["AgentMessage", "Observer", "Stage", "StageParts"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -63,7 +63,7 @@ class Observer(Protocol):
         ...
 
 
-class Message(Protocol):
+class AgentMessage(Protocol):
     """A message in the form that Faust passes to an agent; ``timestamp`` in seconds."""
 
     topic: str
@@ -128,7 +128,7 @@ class Stage:
 
     # Reading
 
-    async def take(self, message: Message) -> None:
+    async def take(self, message: AgentMessage) -> None:
         """Accept one message of the agent's loop: read the record and submit it. Raises nothing into the loop."""
         record = self.read(
             message.topic,

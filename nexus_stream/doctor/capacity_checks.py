@@ -1,4 +1,4 @@
-"""Compare bounds, budget and shares with the measured load. Runs after all areas, with their `Facts`.
+"""Compare bounds, budget and shares with the measured load. Runs after all areas, with their `MeasuredFacts`.
 
 Pure functions. Formulas: docs/reference/capacity.md.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from nexus_stream.doctor.facts import Facts
+from nexus_stream.doctor.facts import MeasuredFacts
 from nexus_stream.doctor.finding import Finding, error, note, ok, warning
 from nexus_stream.extraction.claude.prices import TokenCounts, cost_usd, load_prices, price_of
 from nexus_stream.extraction.claude.prompt import load_prompt
@@ -28,7 +28,9 @@ _DAY_SECONDS: Final = 86_400
 _PEAK: Final = 3.0
 
 
-def check_capacity(settings: Settings, roles: frozenset[Role], facts: Facts, *, sinks: int | None) -> list[Finding]:
+def check_capacity(
+    settings: Settings, roles: frozenset[Role], facts: MeasuredFacts, *, sinks: int | None
+) -> list[Finding]:
     """Run every check for which the facts are known.
 
     Args:
@@ -48,7 +50,7 @@ def check_capacity(settings: Settings, roles: frozenset[Role], facts: Facts, *, 
     return findings
 
 
-def judge_in_flight(settings: Settings, facts: Facts) -> Finding:
+def judge_in_flight(settings: Settings, facts: MeasuredFacts) -> Finding:
     """Compare the in-flight bound with the rate: NEXUS_PENDING_MAX_SESSIONS >= rate x (settle + call)."""
     pending_seconds = settings.max_wait_seconds + (_CALL_SECONDS if settings.use_claude else 0)
     max_rate = settings.pending_max_sessions / max(pending_seconds, 0.001)
@@ -70,7 +72,7 @@ def judge_in_flight(settings: Settings, facts: Facts) -> Finding:
     return warning("host.in_flight", formula, why, f"NEXUS_PENDING_MAX_SESSIONS={needed}, or more enrichers")
 
 
-def judge_shares(settings: Settings, facts: Facts) -> list[Finding]:
+def judge_shares(settings: Settings, facts: MeasuredFacts) -> list[Finding]:
     """Compare the sum of the workers' shares with the account's allowance."""
     workers = facts.enrichers or 0
     findings = []
@@ -136,7 +138,7 @@ def judge_budget(settings: Settings, records_last_day: int | None) -> list[Findi
     return [warning("claude.budget", text, why, fix)]
 
 
-def judge_pool(settings: Settings, facts: Facts, sinks: int) -> list[Finding]:
+def judge_pool(settings: Settings, facts: MeasuredFacts, sinks: int) -> list[Finding]:
     """Compare sinks x NEXUS_DATABASE_POOL_MAX + console with the free connections of the server or its pooler."""
     if facts.connections_free is None:
         return []

@@ -18,8 +18,8 @@ import click
 
 from nexus_stream.doctor.capacity_checks import check_capacity
 from nexus_stream.doctor.claude_checks import check_claude
-from nexus_stream.doctor.facts import Facts
-from nexus_stream.doctor.finding import Area, Finding, Report
+from nexus_stream.doctor.facts import MeasuredFacts
+from nexus_stream.doctor.finding import Area, DoctorReport, Finding
 from nexus_stream.doctor.host_checks import check_host
 from nexus_stream.doctor.kafka_checks import check_kafka
 from nexus_stream.doctor.postgres_checks import check_postgres
@@ -86,7 +86,7 @@ def examine_environment(
     offline: bool = False,
     sinks: int | None = None,
     environ: Mapping[str, str] | None = None,
-) -> Report:
+) -> DoctorReport:
     """Load the settings for the roles and run all checks.
 
     Args:
@@ -105,7 +105,7 @@ def examine_environment(
             invalid |= dict.fromkeys(invalid_settings(failure))
     if invalid or settings is None:
         hide = Redaction(settings)
-        return Report.of([hide.apply(finding) for finding in invalid], is_invalid=True)
+        return DoctorReport.of([hide.apply(finding) for finding in invalid], is_invalid=True)
     settings_found = settings
     report, seconds = run(
         examine(
@@ -117,7 +117,7 @@ def examine_environment(
             environ=os.environ if environ is None else environ,
         )
     )
-    return Report(report.findings, report.is_invalid, seconds)
+    return DoctorReport(report.findings, report.is_invalid, seconds)
 
 
 async def examine(
@@ -128,9 +128,9 @@ async def examine(
     offline: bool = False,
     sinks: int | None = None,
     environ: Mapping[str, str],
-) -> Report:
+) -> DoctorReport:
     """Check all areas concurrently. A problem in one area does not hide the others."""
-    facts = Facts()
+    facts = MeasuredFacts()
     today = datetime.now(UTC).date()
     areas: dict[Area, AreaCheck] = {Area.HOST: lambda: check_host(settings, roles)}
     if "enricher" in roles:
@@ -145,4 +145,4 @@ async def examine(
     findings += await run_areas(areas, _AREA_SECONDS)
     findings += check_capacity(settings, roles, facts, sinks=sinks)
     hide = Redaction(settings)
-    return Report.of(hide.apply(finding) for finding in findings)
+    return DoctorReport.of(hide.apply(finding) for finding in findings)

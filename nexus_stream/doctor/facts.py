@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Facts"]
+__all__ = ["MeasuredFacts"]
 
 
 @dataclass(slots=True)
-class Facts:
+class MeasuredFacts:
     """The measurements of this run. None means unknown.
 
     Attributes:

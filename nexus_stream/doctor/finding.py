@@ -17,8 +17,8 @@ __all__ = [
     "EX_CONFIG",
     "JSON_VERSION",
     "Area",
+    "DoctorReport",
     "Finding",
-    "Report",
     "Severity",
     "error",
     "note",
@@ -100,7 +100,7 @@ def error(check: str, found: str, why: str, fix: str) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """The report of a whole run.
 
     Attributes:
@@ -114,7 +114,7 @@ class Report:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, findings: Iterable[Finding], *, is_invalid: bool = False, seconds: float = 0.0) -> Report:
+    def of(cls, findings: Iterable[Finding], *, is_invalid: bool = False, seconds: float = 0.0) -> DoctorReport:
         """Make a report. Sort the findings by area, and keep the order within an area."""
         areas = list(Area)
         return cls(tuple(sorted(findings, key=lambda finding: areas.index(finding.area))), is_invalid, seconds)

@@ -17,7 +17,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError,
 
 from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.doctor import kafka_brokers, kafka_groups, kafka_topics
-from nexus_stream.doctor.facts import Facts
+from nexus_stream.doctor.facts import MeasuredFacts
 from nexus_stream.doctor.finding import Finding, Severity, error, ok
 from nexus_stream.doctor.kafka_permissions import check_permissions, needed_topics
 from nexus_stream.doctor.kafka_provider import judge_provider
@@ -38,7 +38,7 @@ _HOUR_MS: Final = 3_600_000
 
 
 async def check_kafka(
-    settings: Settings, roles: frozenset[Role], facts: Facts, *, roles_are_named: bool = False
+    settings: Settings, roles: frozenset[Role], facts: MeasuredFacts, *, roles_are_named: bool = False
 ) -> list[Finding]:
     """Connect to the cluster, then check topics, options, groups and backlog concurrently."""
     reached, findings = await reach_brokers(settings)
@@ -139,7 +139,7 @@ async def _configs(admin: AIOKafkaAdminClient, resources: list[ConfigResource]) 
     }
 
 
-async def _group(settings: Settings, admin: AIOKafkaAdminClient, role: Role, facts: Facts) -> list[Finding]:
+async def _group(settings: Settings, admin: AIOKafkaAdminClient, role: Role, facts: MeasuredFacts) -> list[Finding]:
     is_sink = role == "sink"
     group, topic = (
         (settings.sink_app_id, settings.enriched_topic)
@@ -182,8 +182,8 @@ async def _standing(settings: Settings, group: str, topic: str) -> GroupStanding
     return standing
 
 
-async def _volume(settings: Settings, facts: Facts) -> list[Finding]:
-    """How many records the ingestion topic received: what budget and bounds are judged by."""
+async def _volume(settings: Settings, facts: MeasuredFacts) -> list[Finding]:
+    """Count the records that the ingestion topic received. The capacity checks use these counts."""
     consumer = AIOKafkaConsumer(
         **{**client_options(settings), "request_timeout_ms": int(CHECK_SECONDS * 1000)},
         client_id="nexus-doctor",

@@ -95,34 +95,34 @@ def judge_group(group: GroupFound, variable: str) -> list[Finding]:
 
 
 def judge_backlog(standing: GroupStanding, retention_ms: float, now_ms: float, *, alert_lag: int) -> list[Finding]:
-    """Lag, and the age of the oldest unprocessed record against the topic's retention.
+    """Judge the lag, and the age of the oldest unfinished record against the topic's retention.
 
     Args:
-        standing: Where the group is on its topic.
-        retention_ms: How long the topic keeps a record; 0 or less: for ever.
+        standing: The group's offsets on its topic.
+        retention_ms: The topic's retention; 0 or less means no limit.
         now_ms: Unix milliseconds.
-        alert_lag: From this many records on it is a warning.
+        alert_lag: A larger lag is a warning.
     """
     findings = []
     topic, group, waiting = standing.topic, standing.group, standing.lag - standing.lost
     if standing.lost:
         found = f"{topic}: {standing.lost} record(s) were deleted before group {group} read them"
-        why = "Those conversations are lost, unless they were only skipped on purpose."
-        fix = "Ask for them again where you can; raise the topic's retention above your longest outage."
+        why = "These conversations are lost, unless they were skipped on purpose."
+        fix = "Send them again if you can; raise the topic's retention above your longest outage."
         findings.append(error("kafka.lost", found, why, fix))
     age_ms = 1000 * standing.oldest_age_seconds(now_ms)
     if 0 < _SOON * retention_ms < age_ms:
         found = (
-            f"{topic}: the oldest record group {group} has not finished is "
+            f"{topic}: the oldest unfinished record of group {group} is "
             f"{age_ms / _HOUR_MS:.1f} h old, {age_ms / retention_ms:.0%} of the retention"
         )
         fix = (
-            "Start or add workers, look at what they wait for (console, overview), or keep records longer: "
+            "Start or add workers, check which service they wait for (console, overview), or keep records longer: "
             f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config "
             f"retention.ms={int(2 * retention_ms)}"
         )
         make = error if age_ms > _URGENT * retention_ms else warning
-        findings.append(make("kafka.retention", found, "What is not read before the retention ends is lost.", fix))
+        findings.append(make("kafka.retention", found, "Records unread at the end of the retention are lost.", fix))
     elif waiting > alert_lag:
         found = f"{topic}: {waiting} record(s) wait for group {group}"
         fix = "See docs/howto/troubleshooting.md; add workers up to the number of partitions."

@@ -11,16 +11,15 @@ from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
-
 from nexus_stream.doctor import postgres_access, postgres_judging, postgres_schema
-from nexus_stream.doctor.facts import Facts
+from nexus_stream.doctor.facts import MeasuredFacts
 from nexus_stream.doctor.finding import Finding, error, note, ok
 from nexus_stream.doctor.network import connect, trouble_of
 from nexus_stream.doctor.running import CHECK_SECONDS, REACH_SECONDS, guarded
 from nexus_stream.errors import ConfigurationError, NexusError
 from nexus_stream.settings import Settings
-from nexus_stream.supabase.pool import connect_once, target_of
+from nexus_stream.supabase.pool import connect_once, find_mode, target_of
+from nexus_stream.supabase.sqlstates import advice
 from nexus_stream.supabase.target import Mode, Target, parse_target
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _CHECK: Final = "postgresql.reachable"
 _WHY: Final = "The sink writes nothing. Enriched prospects wait on their topic, at most until its retention ends."
 
 
-async def check_postgres(settings: Settings, facts: Facts) -> list[Finding]:
+async def check_postgres(settings: Settings, facts: MeasuredFacts) -> list[Finding]:
     """Connect, then run the checks. Each one has a time limit."""
     if settings.database_url is None:
         why = "Prospects are only published to prospects-enriched. No sink can start."
@@ -73,46 +72,25 @@ async def check_postgres(settings: Settings, facts: Facts) -> list[Finding]:
 def diagnose(failure: BaseException, target: Target) -> Finding:
     """Explain why the driver could not connect, and name the variable to change."""
     cause = failure.__cause__ or failure
-    if isinstance(cause, OSError | TimeoutError) and not isinstance(cause, asyncpg.PostgresError):
-        if "rejected SSL upgrade" in str(cause):
-            fix = "SUPABASE_DB_URL: sslmode requires TLS. Use the server's TLS port, or enable TLS on the server."
-            return error(_CHECK, f"{target}: the server does not support TLS", _WHY, fix)
+    known = advice(cause)
+    if known is not None:
+        found, fix = known
+        sqlstate = getattr(cause, "sqlstate", None)
+        return error(_CHECK, f"{target}: {found}{f' [{sqlstate}]' if sqlstate else ''}", _WHY, fix)
+    if isinstance(cause, OSError | TimeoutError):
         trouble = trouble_of(cause, str(target))
         variable = "SUPABASE_DB_URL, sslrootcert" if trouble.kind == "certificate" else "SUPABASE_DB_URL"
         return error(_CHECK, trouble.found, _WHY, f"{variable}: {trouble.fix}.")
-    sqlstate = getattr(cause, "sqlstate", None)
-    found, fix = {
-        "28P01": (
-            "refuses the password",
-            "SUPABASE_DB_URL: correct user and password, special characters percent-encoded",
-        ),
-        "28000": (
-            "refuses the login",
-            "SUPABASE_DB_URL: correct the user; it needs LOGIN, and pg_hba.conf must allow it",
-        ),
-        "3D000": ("has no such database", "SUPABASE_DB_URL: correct the name at the end of the address"),
-        "53300": (
-            "has no free connection",
-            "Lower NEXUS_DATABASE_POOL_MAX or the number of sinks; or raise max_connections",
-        ),
-        "57P03": ("is starting or shutting down", "Wait, and check the server's log"),
-        "XX000": (
-            "the pooler does not know this project or user",
-            "SUPABASE_DB_URL: copy host and user from the dashboard",
-        ),
-    }.get(sqlstate or "", ("", ""))
-    if not found:
-        # Our own error message names the setting and quotes no data.
-        fix = "Set SUPABASE_DB_URL as the message says."
-        return error(_CHECK, str(failure) or f"{target}: no answer in time", _WHY, fix)
-    return error(_CHECK, f"{target}: {found} [{sqlstate}]", _WHY, fix)
+    # Our own error message names the setting and quotes no data.
+    fix = "Set SUPABASE_DB_URL as the message says."
+    return error(_CHECK, str(failure) or f"{target}: no answer in time", _WHY, fix)
 
 
-async def _over_one_connection(settings: Settings, target: Target, facts: Facts) -> list[Finding]:
+async def _over_one_connection(settings: Settings, target: Target, facts: MeasuredFacts) -> list[Finding]:
     findings: list[Finding] = []
     async with connect_once(target, REACH_SECONDS) as connection:
         checks: list[tuple[str, Any]] = [
-            ("postgresql.server", lambda: _server(settings, connection, facts)),
+            ("postgresql.server", lambda: _server(settings, target, connection, facts)),
             ("postgresql.clock", lambda: _clock(connection)),
             ("postgresql.grants", lambda: postgres_access.check_access(settings, connection)),
         ]
@@ -130,16 +108,17 @@ async def _in_transaction(connection: Connection[Any], look: Any) -> Sequence[Fi
         return await result
 
 
-async def _server(settings: Settings, connection: Connection[Any], facts: Facts) -> list[Finding]:
+async def _server(
+    settings: Settings, target: Target, connection: Connection[Any], facts: MeasuredFacts
+) -> list[Finding]:
     row = await connection.fetchrow(postgres_judging.SERVER)
     assert row is not None  # noqa: S101 - one row, always
     server = postgres_judging.ServerFound(**dict(row))
     facts.connections_free, facts.connections_of = server.connections_free, "max_connections"
-    target = _target_mode(settings)
-    if target is Mode.SESSION_POOLER:
+    if target.mode is Mode.SESSION_POOLER:
         facts.connections_free = min(server.connections_free, postgres_judging.SESSION_POOLER_CONNECTIONS)
         facts.connections_of = "the session pooler"
-    elif target is Mode.TRANSACTION_POOLER:
+    elif target.mode is Mode.TRANSACTION_POOLER:
         facts.connections_free, facts.connections_of = None, "the transaction pooler"
     return postgres_judging.judge_server(settings, server)
 
@@ -165,15 +144,15 @@ async def _clock(connection: Connection[Any]) -> list[Finding]:
 async def _pooler(settings: Settings, target: Target) -> list[Finding]:
     """Detect a pooler with two connections, and compare the result with the settings.
 
-    A pooler announces its own process id. The server behind it reports a different one. If one server process answers
-    two clients that are both connected, this is transaction pooling. No other mode does that.
+    If one server process answers two clients that are both connected, this is transaction pooling. No other mode does
+    that.
     """
     any_mode = dataclasses.replace(target, mode=None)
+    is_direct = (await find_mode(any_mode, REACH_SECONDS)).mode is Mode.DIRECT
     pids: list[int] = []
     async with connect_once(any_mode, REACH_SECONDS) as first, connect_once(any_mode, REACH_SECONDS) as second:
         for connection in (first, second, first, second):
             async with connection.transaction():
                 pids.append(await connection.fetchval("SELECT pg_backend_pid()"))
-        is_direct = pids[0] == first.get_server_pid()
     shares = bool({pids[0], pids[2]} & {pids[1], pids[3]})
     return [postgres_judging.judge_pooler(target, settings, is_direct=is_direct, shares=shares)]

@@ -132,7 +132,7 @@ def judge_tls(target: Target) -> list[Finding]:
     """Judge whether a third party on the network could read or answer the connection."""
     if target.is_loopback:
         return []
-    if target.sslmode == "verify-full":
+    if target.is_secure:
         return [ok("postgresql.tls", "the server's certificate and name are verified")]
     why = "A third party on the network can read prospects and the password. NEXUS_ENV=production refuses it."
     fix = "SUPABASE_DB_URL: add ?sslmode=verify-full&sslrootcert=/path/to/ca.crt"

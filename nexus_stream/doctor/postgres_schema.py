@@ -32,7 +32,7 @@ async def check_migrations(settings: Settings, target: Target) -> list[Finding]:
     try:
         plan = await plan_migrations(target.dsn)
     except EarlierCheckoutError as failure:
-        why = "`nexus migrate` refuses the database, and what the sink calls may be missing or another."
+        why = "`nexus migrate` refuses the database. A function of the sink may be missing or different."
         return [error("postgresql.migrations", failure.found, why, failure.fix)]
     except ConfigurationError as failure:
         if "[42501]" not in str(failure):
@@ -62,8 +62,8 @@ def judge_plan(settings: Settings, plan: Plan) -> list[Finding]:
         why = "Functions may have an older version."
         findings.append(error("postgresql.migrations", found, why, "nexus migrate"))
     elif plan.newer:
-        found = f"{len(plan.applied)} migration(s) applied, and of a newer version {', '.join(plan.newer)}"
-        findings.append(note("postgresql.migrations", found, "A newer version of nexus-stream made the database."))
+        found = f"{len(plan.applied)} migration(s) applied, and {', '.join(plan.newer)} of a newer version"
+        findings.append(note("postgresql.migrations", found, "A newer version of nexus-stream migrated the database."))
     else:
         count = len(plan.applied) or len(plan.pending)
         how = "" if plan.applied else ", judged by the existing objects: this login cannot read the ledger"
@@ -100,7 +100,7 @@ def _missing(migration: Migration, there: frozenset[str]) -> list[str]:
     made = objects_made_by(migration.statements)
     missing = [name for name in made if name.startswith(_COUNTED) and name not in there]
     policies = [name for name in made if name.startswith("policy ")]
-    # One missing policy was dropped by hand: postgres_access.py tells it, with the SQL.
+    # If only some policies are missing, an operator dropped them: postgres_access.py reports them, with the SQL.
     return missing if there.intersection(policies) else missing + policies
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from nexus_stream.doctor.finding import Area, Finding, Report, Severity
+from nexus_stream.doctor.finding import Area, DoctorReport, Finding, Severity
 
 __all__ = ["print_report"]
 
@@ -24,7 +24,7 @@ _WIDTH: Final = 110
 _INDENT: Final = " " * 12
 
 
-def print_report(report: Report, *, strict: bool) -> None:
+def print_report(report: DoctorReport, *, strict: bool) -> None:
     """Print the report."""
     for area in Area:
         findings = report.of_area(area)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from nexus_stream.doctor.finding import Finding, note, ok, warning
 from nexus_stream.doctor.network import trouble_of
 from nexus_stream.doctor.running import REACH_SECONDS
+from nexus_stream.host.addresses import is_loopback
 from nexus_stream.settings import Settings
 
 __all__ = ["check_redis", "judge_memory"]
@@ -97,11 +97,7 @@ def _place(url: str) -> str:
 
 def _plain_text(settings: Settings, url: str, place: str) -> list[Finding]:
     host = urlsplit(url).hostname or "localhost"
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if settings.env != "production" or is_local or not url.startswith("redis://"):
+    if settings.env != "production" or is_loopback(host) or not url.startswith("redis://"):
         return []
     why = "Cached answers contain personal data. They and the password cross the network in plain text."
     return [warning("redis.tls", f"{place}: the connection does not use TLS", why, "NEXUS_REDIS_URL: rediss://")]

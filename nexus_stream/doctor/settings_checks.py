@@ -6,16 +6,16 @@ list to findings.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Final
 
 from nexus_stream.doctor.finding import Finding, Severity, error, note, ok, warning
 from nexus_stream.doctor.kafka_reach import parse_bootstrap
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.addresses import is_loopback
 from nexus_stream.settings import Role, Settings
 
-__all__ = ["check_settings", "invalid_settings", "is_loopback"]
+__all__ = ["check_settings", "invalid_settings"]
 
 _BULLET: Final = "  - "
 _DOCS: Final = "docs/reference/configuration.md"
@@ -30,14 +30,6 @@ def invalid_settings(failure: ConfigurationError) -> list[Finding]:
         variable = problem.partition(":")[0]
         findings.append(error("settings.invalid", problem, why, f"Correct {variable} ({_DOCS})"))
     return findings
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_settings(settings: Settings, roles: frozenset[Role], environ: Mapping[str, str]) -> list[Finding]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import random
 
-import structlog
-
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.delivery.backoff import backoff_seconds
 from nexus_stream.delivery.dead_letters import letter_id
@@ -28,13 +26,14 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.answered import Answered
 from nexus_stream.extraction.claude.wanted import wanted_while
 from nexus_stream.extraction.consent import NoExtraction
-from nexus_stream.extraction.extractor import Extractor, MadeBy, Turn
+from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.extraction.grounding import check
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
 __all__ = ["Extracting"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # The name under which the stage waits for the budget. Otherwise it waits under the extractor's name.
 _BUDGET = "budget"
@@ -96,7 +95,7 @@ class Extracting:
                 # The call may have belonged to another work that shared it. Then this work calls again.
                 work.attempts -= 1
             except RetryableError as error:
-                self._waits_for(work, _waits_for_what(error, extractor.name))
+                self._waits_for(work, _waits_for_what(error, extractor.labels.extractor))
                 failures += 1
                 work.is_tried_again = True
                 if error.is_general:
@@ -126,7 +125,7 @@ class Extracting:
                 if findings.made_by is None and not findings.cached:
                     # The extractor itself answered. A cached answer, or another extractor's, proves nothing about it.
                     self._successes += 1
-                    self._answers_again(extractor.name)
+                    self._answers_again(extractor.labels.extractor)
                 return Store(work, snapshot, findings, checked)
         return None
 
@@ -155,7 +154,7 @@ class Extracting:
         answer = snapshot.record.header(ANSWER_HEADER)
         if answer is not None:
             # A backfill has already paid for this answer. It is checked like any other.
-            return Answered(answer, snapshot.digest, MadeBy.of(self._extractor))
+            return Answered(answer, snapshot.digest, self._extractor.labels)
         return self._extractor
 
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import PartitionLostError
 from nexus_stream.extraction.extractor import Extractor, Remembers
+from nexus_stream.host.log import get_logger
 from tables.sessions import SessionTablePort
 
 __all__ = ["Purging"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # The pause before each purge, so that one purge serves several erasures.
 _PURGE_SECONDS = 2.0

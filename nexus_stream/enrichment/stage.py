@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-import structlog
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.conversation import Limits, decode
@@ -62,7 +61,8 @@ from nexus_stream.errors import (
     Reason,
     TopicMismatchError,
 )
-from nexus_stream.extraction.extractor import Extractor, MadeBy
+from nexus_stream.extraction.extractor import Extractor
+from nexus_stream.host.log import get_logger
 from nexus_stream.privacy.retention import RetentionSweep
 from nexus_stream.settings import Settings
 from tables.session_state import SessionState, Verdict
@@ -70,7 +70,7 @@ from tables.sessions import SessionTablePort
 
 __all__ = ["Enrichment"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # A group costs three round trips to the broker, whatever its size.
 _MAX_GROUP = 500
@@ -118,7 +118,7 @@ class Enrichment(Stage):
         self._idle.set()
         self._commands = PendingCommands()
         self._asking = Extracting(self, settings=settings, extractor=extractor)
-        self._rules = Rules(settings, MadeBy.of(extractor), source)
+        self._rules = Rules(settings, extractor.labels, source)
         self._purging = Purging(table=table, extractor=extractor, clock=self.clock)
 
     def start(self) -> None:

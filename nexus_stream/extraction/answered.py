@@ -71,25 +71,11 @@ class Answered:
         made_by: The labels of the live extractor. They apply until the header is decoded.
     """
 
-    def __init__(self, header: bytes, digest: str, made_by: MadeBy) -> None:
+    def __init__(self, header: bytes, digest: str, labels: MadeBy) -> None:
         self._header = header
         self._digest = digest
-        self._made_by = made_by
-
-    @property
-    def name(self) -> str:
-        """Of the live extractor; findings carry their own in ``made_by``."""
-        return self._made_by.extractor
-
-    @property
-    def model(self) -> str | None:
-        """Of the live extractor."""
-        return self._made_by.model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """Of the live extractor."""
-        return self._made_by.prompt_version
+        # Of the live extractor; findings carry their own in ``made_by``.
+        self.labels = labels
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Return the findings in the header.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,17 +22,18 @@ from redis.exceptions import RedisError
 
 from nexus_stream.extraction.claude.prompt import turns_as_json
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FindingsCache", "MemoryCache", "RedisCache", "cache_key", "decode_findings", "encode_findings"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Part of the key, so that values of an older version are never read. Raise it when Findings changes.
 SCHEMA_VERSION: Final = 1
 _KEY_PREFIX: Final = "nexus:findings:"
 # Pause after a failure, so that a Redis that hangs does not slow every call. It doubles, up to a minute.
-_FIRST_REST_SECONDS: Final = 1.0
-_LONGEST_REST_SECONDS: Final = 60.0
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 _SCAN_COUNT: Final = 500
 
 _FINDINGS: Final = TypeAdapter(Findings)
@@ -165,39 +165,39 @@ class RedisCache:
         self._ttl_seconds = ttl_seconds
         self._timeout_seconds = timeout_seconds
         self._now = now
-        self._rest_seconds = _FIRST_REST_SECONDS
-        self._resting_until = float("-inf")
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._paused_until = float("-inf")
 
     @property
     def is_available(self) -> bool:
         """False during the pause after a failure."""
-        return self._now() >= self._resting_until
+        return self._now() >= self._paused_until
 
     async def get(self, key: str) -> bytes | None:
         """See `FindingsCache.get`."""
-        if self._now() < self._resting_until:
+        if self._now() < self._paused_until:
             return None
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 value = await self._client.get(_KEY_PREFIX + key)
         except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
+            self._pause(error)
             return None
-        self._works()
+        self._note_success()
         # It is text only if the URL turns decoding on. Decoded text is not what we stored.
         return value if isinstance(value, bytes) else None
 
     async def put(self, key: str, value: bytes) -> None:
         """See `FindingsCache.put`."""
-        if self._now() < self._resting_until:
+        if self._now() < self._paused_until:
             return
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._client.set(_KEY_PREFIX + key, value, ex=self._ttl_seconds)
         except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
+            self._pause(error)
         else:
-            self._works()
+            self._note_success()
 
     async def clear(self) -> None:
         """Delete all of this cache's keys from Redis.
@@ -213,17 +213,14 @@ class RedisCache:
         """Close the connections."""
         await self._client.aclose()
 
-    def _rest(self, error: BaseException) -> None:
-        if self._now() < self._resting_until:
+    def _pause(self, error: BaseException) -> None:
+        if self._now() < self._paused_until:
             return  # several operations failed together; only the first failure counts
-        logger.warning(
-            "Redis does not answer: continuing without the cache",
-            extra={"event": "cache_unavailable", "problem": type(error).__name__, "for_seconds": self._rest_seconds},
-        )
-        self._resting_until = self._now() + self._rest_seconds
-        self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
+        _log.warning("cache_unavailable", problem=type(error).__name__, for_seconds=self._pause_seconds)
+        self._paused_until = self._now() + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
-    def _works(self) -> None:
-        if self._rest_seconds > _FIRST_REST_SECONDS:
-            logger.info("Redis answers again", extra={"event": "cache_available"})
-            self._rest_seconds = _FIRST_REST_SECONDS
+    def _note_success(self) -> None:
+        if self._pause_seconds > _FIRST_PAUSE_SECONDS:
+            _log.info("cache_available")
+            self._pause_seconds = _FIRST_PAUSE_SECONDS

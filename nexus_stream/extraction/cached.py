@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nexus_stream.extraction.cache import FindingsCache, cache_key, decode_findings, encode_findings
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn, Usage
+from nexus_stream.extraction.extractor import Extractor, Findings, Turn, Usage
 from nexus_stream.extraction.observer import ExtractionObserver, Unobserved
 
 __all__ = ["CachedExtractor"]
@@ -39,32 +39,18 @@ class CachedExtractor:
         self.cache = cache
         self._observer = observer or Unobserved()
         self._extractor = extractor
+        self.labels = extractor.labels
         self._flights: dict[str, _Flight] = {}
-
-    @property
-    def name(self) -> str:
-        """Of the extractor behind."""
-        return self._extractor.name
-
-    @property
-    def model(self) -> str | None:
-        """Of the extractor behind."""
-        return self._extractor.model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """Of the extractor behind."""
-        return self._extractor.prompt_version
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Read the turns, or reuse the findings of equal turns. Raises what the wrapped extractor raises."""
         started = time.monotonic()
-        key = cache_key(MadeBy.of(self), turns)
+        key = cache_key(self.labels, turns)
         flight = self._flights.get(key)
         is_first = flight is None
         if flight is None:
             flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(self._look_up(key, turns)))
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+            flight.task.add_done_callback(lambda task: self._ended(key, task))
         flight.waiting += 1
         try:
             # Shielded: a caller that gives up must not cancel the call for the others.
@@ -99,7 +85,7 @@ class CachedExtractor:
         await self.cache.put(key, encode_findings(findings))
         return findings
 
-    def _landed(self, key: str, task: asyncio.Task[Findings]) -> None:
+    def _ended(self, key: str, task: asyncio.Task[Findings]) -> None:
         self._forget(key, task)
         if not task.cancelled():
             task.exception()  # marks the exception as retrieved, because nobody may be waiting any more

@@ -18,15 +18,13 @@ __all__ = ["NoExtraction"]
 class NoExtraction:
     """An `Extractor` that finds nothing, at no cost."""
 
-    name = "none"
-    model = None
-    prompt_version = None
+    labels = MadeBy("none")
     # Answers without waiting: see Enrichment._dispatch.
     is_immediate = True
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Return empty findings."""
-        return Findings(made_by=MadeBy.of(self))
+        return Findings(made_by=self.labels)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""

@@ -18,7 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nexus_stream.contracts.conversation import Message
 from nexus_stream.contracts.prospect import Arquetipo, Momento, Objecion, Prospect
 
-__all__ = ["FIELDS", "CaseResult", "FieldScore", "LabelledCase", "LabelsError", "Report", "read_cases", "score_cases"]
+__all__ = [
+    "FIELDS",
+    "CaseResult",
+    "EvaluationReport",
+    "FieldScore",
+    "LabelledCase",
+    "LabelsError",
+    "read_cases",
+    "score_cases",
+]
 
 FIELDS = (
     "nombre",
@@ -154,7 +163,7 @@ class CaseResult:
 
 
 @dataclass(slots=True)
-class Report:
+class EvaluationReport:
     """Scores per field, case and tag."""
 
     fields: dict[str, FieldScore] = field(default_factory=lambda: {name: FieldScore() for name in FIELDS})
@@ -191,9 +200,9 @@ def normalise_occupation(text: str) -> str:
     return " ".join(words)
 
 
-def score_cases(cases: Sequence[LabelledCase], prospects: Sequence[Prospect]) -> Report:
+def score_cases(cases: Sequence[LabelledCase], prospects: Sequence[Prospect]) -> EvaluationReport:
     """Compare each case's labels with the prospect made from its conversation; both are in the same order."""
-    report = Report()
+    report = EvaluationReport()
     for case, prospect in zip(cases, prospects, strict=True):
         wrong: dict[str, tuple[Any, Any]] = {}
         labels = case.expected

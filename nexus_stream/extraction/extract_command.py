@@ -73,7 +73,7 @@ async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
         await extractor.close()
     checked = check(findings, turns, default_region=settings.default_region)
     prospect, signals = merge(None, (), checked)
-    made_by = findings.made_by or MadeBy.of(extractor)
+    made_by = findings.made_by or extractor.labels
     return _shown(prospect, signals, turns, checked.dropped_fields, made_by, findings)
 
 

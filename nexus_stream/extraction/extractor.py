@@ -38,14 +38,11 @@ class Usage:
 class MadeBy:
     """The extractor that made the findings: the labels of every record."""
 
+    # ``claude`` or ``offline-rules-v1``.
     extractor: str
+    # If a model is asked.
     model: str | None = None
     prompt_version: str | None = None
-
-    @classmethod
-    def of(cls, extractor: Extractor) -> MadeBy:
-        """The extractor's own labels."""
-        return cls(extractor.name, extractor.model, extractor.prompt_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +80,8 @@ class Extractor(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """The label in every record: ``claude`` or ``offline-rules-v1``."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """The model's name, if a model is asked."""
-        ...
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The version of the prompt, if a model is asked."""
+    def labels(self) -> MadeBy:
+        """The labels of the records it reads."""
         ...
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:

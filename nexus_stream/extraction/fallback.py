@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, OverBudgetError
-from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Remembers, Turn
+from nexus_stream.extraction.extractor import Extractor, Findings, Remembers, Turn
 
 __all__ = ["BudgetFallback"]
 
@@ -24,23 +24,9 @@ class BudgetFallback:
     """
 
     def __init__(self, first: Extractor, instead: Extractor) -> None:
+        self.labels = first.labels
         self._first = first
         self._instead = instead
-
-    @property
-    def name(self) -> str:
-        """Of the first extractor."""
-        return self._first.name
-
-    @property
-    def model(self) -> str | None:
-        """Of the first extractor."""
-        return self._first.model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """Of the first extractor."""
-        return self._first.prompt_version
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Read the turns with the first extractor, or with the second if the budget is spent.
@@ -54,7 +40,7 @@ class BudgetFallback:
             raise
         except (BudgetExhaustedError, OverBudgetError):
             pass
-        return replace(await self._instead.extract(turns), made_by=MadeBy.of(self._instead))
+        return replace(await self._instead.extract(turns), made_by=self._instead.labels)
 
     async def forget(self) -> None:
         """See `Remembers.forget`; the rules store nothing."""

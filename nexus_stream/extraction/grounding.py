@@ -75,10 +75,10 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
         return Checked(arquetipo=findings.arquetipo, dropped_fields=tuple(dict.fromkeys(findings.dropped_fields)))
     prepared = user_turns(turns)
     contents = {turn.index: turn for turn in prepared}
-    signals = [signal for signal in findings.signals if _holds(signal, contents, turns)]
+    signals = [signal for signal in findings.signals if _is_in_user_turn(signal, contents, turns)]
     dropped = list(findings.dropped_fields)
     if findings.nombre is not None:
-        proven = [signal for signal in signals if _names(signal, contents, findings.nombre)]
+        proven = [signal for signal in signals if _fits_name(signal, contents, findings.nombre)]
         if len(proven) < len(signals):
             dropped.append(SignalName.CORRECCION_NOMBRE.value)
             signals = proven
@@ -120,7 +120,7 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     )
 
 
-def _holds(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn]) -> bool:
+def _is_in_user_turn(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn]) -> bool:
     turn = prepared.get(signal.turn)
     if turn is None or not 0 <= signal.start < signal.end <= len(turns[signal.turn].content):
         return False
@@ -128,7 +128,7 @@ def _holds(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn])
     return turn.folded[start:end].strip(BLANK + " ") != ""
 
 
-def _names(signal: Signal, prepared: dict[int, UserTurn], name: str) -> bool:
+def _fits_name(signal: Signal, prepared: dict[int, UserTurn], name: str) -> bool:
     """Whether a signal fits this name: the words of a correction must contain part of the name."""
     if signal.name is not SignalName.CORRECCION_NOMBRE:
         return True

@@ -41,14 +41,14 @@ def merge(
         newest = [signal for signal in newest if signal.name not in _OF_THE_NAME]
     signals = tuple({signal.name: signal for signal in (*known_signals, *newest)}.values())
 
-    email = _told(found.email) or before.email
-    telefono = _told(found.telefono) or before.telefono
+    email = _not_blank(found.email) or before.email
+    telefono = _not_blank(found.telefono) or before.telefono
     interest = scoring.score(nombre=nombre, email=email, telefono=telefono, signals=signals)
     prospect = Prospect(
         nombre=nombre,
         email=email,
         telefono=telefono,
-        ocupacion=_told(found.ocupacion) or before.ocupacion,
+        ocupacion=_not_blank(found.ocupacion) or before.ocupacion,
         nivel_interes=interest,
         objeciones=tuple(kind for kind in Objecion if kind in before.objeciones or kind in found.objeciones),
         arquetipo=found.arquetipo or before.arquetipo,
@@ -57,7 +57,7 @@ def merge(
     return prospect, signals
 
 
-def _told(value: str | None) -> str | None:
+def _not_blank(value: str | None) -> str | None:
     return value if value is not None and value.strip() else None
 
 
@@ -74,9 +74,9 @@ def better_name(known: str | None, found: str | None, *, corrected: bool) -> str
     - Without a correction, a name that contains the known one replaces it, and so does another full name. A different
       name without a surname does not.
     """
-    if not _told(found):
-        return _told(known)
-    if not _told(known):
+    if not _not_blank(found):
+        return _not_blank(known)
+    if not _not_blank(known):
         return found
     assert known is not None and found is not None  # noqa: S101, PT018 - neither is blank
     old, new = _keys(known), _keys(found)

@@ -35,6 +35,7 @@ from nexus_stream.gateway.rate_limit import RateLimiter
 from nexus_stream.gateway.record import IngestionRecord, RequestContext, ingestion_record
 from nexus_stream.gateway.refusal import RequestRefusedError
 from nexus_stream.gateway.retention import RETRY_AFTER_SECONDS, RetentionWatch
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import EventLines, hashed
 from nexus_stream.observability.metrics_gateway import RequestMetrics
 from nexus_stream.settings import Settings
@@ -47,7 +48,7 @@ __all__ = ["PRODUCER_PATH", "PRODUCER_VERSION", "Gateway", "PublishesRecords", "
 PRODUCER_PATH = "/api/nexus/producer"
 PRODUCER_VERSION = f"nexus-stream/{__version__}"
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BODY_TIMEOUT_SECONDS = 10.0
 # Bytes of all bodies being received at one moment. Records pending at the broker have their own bound (publisher.py).

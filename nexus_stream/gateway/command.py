@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ from nexus_stream.gateway.app import GATEWAY, create_app
 from nexus_stream.gateway.publisher import Publisher
 from nexus_stream.gateway.retention import RetentionWatch
 from nexus_stream.gateway.status import gateway_status
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.access import require_access
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
@@ -32,7 +32,7 @@ from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "serve"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BACKLOG = 1024
 # Share of the stop time that is reserved for the last answers and for flushing the producer.
@@ -104,12 +104,12 @@ async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
                 status.cancel()
                 watching.cancel()
                 deadline = time.monotonic() + settings.gateway_stop_seconds
-                _log.info("gateway stopping", extra={"event": "gateway_stopping"})
+                _log.info("gateway_stopping")
                 await site.stop()
                 drained = await gateway.drain(settings.gateway_stop_seconds * (1 - _FLUSH_SHARE))
                 await runner.cleanup()
                 await publisher.stop(max(0.1, deadline - time.monotonic()))
-        _log.info("gateway stopped", extra={"event": "gateway_stopped", "drained": drained})
+        _log.info("gateway_stopped", drained=drained)
     except Exception as error:
         failed_by = type(error).__name__
         raise

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import Sequence
@@ -24,13 +23,14 @@ from aiokafka.structs import RecordMetadata
 
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.gateway.kafka_logs import quiet_kafka_logs
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.access import require_access
 from nexus_stream.kafka.clients import batch_bytes, client_options
 from nexus_stream.settings import Settings
 
 __all__ = ["Publisher"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _LINGER_MS = 2
 _MAX_BATCH_BYTES = 128 * 1024
@@ -159,12 +159,12 @@ class Publisher:
 
     def _up(self) -> None:
         if not self.connected:
-            _log.info("broker connected", extra={"event": "broker_connected", "topic": self._topic})
+            _log.info("broker_connected", topic=self._topic)
         self.connected, self.problem = True, ""
 
     def _down(self, problem: str) -> None:
         if self.connected or problem != self.problem:
-            _log.warning("broker not available", extra={"event": "broker_unavailable", "problem": problem})
+            _log.warning("broker_unavailable", problem=problem)
         self.connected, self.problem = False, problem
 
     async def _supervise(self) -> None:
@@ -192,7 +192,7 @@ class Publisher:
         except AccessDeniedError as denied:
             problem = "the broker denies access"
             if problem != self.problem:
-                _log.error("access denied", extra={"event": "broker_access_denied", "problem": str(denied)})
+                _log.error("broker_access_denied", problem=str(denied))
             return problem
         except BrokerUnavailableError:
             pass
@@ -216,7 +216,7 @@ class Publisher:
         except BaseException:
             await _close(producer, _PROBE_TIMEOUT_SECONDS)
             raise
-        _log.info("producer started", extra={"event": "producer_started", "idempotent": idempotent})
+        _log.info("producer_started", idempotent=idempotent)
         return producer
 
     async def _broker_gives_producer_ids(self) -> bool:

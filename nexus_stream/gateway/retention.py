@@ -8,15 +8,15 @@ promise too much. The gateway accepts messages again when the enrichers have cau
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.group_offsets import GroupOffsets
 from nexus_stream.settings import Settings
 
 __all__ = ["RETRY_AFTER_SECONDS", "RetentionWatch"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Catching up takes minutes, so an earlier retry is useless.
 RETRY_AFTER_SECONDS = 60.0
@@ -69,13 +69,13 @@ class RetentionWatch:
         too_old = await self._offsets.has_older(time.time_ns() // 1_000_000 - self._half_retention_ms)
         because = self._offsets.problem
         if because != self._unknown_because and because is not None:
-            _log.info("age of messages not known", extra={"event": "retention_unknown", "problem": because})
+            _log.info("retention_unknown", problem=because)
         self._unknown_because = because
         return bool(too_old)
 
     def _note(self, problem: str | None) -> None:
         if problem is not None and self.problem is None:
-            _log.error("messages are refused", extra={"event": "retention_refusing", "problem": problem})
+            _log.error("retention_refusing", problem=problem)
         elif problem is None and self.problem is not None:
-            _log.info("messages are accepted again", extra={"event": "retention_accepting"})
+            _log.info("retention_accepting")
         self.problem = problem

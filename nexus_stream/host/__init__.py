@@ -1,1 +1,1 @@
-"""Resources of this machine: loopback ports and lock files."""
+"""Resources of this machine: loopback ports, lock files and the log."""

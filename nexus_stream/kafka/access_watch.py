@@ -11,17 +11,17 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from aiokafka import errors as kafka_errors
 
 from nexus_stream.errors import AccessDeniedError, BrokerUnavailableError
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.access import principal, require_access
 from nexus_stream.kafka.permissions import PermissionRole
 from nexus_stream.settings import Settings
 
 __all__ = ["AccessWatch", "is_access_error"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _LOOK_SECONDS = 30.0
 # A permission that returns within this time (for example a replaced ACL) does not stop the worker.

@@ -19,9 +19,9 @@ import click
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.settings import Settings, load_settings
 
-__all__ = ["ProcessType", "address_of", "command", "process_type_of"]
+__all__ = ["ServingRole", "address_of", "command", "process_type_of"]
 
-ProcessType = Literal["gateway", "enricher", "sink", "console"]
+ServingRole = Literal["gateway", "enricher", "sink", "console"]
 
 _CONTAINER_MAIN = Path("/proc/1/cmdline")
 _TIMEOUT_SECONDS = 5.0
@@ -29,14 +29,14 @@ _MAX_ANSWER_BYTES = 2000
 
 
 @click.command(name="healthcheck")
-@click.argument("process_type", required=False, type=click.Choice(get_args(ProcessType)))
+@click.argument("process_type", required=False, type=click.Choice(get_args(ServingRole)))
 @click.option("--live", is_flag=True, help="Check liveness instead of readiness.")
 def command(process_type: str | None, live: bool) -> None:
     """Exit 0 if the process is ready, 1 if it is not ready or does not answer.
 
     In a container the process type is found from process 1. Elsewhere name it: gateway, enricher, sink or console.
     """
-    found = cast("ProcessType | None", process_type) or process_type_of(_container_main())
+    found = cast("ServingRole | None", process_type) or process_type_of(_container_main())
     if found is None:
         raise ConfigurationError("nexus healthcheck: process 1 is not a nexus process. Name the process type.")
     # "tool" skips the checks of a role. Only the console reads a variable differently (PORT).
@@ -57,7 +57,7 @@ def command(process_type: str | None, live: bool) -> None:
         sys.exit(1)
 
 
-def process_type_of(argv: list[str]) -> ProcessType | None:
+def process_type_of(argv: list[str]) -> ServingRole | None:
     """The process type that a command line starts, also behind an init or a shell; None if it starts none.
 
     Args:
@@ -67,13 +67,13 @@ def process_type_of(argv: list[str]) -> ProcessType | None:
     for before, word in itertools.pairwise(words):
         if before == "-A" and word.startswith("nexus_stream."):
             module = word.removeprefix("nexus_stream.")
-            return cast(ProcessType, module) if module in {"enricher", "sink"} else None
+            return cast(ServingRole, module) if module in {"enricher", "sink"} else None
         if Path(before).name == "nexus" and word in {"gateway", "console"}:
-            return cast(ProcessType, word)
+            return cast(ServingRole, word)
     return None
 
 
-def address_of(process_type: ProcessType, settings: Settings) -> str:
+def address_of(process_type: ServingRole, settings: Settings) -> str:
     """The address where that process serves ``/live`` and ``/ready``.
 
     Raises:

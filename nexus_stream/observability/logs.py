@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import EventHandler, hashed
 from nexus_stream.observability.safe_errors import safe_message, safe_traceback
 from nexus_stream.settings import Settings
@@ -42,7 +43,7 @@ _QUIET = {
     "faust.transport.drivers.aiokafka": logging.ERROR,
 }
 
-_crashes = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def _use_json(settings: Settings) -> bool:
@@ -182,20 +183,20 @@ def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     # Without the message: pydantic's warnings quote the input.
-    _crashes.warning("%s at %s:%d", category.__name__, filename, lineno, extra={"event": "python_warning"})
+    _log.warning("python_warning", category=category.__name__, where=f"{filename}:{lineno}")
 
 
 def _log_crash(_type: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
     if isinstance(error, KeyboardInterrupt):
         return
-    _crashes.critical("process ends with an error", exc_info=error)
+    _log.critical("process ends with an error", exc_info=error)
 
 
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     if crash.exc_value is not None and not isinstance(crash.exc_value, SystemExit):
-        _crashes.error("thread ended with an error", exc_info=crash.exc_value)
+        _log.error("thread ended with an error", exc_info=crash.exc_value)
 
 
 def _log_unraisable(crash: sys.UnraisableHookArgs) -> None:
     if crash.exc_value is not None:
-        _crashes.error("error while cleaning up", exc_info=crash.exc_value)
+        _log.error("error while cleaning up", exc_info=crash.exc_value)

@@ -7,7 +7,6 @@ no process waits for it. Exceptions are not recorded, because a message may quot
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from nexus_stream import __version__
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, TRACEPARENT_HEADER, Headers
 from nexus_stream.delivery.outcomes import DeadLettered, Outcome, Superseded
 from nexus_stream.delivery.received import Received
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import shown_id
 
 __all__ = ["ProducerSpan", "ServerSpan", "StageTracing", "Tracing"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Only ``traceparent`` is passed on. ``tracestate`` and baggage are ignored: a client may write any text into them.
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
@@ -81,7 +81,7 @@ class Tracing:
         for name in sorted(exporters):
             exporter: SpanExporter = OTLPSpanExporter() if name == "otlp" else ConsoleSpanExporter()
             provider.add_span_processor(BatchSpanProcessor(exporter))
-        _log.info("traces are exported", extra={"event": "tracing_started", "exporters": ",".join(sorted(exporters))})
+        _log.info("tracing_started", exporters=",".join(sorted(exporters)))
         return cls(provider)
 
     async def close(self) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import structlog
-
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, REDRIVE_HEADER
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
@@ -23,11 +21,12 @@ from nexus_stream.delivery.outcomes import (
     Unblocked,
 )
 from nexus_stream.delivery.received import Received
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.event_lines import EventLines, hashed, shown_id
 
 __all__ = ["OutcomeLog"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ALWAYS_LOGGED = (Erased, Unblocked, Expired, Reemitted)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final, get_args
 
-import structlog
 from prometheus_client import Counter, Gauge
 
 from nexus_stream.delivery.outcomes import DeadLettered, Dropped, Enriched, Erased, Outcome, Stored, Suppressed
 from nexus_stream.delivery.received import Received
 from nexus_stream.errors import Reason
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.metrics_grounding import DroppedFields
 from nexus_stream.observability.outcome_log import OutcomeLog
 
 __all__ = ["OutcomeObserver", "counted_dead_letters", "counted_outcomes"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _OUTCOMES = Counter("nexus_records_total", "Records by how they ended", ["stage", "outcome"])
 _DEAD_LETTERS = Counter("nexus_dead_letters_total", "Dead letters by reason", ["stage", "reason"])

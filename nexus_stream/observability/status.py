@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from nexus_stream import __version__
 from nexus_stream.contracts.status import ProcessRole, ProcessState, ProcessStatus
 from nexus_stream.errors import BrokerUnavailableError
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.observability.logs import hashed
 from nexus_stream.settings import Settings
@@ -41,7 +42,7 @@ __all__ = [
     "status_topic_exists",
 ]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 INTERVAL_SECONDS = 2.0
 _SEND_SECONDS = 5.0

@@ -15,9 +15,9 @@ from nexus_stream.contracts.session_command import SessionCommand
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
 
-__all__ = ["Action", "Audit", "audited"]
+__all__ = ["Audit", "PrivacyAction", "audited"]
 
-Action = Literal["export", "erase", "lift", "forget-session"]
+PrivacyAction = Literal["export", "erase", "lift", "forget-session"]
 
 
 class Audit:
@@ -28,7 +28,7 @@ class Audit:
         outcome: The outcome to record at the end. Empty means ``done``, or ``failed`` after an error.
     """
 
-    def __init__(self, people: People, action: Action, selector: Selector, requested_by: str) -> None:
+    def __init__(self, people: People, action: PrivacyAction, selector: Selector, requested_by: str) -> None:
         self.request_id = SessionCommand.new_request_id()
         self.outcome = ""
         self._people = people
@@ -41,7 +41,7 @@ class Audit:
 
 @asynccontextmanager
 async def audited(
-    people: People, action: Action, selector: Selector, requested_by: str, *, within: Audit | None = None
+    people: People, action: PrivacyAction, selector: Selector, requested_by: str, *, within: Audit | None = None
 ) -> AsyncIterator[Audit]:
     """Record a request at its start and at its end.
 

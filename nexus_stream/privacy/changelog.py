@@ -17,10 +17,10 @@ from nexus_stream.settings import Settings
 
 __all__ = ["States", "extend", "follow_states", "matches", "read_states"]
 
-State = dict[str, Any]
+StoredState = dict[str, Any]
 
 
-async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> dict[bytes, State]:
+async def read_states(settings: Settings, wanted: Callable[[StoredState], bool]) -> dict[bytes, StoredState]:
     """Return the newest state of every session that ``wanted`` accepts.
 
     Raises:
@@ -31,7 +31,7 @@ async def read_states(settings: Settings, wanted: Callable[[State], bool]) -> di
 
 
 @asynccontextmanager
-async def follow_states(settings: Settings, wanted: Callable[[State], bool]) -> AsyncIterator[States]:
+async def follow_states(settings: Settings, wanted: Callable[[StoredState], bool]) -> AsyncIterator[States]:
     """Like `read_states`, for repeated reads: each read continues where the last one ended.
 
     Raises:
@@ -48,13 +48,13 @@ class States:
         records_read: Total number of records read.
     """
 
-    def __init__(self, log: TopicLog, wanted: Callable[[State], bool]) -> None:
+    def __init__(self, log: TopicLog, wanted: Callable[[StoredState], bool]) -> None:
         self._log = log
         self._wanted = wanted
-        self._found: dict[bytes, State] = {}
+        self._found: dict[bytes, StoredState] = {}
         self.records_read = 0
 
-    async def newest(self) -> dict[bytes, State]:
+    async def newest(self) -> dict[bytes, StoredState]:
         """Read to the present end of the changelog. Later records are not read.
 
         Raises:
@@ -66,7 +66,9 @@ class States:
         return dict(self._found)
 
 
-def _take(found: dict[bytes, State], key: bytes, value: bytes | None, wanted: Callable[[State], bool]) -> None:
+def _take(
+    found: dict[bytes, StoredState], key: bytes, value: bytes | None, wanted: Callable[[StoredState], bool]
+) -> None:
     state = json_object(value)
     if state and wanted(state):
         found[key] = state
@@ -74,7 +76,7 @@ def _take(found: dict[bytes, State], key: bytes, value: bytes | None, wanted: Ca
         found.pop(key, None)
 
 
-def matches(state: State, selector: Selector, person: Person) -> bool:
+def matches(state: StoredState, selector: Selector, person: Person) -> bool:
     """Whether a session belongs to the person. An erased session has only hashes."""
     if state.get("tenant_id", "") != person.tenant_id:
         return False
@@ -91,7 +93,7 @@ def matches(state: State, selector: Selector, person: Person) -> bool:
     return selector.kind == "phone" and selector.is_number(str(prospect.get("telefono") or ""))
 
 
-def extend(person: Person, states: Iterable[State]) -> bool:
+def extend(person: Person, states: Iterable[StoredState]) -> bool:
     """Add the sessions and their fingerprints to the person. Return whether any of them is new."""
     size = person.size
     for state in states:

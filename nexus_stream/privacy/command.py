@@ -22,10 +22,10 @@ import click
 from nexus_stream.command_line import operator, run, with_options
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import ConfigurationError
-from nexus_stream.privacy.audit import Action, Audit, audited
-from nexus_stream.privacy.changelog import State
+from nexus_stream.privacy.audit import Audit, PrivacyAction, audited
+from nexus_stream.privacy.changelog import StoredState
 from nexus_stream.privacy.copies import remaining_copies
-from nexus_stream.privacy.erasing import Erased, erase, forget_session, locate, locate_session, unblock
+from nexus_stream.privacy.erasing import ErasureResult, erase, forget_session, locate, locate_session, unblock
 from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.report import as_dict, described, reported
@@ -140,10 +140,10 @@ command.add_command(_lift_command, name="lift")
 class _Work:
     """The differences between the three commands that change data."""
 
-    action: Action
+    action: PrivacyAction
     question: str
-    find: Callable[[Settings, People, Selector], Awaitable[tuple[Person, dict[bytes, State]]]]
-    act: Callable[..., Awaitable[Erased]]
+    find: Callable[[Settings, People, Selector], Awaitable[tuple[Person, dict[bytes, StoredState]]]]
+    act: Callable[..., Awaitable[ErasureResult]]
     leaves_copies: bool
 
 
@@ -160,7 +160,7 @@ def _act(
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise click.UsageError("There is no terminal for the confirmation. Give --yes or --dry-run.")
 
-    async def act() -> tuple[Person, Erased | None]:
+    async def act() -> tuple[Person, ErasureResult | None]:
         requested_by = by or operator()
         async with (
             People.connect(settings) as people,

@@ -19,13 +19,13 @@ from datetime import UTC, datetime
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.contracts.subject import short_hash, subject_hash
 from nexus_stream.kafka.sender import Sender
-from nexus_stream.privacy.audit import Action, Audit, audited
-from nexus_stream.privacy.changelog import State, extend, follow_states, matches, read_states
+from nexus_stream.privacy.audit import Audit, PrivacyAction, audited
+from nexus_stream.privacy.changelog import StoredState, extend, follow_states, matches, read_states
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
 from nexus_stream.settings import Settings
 
-__all__ = ["Erased", "erase", "forget_session", "locate", "locate_session", "unblock"]
+__all__ = ["ErasureResult", "erase", "forget_session", "locate", "locate_session", "unblock"]
 
 _POLL_SECONDS = 0.3
 _MAX_ROUNDS = 5
@@ -33,7 +33,7 @@ _MAX_HASHES = 256
 
 
 @dataclass(slots=True)
-class Erased:
+class ErasureResult:
     """The result of erasing, unblocking or forgetting.
 
     Attributes:
@@ -52,10 +52,10 @@ class Erased:
         return not self.waiting_for and not self.rows_left
 
 
-async def locate(settings: Settings, people: People, selector: Selector) -> tuple[Person, dict[bytes, State]]:
+async def locate(settings: Settings, people: People, selector: Selector) -> tuple[Person, dict[bytes, StoredState]]:
     """Find a person in the database and the session table. Also return their session states from the session table."""
     person = await people.find(selector)
-    states: dict[bytes, State] = {}
+    states: dict[bytes, StoredState] = {}
     for _ in range(_MAX_ROUNDS):
         states = await read_states(settings, lambda state: matches(state, selector, person))
         if not extend(person, states.values()):
@@ -64,7 +64,9 @@ async def locate(settings: Settings, people: People, selector: Selector) -> tupl
     return person, states
 
 
-async def locate_session(settings: Settings, people: People, selector: Selector) -> tuple[Person, dict[bytes, State]]:
+async def locate_session(
+    settings: Settings, people: People, selector: Selector
+) -> tuple[Person, dict[bytes, StoredState]]:
     """Return only this session, without the rest of its person."""
     person = Person(selector.tenant_id, {selector.value})
     return person, await read_states(settings, _is_theirs(person))
@@ -79,14 +81,14 @@ async def erase(
     requested_by: str,
     timeout_seconds: float,
     audit: Audit | None = None,
-) -> Erased:
+) -> ErasureResult:
     """Erase all data of a person, except copies that a topic keeps until its retention ends.
 
     Raises:
         BrokerUnavailableError, DatabaseUnavailableError: call this function again. A repeat is harmless.
     """
     async with _audited(people, "erase", selector, person, requested_by, audit) as noted:
-        result = Erased(noted.request_id)
+        result = ErasureResult(noted.request_id)
         await _send(settings, CommandKind.ERASE, person, result.request_id, requested_by, datetime.now(UTC))
         await people.erase(person, result.request_id)
 
@@ -108,10 +110,10 @@ async def unblock(
     requested_by: str,
     timeout_seconds: float,
     audit: Audit | None = None,
-) -> Erased:
+) -> ErasureResult:
     """Unblock an erased person: new messages are stored again."""
     async with _audited(people, "lift", selector, person, requested_by, audit) as noted:
-        result = Erased(noted.request_id)
+        result = ErasureResult(noted.request_id)
         moment = datetime.now(UTC)
         # The database first: it must accept the records that the enricher accepts after the command.
         await people.unblock(person, moment)
@@ -134,10 +136,10 @@ async def forget_session(
     requested_by: str,
     timeout_seconds: float,
     audit: Audit | None = None,
-) -> Erased:
+) -> ErasureResult:
     """Forget one session, as retention does for an idle one. Its person stays, and nothing is suppressed."""
     async with _audited(people, "forget-session", selector, person, requested_by, audit) as noted:
-        result = Erased(noted.request_id)
+        result = ErasureResult(noted.request_id)
         await _send(settings, CommandKind.EXPIRE, person, result.request_id, requested_by, datetime.now(UTC))
         async with follow_states(settings, _is_theirs(person)) as states:
 
@@ -151,14 +153,14 @@ async def forget_session(
 
 @asynccontextmanager
 async def _audited(
-    people: People, action: Action, selector: Selector, person: Person, requested_by: str, within: Audit | None
+    people: People, action: PrivacyAction, selector: Selector, person: Person, requested_by: str, within: Audit | None
 ) -> AsyncIterator[Audit]:
     async with audited(people, action, selector, requested_by, within=within) as audit:
         await audit.concerns(person)
         yield audit
 
 
-async def _wait(result: Erased, look: Callable[[], Awaitable[None]], timeout_seconds: float) -> str:
+async def _wait(result: ErasureResult, look: Callable[[], Awaitable[None]], timeout_seconds: float) -> str:
     """Poll until the request is complete or the timeout passes. Return the outcome for the audit."""
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -168,14 +170,14 @@ async def _wait(result: Erased, look: Callable[[], Awaitable[None]], timeout_sec
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _is_theirs(person: Person) -> Callable[[State], bool]:
-    def wanted(state: State) -> bool:
+def _is_theirs(person: Person) -> Callable[[StoredState], bool]:
+    def wanted(state: StoredState) -> bool:
         return state.get("tenant_id", "") == person.tenant_id and state.get("session_id") in person.session_ids
 
     return wanted
 
 
-def _short_hashes(person: Person, states: dict[bytes, State], *, is_erased: bool) -> list[str]:
+def _short_hashes(person: Person, states: dict[bytes, StoredState], *, is_erased: bool) -> list[str]:
     return sorted(
         short_hash(person.tenant_id, "session", state["session_id"])
         for state in states.values()

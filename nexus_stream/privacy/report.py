@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from nexus_stream.contracts.subject import short_hash
-from nexus_stream.privacy.changelog import State
+from nexus_stream.privacy.changelog import StoredState
 from nexus_stream.privacy.copies import Copy
-from nexus_stream.privacy.erasing import Erased
+from nexus_stream.privacy.erasing import ErasureResult
 from nexus_stream.privacy.people import Person
 
 __all__ = ["as_dict", "described", "reported"]
 
 
-def described(person: Person, states: dict[bytes, State], rows: int) -> list[str]:
+def described(person: Person, states: dict[bytes, StoredState], rows: int) -> list[str]:
     """Describe the person before the confirmation."""
     lines = [
         f"{len(person.session_ids)} session(s), {len(person.fingerprints)} browser(s), {rows} row(s) in the database, "
@@ -30,7 +30,7 @@ def described(person: Person, states: dict[bytes, State], rows: int) -> list[str
     ]
 
 
-def reported(result: Erased, copies: list[Copy]) -> list[str]:
+def reported(result: ErasureResult, copies: list[Copy]) -> list[str]:
     """Describe the result, and list the copies that remain."""
     if result.complete:
         lines = [f"Done. Request {result.request_id}."]
@@ -55,7 +55,7 @@ def reported(result: Erased, copies: list[Copy]) -> list[str]:
     return lines
 
 
-def as_dict(person: Person, result: Erased | None, copies: list[Copy], counted_from: datetime) -> dict[str, Any]:
+def as_dict(person: Person, result: ErasureResult | None, copies: list[Copy], counted_from: datetime) -> dict[str, Any]:
     """Return the result for JSON. Until the erasure is complete, the times of copies count from each run's end.
 
     ``copies_counted_from`` holds this start time.

@@ -13,19 +13,18 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand, derived_request_id
 from nexus_stream.delivery.clock import Clock
 from nexus_stream.delivery.ports import BrokerPort
 from nexus_stream.delivery.received import Assignment
 from nexus_stream.errors import RetryableError
+from nexus_stream.host.log import get_logger
 from tables.session_state import SessionState
 from tables.sessions import SessionTablePort
 
 __all__ = ["RetentionSweep"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _SWEEP_SECONDS = 3600.0
 _DAY_MS = 86_400_000

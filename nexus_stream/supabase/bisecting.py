@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import asyncpg
 
-from nexus_stream.supabase.rows import Rejected, Row
+from nexus_stream.supabase.rows import RejectedRow, Row
 from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, classify, describe
 from nexus_stream.supabase.upsert import upsert
 
@@ -34,7 +34,7 @@ class Tally:
     inserted: int = 0
     updated: int = 0
     statements: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     bisected: bool = False
     people: set[tuple[str, str]] = field(default_factory=set)
     sessions: set[tuple[str, str]] = field(default_factory=set)
@@ -129,7 +129,7 @@ async def _bisect(
                 end, error = middle, left_error
         if error is not None:
             sqlstate = getattr(error, "sqlstate", None) or "22000"
-            tally.rejected.append(Rejected(rows[start].index, sqlstate, describe(error)))
+            tally.rejected.append(RejectedRow(rows[start].index, sqlstate, describe(error)))
         start, end = end, len(rows)
         error = await _attempt(connection, rows[start:end], tally, write) if start < end else None
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nexus_stream.supabase.bisecting import Tally
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["Call", "find_function", "require_success"]
+__all__ = ["FunctionCall", "find_function", "require_success"]
 
 _CANDIDATES: LiteralString = """
 SELECT p.oid::regprocedure::text AS signature, p.pronargs - p.pronargdefaults AS required, p.pronargs AS total,
@@ -98,7 +98,7 @@ _CODE = re.compile(r"[0-9A-Z]{5}")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     """The installation's function and how to call it.
 
     Attributes:
@@ -154,7 +154,7 @@ class Call:
             raise RefusedCallError(Failure.BAD_ROW, "22023", "the tenant is not in NEXUS_TENANT_CONSTRUCTORS")
 
 
-async def find_function(connection: AnyConnection, constructors: Mapping[str, UUID]) -> Call:
+async def find_function(connection: AnyConnection, constructors: Mapping[str, UUID]) -> FunctionCall:
     """Find ``update_prospect_data`` and its argument types.
 
     Args:
@@ -186,7 +186,7 @@ async def find_function(connection: AnyConnection, constructors: Mapping[str, UU
             f"Run: grant execute on function public.{found['signature'].removeprefix('public.')} to nexus_sink"
         )
     takes_constructor = len(found["types"]) > 2 and found["types"][2] == "uuid"
-    return Call(
+    return FunctionCall(
         signature=found["signature"],
         statement=_call(found["types"], takes_constructor=takes_constructor),
         takes_constructor=takes_constructor,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PERSON_INDEX",
-    "Duplicate",
+    "DuplicateFingerprint",
     "Installation",
     "inspect_installation",
     "make_person_index",
@@ -102,7 +102,7 @@ _REPLACED = re.compile(r"create\s+or\s+replace\s+function\s+(?:public\.)?(?P<nam
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate:
+class DuplicateFingerprint:
     """A fingerprint with several rows: the start of its SHA-256, and the number of rows."""
 
     hash: str
@@ -133,7 +133,7 @@ class Installation:
     problems: tuple[str, ...]
     obstacles: tuple[str, ...]
     remarks: tuple[str, ...]
-    duplicates: tuple[Duplicate, ...]
+    duplicates: tuple[DuplicateFingerprint, ...]
     duplicate_count: int
     has_person_index: bool
     functions: dict[str, bool]
@@ -148,7 +148,7 @@ async def inspect_installation(connection: AnyConnection) -> Installation:
     functions = {row["signature"]: row["ours"] for row in await connection.fetch(_FUNCTIONS)}
     problems = _problems(table["kind"], columns) if table else ()
     duplicates: Sequence[Any] = ()
-    # A login of the sink's may read no row before the last file is applied.
+    # The sink's login may not read rows before the last file is applied.
     if table and table["readable"] and not problems:
         query = _DUPLICATES_BY_TENANT if "tenant_id" in columns else _DUPLICATES
         duplicates = await connection.fetch(query, _SHOWN_DUPLICATES)
@@ -159,7 +159,7 @@ async def inspect_installation(connection: AnyConnection) -> Installation:
         problems=problems,
         obstacles=_obstacles(columns),
         remarks=_remarks(unique),
-        duplicates=tuple(Duplicate(row["hash"], row["rows"]) for row in duplicates),
+        duplicates=tuple(DuplicateFingerprint(row["hash"], row["rows"]) for row in duplicates),
         duplicate_count=duplicates[0]["of"] if duplicates else 0,
         has_person_index={"tenant_id", "fingerprint_id"} in unique,
         functions=functions,

@@ -7,7 +7,6 @@ pkg/migration/history.go), so each of the two tools can continue the other's wor
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from nexus_stream.errors import ConfigurationError, EarlierCheckoutError, NexusError
+from nexus_stream.host.log import get_logger
 from nexus_stream.supabase.inspection import Installation, inspect_installation, make_person_index
 from nexus_stream.supabase.pool import connect_once, to_nexus_error
 from nexus_stream.supabase.sqlstates import Failure, classify, describe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Migration", "Plan", "apply_migrations", "load_migrations", "plan_migrations"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _FILE_NAME = re.compile(r"^([0-9]+)_(.*)\.sql$")
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -199,7 +199,7 @@ async def _apply(
             migration.name,
             list(migration.statements),
         )
-    logger.info("migration applied", extra={"event": "migration_applied", "migration": str(migration)})
+    _log.info("migration_applied", migration=str(migration))
     return True
 
 
@@ -208,7 +208,7 @@ async def _make_person_index(connection: Connection[Any]) -> None:
     async with connection.transaction():
         await _lock(connection)
         if await make_person_index(connection, await inspect_installation(connection)):
-            logger.info("index made", extra={"event": "person_index_made"})
+            _log.info("person_index_made")
 
 
 async def _lock(connection: Connection[Any]) -> None:

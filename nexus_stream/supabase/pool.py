@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError, NexusError
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
-from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, classify, describe
+from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, advice, classify, describe
 from nexus_stream.supabase.target import Mode, Target, parse_target, require_secure
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ __all__ = [
     "transaction",
 ]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 APPLICATION_NAME = "nexus-stream"
 # The client's timeout is longer than the server's. It ends calls to a server that stopped answering.
@@ -90,10 +90,7 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
         )
     except Exception as error:
         raise to_nexus_error(error, target) from error
-    logger.info(
-        "connected to the database",
-        extra={"event": "database_connected", "target": str(target), "mode": str(target.mode)},
-    )
+    _log.info("database_connected", target=str(target), mode=str(target.mode))
     return pool, target
 
 
@@ -195,24 +192,9 @@ def to_nexus_error(error: BaseException, target: Target) -> NexusError:
 def _configuration_advice(error: BaseException, sqlstate: str | None) -> str:
     if isinstance(error, RefusedCallError):
         return f"{error}, and no row caused the error."
-    match sqlstate:
-        case "28P01" | "28000":
-            return "it refuses the login. Check user and password in SUPABASE_DB_URL."
-        case "3D000":
-            return "there is no such database. Check the name at the end of SUPABASE_DB_URL."
-        case "42P01" | "42703" | "42883" | "42P10" | "3F000":
-            return f"its tables or functions are not as expected ({describe(error)}). Run `nexus migrate`."
-        case "42501":
-            return "the login lacks a privilege. Run `nexus migrate`, then: grant nexus_sink to <user>."
-        case "26000" | "42P05":
-            return (
-                "prepared statements do not work behind a transaction pooler. "
-                "Set NEXUS_DATABASE_POOLER_MODE=transaction."
-            )
-        case "XX000":
-            return "the pooler does not know this project or user. Check host and user in SUPABASE_DB_URL."
-    if isinstance(error, ConnectionError):
-        return "the server does not support TLS, but sslmode in SUPABASE_DB_URL requires it."
+    known = advice(error)
+    if known is not None:
+        return f"{known[0]}. {known[1]}"
     if isinstance(error, OSError):
         return "its certificate is not trusted. Check sslrootcert and the host name in SUPABASE_DB_URL."
     if sqlstate is None:

@@ -13,11 +13,11 @@ from datetime import datetime
 from nexus_stream.contracts.moments import iso_moment
 from nexus_stream.contracts.prospect import EnrichedProspect
 
-__all__ = ["Rejected", "Row", "columns", "newest_rows"]
+__all__ = ["RejectedRow", "Row", "columns", "newest_rows"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedRow:
     """A record that PostgreSQL refuses.
 
     Attributes:
@@ -45,16 +45,16 @@ class Row:
     source: str
 
 
-def newest_rows(records: Sequence[EnrichedProspect]) -> tuple[list[Row], list[Rejected]]:
+def newest_rows(records: Sequence[EnrichedProspect]) -> tuple[list[Row], list[RejectedRow]]:
     """Return the newest record of each session, and the records that cannot be sent.
 
     If records of one session have the same version but differ, all are returned. The server picks one of them.
     """
     newest: dict[tuple[str, str], list[Row]] = {}
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for index, record in enumerate(records):
         row = _row(index, record)
-        if isinstance(row, Rejected):
+        if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
         key = (row.tenant_id, row.session_id)
@@ -82,16 +82,16 @@ def columns(
     )
 
 
-def _row(index: int, record: EnrichedProspect) -> Row | Rejected:
+def _row(index: int, record: EnrichedProspect) -> Row | RejectedRow:
     try:
         enriched_at = iso_moment(record.enriched_at)
     except ValueError:
-        return Rejected(index, "22007", "enriched_at is not ISO 8601")
+        return RejectedRow(index, "22007", "enriched_at is not ISO 8601")
     try:
         record_json = record.model_dump_json()
     except ValueError:
         # pydantic_core.PydanticSerializationError: UTF-8 cannot encode a lone surrogate.
-        return Rejected(index, "22021", "the record is not valid Unicode")
+        return RejectedRow(index, "22021", "the record is not valid Unicode")
     return Row(
         index=index,
         tenant_id=record.tenant_id,

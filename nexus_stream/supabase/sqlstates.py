@@ -12,7 +12,16 @@ from enum import StrEnum
 import asyncpg
 from asyncpg import exceptions
 
-__all__ = ["Failure", "RefusedCallError", "classify", "describe", "failure_of", "needs_new_connection", "original"]
+__all__ = [
+    "Failure",
+    "RefusedCallError",
+    "advice",
+    "classify",
+    "describe",
+    "failure_of",
+    "needs_new_connection",
+    "original",
+]
 
 
 class Failure(StrEnum):
@@ -75,6 +84,34 @@ _BY_CLASS = {
 # Supavisor reports every problem as internal_error.
 _POOLER_CONFIGURATION = ("tenant or user not found", "unsupported or invalid secret format")
 
+# SQLSTATE -> what is wrong, and what to do.
+_ADVICE = {
+    "28P01": (
+        "it refuses the login",
+        "Check user and password in SUPABASE_DB_URL. Special characters of the password must be percent-encoded.",
+    ),
+    "28000": (
+        "it refuses the login",
+        "Check user and password in SUPABASE_DB_URL. The user needs LOGIN, and pg_hba.conf must allow it.",
+    ),
+    "3D000": ("there is no such database", "Check the name at the end of SUPABASE_DB_URL."),
+    "53300": (
+        "it has no free connection",
+        "Lower NEXUS_DATABASE_POOL_MAX or the number of sinks, or raise max_connections.",
+    ),
+    "57P03": ("it is starting or shutting down", "Wait, and check the server's log."),
+    "42501": ("the login lacks a privilege", "Run `nexus migrate`, then: grant nexus_sink to <user>."),
+    **dict.fromkeys(
+        ["26000", "42P05"],
+        (
+            "prepared statements do not work behind a transaction pooler",
+            "Set NEXUS_DATABASE_POOLER_MODE=transaction.",
+        ),
+    ),
+    "XX000": ("the pooler does not know this project or user", "Check host and user in SUPABASE_DB_URL."),
+}
+_NOT_AS_EXPECTED = {"42P01", "42703", "42883", "42P10", "3F000"}
+
 
 def failure_of(sqlstate: str) -> Failure | None:
     """Return the action for a code, or None for an unknown code."""
@@ -110,7 +147,7 @@ def classify(error: BaseException) -> Failure | None:
             return _T
         case ssl.SSLCertVerificationError():
             return _C
-        case ConnectionError() if "rejected SSL upgrade" in str(error):
+        case ConnectionError() if is_tls_refused(error):
             return _C
         case OSError() | TimeoutError():
             return _T
@@ -160,3 +197,21 @@ def describe(error: BaseException) -> str:
         if value
     ]
     return f"{type(error).__name__}" + (f" ({', '.join(where)})" if where else "")
+
+
+def advice(error: BaseException) -> tuple[str, str] | None:
+    """What is wrong and what to do about it; None if nothing is known about the error."""
+    if is_tls_refused(error):
+        return (
+            "the server does not support TLS, but sslmode in SUPABASE_DB_URL requires it",
+            "Use the server's TLS port, or enable TLS on the server.",
+        )
+    sqlstate = getattr(error, "sqlstate", None)
+    if sqlstate in _NOT_AS_EXPECTED:
+        return f"its tables or functions are not as expected ({describe(error)})", "Run `nexus migrate`."
+    return _ADVICE.get(sqlstate or "")
+
+
+def is_tls_refused(error: BaseException) -> bool:
+    """Whether the server answered that it does not support TLS."""
+    return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)

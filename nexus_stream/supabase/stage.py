@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 from pydantic import ValidationError
 
 from nexus_stream.contracts.erased import ErasedSession, decode_erased
@@ -37,15 +36,16 @@ from nexus_stream.errors import (
     RetryableError,
     RowRejectedError,
 )
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 from nexus_stream.supabase.erasure import erase_again
 
 if TYPE_CHECKING:
-    from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
+    from nexus_stream.supabase.writer import EraseResult, RejectedRow, WriteResult
 
 __all__ = ["Sink", "WriterPort"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class WriterPort(Protocol):
@@ -91,7 +91,7 @@ class _Written:
     A command is None if no command can name the record's session. The database suppresses that session all the same.
     """
 
-    rejected: dict[int, Rejected]
+    rejected: dict[int, RejectedRow]
     again: dict[int, SessionCommand | None]
 
 

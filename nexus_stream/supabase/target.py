@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.addresses import is_loopback
 
 __all__ = ["Mode", "PoolerMode", "Target", "parse_target", "require_secure"]
 
@@ -58,7 +59,12 @@ class Target:
     @property
     def is_loopback(self) -> bool:
         """Whether every host is this machine."""
-        return all(_is_loopback(host) for host in self.hosts)
+        return all(host.startswith("/") or is_loopback(host) for host in self.hosts)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether nobody between us and the server can read or answer."""
+        return self.is_loopback or self.sslmode == "verify-full"
 
     def __str__(self) -> str:
         places = ",".join(f"{host}:{port}" for host, port in zip(self.hosts, self.ports, strict=True))
@@ -123,7 +129,7 @@ def require_secure(target: Target, *, production: bool) -> None:
         raise ConfigurationError(f"SUPABASE_DB_URL: there is no file {target.sslrootcert}. Check sslrootcert.")
     if not production:
         return
-    if target.is_loopback or target.sslmode == "verify-full":
+    if target.is_secure:
         return
     raise ConfigurationError(
         f"SUPABASE_DB_URL: sslmode is {target.sslmode or 'not set'}; NEXUS_ENV=production needs verify-full. Add "
@@ -167,13 +173,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host.startswith("/") or host == "localhost":
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
 
 
 def _malformed(problem: str) -> ConfigurationError:

@@ -8,7 +8,6 @@ recompute the person's row (tables_mode.py), or call the installation's own func
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from nexus_stream.contracts.erased import ErasedSession
 from nexus_stream.contracts.prospect import EnrichedProspect
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 from nexus_stream.supabase.bisecting import Effect, Step, Tally, next_step, write_all
 from nexus_stream.supabase.erasure import apply_erasure, suppressed_by_fingerprint
 from nexus_stream.supabase.function_mode import find_function
 from nexus_stream.supabase.pool import close_pool, open_pool, to_nexus_error, transaction
-from nexus_stream.supabase.rows import Rejected, Row, newest_rows
+from nexus_stream.supabase.rows import RejectedRow, Row, newest_rows
 from nexus_stream.supabase.sqlstates import Failure, classify, describe, needs_new_connection, original
 from nexus_stream.supabase.tables_mode import Fold, check_person_row, check_schema
 from nexus_stream.supabase.target import Mode, Target
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from nexus_stream.supabase.pool import AnyConnection
 
-__all__ = ["EraseResult", "ProspectWriter", "Rejected", "WriteResult"]
+__all__ = ["EraseResult", "ProspectWriter", "RejectedRow", "WriteResult"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -56,7 +56,7 @@ class WriteResult:
     inserted: int
     updated: int
     unchanged: int
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedRow, ...]
     statements: int
     bisected: bool = False
 
@@ -71,7 +71,7 @@ class EraseResult:
     """
 
     erased: int
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
 
 
 class ProspectWriter:
@@ -134,10 +134,7 @@ class ProspectWriter:
                 failure = classify(error)
                 if failure is Failure.SMALLER_BATCH and len(chunk) > 1:
                     self._max_rows = len(chunk) // 2
-                    logger.warning(
-                        "the database ran out of time, trying smaller batches",
-                        extra={"event": "batch_halved", "rows": self._max_rows},
-                    )
+                    _log.warning("batch_halved", rows=self._max_rows)
                     continue
                 if failure is None:
                     raise
@@ -163,7 +160,7 @@ class ProspectWriter:
             ConfigurationError: the operator must fix the database or the settings first.
         """
         erased = 0
-        rejected: list[Rejected] = []
+        rejected: list[RejectedRow] = []
         for index, event in enumerate(events):
             try:
                 erased += await self._in_transaction(partial(apply_erasure, event=event))
@@ -171,7 +168,7 @@ class ProspectWriter:
                 cause = error.__cause__
                 if cause is None or classify(cause) is not Failure.BAD_ROW:
                     raise
-                rejected.append(Rejected(index, getattr(cause, "sqlstate", None) or "22000", describe(cause)))
+                rejected.append(RejectedRow(index, getattr(cause, "sqlstate", None) or "22000", describe(cause)))
         return EraseResult(erased, tuple(rejected))
 
     async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:

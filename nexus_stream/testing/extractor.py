@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, Turn, Usage
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
 
 __all__ = ["ScriptedExtractor"]
 
@@ -25,9 +25,7 @@ class ScriptedExtractor:
         gate: While cleared, calls wait.
     """
 
-    name = "claude"
-    model = "scripted"
-    prompt_version = "scripted-v1"
+    labels = MadeBy("claude", "scripted", "scripted-v1")
 
     def __init__(self, script: Callable[[Sequence[Turn]], None] | None = None) -> None:
         self.calls: list[tuple[Turn, ...]] = []

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import faust
-import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.web import Request, Response, View
@@ -25,6 +24,7 @@ from faust.web import Request, Response, View
 from nexus_stream.contracts.status import ProcessRole
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError, NexusError
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.access import require_access
 from nexus_stream.kafka.access_watch import AccessWatch
 from nexus_stream.kafka.clients import client_options, is_embedded
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerApp", "create_app", "created_or_exit", "install_uvloop"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _MAX_BATCH_BYTES = 131_072
 _STARTUP_PATIENCE_SECONDS = 60.0

@@ -12,15 +12,14 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-import structlog
-
 from nexus_stream.contracts.json_reading import json_object
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.host.file_lock import DirectoryInUseError, lock_file
+from nexus_stream.host.log import get_logger
 
 __all__ = ["WorkerDirectory"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _MAX_SLOTS = 64
 

@@ -12,11 +12,10 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import structlog
-
 from nexus_stream.contracts.status import ProcessRole
 from nexus_stream.delivery.watchdog import Progress
 from nexus_stream.errors import StalledError
+from nexus_stream.host.log import get_logger
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
 from nexus_stream.observability.metrics_stage import LagCollector
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerHealth"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 WATCH_INTERVAL_SECONDS = 5.0
 

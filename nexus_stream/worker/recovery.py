@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
@@ -25,12 +24,13 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 
 from nexus_stream.errors import BrokerUnavailableError
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.kafka.reading import read_to
 
 __all__ = ["WorkerTables"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # With fewer records our own connection takes longer than it saves.
 _WORTH_IT_RECORDS = 500

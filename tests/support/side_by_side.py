@@ -25,7 +25,8 @@ _ROOT = Path(__file__).parents[2]
 _RANGES, _FIRST_PORT, _PORTS_A_RANGE = 40, 10_000, 250
 # In the id of a test: the service that it runs on.
 _SERVICE = re.compile(r"[\[-](embedded|kafka|debian-15)[\]-]")
-# Folders whose tests of a service are dealt to so many workers; each worker has that service for itself.
+# Folders whose tests of a service are dealt to so many workers; each worker has that service for itself. What names no
+# service there runs by module.
 _DEALT = {"tests/chaos": 2}
 
 
@@ -61,9 +62,9 @@ class Groups:
             module, _, test = nodeid.partition("::")
             home, service = _home(module), _SERVICE.search(test)
             name = f"{home} {service[1]}" if service else home
-            if service and home in _DEALT:
+            if home in _DEALT:
                 numbers = self._next.setdefault(name, itertools.cycle(range(_DEALT[home])))
-                name = f"{name} {next(numbers)}"
+                name = f"{name} {next(numbers)}" if service else module
             self._names[nodeid] = name
         return self._names[nodeid]
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import structlog
-
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.group_offsets import GroupOffsets, GroupStanding
 from nexus_stream.settings import Settings
 
 __all__ = ["LagMonitor"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _INTERVAL_SECONDS = 3.0
 

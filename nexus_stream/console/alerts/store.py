@@ -13,14 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import orjson
-import structlog
 
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
-from nexus_stream.console.alerts.webhook import Message
+from nexus_stream.console.alerts.webhook import AlertMessage
+from nexus_stream.host.log import get_logger
 
 __all__ = ["AlertStore"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class AlertStore:
@@ -34,19 +34,19 @@ class AlertStore:
         self._path = folder / "alerts.json"
         self._failed = False
 
-    def load(self) -> tuple[list[Alert], list[Message]]:
+    def load(self) -> tuple[list[Alert], list[AlertMessage]]:
         """Return the firing alerts and the unposted messages. Both are empty if the file is missing or unreadable."""
         try:
             stored = orjson.loads(self._path.read_bytes())
             firing = [Alert(**{**alert, "kind": AlertKind(alert["kind"])}) for alert in stored["firing"]]
-            return firing, [Message(**message) for message in stored["pending"]]
+            return firing, [AlertMessage(**message) for message in stored["pending"]]
         except FileNotFoundError:
             return [], []
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             _log.warning("alerts.json cannot be read, firing alerts begin again")
             return [], []
 
-    def save(self, firing: Sequence[Alert], pending: Sequence[Message]) -> None:
+    def save(self, firing: Sequence[Alert], pending: Sequence[AlertMessage]) -> None:
         """Replace the file. If the disk is full, only the stored state is lost."""
         content = orjson.dumps({"firing": [asdict(one) for one in firing], "pending": [asdict(one) for one in pending]})
         unfinished = self._path.with_suffix(".new")

@@ -11,22 +11,21 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from nexus_stream.console.alerts.book import AlertBook, AlertEvent, timings_of
 from nexus_stream.console.alerts.conditions import Alert, AlertKind, Thresholds, alert_conditions, unable_to_save
 from nexus_stream.console.alerts.lag_monitor import LagMonitor
 from nexus_stream.console.alerts.progress import ProgressWatch
 from nexus_stream.console.alerts.store import AlertStore
-from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
+from nexus_stream.console.alerts.webhook import AlertMessage, Webhook, message_of
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.reading.overview import Overview, OverviewQueries
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.group_offsets import GroupStanding
 from nexus_stream.settings import Settings
 
 __all__ = ["AlertWatch"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _INTERVAL_SECONDS = 1.0
 # After an outage of the broker, processes need this time to report again. Until then, silence is no sign of a problem.
@@ -171,7 +170,7 @@ class AlertWatch:
             return kind is AlertKind.NO_PROGRESS or not figures.role(where).running
         return kind is AlertKind.NO_PROGRESS and where in self._progress.unknown
 
-    async def _save(self, offered: Sequence[Message] = ()) -> None:
+    async def _save(self, offered: Sequence[AlertMessage] = ()) -> None:
         async with self._saving:
             pending = () if self.webhook is None else (*self.webhook.pending, *offered)
             await asyncio.to_thread(self._store.save, self._book.firing, pending)

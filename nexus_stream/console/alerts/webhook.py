@@ -18,16 +18,16 @@ from datetime import UTC, datetime
 
 import aiohttp
 import orjson
-import structlog
 from standardwebhooks import Webhook as Signer
 
 from nexus_stream import __version__
 from nexus_stream.console.alerts.book import AlertEvent
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
-__all__ = ["Message", "Webhook", "message_of"]
+__all__ = ["AlertMessage", "Webhook", "message_of"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _MAX_QUEUED = 200
 _TIMEOUT_SECONDS = 10.0
@@ -41,7 +41,7 @@ _RETRY_STATUSES = (408, 425, 429)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AlertMessage:
     """One message: its id, its JSON body, and its creation time (Unix seconds)."""
 
     id: str
@@ -49,7 +49,7 @@ class Message:
     created_s: float
 
 
-def message_of(event: AlertEvent, runbook_url: str) -> Message:
+def message_of(event: AlertEvent, runbook_url: str) -> AlertMessage:
     """Make the message of an event. It contains figures, and a role or a hashed process id, but no personal data.
 
     The id is derived from the event. So a console that was killed after the post repeats the message with the same id.
@@ -67,7 +67,7 @@ def message_of(event: AlertEvent, runbook_url: str) -> Message:
         }
     )
     name = f"{alert.kind.value}|{alert.where}|{alert.since_ms}|{event.state}"
-    return Message(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", body.decode(), event.at_ms / 1000)
+    return AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", body.decode(), event.at_ms / 1000)
 
 
 class Webhook:
@@ -86,7 +86,7 @@ class Webhook:
     def __init__(
         self,
         settings: Settings,
-        pending: Iterable[Message] = (),
+        pending: Iterable[AlertMessage] = (),
         *,
         on_change: Callable[[], Awaitable[None]],
         retry_min_seconds: float = _RETRY_MIN_SECONDS,
@@ -97,17 +97,17 @@ class Webhook:
         self._signer = Signer(settings.alert_webhook_secret.get_secret_value())
         self._on_change = on_change
         self._retry_min_seconds = retry_min_seconds
-        self._queue: deque[Message] = deque(pending)
+        self._queue: deque[AlertMessage] = deque(pending)
         self._offered = asyncio.Event()
         self._offered.set()
         self.failures = 0
 
     @property
-    def pending(self) -> tuple[Message, ...]:
+    def pending(self) -> tuple[AlertMessage, ...]:
         """The messages that are not posted yet, oldest first."""
         return tuple(self._queue)
 
-    def offer(self, message: Message) -> None:
+    def offer(self, message: AlertMessage) -> None:
         """Queue a message. This never waits and never fails. A full queue drops its oldest messages."""
         self._queue.append(message)
         while len(self._queue) > _MAX_QUEUED:
@@ -129,7 +129,7 @@ class Webhook:
                     await self._deliver(session, self._queue[0])
                     await self._on_change()
 
-    async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
+    async def _deliver(self, session: aiohttp.ClientSession, message: AlertMessage) -> None:
         """Try until the message is accepted or dropped. It is then no longer in the queue."""
         pause_seconds = self._retry_min_seconds
         refusals = 0
@@ -142,14 +142,14 @@ class Webhook:
             if refusals >= _MAX_REFUSALS or time.time() - message.created_s > _MAX_AGE_SECONDS:
                 self._give_up(message, problem)
                 break
-            _log.warning("webhook not delivered, tried again", message=message.id, problem=problem)
+            _log.warning("webhook not delivered, tried again", webhook_id=message.id, problem=problem)
             await asyncio.sleep(pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
             pause_seconds = min(2 * pause_seconds, _RETRY_MAX_SECONDS)
         # During the tries, a full queue may have dropped the message.
         if self._queue and self._queue[0] is message:
             self._queue.popleft()
 
-    async def _post(self, session: aiohttp.ClientSession, message: Message) -> tuple[str | None, bool]:
+    async def _post(self, session: aiohttp.ClientSession, message: AlertMessage) -> tuple[str | None, bool]:
         """Post the message. Return the problem, or None, and whether the receiver refused it permanently."""
         now, body = datetime.now(UTC), message.body.encode()
         headers = {
@@ -167,6 +167,6 @@ class Webhook:
             return None, False
         return f"HTTP {status}", 300 <= status < 500 and status not in _RETRY_STATUSES
 
-    def _give_up(self, message: Message, problem: str) -> None:
+    def _give_up(self, message: AlertMessage, problem: str) -> None:
         self.failures += 1
-        _log.error("webhook given up", message=message.id, problem=problem)
+        _log.error("webhook given up", webhook_id=message.id, problem=problem)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -23,12 +22,13 @@ from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.store import is_damage, is_damaged, note_damage
 from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
 
 __all__ = ["Indexer"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _POLL_MS = 250
 _BATCH_RECORDS = 1000

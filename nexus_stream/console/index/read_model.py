@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
-import structlog
-
 from nexus_stream.console.index.progress import Freshness, PartitionProgress, RecordT, advance_to, advanced, unread
 from nexus_stream.console.index.session_row import ChangelogRecord, SessionRow, facets
 from nexus_stream.console.index.store import (
@@ -28,10 +26,11 @@ from nexus_stream.console.index.store import (
     reset_tables,
 )
 from nexus_stream.console.index.topic_record import LEFT_OUT, TopicRecord, TopicWriter
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FILE_NAME", "Freshness", "PartitionProgress", "ReadModel"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 FILE_NAME = "sessions.sqlite3"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 import secrets
 import time
@@ -21,11 +20,12 @@ from itsdangerous import BadData, URLSafeSerializer
 from pydantic import SecretStr
 
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.host.addresses import is_loopback
 from nexus_stream.settings import Settings
 
-__all__ = ["COOKIE", "Access", "Identity", "Role", "is_loopback"]
+__all__ = ["COOKIE", "Access", "ConsoleRole", "Identity"]
 
-Role = Literal["operator", "viewer"]
+ConsoleRole = Literal["operator", "viewer"]
 
 COOKIE = "nexus_console"
 _MAX_NAME_CHARS = 60
@@ -42,7 +42,7 @@ class Identity:
         csrf: The token that the user's forms must contain. Empty for a program with a bearer token: it sends no forms.
     """
 
-    role: Role
+    role: ConsoleRole
     name: str
     csrf: str = ""
 
@@ -61,7 +61,7 @@ class Access:
     """
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        tokens: dict[Role, SecretStr | None] = {
+        tokens: dict[ConsoleRole, SecretStr | None] = {
             "operator": settings.console_token,
             "viewer": settings.console_viewer_token,
         }
@@ -106,7 +106,7 @@ class Access:
 
     def of_token(self, token: str, name: str) -> Identity | None:
         """The user of that token. None if the token is not valid."""
-        found: Role | None = None
+        found: ConsoleRole | None = None
         for role, known in self._tokens:
             # Compare every token, each in constant time.
             if hmac.compare_digest(token.encode("utf-8", "replace"), known.encode()):
@@ -154,16 +154,6 @@ class Access:
             return origin is None or urlsplit(origin).netloc.lower() == host.lower()
         except ValueError:
             return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address or name."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _without_port(host: str) -> str:

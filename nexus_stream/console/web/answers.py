@@ -1,7 +1,7 @@
-"""What ``/api/v1`` answers: one model per object, from which the JSON and the OpenAPI document are both made.
+"""The answers of ``/api/v1``: one model per object. The JSON and the OpenAPI document are made from these models.
 
-From: rows of the index and figures. To: api.py and export.py; openapi.py takes the schemas. Bounds and lists of values
-are in the schemas alone: the console shows what others stored, whatever it is.
+Bounds and lists of values are only in the schemas. The models do not check them, because the console shows every stored
+value.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _Count = Annotated[int, Field(json_schema_extra={"minimum": 0})]
 _State = Annotated[str, Field(json_schema_extra={"enum": list(STATES)})]
 _DateTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _Encoded = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
-# From Unix milliseconds; 0 and None say that there was no such time.
+# Converted from Unix milliseconds. 0 and None mean that there is no time.
 _Time = Annotated[_DateTime, BeforeValidator(iso)]
 _TimeOrNone = Annotated[_DateTime | None, BeforeValidator(lambda at_ms: iso(at_ms) if at_ms else None)]
 _Object = dict[str, Any]
 
 
 class Answer(BaseModel):
-    """Made of attributes, of a row or of a mapping. Every property is always there; v1 may get more."""
+    """Made from attributes, a row or a mapping. Every property is always present. v1 may get more properties."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
 
@@ -51,7 +51,7 @@ class Error(Answer):
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     error: str
-    reason: str = Field(default="", description="What to do; for operators, with 503.")
+    reason: str = Field(default="", description="The fix. Only for operators, with status 503.")
 
 
 class Freshness(Answer):

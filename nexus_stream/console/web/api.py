@@ -1,7 +1,7 @@
-"""The same data as JSON under ``/api/v1``, for programs: a bearer token, or the browser's cookie.
+"""The JSON API under ``/api/v1``, with the same data as the pages. Login: a bearer token, or the browser's cookie.
 
-From: programs. To: the queries the pages use. answers.py has the models; openapi.py describes them and the routes.
-The docstring of a handler is public: the document shows it as the summary.
+From: programs. answers.py has the models. openapi.py describes the models and the routes. A handler's docstring is its
+summary in the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_BODY_BYTES = 16_384
 
 
 def add_routes(app: web.Application) -> None:
-    """Add everything under ``/api/v1``."""
+    """Add all routes under ``/api/v1``."""
     app.router.add_get("/api/v1/openapi.json", openapi)
     for route in ROUTES:
         add = app.router.add_post if route.method == "post" else app.router.add_get
@@ -76,9 +76,9 @@ async def series(request: web.Request) -> web.Response:
 
 
 async def sessions(request: web.Request) -> web.Response:
-    """Sessions, the newest first.
+    """Sessions, newest first.
 
-    A page may have few, or none, and still a `next`: what no index finds is looked for in stretches of time.
+    A page may have few or no sessions and still have a `next`: a scan without an index stops after a time limit.
     """
     context, reader = request.app[CONTEXT], viewing(request)
     session_filter, after = filter_of(request)
@@ -88,7 +88,7 @@ async def sessions(request: web.Request) -> web.Response:
 
 
 async def session(request: web.Request) -> web.Response:
-    """One session."""
+    """One session with its details."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await find_session(request)
     detail = await load_detail(context, reader, row)
@@ -111,7 +111,7 @@ async def session(request: web.Request) -> web.Response:
 
 
 async def emissions(request: web.Request) -> web.Response:
-    """What was emitted, the oldest first: the newest, or with `after` the first ones beyond it."""
+    """Emissions, oldest first: the newest ones, or the first ones after the id `after`."""
     context, limit = request.app[CONTEXT], _limit(request)
     if "after" in request.query:
         after = _integer(request.query["after"], 0, 2**53, lowest=0)
@@ -123,7 +123,7 @@ async def emissions(request: web.Request) -> web.Response:
 
 
 async def letters(request: web.Request) -> web.Response:
-    """Dead letters by reason, and a page of them, the newest first."""
+    """Dead letters: counts by reason, and one page of letters, newest first."""
     context = request.app[CONTEXT]
     groups = await asyncio.to_thread(context.activity.letter_groups)
     after = request.query.get("after", "")
@@ -132,7 +132,7 @@ async def letters(request: web.Request) -> web.Response:
 
 
 async def letter(request: web.Request) -> web.Response:
-    """One dead letter; for operators with its bytes, read from the topic now."""
+    """One dead letter. Operators also get its bytes, read from the topic now."""
     context, reader = request.app[CONTEXT], viewing(request)
     row = await asyncio.to_thread(context.activity.letter, request.match_info["id"])
     if row is None:
@@ -143,45 +143,49 @@ async def letter(request: web.Request) -> web.Response:
 
 
 async def redrive(request: web.Request) -> web.Response:
-    """Send letters back to where they came from."""
+    """Redrive letters: send them back to their origin topic."""
     return await _act(request, "redrive")
 
 
 async def discard(request: web.Request) -> web.Response:
-    """Set letters aside for good."""
+    """Discard letters: mark them as closed."""
     return await _act(request, "discard")
 
 
 async def audit(request: web.Request) -> web.Response:
-    """What operators did, the newest first. For operators."""
+    """Operators' actions, newest first. For operators only."""
     require_operator(request)
     return _json(answers.Actions(actions=request.app[CONTEXT].audit.newest(_limit(request))))
 
 
-_LIMIT = parameter("limit", INTEGER | {"minimum": 1, "maximum": _MAX_ROWS}, "At most so many; 50 by default.")
-_AFTER = parameter("after", TEXT, "`next` of the page before.")
+_LIMIT = parameter("limit", INTEGER | {"minimum": 1, "maximum": _MAX_ROWS}, "Maximum number of entries; default 50.")
+_AFTER = parameter("after", TEXT, "`next` of the previous page.")
 ROUTES = (
     Route("/overview", overview, answers.Overview),
     Route(
         "/series",
         series,
         answers.Series,
-        (parameter("minutes", INTEGER | {"minimum": 1, "maximum": _MAX_MINUTES}, "How far back; 180."),),
+        (
+            parameter(
+                "minutes", INTEGER | {"minimum": 1, "maximum": _MAX_MINUTES}, "Length of the period; default 180."
+            ),
+        ),
     ),
     Route(
         "/sessions",
         sessions,
         answers.Sessions,
         (
-            parameter("q", TEXT, "Words that all must occur; for viewers a whole session id."),
+            parameter("q", TEXT, "Search words; all must occur. For viewers: a whole session id."),
             parameter("status", TEXT, "enriched, waiting, dead, erased."),
             parameter("momento", TEXT, "caliente, tibio, frio."),
             parameter("arquetipo", TEXT, "One of the six archetypes."),
-            parameter("objecion", {"enum": list(OBJECTIONS)}, "With this objection."),
+            parameter("objecion", {"enum": list(OBJECTIONS)}, "Sessions with this objection."),
             parameter("extractor", TEXT, "claude, offline-rules-v1."),
-            parameter("period", {"enum": list(PERIODS)}, "Seen in the last."),
-            parameter("since", TIME, "Seen then or later."),
-            parameter("until", TIME, "Seen before."),
+            parameter("period", {"enum": list(PERIODS)}, "Last seen within this period."),
+            parameter("since", TIME, "Last seen at this time or later."),
+            parameter("until", TIME, "Last seen before this time."),
             _LIMIT,
             _AFTER,
         ),
@@ -191,15 +195,15 @@ ROUTES = (
         "/emissions",
         emissions,
         answers.Emissions,
-        (parameter("after", INTEGER | {"minimum": 0}, "Only beyond this id; 0 begins with the oldest."), _LIMIT),
+        (parameter("after", INTEGER | {"minimum": 0}, "Only ids after this one; 0 starts with the oldest."), _LIMIT),
     ),
     Route(
         "/dead-letters",
         letters,
         answers.Letters,
         (
-            parameter("reason", TEXT, "Of this reason."),
-            parameter("state", {"enum": [*STATES, "all"]}, "open by default."),
+            parameter("reason", TEXT, "Reason of the failure."),
+            parameter("state", {"enum": [*STATES, "all"]}, "State of the letter; default open."),
             _LIMIT,
             _AFTER,
         ),

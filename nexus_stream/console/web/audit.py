@@ -18,13 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from nexus_stream.contracts.json_reading import json_object
+from nexus_stream.host.log import get_logger
 
 __all__ = ["FAILED_LOGINS_FILE_NAME", "FILE_NAME", "LOGIN_FAILED", "AuditLog"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 FILE_NAME = "audit.jsonl"
 FAILED_LOGINS_FILE_NAME = "failed-logins.jsonl"

@@ -32,12 +32,12 @@ class ShownTurn:
 
     @property
     def text(self) -> str:
-        """The whole turn."""
+        """The text of the turn."""
         return "".join(piece.text for piece in self.pieces)
 
     @property
     def evidence(self) -> tuple[Piece, ...]:
-        """The pieces that are evidence for something."""
+        """The pieces with at least one signal."""
         return tuple(piece for piece in self.pieces if piece.signals)
 
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 from nexus_stream.console.web.access import Identity
 from nexus_stream.console.web.context import Context
-from nexus_stream.console.web.recorded_actions import End, audited
+from nexus_stream.console.web.recorded_actions import End, recorded
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action
 from nexus_stream.dead_letters.log import DeadLetterLog
-from nexus_stream.dead_letters.redriving import Report, Selection, discard, redrive, survey
+from nexus_stream.dead_letters.redriving import RedriveReport, Selection, discard, redrive, survey
 from nexus_stream.kafka.reading import Ends
 from nexus_stream.kafka.sender import Sender
 from nexus_stream.kafka.topics import require_topics
@@ -51,7 +51,7 @@ class Wanted:
         )
 
 
-async def plan(settings: Settings, action: ActionName, wanted: Wanted) -> tuple[Report, Ends]:
+async def plan(settings: Settings, action: ActionName, wanted: Wanted) -> tuple[RedriveReport, Ends]:
     """Count the letters that `act` would process. Send nothing.
 
     Raises:
@@ -65,16 +65,16 @@ async def plan(settings: Settings, action: ActionName, wanted: Wanted) -> tuple[
         return await survey(log, settings, ends, wanted.selection, _ACTIONS[action]), ends
 
 
-async def act(context: Context, who: Identity, action: ActionName, wanted: Wanted, ends: Ends) -> Report:
+async def act(context: Context, who: Identity, action: ActionName, wanted: Wanted, ends: Ends) -> RedriveReport:
     """Redrive or discard the letters up to ``ends``. The operator's confirmation did not count later ones.
 
     Raises:
         BrokerUnavailableError: finished letters are marked, the others are open.
     """
-    settings, report = context.settings, Report()
+    settings, report = context.settings, RedriveReport()
     do = redrive if action == "redrive" else discard
 
-    async def work(end: End) -> Report:
+    async def work(end: End) -> RedriveReport:
         try:
             async with DeadLetterLog(settings) as log, Sender(settings) as sender:
                 await do(
@@ -85,4 +85,4 @@ async def act(context: Context, who: Identity, action: ActionName, wanted: Wante
             end |= {"letters": report.total, "left": (report.refused + report.not_ours) or None}
         return report
 
-    return await audited(context, who, action, work, **wanted.named)
+    return await recorded(context, who, action, work, **wanted.named)

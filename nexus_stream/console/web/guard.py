@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -17,10 +16,11 @@ from nexus_stream.console.web.access import COOKIE, Identity
 from nexus_stream.console.web.context import Context
 from nexus_stream.console.web.viewing import LANGUAGE_COOKIE, VIEWING, Viewing, language_of, now_ms
 from nexus_stream.errors import ConfigurationError, RetryableError
+from nexus_stream.host.log import get_logger
 
 __all__ = ["add_headers", "guard", "keep_language", "require_operator", "set_cookie"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _HEADERS = {
     "Content-Security-Policy": (

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of ``/api/v1``, made of the routes that are served and of the models they answer with.
+"""The OpenAPI 3.1 description of ``/api/v1``, made from the served routes and the models of their answers.
 
 To: ``/api/v1/openapi.json``.
 """
@@ -28,13 +28,13 @@ _REFUSALS = {
     "bad_request": "A parameter is not valid.",
     "unauthorized": "No token, or a wrong one.",
     "forbidden": "For operators only.",
-    "not_found": "There is no such thing.",
-    "unavailable": "The broker does not answer, or the question takes too long.",
+    "not_found": "The object does not exist.",
+    "unavailable": "The broker does not answer, or the query takes too long.",
 }
 _ACTION: dict[str, Any] = {
     "description": (
-        "One letter by `id`, or all open ones of a `reason`. `dry_run` only counts. For operators; with the browser's "
-        "cookie also the header `X-CSRF-Token`."
+        "One letter by `id`, or all open letters of a `reason`. `dry_run` only counts. For operators only. A request "
+        "with the browser's cookie also needs the header `X-CSRF-Token`."
     ),
     "requestBody": {
         "required": True,
@@ -56,10 +56,10 @@ class Route:
     """One operation.
 
     Attributes:
-        path: Below ``/api/v1``, as the router has it.
-        handler: What answers; its docstring is the summary.
+        path: The path under ``/api/v1``, in the router's syntax.
+        handler: The handler. Its docstring is the summary.
         answer: The model of the answer.
-        query: Its parameters besides those of the path.
+        query: The parameters that are not in the path.
     """
 
     path: str
@@ -72,13 +72,13 @@ class Route:
 def parameter(
     name: str, schema: dict[str, Any], description: str, *, place: Literal["query", "path"] = "query"
 ) -> dict[str, Any]:
-    """A parameter of an operation."""
+    """Make a parameter of an operation."""
     always = {"required": True} if place == "path" else {}
     return {"name": name, "in": place, "schema": schema, "description": description} | always
 
 
 def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
-    """The document."""
+    """Make the document."""
     _, schemas = models_json_schema(
         [(model, "serialization") for model in Answer.__subclasses__()],
         ref_template="#/components/schemas/{model}",
@@ -105,9 +105,9 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
             "title": "nexus-stream console",
             "version": __version__,
             "description": (
-                "What the console shows, as JSON. Send `Authorization: Bearer TOKEN` with NEXUS_CONSOLE_TOKEN "
-                "(operator) or NEXUS_CONSOLE_VIEWER_TOKEN (viewer: personal data masked, no actions). Without tokens "
-                "the console serves its own host only and reading needs none. Pages follow a key: pass `next` as "
+                "The console's data as JSON. Send `Authorization: Bearer TOKEN` with NEXUS_CONSOLE_TOKEN (operator) "
+                "or NEXUS_CONSOLE_VIEWER_TOKEN (viewer: personal data is masked, no actions). If no token is set, the "
+                "console serves only its own host, and reading needs no token. To get the next page, send `next` as "
                 "`after`."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -127,7 +127,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 class _Schemas(GenerateJsonSchema):
-    """Without titles that only repeat the names of fields."""
+    """Schemas without titles that only repeat the names of fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

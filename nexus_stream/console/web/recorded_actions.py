@@ -8,7 +8,7 @@ from typing import TypeVar
 from nexus_stream.console.web.access import Identity
 from nexus_stream.console.web.context import Context
 
-__all__ = ["End", "audited"]
+__all__ = ["End", "recorded"]
 
 _T = TypeVar("_T")
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 End = dict[str, object]
 
 
-async def audited(
+async def recorded(
     context: Context, who: Identity, action: str, work: Callable[[End], Awaitable[_T]], **about: object
 ) -> _T:
     """Run the action to its end, even if the request is cancelled: a closed tab must not leave half an action.

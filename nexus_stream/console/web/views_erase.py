@@ -13,15 +13,15 @@ from aiohttp import web
 
 from nexus_stream.console.web.context import CONTEXT, Context
 from nexus_stream.console.web.guard import require_operator
-from nexus_stream.console.web.recorded_actions import End, audited
+from nexus_stream.console.web.recorded_actions import End, recorded
 from nexus_stream.console.web.rendering import session_url
 from nexus_stream.console.web.texts import translator
 from nexus_stream.console.web.viewing import viewing
 from nexus_stream.console.web.views_sessions import find_session
 from nexus_stream.observability.logs import hashed
-from nexus_stream.privacy.audit import audited as requested
+from nexus_stream.privacy.audit import audited
 from nexus_stream.privacy.copies import remaining_copies
-from nexus_stream.privacy.erasing import Erased, erase, locate
+from nexus_stream.privacy.erasing import ErasureResult, erase, locate
 from nexus_stream.privacy.exporting import export
 from nexus_stream.privacy.people import People, Person
 from nexus_stream.privacy.selector import Selector
@@ -70,12 +70,12 @@ async def erase_person(request: web.Request) -> web.Response:
         raise web.HTTPBadRequest
     session = hashed(row["session_id"])
 
-    async def work(end: End) -> Erased:
+    async def work(end: End) -> ErasureResult:
         result = await _erase(context, row, who.name)
         end |= {"request_id": result.request_id, "ended": "complete" if result.complete else "waiting"}
         return result
 
-    result = await audited(context, who, "erase", work, session=session)
+    result = await recorded(context, who, "erase", work, session=session)
     ended = "complete" if result.complete else "waiting"
     lines = []
     for copy in remaining_copies(context.settings):
@@ -106,7 +106,7 @@ async def export_person(request: web.Request) -> web.Response:
     async def work(_end: End) -> dict[str, Any]:
         return await _export(context, row, who.name)
 
-    found = await audited(context, who, "export_person", work, session=hashed(row["session_id"]))
+    found = await recorded(context, who, "export_person", work, session=hashed(row["session_id"]))
     return web.Response(
         text=json.dumps(found, indent=2, default=str, ensure_ascii=False),
         content_type="application/json",
@@ -122,7 +122,7 @@ async def _person(context: Context, row: sqlite3.Row, by: str) -> tuple[Person, 
     selector = _selector(context, row)
     async with (
         People.connect(context.settings) as people,
-        requested(people, "erase", selector, by) as request,
+        audited(people, "erase", selector, by) as request,
     ):
         person, _ = await locate(context.settings, people, selector)
         await request.concerns(person)
@@ -130,11 +130,11 @@ async def _person(context: Context, row: sqlite3.Row, by: str) -> tuple[Person, 
         return person, await people.rows_left(person)
 
 
-async def _erase(context: Context, row: sqlite3.Row, by: str) -> Erased:
+async def _erase(context: Context, row: sqlite3.Row, by: str) -> ErasureResult:
     selector = _selector(context, row)
     async with (
         People.connect(context.settings) as people,
-        requested(people, "erase", selector, by) as request,
+        audited(people, "erase", selector, by) as request,
     ):
         person, _ = await locate(context.settings, people, selector)
         return await erase(

@@ -25,7 +25,7 @@ from nexus_stream.console.web.texts import translator
 from nexus_stream.console.web.topic_reader import Absent
 from nexus_stream.console.web.viewing import Viewing, viewing
 from nexus_stream.contracts.session_key import parse_session_key
-from nexus_stream.dead_letters.redriving import Report
+from nexus_stream.dead_letters.redriving import RedriveReport
 from nexus_stream.kafka.reading import Ends
 
 __all__ = [
@@ -124,7 +124,7 @@ async def act_on_letters(request: web.Request) -> web.Response:
 
 
 def _confirm_page(
-    context: Context, reader: Viewing, action: ActionName, wanted: Wanted, report: Report, ends: Ends
+    context: Context, reader: Viewing, action: ActionName, wanted: Wanted, report: RedriveReport, ends: Ends
 ) -> str:
     t = translator(reader.language)
     lines = [f"{count} × {reason}" for reason, count in report.chosen.most_common()]

@@ -7,16 +7,16 @@ call may pass, and a spend limit must hold calls too.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from nexus_stream.errors import ModelUnavailableError, SpendLimitError
+from nexus_stream.host.log import get_logger
 
 __all__ = ["Breaker"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Wait of the other callers during a probe. They can be many, so it is longer than a second.
 _PROBING_SECONDS: Final = 5.0
@@ -76,7 +76,7 @@ class Breaker:
     def succeeded(self) -> None:
         """Claude answered, even if with an error of the request."""
         if self._open_until is not None:
-            logger.info("Claude answers again", extra={"event": "claude_resumed"})
+            _log.info("claude_resumed")
         self._failures = 0
         self._open_until = None
         self._is_probing = False
@@ -89,10 +89,7 @@ class Breaker:
         if self._failures < self._threshold or (self._open_until is not None and self._now() < self._open_until):
             return
         if self._open_until is None:
-            logger.warning(
-                "Claude is unavailable: calls are held until a probe succeeds",
-                extra={"event": "claude_held", "failures": self._failures, "probe_every_seconds": self._open_seconds},
-            )
+            _log.warning("claude_held", failures=self._failures, probe_every_seconds=self._open_seconds)
         self._open_until = self._now() + self._open_seconds
 
     def abandoned(self) -> None:
@@ -102,11 +99,7 @@ class Breaker:
     def spend_limit_reached(self, message: str, seconds: float) -> None:
         """Hold all calls for this time: no call succeeds until somebody raises the limit."""
         if self._spend_limit is None:
-            logger.error(
-                "the account's spend limit is reached, calls are held until it is raised: %s",
-                message,
-                extra={"event": "claude_spend_limit", "probe_every_seconds": seconds},
-            )
+            _log.error("claude_spend_limit", problem=message, probe_every_seconds=seconds)
         self._spend_limit = message
         self._is_probing = False
         self._open_until = self._now() + seconds

@@ -8,7 +8,6 @@ The spending survives a restart, and the maximum cost of calls under way survive
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from typing import Final
 
 from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, ConfigurationError, OverBudgetError
 from nexus_stream.extraction.claude.budget_file import BudgetFile
+from nexus_stream.host.log import get_logger
 
 __all__ = ["Budget"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _MINUTE_SECONDS: Final = 60
 _HOUR_MINUTES: Final = 60
@@ -173,22 +173,14 @@ class Budget:
 
     def _note_exhausted(self, cap: _Cap, spent_usd: float, usd: float) -> None:
         if not self._refused_usd:
-            logger.error(
-                "the budget is used up",
-                extra={
-                    "event": "budget_exhausted",
-                    "cap": cap.variable,
-                    "cap_usd": cap.usd,
-                    "spent_usd": round(spent_usd, 6),
-                },
-            )
+            _log.error("budget_exhausted", cap=cap.variable, cap_usd=cap.usd, spent_usd=round(spent_usd, 6))
         self._refused_usd = max(self._refused_usd, usd)
 
     def _note_room(self) -> None:
         # There is room when the largest refused call fits. A cheaper call that fits proves nothing.
         if self._refused_usd and all(self.spent_usd(cap.minutes) + self._refused_usd <= cap.usd for cap in self._caps):
             self._refused_usd = 0.0
-            logger.info("the budget has room again", extra={"event": "budget_available"})
+            _log.info("budget_available")
 
     def _seconds_until(self, cap: _Cap, usd: float) -> float:
         """Seconds until enough spending has left the window."""
@@ -208,10 +200,7 @@ class Budget:
     def _count_killed(self) -> None:
         usd = 0.0 if self._file is None else self._file.load_under_way()
         if usd:
-            logger.warning(
-                "calls were under way when this worker was killed: they count as spent",
-                extra={"event": "budget_killed_calls", "usd": round(usd, 6)},
-            )
+            _log.warning("budget_killed_calls", usd=round(usd, 6))
             self._add(usd)
             self._unsaved_usd = usd
             self._save()

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from nexus_stream.host.log import get_logger
+
 __all__ = ["BudgetFile"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _STATE_VERSION: Final = 1
 _UNDER_WAY_SUFFIX: Final = ".under-way"
@@ -48,10 +49,7 @@ class BudgetFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.error(  # noqa: TRY400 - the kind of error is enough
-                "the earlier spending cannot be read: counting from 0",
-                extra={"event": "budget_state_unreadable", "problem": type(error).__name__},
-            )
+            _log.error("budget_state_unreadable", problem=type(error).__name__)
             return {}
 
     def load_under_way(self) -> float:
@@ -100,6 +98,4 @@ class BudgetFile:
 
 
 def _report(error: OSError) -> None:
-    logger.error(
-        "the spending cannot be written", extra={"event": "budget_state_unwritable", "problem": error.strerror}
-    )
+    _log.error("budget_state_unwritable", problem=error.strerror)

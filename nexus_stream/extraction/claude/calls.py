@@ -6,7 +6,6 @@ must not use up that timeout. Nothing is retried here: the enricher has the one 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,14 +14,13 @@ from typing import Final
 from nexus_stream.errors import ConfigurationError, ModelUnavailableError, SpendLimitError
 from nexus_stream.extraction.claude.breaker import Breaker
 from nexus_stream.extraction.claude.budget import Budget
-from nexus_stream.extraction.claude.limits import ClaudeLimits, Weight
+from nexus_stream.extraction.claude.limits import CallWeight, ClaudeLimits
 from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd
 from nexus_stream.extraction.claude.wanted import require_wanted
 from nexus_stream.settings import Settings
 
 __all__ = ["ORDINARY_CHARS", "Call", "CallGate"]
 
-logger = logging.getLogger(__name__)
 
 _RATE_LIMITED: Final = 429
 _SERVER_ERRORS_FROM: Final = 500
@@ -49,7 +47,7 @@ class Call:
     """
 
     def __init__(
-        self, gate: CallGate, weight: Weight, weight_at_most: Weight, likely_usd: float, at_most_usd: float
+        self, gate: CallGate, weight: CallWeight, weight_at_most: CallWeight, likely_usd: float, at_most_usd: float
     ) -> None:
         self.weight = weight
         self.weight_at_most = weight_at_most
@@ -164,7 +162,7 @@ class CallGate:
             return
         self.budget.settle(call.at_most_usd, cost_usd(self._price, tokens))
         # Not more than the maximum: a wrong number from a proxy could otherwise block calls for days.
-        used = Weight(
+        used = CallWeight(
             min(tokens.input_tokens + tokens.cache_write_tokens, call.weight_at_most.input_tokens),
             min(tokens.output_tokens, call.weight_at_most.output_tokens),
         )
@@ -173,12 +171,12 @@ class CallGate:
             self._output_tokens += _OUTPUT_AVERAGE_WEIGHT * (used.output_tokens - self._output_tokens)
 
     def _prepare(self, content: str) -> Call:
-        weight = Weight(math.ceil(len(content) / _CHARS_PER_TOKEN), math.ceil(self._output_tokens))
+        weight = CallWeight(math.ceil(len(content) / _CHARS_PER_TOKEN), math.ceil(self._output_tokens))
         likely = TokenCounts(weight.input_tokens, weight.output_tokens, cache_read_tokens=self._prompt_tokens)
         at_most = TokenCounts(
             input_tokens=math.ceil(len(content.encode("utf-8", "replace")) / _BYTES_PER_TOKEN_AT_MOST),
             output_tokens=self._max_tokens,
             cache_write_tokens=self._prompt_tokens,
         )
-        weight_at_most = Weight(at_most.input_tokens + at_most.cache_write_tokens, at_most.output_tokens)
+        weight_at_most = CallWeight(at_most.input_tokens + at_most.cache_write_tokens, at_most.output_tokens)
         return Call(self, weight, weight_at_most, cost_usd(self._price, likely), cost_usd(self._price, at_most))

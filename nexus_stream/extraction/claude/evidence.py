@@ -91,12 +91,12 @@ class UserWords:
         before = bisect_left(turn.tampered, (last, -1))
         return before > 0 and first < turn.tampered[before - 1][1]
 
-    def _stands(self, index: int, start: int, end: int) -> bool:
+    def _is_valid_place(self, index: int, start: int, end: int) -> bool:
         return not _cuts_word(self._contents[index], start, end) and not self._is_tampered(index, start, end)
 
     def _exact_place(self, index: int, quote: str) -> tuple[int, int] | None:
         for start in _occurrences(self._contents[index], quote):
-            if self._stands(index, start, start + len(quote)):
+            if self._is_valid_place(index, start, start + len(quote)):
                 return start, start + len(quote)
         return None
 
@@ -112,7 +112,7 @@ class UserWords:
         folded = self._folds[index]
         for at in _occurrences(folded.text, needle):
             start, end = folded.starts[at], folded.ends[at + len(needle) - 1]
-            if self._stands(index, start, end):
+            if self._is_valid_place(index, start, end):
                 return start, end
         return None
 

@@ -35,11 +35,12 @@ from nexus_stream.extraction.claude.reply import Meter, Reply, complete_text, re
 from nexus_stream.extraction.claude.request import ask_again, create_client, message_params
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.observer import ExtractionObserver, ModelCall, Unobserved
+from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
 __all__ = ["EXTRACTOR_NAME", "ClaudeExtractor", "quiet_http_loggers"]
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 EXTRACTOR_NAME: Final = "claude"
 
@@ -99,18 +100,12 @@ class ClaudeExtractor:
         quiet_http_loggers()
         self._settings = settings
         self._prompt = load_prompt()
+        self.labels = MadeBy(EXTRACTOR_NAME, settings.claude_model, self._prompt.version)
         self._price = price_of(
             settings.claude_model, load_prices(settings.claude_prices_file) if prices is None else prices
         )
         if self._price is None:
-            logger.warning(
-                "no list price is known for this model: its cost counts as 0",
-                extra={
-                    "event": "model_price_unknown",
-                    "model": settings.claude_model,
-                    "prices_as_of": PRICES_AS_OF.isoformat(),
-                },
-            )
+            _log.warning("model_price_unknown", model=settings.claude_model, prices_as_of=PRICES_AS_OF.isoformat())
         self.budget = budget or Budget(
             usd_per_hour=settings.budget_usd_per_hour,
             usd_per_day=settings.budget_usd_per_day,
@@ -125,21 +120,6 @@ class ClaudeExtractor:
         self._observer = observer or Unobserved()
         self._slots = asyncio.Semaphore(settings.claude_concurrency)
         self._client = create_client(settings)
-
-    @property
-    def name(self) -> str:
-        """``claude``."""
-        return EXTRACTOR_NAME
-
-    @property
-    def model(self) -> str | None:
-        """The configured model."""
-        return self._settings.claude_model
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The prompt's name and a hash of prompt and schema."""
-        return self._prompt.version
 
     async def close(self) -> None:
         """Close the connections, and write the spending."""
@@ -158,7 +138,7 @@ class ClaudeExtractor:
         """
         if not any(turn.role == "user" and turn.content.strip() for turn in turns):
             # Only a user's own words count, so there is nothing to extract, and no model is called.
-            return Findings(made_by=MadeBy(self.name))
+            return Findings(made_by=MadeBy(EXTRACTOR_NAME))
         # Again for each call: logging may have been configured since the last.
         quiet_http_loggers()
         async with self._slots:
@@ -180,7 +160,7 @@ class ClaudeExtractor:
                 answer = parse_answer(text)
             except AnswerInvalidError as error:
                 problems = error.problems
-                logger.warning("Claude's answer does not fit the schema", extra={"event": "model_answer_invalid"})
+                _log.warning("model_answer_invalid")
             else:
                 return findings_from(answer, turns, meter.usage)
         raise ModelAnswerError(

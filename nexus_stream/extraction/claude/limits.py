@@ -16,7 +16,7 @@ from typing import Final
 
 from aiolimiter import AsyncLimiter
 
-__all__ = ["UNKNOWN_REQUESTS_PER_MINUTE", "Allowance", "ClaudeLimits", "Weight"]
+__all__ = ["UNKNOWN_REQUESTS_PER_MINUTE", "Allowance", "CallWeight", "ClaudeLimits"]
 
 # The smallest account's limit, assumed until the first answer.
 UNKNOWN_REQUESTS_PER_MINUTE: Final = 50
@@ -27,7 +27,7 @@ _MINUTE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class CallWeight:
     """The tokens that one call uses. These limits do not count tokens read from the prompt cache."""
 
     input_tokens: int
@@ -145,7 +145,7 @@ class ClaudeLimits:
         """This worker's part, as currently known."""
         return self._requests.per_minute
 
-    async def take(self, weight: Weight) -> None:
+    async def take(self, weight: CallWeight) -> None:
         """Wait for this call's turn. If cancelled, everything is given back."""
         async with self._turn:
             parts = ((self._requests, 1), (self._input, weight.input_tokens), (self._output, weight.output_tokens))
@@ -166,12 +166,12 @@ class ClaudeLimits:
         while (seconds := self._held_until - now()) > 0:  # noqa: ASYNC110 - waits for a time, not for an event
             await asyncio.sleep(seconds)
 
-    def give_back(self, weight: Weight) -> None:
+    def give_back(self, weight: CallWeight) -> None:
         """Give back the weight of a call that was not made."""
         self._requests.correct(1, 0)
-        self.correct(weight, Weight(0, 0))
+        self.correct(weight, CallWeight(0, 0))
 
-    def correct(self, estimated: Weight, used: Weight) -> None:
+    def correct(self, estimated: CallWeight, used: CallWeight) -> None:
         """Correct the estimate to the usage that the answer reports."""
         self._input.correct(estimated.input_tokens, used.input_tokens)
         self._output.correct(estimated.output_tokens, used.output_tokens)

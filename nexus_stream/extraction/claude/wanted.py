@@ -1,6 +1,6 @@
 """Check, right before a paid call, whether its answer is still needed.
 
-The enricher's retry loop knows the answer; claude/calls.py asks for it. Between the two, a conversation may wait long
+The enricher's retry loop knows that; claude/calls.py makes the check. Between the two, a conversation may wait long
 for a slot, the allowance or the breaker. Meanwhile its partition may move to another worker, which makes its own call,
 or its session may be erased.
 """

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, Turn, Usage
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
@@ -35,23 +35,10 @@ class OfflineRules:
         default_region: Country (ISO 3166, two letters) of phone numbers written without a country code.
     """
 
+    labels = MadeBy(NAME)
+
     def __init__(self, default_region: str = "CO") -> None:
         self._default_region = default_region
-
-    @property
-    def name(self) -> str:
-        """The label in every record."""
-        return NAME
-
-    @property
-    def model(self) -> str | None:
-        """No model is asked."""
-        return None
-
-    @property
-    def prompt_version(self) -> str | None:
-        """There is no prompt."""
-        return None
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Read the turns, oldest first. It runs without awaiting: a chat takes about a millisecond."""

@@ -1,4 +1,4 @@
-"""``nexus backfill`` as a process, a real broker, our stand-in for the batches, and the enricher's stage after it."""
+"""``nexus backfill`` as a process, with a real broker, our stand-in for the batches API, and the enricher's stage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     output: str
@@ -46,14 +46,14 @@ class Ended:
 
 
 def body(session: str, *texts: str, **more: Any) -> dict[str, Any]:
-    """The body of a POST; turns alternate, the user begins."""
+    """The body of a POST; the turns alternate, starting with the user."""
     messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
     return {"messages": messages, "sessionId": session, **more}
 
 
 @dataclass
 class Line:
-    """The enricher's stage on in-memory parts: fed with what is on the real topic."""
+    """The enricher's stage on in-memory parts, fed with the records of the real topic."""
 
     settings: Settings
     extractor: Extractor = field(default_factory=ScriptedExtractor)
@@ -89,7 +89,7 @@ class Line:
         await self.stage.assigned([(topic, number) for number in range(self.settings.topic_partitions)])
 
     async def feed(self, records: Sequence[ConsumerRecord]) -> None:
-        """Read these, and let everything settle."""
+        """Process these records, and let everything settle."""
         for record in records:
             received = self.stage.read(
                 record.topic,
@@ -112,14 +112,14 @@ class Line:
         return {one["session_id"]: one for one in records}
 
     def reasons(self) -> dict[str, str]:
-        """Why sessions were dead-lettered."""
+        """The reasons of the dead letters, by session."""
         letters = self.broker.records(self.settings.dead_letter_topic)
         return {(one.key or b"").decode(): dict(one.headers)["nexus-reason"].decode() for one in letters}
 
 
 @dataclass
 class Desk:
-    """An operator's place."""
+    """An operator's environment: settings, files and commands."""
 
     settings: Settings
     stand_in: BatchesStandIn
@@ -130,22 +130,22 @@ class Desk:
 
     @property
     def state(self) -> Path:
-        """Where runs are kept."""
+        """The directory of the runs."""
         return self.settings.data_dir / "backfill"
 
     def write(self, *bodies: dict[str, Any] | str) -> Path:
-        """A JSON-lines file."""
+        """Write a JSON-lines file."""
         path = self.folder / "chats.jsonl"
         path.write_text("\n".join(one if isinstance(one, str) else json.dumps(one) for one in bodies) + "\n")
         return path
 
     async def post(self, *bodies: dict[str, Any]) -> None:
-        """Onto the topic, as the gateway does."""
+        """Put conversations onto the topic, as the gateway does."""
         for one in bodies:
             await self.sender.send(self.settings.ingestion_topic, one["sessionId"].encode(), json.dumps(one).encode())
 
     async def backfill(self, *words: object, dying: str = "nowhere", stdin: bytes | None = None) -> Ended:
-        """Run the command, without a terminal."""
+        """Run the command without a terminal."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             KILLING,
@@ -183,7 +183,7 @@ class Desk:
         }
 
     async def on_a_terminal(self, words: Sequence[str], typed: bytes) -> tuple[int, str]:
-        """Run the command on a pseudo-terminal; its exit code and all that was shown."""
+        """Run the command on a pseudo-terminal. Return its exit code and its output."""
         master, slave = pty.openpty()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -204,7 +204,7 @@ class Desk:
             try:
                 return os.read(master, 65_536)
             except OSError:
-                return b""  # its last writer is gone
+                return b""  # the last writer has ended
 
         async with asyncio.timeout(60):
             while part := await asyncio.to_thread(read):
@@ -220,27 +220,27 @@ class Desk:
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     async def line(self, extractor: Extractor) -> Line:
-        """An enricher that has read nothing yet."""
+        """Start an enricher that has read nothing yet."""
         line = Line(self.settings, extractor)
         self.lines.append(line)
         await line.start()
         return line
 
     async def enrich(self, extractor: Extractor | None = None) -> Line:
-        """An enricher that has read all of the topic."""
+        """Start an enricher, and let it read the whole topic."""
         line = await self.line(extractor or ScriptedExtractor())
         await line.feed(await self.ingested())
         return line
 
     async def publish_table(self, line: Line) -> None:
-        """Put an enricher's table onto the real changelog, and say that its group has read the topic."""
+        """Write an enricher's table to the real changelog, and commit the whole topic for its group."""
         for key, value in line.table.values.items():
             partition = next(one.partition for one in await self.ingested() if one.key == key)
             await self.sender.send(self.settings.sessions_changelog_topic, key, value, partition=partition)
         await self.commit()
 
     async def commit(self) -> None:
-        """The enrichers' group has read everything."""
+        """Commit the whole topic for the enrichers' group."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group_id=self.settings.enricher_app_id,

@@ -1,6 +1,6 @@
-"""``nexus backfill`` with small batches, a quick pace and the SDK's strict validation, that kills itself at a point.
+"""``nexus backfill`` with small batches, a quick pace and the SDK's strict validation. It kills itself at a point.
 
-Run as ``python killing.py POINT ARGUMENTS…``. SIGKILL: no handler, no flush, no goodbye.
+Run as ``python killing.py POINT ARGUMENTS…``. SIGKILL runs no handler and flushes nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ BATCH_REQUESTS = 5
 
 
 def die(*_: object) -> None:
-    """As kill -9 does."""
+    """End the process like kill -9."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def after(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
-    """Die when that method has done its work."""
+    """Die right after this method has done its work."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -62,20 +62,20 @@ def after(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) ->
 
 
 def every(count: int) -> Callable[..., bool]:
-    """True at the count-th time."""
+    """Return a function that is True at its count-th call."""
     calls = iter(range(1, 1_000_000))
     return lambda *_: next(calls) == count
 
 
 def arm(point: str) -> None:
-    """Prepare to die there."""
+    """Prepare to die at this point."""
     match point:
         case "loading":
-            after(store.Store, "put_snapshot", every(3))
+            after(store.RunStore, "put_snapshot", every(3))
         case "loaded":
             after(command, "_load")
         case "intended":
-            after(store.Store, "intend")
+            after(store.RunStore, "intend")
         case "created":
             after(batches.Batches, "create", every(2))
         case "opened":
@@ -83,7 +83,7 @@ def arm(point: str) -> None:
         case "watching":
             after(batches.Batches, "retrieve")
         case "half read":
-            after(store.Store, "spent", every(3))
+            after(store.RunStore, "spent", every(3))
         case "settled":
             after(run.Budget, "close")
         case "read":
@@ -105,7 +105,7 @@ if __name__ == "__main__":
         run.Pace, batch_requests=BATCH_REQUESTS, poll_seconds=0.05, unknown_seconds=1.0
     )
     command.create_client = functools.partial(command.create_client, strict=True)  # type: ignore[attr-defined]
-    # One a transaction, so that a kill can fall between two.
+    # One result in each transaction, so that a kill can happen between two results.
     command_point = sys.argv[1]
     import nexus_stream.backfill.reading as reading
 

@@ -1,6 +1,7 @@
-"""OUR stand-in for the Message Batches API: no faithful one exists. It proves what we ask, keep and pay, not Claude.
+"""OUR stand-in for the Message Batches API, because no faithful one exists.
 
-Its answers are held to the SDK's own models: whatever it serves is validated with them first. Results come shuffled.
+It proves our requests, our state and our payments, and nothing about Claude. Its answers are validated with the SDK's
+own models before it sends them. Results come in random order.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from anthropic.types.messages import DeletedMessageBatch, MessageBatch, MessageB
 __all__ = ["BatchesStandIn"]
 
 _NAME = re.compile(r"me llamo ((?:[A-Z]\w+ ?)+)")
-# A word in a conversation -> what becomes of its request, every time or ("once") the first time.
+# A word in a conversation -> the result of its request, every time or ("once") only the first time.
 _FATES = {
     "veneno": "refusal",
     "eterno": "max_tokens",
@@ -49,15 +50,15 @@ class BatchesStandIn:
     """Listens on a loopback port; an async context manager.
 
     Attributes:
-        polls_until_end: A batch has ended when it was looked at so often.
-        paid: Conversations that were answered, by their first user turn: what would be billed.
+        polls_until_end: Number of polls after which a batch has ended.
+        paid: Number of billed answers, by the first user turn of the conversation.
         created: The requests of every batch, by batch id.
-        deleted: Batch ids.
-        live_calls: POSTs to the Messages API itself.
-        broken_results: The next so many reads of results break off in the middle.
-        lost_answers: The next so many creations are carried out, and the connection ends without an answer.
-        refused_creations: The next so many creations get this (status, type).
-        rejects_all: Every request is not accepted.
+        deleted: The ids of deleted batches.
+        live_calls: Number of POSTs to the Messages API itself.
+        broken_results: Number of next reads of results that break off in the middle.
+        lost_answers: Number of next creations that succeed, but whose connection ends without an answer.
+        refused_creations: The (status, type) of the errors for the next creations.
+        rejects_all: Whether every request is rejected.
     """
 
     polls_until_end: int = 1
@@ -94,22 +95,22 @@ class BatchesStandIn:
             await self._runner.cleanup()
 
     def cancel(self) -> None:
-        """Somebody cancels every batch that has not ended."""
+        """Cancel every batch that has not ended, as a user of the console may do."""
         for stored in self._batches.values():
             stored.cancelled = stored.cancelled or stored.results is None
 
     def forget(self, batch_id: str) -> None:
-        """Somebody deletes a batch."""
+        """Delete a batch, as a user of the console may do."""
         del self._batches[batch_id]
 
     def add_foreign(self, requests: int) -> str:
-        """A batch of another program in the same workspace."""
+        """Add a batch of another program in the same workspace."""
         params = {"messages": [{"role": "user", "content": json.dumps([{"role": "user", "content": "ajeno"}])}]}
         return self._add([{"custom_id": f"other-{number}", "params": params} for number in range(requests)])
 
     @property
     def open_batches(self) -> list[str]:
-        """What Anthropic would still keep."""
+        """The batches that Anthropic would still store."""
         return list(self._batches)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
@@ -217,7 +218,7 @@ class BatchesStandIn:
             "request_counts": {
                 "processing": 0 if ended else len(stored.requests),
                 "succeeded": kinds["succeeded"],
-                # What is missing from the results is counted all the same.
+                # A request that is missing from the results is still counted.
                 "errored": len(stored.requests) - kinds["succeeded"] - kinds["canceled"] - kinds["expired"]
                 if ended
                 else 0,
@@ -265,7 +266,7 @@ def _answer(turns: list[dict[str, Any]]) -> dict[str, Any]:
         if turn["role"] == "user" and (found := _NAME.search(turn["content"])):
             name = found.group(1).strip()
             evidence.append({"senal": "nombre", "turno": turn["turn"], "cita": name})
-    # The e-mail is invented: the checks have to drop it.
+    # The e-mail is invented: the checks must drop it.
     return {
         "nombre": name,
         "email": "invented@example.org",

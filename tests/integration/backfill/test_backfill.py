@@ -1,4 +1,4 @@
-"""``nexus backfill`` against our stand-in: what is asked, what comes of each answer, what the enricher makes of it."""
+"""``nexus backfill`` against our stand-in: the requests, the result of each answer, and the enricher's records."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NAMES = ["Carlos Ruiz", "Ana Gil", "Luis Mora", "Sara Vega", "Juan Paz", "Eva Re
 
 
 def refusing() -> ScriptedExtractor:
-    """A live extractor that nobody may ask."""
+    """A live extractor that must not be called."""
 
     def fail(_: object) -> None:
-        raise ModelRefusedError("asked live", reason=Reason.INTERNAL_ERROR)
+        raise ModelRefusedError("called live", reason=Reason.INTERNAL_ERROR)
 
     return ScriptedExtractor(fail)
 
@@ -31,7 +31,7 @@ def chats() -> list[dict]:
     return [body(f"s-{number}", f"me llamo {name}", fingerprint=f"fp-{number}") for number, name in enumerate(NAMES)]
 
 
-async def test_a_file_becomes_enriched_records_at_half_price_and_nothing_stays_behind(desk: Desk):
+async def test_a_file_becomes_enriched_records_at_half_price_and_no_state_is_left(desk: Desk):
     path = desk.write(*chats())
     ended = await desk.backfill(path, "--yes")
     assert ended.code == 0, ended
@@ -45,7 +45,7 @@ async def test_a_file_becomes_enriched_records_at_half_price_and_nothing_stays_b
         f"s-{number}": name for number, name in enumerate(NAMES)
     }
     one = enriched["s-0"]
-    # Through the same checks: what the stand-in invented is gone.
+    # The same checks run here: the value that the stand-in invented was dropped.
     assert one["prospect"]["email"] is None
     assert "email" in one["extraction"]["dropped_fields"]
     assert one["extraction"]["extractor"] == "claude"
@@ -60,7 +60,7 @@ async def test_a_file_becomes_enriched_records_at_half_price_and_nothing_stays_b
     assert "Carlos" not in "".join(one.read_text() for one in desk.state.rglob("*.json"))
 
 
-async def test_the_request_is_the_live_one_and_its_id_says_nothing_of_the_session(desk: Desk):
+async def test_the_request_equals_the_live_one_and_its_id_reveals_no_session(desk: Desk):
     await desk.backfill(desk.write(body("maria@example.com", "me llamo Maria")), "--yes")
     ((request,),) = desk.stand_in.created.values()
     assert "maria" not in request["custom_id"].lower()
@@ -88,7 +88,7 @@ async def test_only_the_newest_snapshot_of_a_session_is_read(desk: Desk):
     assert enriched["s-2"]["prospect"]["nombre"] == "Ana"
 
 
-async def test_each_way_of_failing_is_tried_again_or_becomes_a_dead_letter_with_its_reason(desk: Desk):
+async def test_each_failure_is_retried_or_becomes_a_dead_letter_with_its_reason(desk: Desk):
     words = ["bien", "veneno", "eterno", "torcido", "torcidouna", "saturado", "saturadouna"]
     words += ["caduco", "caducouna", "rechazo", "perdidouna"]
     path = desk.write(*(body(word, f"{word} me llamo Carlos") for word in words))
@@ -106,11 +106,11 @@ async def test_each_way_of_failing_is_tried_again_or_becomes_a_dead_letter_with_
     }
     assert set(line.enriched()) == set(words) - set(line.reasons())
     assert sorted(call[0].content.split()[0] for call in live.calls) == ["caduco", "saturado"]
-    # Both of its answers were paid, and both are counted.
+    # Both answers were paid, and both are counted.
     assert line.enriched()["torcidouna"]["extraction"]["input_tokens"] == 2000
     assert desk.stand_in.paid["torcidouna me llamo Carlos"] == 2
     assert desk.stand_in.paid["bien me llamo Carlos"] == 1
-    # The second question says what was wrong.
+    # The second request has the problems of the first answer.
     asked_again = [
         one["params"]["messages"][0]["content"]
         for requests in desk.stand_in.created.values()
@@ -121,7 +121,7 @@ async def test_each_way_of_failing_is_tried_again_or_becomes_a_dead_letter_with_
     assert len(asked_again) == 2
 
 
-async def test_a_letter_holds_no_answer(desk: Desk):
+async def test_a_dead_letter_has_no_answer_header(desk: Desk):
     await desk.backfill(desk.write(body("s-1", "veneno me llamo Carlos"), body("s-2", "me llamo Ana")), "--yes")
     line = await desk.enrich(refusing())
     (letter,) = line.broker.records(desk.settings.dead_letter_topic)
@@ -136,7 +136,7 @@ async def test_results_that_break_off_are_read_again(desk: Desk):
     assert set(desk.stand_in.paid.values()) == {1}
 
 
-async def test_a_creation_without_an_answer_is_looked_for_and_not_repeated(desk: Desk):
+async def test_a_batch_with_an_unknown_creation_is_searched_and_not_created_again(desk: Desk):
     desk.stand_in.lost_answers = 1
     foreign = desk.stand_in.add_foreign(5)
     ended = await desk.backfill(desk.write(*chats()), "--yes")
@@ -147,14 +147,14 @@ async def test_a_creation_without_an_answer_is_looked_for_and_not_repeated(desk:
     assert len((await desk.enrich(refusing())).enriched()) == len(NAMES)
 
 
-async def test_a_limited_or_overloaded_api_is_waited_for(desk: Desk):
+async def test_a_limited_or_overloaded_api_means_wait(desk: Desk):
     desk.stand_in.refused_creations = [(429, "rate_limit_error"), (529, "overloaded_error")]
     ended = await desk.backfill(desk.write(*chats()), "--yes")
     assert ended.code == 0, ended
     assert set(desk.stand_in.paid.values()) == {1}
 
 
-async def test_a_batch_of_which_nothing_is_accepted_stops_the_run_and_blames_no_conversation(desk: Desk):
+async def test_a_batch_that_is_rejected_completely_stops_the_run_without_dead_letters(desk: Desk):
     desk.stand_in.rejects_all = True
     path = desk.write(*chats())
     ended = await desk.backfill(path, "--yes")
@@ -168,7 +168,7 @@ async def test_a_batch_of_which_nothing_is_accepted_stops_the_run_and_blames_no_
     assert desk.stand_in.open_batches == []
 
 
-async def test_a_refused_creation_stops_and_the_same_call_goes_on(desk: Desk):
+async def test_a_refused_creation_stops_and_the_same_command_continues(desk: Desk):
     path = desk.write(*chats())
     desk.stand_in.refused_creations = [(401, "authentication_error")]
     ended = await desk.backfill(path, "--yes")
@@ -180,7 +180,7 @@ async def test_a_refused_creation_stops_and_the_same_call_goes_on(desk: Desk):
     assert set(desk.stand_in.paid.values()) == {1}
 
 
-async def test_a_dry_run_counts_estimates_and_leaves_nothing(desk: Desk):
+async def test_a_dry_run_counts_and_estimates_and_leaves_no_state(desk: Desk):
     path = desk.write(*chats(), "{", body("s-9", "me llamo Ana", metadata={"consent": False}), body("s-8", " "))
     ended = await desk.backfill(path, "--dry-run")
     assert ended.code == 1
@@ -200,7 +200,7 @@ async def test_a_dry_run_of_a_file_needs_no_key_and_no_broker(desk: Desk):
     assert ended.code == 0, ended
     assert "7 calls" in ended.output
     assert "known sessions are counted too" in ended.output
-    # The topic is on the broker.
+    # Reading the topic needs the broker.
     ended = await desk.backfill("--from-topic", "--dry-run")
     assert ended.code == 1
     assert "127.0.0.1:1" in ended.errors
@@ -210,13 +210,13 @@ async def test_a_dry_run_of_a_file_needs_no_key_and_no_broker(desk: Desk):
     assert "ANTHROPIC_API_KEY" in ended.errors
 
 
-async def test_without_a_terminal_it_wants_a_yes(desk: Desk):
+async def test_without_a_terminal_the_yes_option_is_needed(desk: Desk):
     ended = await desk.backfill(desk.write(*chats()))
     assert ended.code == 2
     assert "--yes" in ended.errors
 
 
-async def test_standard_input_is_a_file_too(desk: Desk):
+async def test_standard_input_can_be_the_file(desk: Desk):
     ended = await desk.backfill("-", "--yes", stdin=json.dumps(body("s-1", "me llamo Carlos")).encode())
     assert ended.code == 0, ended
     assert (await desk.enrich(refusing())).enriched()["s-1"]["prospect"]["nombre"] == "Carlos"
@@ -242,7 +242,7 @@ async def test_another_input_under_the_name_of_an_unfinished_run_is_refused(desk
     assert set((await desk.enrich(refusing())).enriched()) == {"s-1", "s-2"}
 
 
-async def test_another_since_is_another_run(desk: Desk):
+async def test_another_since_is_another_input(desk: Desk):
     await desk.post(*chats()[:2])
     await desk.commit()
     desk.stand_in.refused_creations = [(401, "authentication_error")]
@@ -263,8 +263,8 @@ async def test_refused_consent_is_never_sent_to_claude(desk: Desk):
     assert (await desk.enrich(refusing())).enriched()["s-1"]["extraction"]["extractor"] == "none"
 
 
-async def test_the_budget_is_kept_by_smaller_batches(desk: Desk):
-    # One request is set aside at 0.0005 USD or so, and costs 0.00011.
+async def test_smaller_batches_keep_the_budget(desk: Desk):
+    # One request reserves about 0.0005 USD, and costs 0.00011.
     desk.environ["NEXUS_BUDGET_USD_PER_DAY"] = "0.0013"
     desk.environ["NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS"] = "86400"
     ended = await desk.backfill(desk.write(*chats()[:4]), "--yes")
@@ -273,7 +273,7 @@ async def test_the_budget_is_kept_by_smaller_batches(desk: Desk):
     assert set(desk.stand_in.paid.values()) == {1}
 
 
-async def test_a_conversation_that_fits_under_no_cap_becomes_a_dead_letter_and_the_rest_is_read(desk: Desk):
+async def test_a_conversation_over_the_cap_becomes_a_dead_letter_and_the_others_are_read(desk: Desk):
     desk.environ["NEXUS_BUDGET_USD_PER_HOUR"] = "0.0012"
     desk.environ["NEXUS_BUDGET_FALLBACK"] = "offline"
     longest = body("s-x", *(["me llamo Rosa " + "y ".join(["me gusta"] * 700), "hola"] * 8)[:-1])
@@ -286,7 +286,7 @@ async def test_a_conversation_that_fits_under_no_cap_becomes_a_dead_letter_and_t
     line = await desk.enrich(refusing())
     assert set(line.enriched()) == {"s-0", "s-1", "s-2"}
     assert line.reasons() == {"s-x": "over_budget"}
-    # A cap below an ordinary request would make dead letters of them all.
+    # With a cap below an ordinary request, all conversations would become dead letters.
     desk.environ["NEXUS_BUDGET_USD_PER_HOUR"] = "0.0001"
     ended = await desk.backfill(path, "--yes")
     assert ended.code == 2
@@ -296,7 +296,7 @@ async def test_a_conversation_that_fits_under_no_cap_becomes_a_dead_letter_and_t
 # The topic as input
 
 
-async def test_what_only_rules_have_read_is_read_by_claude(desk: Desk):
+async def test_conversations_that_only_the_rules_have_read_are_read_by_claude(desk: Desk):
     await desk.post(*chats(), body("s-x", "me llamo Rosa", "hola", "quiero empezar"))
     rules = await desk.enrich(OfflineRules("CO"))
     assert {one["extraction"]["extractor"] for one in rules.enriched().values()} == {"offline-rules-v1"}
@@ -310,10 +310,10 @@ async def test_what_only_rules_have_read_is_read_by_claude(desk: Desk):
     assert {one["extraction"]["extractor"] for one in enriched.values()} == {"claude"}
     assert enriched["s-x"]["conversation"]["turns"] == 3
     assert rules.outcomes == ["Enriched"] * 16
-    # Reading the topic again changes nothing: the answer is known, and so is what it stood on.
+    # Reading the topic again changes nothing: the answer and its record are known.
     await rules.feed(await desk.ingested())
     assert sorted(rules.outcomes[16:]) == ["Duplicate"] * 8 + ["Reemitted"] * 8
-    # Once is enough: then it is known.
+    # After one backfill the conversations are known.
     await desk.publish_table(rules)
     ended = await desk.backfill("--from-topic", "--yes")
     assert ended.code == 0, ended
@@ -322,7 +322,7 @@ async def test_what_only_rules_have_read_is_read_by_claude(desk: Desk):
     assert len(desk.stand_in.created) == 2
 
 
-async def test_what_enrichers_have_not_read_is_left_to_them(desk: Desk):
+async def test_unread_records_are_left_to_the_enrichers(desk: Desk):
     await desk.post(*chats())
     ended = await desk.backfill("--from-topic", "--yes")
     assert ended.code == 0, ended
@@ -330,7 +330,7 @@ async def test_what_enrichers_have_not_read_is_left_to_them(desk: Desk):
     assert desk.stand_in.created == {}
 
 
-async def test_since_leaves_out_what_is_older(desk: Desk):
+async def test_since_leaves_out_older_records(desk: Desk):
     await desk.post(*chats())
     await desk.commit()
     assert "7 calls" in (await desk.backfill("--from-topic", "--dry-run")).output
@@ -349,7 +349,7 @@ async def test_an_erased_person_is_not_sent_to_claude(desk: Desk):
     ended = await desk.backfill("--from-topic", "--yes")
     assert ended.code == 0, ended
     assert "me llamo Carlos Ruiz" not in desk.stand_in.paid
-    # Nor from a file that still has it.
+    # A file that still has the conversation does not send it either.
     ended = await desk.backfill(desk.write(*chats()), "--yes")
     assert "1 skipped: erased" in ended.output
     assert "me llamo Carlos Ruiz" not in desk.stand_in.paid

@@ -1,4 +1,4 @@
-"""What others do meanwhile: cancel or delete a batch, share a cache, answer on a terminal."""
+"""Events during a run: a batch is cancelled or deleted, a cache is shared, the user answers on a terminal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from nexus_stream.extraction.cache import RedisCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.claude.prompt import load_prompt
+from nexus_stream.extraction.extractor import MadeBy
 from tests.integration.backfill.conftest import Desk, body
 from tests.integration.backfill.test_backfill import NAMES, chats, refusing
 from tests.support.requirements import require
@@ -27,7 +28,7 @@ async def until(condition: object, seconds: float = 30.0) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_cancelled_batch_stops_the_run_until_it_is_asked_for_again(desk: Desk):
+async def test_a_cancelled_batch_stops_the_run_until_the_command_runs_again(desk: Desk):
     desk.stand_in.polls_until_end = 1_000_000
     path = desk.write(*chats())
     running = asyncio.create_task(desk.backfill(path, "--yes"))
@@ -45,7 +46,7 @@ async def test_a_cancelled_batch_stops_the_run_until_it_is_asked_for_again(desk:
     assert len((await desk.enrich(refusing())).enriched()) == len(NAMES)
 
 
-async def test_what_was_in_a_deleted_batch_is_left_alone_because_it_may_have_been_paid(desk: Desk):
+async def test_conversations_of_a_deleted_batch_are_skipped_because_they_may_be_paid(desk: Desk):
     desk.stand_in.polls_until_end = 1_000_000
     running = asyncio.create_task(desk.backfill(desk.write(*chats()), "--yes"))
     await until(lambda: len(desk.stand_in.created) == 2)
@@ -83,15 +84,14 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         process.wait(10)
 
 
-async def test_enrichers_that_share_the_cache_find_a_backlog_answered(desk: Desk, redis_url: str):
+async def test_enrichers_that_share_the_cache_find_the_answers_for_their_backlog(desk: Desk, redis_url: str):
     await desk.post(*chats())
     desk.environ["NEXUS_REDIS_URL"] = redis_url
     ended = await desk.backfill("--from-topic", "--yes")
     assert ended.code == 0, ended
     assert "7  sent with Claude's answer" in ended.output
     live = refusing()
-    live.model = "claude-haiku-5-5"
-    live.prompt_version = load_prompt().version
+    live.labels = MadeBy("claude", "claude-haiku-5-5", load_prompt().version)
     cache = RedisCache(redis_url, ttl_seconds=60, timeout_seconds=2.0)
     originals = [one for one in await desk.ingested() if "nexus-answer" not in dict(one.headers)]
     line = await desk.line(CachedExtractor(live, cache))

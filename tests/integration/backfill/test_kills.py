@@ -1,4 +1,4 @@
-"""``kill -9`` at every step of a backfill: the same call goes on, and no conversation is paid for twice or lost."""
+"""``kill -9`` at every step of a backfill: the same command continues, and no conversation is lost or paid twice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ COUNT = 2 * BATCH_REQUESTS + 2
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_killed_it_goes_on_and_pays_once(desk: Desk, point: str):
+async def test_after_a_kill_it_continues_and_pays_once(desk: Desk, point: str):
     names = [f"Carlos {chr(65 + number)}omez" for number in range(COUNT)]
     path = desk.write(*(body(f"s-{number}", f"me llamo {name}") for number, name in enumerate(names)))
-    # Another program's batch of the same size, so that the size alone decides nothing.
+    # Another program's batch has the same size, so that the size alone identifies nothing.
     foreign = desk.stand_in.add_foreign(BATCH_REQUESTS)
     killed = await desk.backfill(path, "--yes", dying=point)
     assert killed.code == -signal.SIGKILL, killed
@@ -33,7 +33,7 @@ async def test_killed_it_goes_on_and_pays_once(desk: Desk, point: str):
     assert not list(desk.state.rglob("*.sqlite3*"))
 
 
-async def test_killed_again_and_again_it_still_pays_once(desk: Desk):
+async def test_after_many_kills_it_still_pays_once(desk: Desk):
     path = desk.write(*(body(f"s-{number}", f"me llamo Ana {chr(65 + number)}ez") for number in range(COUNT)))
     for point in ("intended", "created", "opened", "half read", "settled", "half sent", "deleted"):
         await desk.backfill(path, "--yes", dying=point)

@@ -1,4 +1,4 @@
-"""A real broker; each test has topics of its own, filled as the workers fill them, and ``nexus dlq`` as a process."""
+"""A real broker. Each test has its own topics, filled as the workers do, and runs ``nexus dlq`` as a process."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ async def test_a_letter_written_twice_is_one_letter(desk: Desk):
     assert len(await desk.ingested()) == 1
 
 
-async def test_letters_of_a_topic_made_anew_are_not_mistaken_for_old_ones(desk: Desk):
+async def test_letters_of_a_recreated_topic_are_new_letters(desk: Desk):
     letter = await desk.write_letter(1, b"before")
     await desk.nexus("redrive")
     assert await desk.write_letter(1, b"after") == letter
@@ -168,7 +168,7 @@ async def test_discarded_letters_are_neither_listed_nor_redriven(desk: Desk):
     await desk.nexus("redrive", "--again")
     assert [record.key for record in await desk.ingested()] == [b"s-2"]
     assert "discard 0 letters" in (await desk.nexus("discard", "--id", discarded)).output
-    # Named, and again: that is meant.
+    # Named by id and with --again: the redrive is intended.
     await desk.nexus("redrive", "--again", "--id", discarded)
     assert sorted(record.key for record in await desk.ingested()) == [b"s-1", b"s-2"]
 
@@ -207,7 +207,7 @@ async def test_more_than_one_letter_needs_a_yes(desk: Desk):
 
 
 @pytest.mark.parametrize(("answer", "sent"), [(b"n\n", 0), (b"y\n", 2)])
-async def test_on_a_terminal_it_asks(desk: Desk, answer: bytes, sent: int):
+async def test_a_terminal_gets_a_confirmation(desk: Desk, answer: bytes, sent: int):
     await desk.write_letter(1)
     await desk.write_letter(2)
     terminal, slave = pty.openpty()
@@ -226,8 +226,8 @@ async def test_on_a_terminal_it_asks(desk: Desk, answer: bytes, sent: int):
     assert len(await desk.ingested()) == sent
 
 
-async def test_marks_stand_beside_their_letters(desk: Desk):
-    """There they are removed by retention after their letter, never before."""
+async def test_marks_are_in_the_partition_of_their_letter(desk: Desk):
+    """There, retention removes a mark after its letter, never before."""
     await desk.write_letter(1, partition=0)
     await desk.write_letter(2, partition=1)
     await desk.nexus("redrive", "--yes")
@@ -242,7 +242,7 @@ async def test_marks_stand_beside_their_letters(desk: Desk):
 
 
 async def test_order_is_kept_over_many_fetches(desk: Desk):
-    """More than one fetch brings (4 MiB), all of one key and so of one partition."""
+    """More than one fetch can hold (4 MiB), all with one key and so in one partition."""
     text = "x" * 60_000
     for offset in range(120):
         await desk.write_letter(offset, b'{"n":%d,"text":"%s"}' % (offset, text.encode()), key=b"one")
@@ -253,7 +253,7 @@ async def test_order_is_kept_over_many_fetches(desk: Desk):
     assert numbers == list(range(120))
 
 
-async def test_records_of_others_are_left_alone(desk: Desk):
+async def test_foreign_records_are_ignored(desk: Desk):
     await desk.write_letter(1)
     await desk.sender.send(desk.settings.dead_letter_topic, b"k", b"v", partition=0, headers=(("nexus-id", b"x"),))
     ended = await desk.nexus("list")
@@ -271,7 +271,7 @@ async def test_a_missing_topic_is_named_with_the_command_that_makes_it(desk: Des
         assert "Traceback" not in ended.errors
 
 
-async def test_a_broker_that_is_away_is_said_once(desk: Desk):
+async def test_an_unreachable_broker_is_reported_once(desk: Desk):
     desk.settings = desk.settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{free_port()}"})
     for words in (["list"], ["redrive"]):
         ended = await desk.nexus(*words)

@@ -1,4 +1,4 @@
-"""A redrive that ends between sending a letter and marking it: the letter is not lost and not hidden."""
+"""A redrive that is killed between sending a letter and marking it: the letter is neither lost nor hidden."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nexus_stream.contracts.headers import Headers
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.log import DeadLetterLog
 from nexus_stream.dead_letters.marks import State
-from nexus_stream.dead_letters.redriving import Report, Selection, discard, letters, read_histories, redrive
+from nexus_stream.dead_letters.redriving import RedriveReport, Selection, discard, letters, read_histories, redrive
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.errors import BrokerUnavailableError, PermanentError, Reason
 from nexus_stream.kafka.sender import Sender, SenderPort
@@ -29,8 +29,9 @@ _KILLED = """
 import asyncio, os, signal
 from datetime import UTC, datetime
 from nexus_stream.dead_letters.filters import Filter
-from nexus_stream.dead_letters.log import DeadLetterLog, Sender
-from nexus_stream.dead_letters.redriving import Report, Selection, redrive
+from nexus_stream.dead_letters.log import DeadLetterLog
+from nexus_stream.dead_letters.redriving import RedriveReport, Selection, redrive
+from nexus_stream.kafka.sender import Sender
 from nexus_stream.settings import load_settings
 
 settings = load_settings()
@@ -48,7 +49,7 @@ class Dying(Sender):
 async def main():
     async with DeadLetterLog(settings) as log, Dying(settings) as sender:
         await redrive(
-            log, sender, settings, await log.ends(), Selection(Filter()), Report(),
+            log, sender, settings, await log.ends(), Selection(Filter()), RedriveReport(),
             by="test", now=lambda: datetime.now(UTC),
         )
 
@@ -117,23 +118,23 @@ async def test_killed_between_send_and_mark(desk: Desk):
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, env=desk.environ)
     async with asyncio.timeout(60):
         assert await process.wait() == -signal.SIGKILL
-    # The second was sent and is open still: nothing is lost.
+    # The second letter was sent and is still open: nothing is lost.
     assert await states(desk) == [State.REDRIVEN, State.OPEN, State.OPEN]
     assert len(await desk.ingested()) == 2
     ended = await desk.nexus("redrive", "--yes")
     assert "redriven 2 letters" in ended.output
     assert await states(desk) == [State.REDRIVEN] * 3
-    # Sent twice: one letter, with the same content and the same count, which the enricher knows for a duplicate.
+    # The letter was sent twice, with the same content and count. The enricher recognises the duplicate.
     ids = [dict(record.headers)["nexus-redrive-id"].decode()[-1] for record in await desk.ingested()]
     assert ids == ["0", "1", "1", "2"]
     _, first, second, _ = await desk.ingested()
     assert (first.key, first.value, first.headers) == (second.key, second.value, second.headers)
 
 
-async def test_a_mark_that_is_not_acknowledged_is_said(desk: Desk):
+async def test_an_unacknowledged_mark_is_reported(desk: Desk):
     letter = await desk.write_letter(1)
     await desk.write_letter(2)
-    report = Report()
+    report = RedriveReport()
     async with DeadLetterLog(desk.settings) as log:
         failing = MarksFail(desk.sender, desk.settings.dead_letter_topic)
         with pytest.raises(BrokerUnavailableError, match=f"{letter} was sent, but the mark"):
@@ -146,7 +147,7 @@ async def test_a_mark_that_is_not_acknowledged_is_said(desk: Desk):
 async def test_a_letter_over_the_limit_stays_open_and_holds_up_no_other(desk: Desk):
     await desk.write_letter(1)
     await desk.write_letter(2)
-    report = Report()
+    report = RedriveReport()
     async with DeadLetterLog(desk.settings) as log:
         refusing = RefusesOne(desk.sender, b"s-1")
         await redrive(log, refusing, desk.settings, await log.ends(), ALL, report, by="ana", now=now)
@@ -154,34 +155,34 @@ async def test_a_letter_over_the_limit_stays_open_and_holds_up_no_other(desk: De
     assert await states(desk) == [State.OPEN, State.REDRIVEN]
 
 
-async def test_the_broker_says_that_a_record_is_too_large(desk: Desk):
+async def test_a_record_that_is_too_large_is_a_permanent_error(desk: Desk):
     with pytest.raises(PermanentError, match="no record of this size"):
         await desk.sender.send(desk.settings.ingestion_topic, b"k", b"x" * 1_200_000)
 
 
-async def test_letters_that_came_after_the_question_are_left_alone(desk: Desk):
+async def test_letters_after_the_confirmation_are_not_processed(desk: Desk):
     await desk.write_letter(1)
     async with DeadLetterLog(desk.settings) as log:
         asked_at = await log.ends()
         await desk.write_letter(2)
-        report = Report()
+        report = RedriveReport()
         await redrive(log, desk.sender, desk.settings, asked_at, ALL, report, by="ana", now=now)
     assert report.total == 1
     assert await states(desk) == [State.REDRIVEN, State.OPEN]
 
 
-async def test_what_another_operator_did_after_the_question_counts(desk: Desk):
+async def test_marks_after_the_confirmation_count(desk: Desk):
     await desk.write_letter(1)
     async with DeadLetterLog(desk.settings) as log:
         asked_at = await log.ends()
-        await discard(log, desk.sender, desk.settings, asked_at, ALL, Report(), by="eva", now=now)
-        report = Report()
+        await discard(log, desk.sender, desk.settings, asked_at, ALL, RedriveReport(), by="eva", now=now)
+        report = RedriveReport()
         await redrive(log, desk.sender, desk.settings, asked_at, ALL, report, by="ana", now=now)
     assert report.total == 0
     assert await desk.ingested() == []
 
 
-async def test_a_broker_that_dies_leaves_an_error_and_not_a_hang():
+async def test_a_broker_that_dies_is_an_error_and_not_a_hang():
     with EmbeddedBroker.start() as broker:
         settings = load_settings(
             environ={}, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_request_timeout_seconds=1

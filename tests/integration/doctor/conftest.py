@@ -1,4 +1,4 @@
-"""A real broker and a real PostgreSQL, healthy unless a test breaks them; the doctor as its command and in process."""
+"""A real broker and a real PostgreSQL, healthy unless a test breaks them. The doctor runs as command or in process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from nexus_stream.doctor.command import examine_environment
-from nexus_stream.doctor.finding import Finding, Report
+from nexus_stream.doctor.finding import DoctorReport, Finding
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.host.free_ports import LOOPBACK
@@ -41,7 +41,7 @@ class Doctor:
     def settings(self, **changes: str) -> Settings:
         return load_settings(environ={**self.environ, **changes})
 
-    def examine(self, *roles: Role, offline: bool = False, sinks: int | None = None, **changes: str) -> Report:
+    def examine(self, *roles: Role, offline: bool = False, sinks: int | None = None, **changes: str) -> DoctorReport:
         """In this process."""
         return examine_environment(frozenset(roles), offline=offline, sinks=sinks, environ={**self.environ, **changes})
 
@@ -62,7 +62,7 @@ class Doctor:
         return done.returncode, json.loads(done.stdout)
 
 
-def finding(report: Report, check: str, severity: str | None = None) -> Finding:
+def finding(report: DoctorReport, check: str, severity: str | None = None) -> Finding:
     """The one finding of a check (and severity)."""
     found = [
         each for each in report.findings if each.check == check and (severity is None or each.severity == severity)

@@ -1,4 +1,4 @@
-"""The API's side with our own stand-in for ``/v1/models`` (it proves nothing about the real one), and a real Redis."""
+"""The API checks with our own stand-in for ``/v1/models`` (no proof about the real API), and a real Redis."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_key_and_a_model_that_work_cost_no_token(with_claude: Doctor, stand_in
     assert stand_in.asked == ["GET /v1/models/claude-haiku-5-5"]
 
 
-def test_a_retired_model_is_told_with_its_successor(with_claude: Doctor, finding: Any) -> None:
+def test_a_retired_model_is_reported_with_its_successor(with_claude: Doctor, finding: Any) -> None:
     report = with_claude.examine("enricher", NEXUS_CLAUDE_MODEL="claude-sonnet-4-20250514")
 
     found = [each for each in report.findings if each.check == "claude.model"]

@@ -1,4 +1,4 @@
-"""Where all is well the doctor says so and exits with 0; what its JSON holds is a contract."""
+"""On a healthy installation the doctor exits with 0. The fields of its JSON are a contract."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_text_for_people_groups_by_area_and_ends_with_the_verdict(doctor: Do
     assert headings[-1].endswith("exit code 0")
 
 
-def test_a_role_sees_what_it_needs_and_no_more(doctor: Doctor) -> None:
+def test_a_role_gets_only_the_checks_it_needs(doctor: Doctor) -> None:
     _, document = doctor.run_json("--role", "gateway")
 
     areas = {each["area"] for each in document["findings"]}
@@ -92,8 +92,8 @@ def test_a_role_sees_what_it_needs_and_no_more(doctor: Doctor) -> None:
     assert not any("group" in each["check"] for each in document["findings"])
 
 
-def test_offline_reaches_nothing(doctor: Doctor) -> None:
-    # Whatever would be reached is not there.
+def test_offline_uses_no_network(doctor: Doctor) -> None:
+    # None of the configured services exists.
     nowhere = {"NEXUS_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SUPABASE_DB_URL": "postgresql://u@127.0.0.1:1/x"}
 
     code, document = doctor.run_json("--offline", **nowhere)
@@ -102,7 +102,7 @@ def test_offline_reaches_nothing(doctor: Doctor) -> None:
     assert {each["area"] for each in document["findings"]} == {"settings", "host", "claude"}
 
 
-def test_invalid_settings_exit_with_78_and_all_of_them_are_told(doctor: Doctor) -> None:
+def test_invalid_settings_exit_with_78_and_are_all_listed(doctor: Doctor) -> None:
     code, document = doctor.run_json(NEXUS_TOPIC_PARTITIONS="none", NEXUS_SETTLE_SECOND="1", NEXUS_SINK_MODE="rows")
 
     jsonschema.validate(document, SCHEMA)
@@ -116,7 +116,7 @@ def test_a_sink_without_a_database_is_invalid(without_database: Doctor) -> None:
     assert without_database.examine().exit_code(strict=True) == 0
 
 
-def test_nothing_is_left_behind(doctor: Doctor) -> None:
+def test_the_doctor_changes_nothing(doctor: Doctor) -> None:
     before = sorted(doctor.folder.rglob("*"))
 
     doctor.run()

@@ -1,4 +1,4 @@
-"""Each fault of the broker's side, really made: its finding and its fix. Secured clusters: test_kafka_secured.py."""
+"""Real faults of the broker, each with its finding and its fix. Secured clusters: test_kafka_secured.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_port_where_nothing_listens(without_database: Doctor, finding: Any) ->
     assert found.found == f"{LOOPBACK}:{port}: connection refused"
     assert "NEXUS_KAFKA_BOOTSTRAP_SERVERS" in found.fix
     assert report.exit_code(strict=False) == 1
-    # The others were looked at all the same.
+    # The other areas were checked anyway.
     assert finding(report, "host.data_dir").severity == "ok"
 
 
@@ -58,7 +58,7 @@ def test_one_of_two_bootstrap_servers_down_is_a_warning(without_database: Doctor
 
 @contextmanager
 def _tls_server(authority: CertificateAuthority, name: str) -> Iterator[int]:
-    """Speaks TLS, and nothing in it."""
+    """A server that accepts TLS and sends nothing."""
     certificate, key = authority.issue(name, addresses=[] if name != "localhost" else [LOOPBACK])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -150,7 +150,7 @@ def test_topics_that_are_missing(no_topics: Doctor, finding: Any) -> None:
     assert {each.severity for each in missing} == {"error"}
     assert all(each.fix.startswith("nexus topics apply") for each in missing)
     assert report.exit_code(strict=False) == 1
-    # To ask for a topic may create it: the doctor must not have.
+    # A request for a topic may create it. The doctor must not create it.
     assert no_topics.examine().count(missing[0].severity) == report.count(missing[0].severity)
 
 
@@ -158,7 +158,7 @@ def test_a_wrong_partition_count(without_database: Doctor, finding: Any) -> None
     report = without_database.examine(NEXUS_TOPIC_PARTITIONS="3")
 
     wrong = [each for each in report.findings if each.check == "kafka.topic_partitions"]
-    # Ingestion, changelog, enriched: those in which a key decides.
+    # Ingestion, changelog, enriched: the topics with a fixed partition count.
     assert len(wrong) == 3
     assert all("2 partitions, NEXUS_TOPIC_PARTITIONS says 3" in each.found for each in wrong)
     assert all("NEXUS_TOPIC_PARTITIONS=2" in each.fix for each in wrong)

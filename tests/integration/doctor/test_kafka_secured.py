@@ -1,4 +1,4 @@
-"""Against Apache Kafka with TLS, SASL and ACLs: who is not let in or not allowed, and what a cluster's options say."""
+"""The doctor on Apache Kafka with TLS, SASL and ACLs: refused logins, missing permissions, the cluster's options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.doctor.command import examine_environment
-from nexus_stream.doctor.finding import Report
+from nexus_stream.doctor.finding import DoctorReport
 from nexus_stream.kafka.permissions import permissions
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Role, load_settings
@@ -62,7 +62,7 @@ def environ(cluster: KafkaCluster, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def _examine(environ: dict[str, str], *roles: Role, **changes: str) -> Report:
+def _examine(environ: dict[str, str], *roles: Role, **changes: str) -> DoctorReport:
     return examine_environment(frozenset(roles), environ={**environ, **changes})
 
 
@@ -75,7 +75,9 @@ def test_a_gateways_login_may_do_what_a_gateway_needs(environ: dict[str, str], f
     assert report.exit_code(strict=False) == 0
 
 
-def test_what_a_sink_lacks_is_told_with_the_commands_that_grant_it(environ: dict[str, str], finding: Any) -> None:
+def test_missing_permissions_are_reported_with_the_commands_that_grant_them(
+    environ: dict[str, str], finding: Any
+) -> None:
     report = _examine(environ, "sink", SUPABASE_DB_URL="postgresql://sink@127.0.0.1:1/postgres")
 
     denied = finding(report, "kafka.permissions")

@@ -1,4 +1,4 @@
-"""Each fault of the database's side, really made: its finding and its fix."""
+"""Real faults of the database, each with its finding and its fix."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def test_a_wrong_password(doctor: Doctor, database: Database, postgres: Embedded
     database.execute("CREATE ROLE doctor_asked LOGIN PASSWORD 'the-right-one'", "SELECT pg_reload_conf()")
     wrong = database.dsn("doctor_asked", "the-wrong-one")
     deadline = time.monotonic() + _WAIT_SECONDS
-    # The server reads its rules again a moment after it was told to.
+    # The server reloads its rules with a short delay.
     while doctor.examine("sink", SUPABASE_DB_URL=wrong).exit_code(strict=False) == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
     found = finding(doctor.examine("sink", SUPABASE_DB_URL=wrong), "postgresql.reachable")
 
-    assert "refuses the password [28P01]" in found.found
+    assert "refuses the login [28P01]" in found.found
     assert "percent-encoded" in found.fix
     database.execute("DROP ROLE doctor_asked")
 
@@ -83,7 +83,7 @@ def test_a_wrong_password(doctor: Doctor, database: Database, postgres: Embedded
 def test_a_database_that_is_not_there(doctor: Doctor, postgres: EmbeddedPostgres, finding: Any) -> None:
     report = doctor.examine("sink", SUPABASE_DB_URL=f"postgresql://postgres@{LOOPBACK}:{postgres.port}/absent")
 
-    assert "has no such database [3D000]" in finding(report, "postgresql.reachable").found
+    assert "there is no such database [3D000]" in finding(report, "postgresql.reachable").found
 
 
 def test_no_migration_is_applied(without_database: Doctor, empty_database: Database, finding: Any) -> None:
@@ -207,7 +207,7 @@ def test_one_policy_that_was_dropped_is_no_missing_migration(
         ),
     ],
 )
-def test_rights_that_are_not_the_migrations(
+def test_rights_that_differ_from_the_migrations(
     doctor: Doctor, database: Database, finding: Any, statement: str, check: str, severity: str, fix: str
 ) -> None:
     database.execute(statement)
@@ -215,7 +215,7 @@ def test_rights_that_are_not_the_migrations(
     found = finding(doctor.examine("sink"), check)
     assert (found.severity, found.fix) == (severity, fix)
 
-    # The fix is the statement to run: with it all is well.
+    # The fix is the statement to run: it solves the problem.
     database.execute(found.fix)
     after = doctor.examine("sink")
     assert finding(after, "postgresql.grants").severity == "ok"
@@ -231,13 +231,13 @@ def test_a_superuser_is_a_warning_in_production(doctor: Doctor, database: Databa
     assert "in role nexus_sink" in in_production.fix
 
 
-def test_a_login_that_is_no_member(doctor: Doctor, database: Database, finding: Any) -> None:
+def test_a_login_that_is_not_a_member(doctor: Doctor, database: Database, finding: Any) -> None:
     database.execute("CREATE ROLE doctor_stranger LOGIN")
 
     report = doctor.examine("sink", SUPABASE_DB_URL=database.dsn("doctor_stranger"))
 
     assert finding(report, "postgresql.login").fix == "grant nexus_sink to <login>"
-    # The check may need what the login lacks; that is told, and the others still stand.
+    # The check may need a right that the login lacks. This is reported, and the other findings are valid.
     assert finding(report, "postgresql.version").severity == "ok"
     database.execute("DROP ROLE doctor_stranger")
 
@@ -269,7 +269,7 @@ def test_the_function_mode_without_the_function(doctor: Doctor, database: Databa
     assert found.severity == "ok"
 
 
-def test_a_transaction_pooler_taken_for_another(doctor: Doctor, database: Database, finding: Any) -> None:
+def test_a_transaction_pooler_with_another_setting(doctor: Doctor, database: Database, finding: Any) -> None:
     require("pgbouncer", missing_pgbouncer())
     with server_folder() as folder:
         for mode in ("transaction", "session"):
@@ -286,7 +286,7 @@ def test_a_transaction_pooler_taken_for_another(doctor: Doctor, database: Databa
 
                 report = doctor.examine("sink", **behind, NEXUS_DATABASE_POOLER_MODE="transaction")
                 assert finding(report, "postgresql.pooler").severity == "ok"
-                # All the other questions work behind it too.
+                # All other queries also work behind the pooler.
                 assert report.exit_code(strict=True) == 0
 
 
@@ -319,7 +319,7 @@ def test_a_certificate_of_another_authority(doctor: Doctor, database: Database, 
     assert finding(right, "postgresql.reachable").severity == "ok"
 
 
-def test_a_server_without_tls_that_is_asked_for_it(doctor: Doctor, database: Database, finding: Any) -> None:
+def test_a_server_without_tls_when_tls_is_required(doctor: Doctor, database: Database, finding: Any) -> None:
     report = doctor.examine("sink", SUPABASE_DB_URL=f"{database.dsn()}?sslmode=require")
 
     assert "does not support TLS" in finding(report, "postgresql.reachable").found

@@ -1,4 +1,4 @@
-"""No secret in any output, whatever goes wrong: a marker in every secret setting, looked for in all that is printed."""
+"""No secret is in any output: every secret setting contains a marker, and the tests search all output for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_list_of_secrets_is_complete() -> None:
 
 
 def test_all_of_them_together_are_a_valid_configuration() -> None:
-    # Else the tests below would see nothing but that it is not.
+    # Otherwise the tests below would only see an invalid configuration.
     assert load_settings(environ=_secrets())
 
 
@@ -75,7 +75,7 @@ def test_no_secret_is_printed(
         assert _MARK not in done.stdout + done.stderr
 
 
-def test_neither_does_the_program(without_database: Doctor) -> None:
+def test_the_program_prints_no_secret(without_database: Doctor) -> None:
     done = without_database.run(**_secrets(), ANTHROPIC_BASE_URL="http://127.0.0.1:1")
 
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Everything is away, in the worst way: the doctor still ends in time, and tells of each."""
+"""All services accept connections but never answer: the doctor still ends in time and reports each one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded broker as a Kafka client sees it."""
+"""The embedded broker from the view of a Kafka client."""
 
 import asyncio
 import socket
@@ -60,7 +60,7 @@ async def _consume(broker: EmbeddedBroker, count: int) -> dict[bytes, bytes]:
         await consumer.stop()
 
 
-async def test_what_is_produced_is_consumed(tmp_path) -> None:
+async def test_produced_records_are_consumed(tmp_path) -> None:
     with EmbeddedBroker.start(tmp_path / "broker.log") as broker:
         await _create_topic(broker)
         await _produce(broker, 10)

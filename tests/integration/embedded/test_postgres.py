@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: what is committed stays, however its server or supervisor ended."""
+"""The embedded PostgreSQL: committed data survives any end of the server or its supervisor."""
 
 import os
 import subprocess
@@ -27,13 +27,13 @@ time.sleep(60)
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """One directory for the module: every test leaves it stopped, and none needs it empty."""
+    """One directory for the module. Every test stops its server, and no test needs an empty directory."""
     return tmp_path_factory.mktemp("database") / "postgres"
 
 
 @pytest.fixture
 def foreign_process() -> Iterator[subprocess.Popen[bytes]]:
-    """Somebody else's live process."""
+    """A live process that is not ours."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         yield process
         process.kill()
@@ -58,7 +58,7 @@ async def test_a_restart_keeps_the_data(data_dir) -> None:
     assert servers_of(data_dir) == []
 
 
-async def test_after_kill_9_the_next_start_recovers_what_was_committed(data_dir) -> None:
+async def test_after_kill_9_the_next_start_recovers_committed_data(data_dir) -> None:
     server = EmbeddedPostgres.start(data_dir)
     await _execute(server.dsn, "CREATE TABLE committed (number int)", "INSERT INTO committed VALUES (7)", "SELECT 1")
     server.kill()
@@ -108,7 +108,7 @@ def test_a_server_in_use_is_not_taken_over(data_dir) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts the server as another user")
-async def test_as_root_closed_directories_above_are_opened_for_passing_through_only(tmp_path) -> None:
+async def test_as_root_closed_parent_directories_get_only_the_traverse_bit(tmp_path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
 
@@ -127,7 +127,7 @@ def test_a_server_of_another_directory_is_left_alone(data_dir, tmp_path) -> None
         assert ours.exit_code() is None
 
 
-async def test_its_log_holds_no_value_of_a_refused_row(data_dir) -> None:
+async def test_the_log_has_no_value_of_a_refused_row(data_dir) -> None:
     log = data_dir.with_name("postgres.log")
     with EmbeddedPostgres.start(data_dir) as server:
         insert = "INSERT INTO people VALUES ('somebody@example.com')"
@@ -138,7 +138,7 @@ async def test_its_log_holds_no_value_of_a_refused_row(data_dir) -> None:
     assert "somebody" not in log.read_text()
 
 
-def test_it_listens_on_the_loopback_address_only_in_a_session_of_its_own(data_dir) -> None:
+def test_it_listens_only_on_loopback_in_its_own_session(data_dir) -> None:
     with EmbeddedPostgres.start(data_dir) as server:
         addresses = {
             connection.laddr.ip
@@ -159,7 +159,7 @@ def test_a_taken_port_is_named_with_its_owner(data_dir, tmp_path) -> None:
         EmbeddedPostgres.start(tmp_path / "postgres", port=server.port)
 
 
-def test_a_directory_of_another_version_is_refused_with_what_to_do(data_dir, tmp_path) -> None:
+def test_a_directory_of_another_version_is_refused_with_a_fix(data_dir, tmp_path) -> None:
     old = tmp_path / "postgres"
     old.mkdir()
     (old / "PG_VERSION").write_text("12\n")
@@ -168,7 +168,7 @@ def test_a_directory_of_another_version_is_refused_with_what_to_do(data_dir, tmp
         EmbeddedPostgres.start(old)
 
 
-def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path) -> None:
+def test_a_directory_with_other_content_is_left_alone(tmp_path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "thesis.txt").write_text("years of work")
 
@@ -179,7 +179,7 @@ def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts the server as another user")
-async def test_as_root_a_directory_closed_after_the_look_is_opened_again(tmp_path, monkeypatch) -> None:
+async def test_as_root_a_directory_closed_after_the_check_is_opened_again(tmp_path, monkeypatch) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     looks = []

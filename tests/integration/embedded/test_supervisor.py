@@ -1,4 +1,4 @@
-"""The supervisor on real processes: small ones, each behaving in one way."""
+"""The supervisor with real, small processes. Each process behaves in one way."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _wait_until_up(log: Path) -> None:
         time.sleep(0.02)
 
 
-async def test_it_waits_until_a_process_says_it_is_ready(supervisor, start) -> None:
+async def test_it_waits_until_a_process_is_ready(supervisor, start) -> None:
     port = free_port()
     start("web", _SERVER, port, 0.7)
     started = time.monotonic()
@@ -113,7 +113,7 @@ async def test_processes_are_stopped_in_the_order_given(supervisor, start) -> No
     assert set(supervisor.pids) == {"two"}
 
 
-async def test_what_does_not_stop_in_time_is_killed(supervisor, start, tmp_path) -> None:
+async def test_a_process_that_does_not_stop_in_time_is_killed(supervisor, start, tmp_path) -> None:
     said: list[str] = []
     stubborn = start("stubborn", _STUBBORN)
     good = start("good", _SLEEPER)
@@ -126,7 +126,7 @@ async def test_what_does_not_stop_in_time_is_killed(supervisor, start, tmp_path)
     assert any("killing the processes that still run" in line for line in said)
 
 
-async def test_a_second_request_kills_what_still_runs(supervisor, start, tmp_path) -> None:
+async def test_a_second_request_kills_the_running_processes(supervisor, start, tmp_path) -> None:
     at_once = asyncio.Event()
     stubborn = start("stubborn", _STUBBORN)
     _wait_until_up(tmp_path / "stubborn.log")

@@ -1,4 +1,4 @@
-"""What answers instead of Claude: llmock (not ours) wherever it can, a small stand-in of ours for the rest."""
+"""Servers that replace Claude: llmock (not ours) where possible, and our small stand-in for the rest."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class StandIn:
-    """OUR stand-in for the Messages API: it plays what llmock cannot, and proves nothing about the real one.
+    """OUR stand-in for the Messages API, for cases that llmock does not support. It proves nothing about the real API.
 
-    Each request takes the next scripted handler; the last one stays. Requests are kept as they came.
+    Each request uses the next scripted handler; the last handler stays. Requests are stored as received.
     """
 
     url: str = ""
@@ -38,11 +38,11 @@ class StandIn:
     most_in_flight: int = 0
 
     def script(self, *handlers: Handler) -> None:
-        """What the next requests get."""
+        """Set the answers to the next requests."""
         self.handlers = list(handlers)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One POST."""
+        """Answer one POST."""
         self.requests.append(await request.json())
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -78,7 +78,7 @@ class StandIn:
 
     @staticmethod
     def raw(body: bytes, *, status: int = 200, content_type: str = "application/json", **headers: str) -> Handler:
-        """Any bytes."""
+        """A response with any bytes."""
 
         async def answer(_: web.Request) -> web.StreamResponse:
             return web.Response(body=body, status=status, content_type=content_type, headers=headers)
@@ -94,14 +94,14 @@ class StandIn:
 
     @staticmethod
     async def cut(request: web.Request) -> web.StreamResponse:
-        """The connection ends before any answer."""
+        """Close the connection before any answer."""
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
     @staticmethod
     async def truncated(request: web.Request) -> web.StreamResponse:
-        """The body ends before its length."""
+        """End the body before its announced length."""
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "5000"})
         await response.prepare(request)
         await response.write(b'{"id": "msg_1", "type": "message", "content": [{"type": "te')
@@ -111,7 +111,7 @@ class StandIn:
 
     @staticmethod
     async def trickling(request: web.Request) -> web.StreamResponse:
-        """A byte now and then, for ever: no single read is slow."""
+        """Send a byte from time to time, for ever: no single read is slow."""
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         while True:
@@ -136,7 +136,7 @@ async def stand_in() -> AsyncIterator[StandIn]:
 
 @pytest.fixture
 def refusing_url() -> Iterator[str]:
-    """An address that refuses connections: the port is taken, and nobody listens."""
+    """An address that refuses connections: the port is bound, but no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -144,7 +144,7 @@ def refusing_url() -> Iterator[str]:
 
 @pytest.fixture
 async def claude() -> AsyncIterator[Callable[..., ClaudeExtractor]]:
-    """Makes extractors, with the real SDK inside, and closes them."""
+    """Creates extractors with the real SDK, and closes them."""
     made: list[ClaudeExtractor] = []
 
     def make(base_url: str, **overrides: Any) -> ClaudeExtractor:
@@ -176,7 +176,7 @@ class Line:
         """See `Observer`."""
 
     async def start(self, extractor: Extractor, settings: Settings) -> None:
-        """Begin with one partition, assigned."""
+        """Start with one assigned partition."""
         assignment = Assignment()
         self.stage = Enrichment(
             StageParts(
@@ -195,7 +195,7 @@ class Line:
         await self.stage.assigned([(settings.ingestion_topic, 0)])
 
     async def post(self, turns: Sequence[Turn], session: str = "s-1", **body: Any) -> None:
-        """Take one conversation in."""
+        """Submit one conversation."""
         assert self.stage is not None
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         value = json.dumps({"messages": messages, "sessionId": session, **body}).encode()
@@ -204,24 +204,24 @@ class Line:
         await self.stage.submit(record)
 
     async def until_done(self, count: int = 1, seconds: float = 30.0) -> None:
-        """Wait until so many records have ended, or the worker was stopped."""
+        """Wait until this number of records is done, or the worker was stopped."""
         async with asyncio.timeout(seconds):
             while len(self.outcomes) < count and not self.stopped_by:  # noqa: ASYNC110 - two things to wait for
                 await asyncio.sleep(0.01)
 
     def enriched(self) -> list[dict[str, Any]]:
-        """What was emitted."""
+        """The emitted records."""
         return [json.loads(record.value or b"") for record in self.broker.records("prospects-enriched")]
 
     def reasons(self) -> list[str]:
-        """Why records were dead-lettered."""
+        """The reasons of the dead letters."""
         letters = self.broker.records("nexus-prospect-dlq")
         return [dict(letter.headers)["nexus-reason"].decode() for letter in letters]
 
 
 @pytest.fixture
 async def line() -> AsyncIterator[Line]:
-    """A stage to be started with an extractor."""
+    """A stage that the test starts with an extractor."""
     one = Line(InMemoryBroker())
     yield one
     if one.stage is not None:

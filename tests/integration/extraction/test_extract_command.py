@@ -1,4 +1,4 @@
-"""``nexus extract`` as a person types it: the real command in a process of its own."""
+"""``nexus extract`` as a user types it: the real command in its own process."""
 
 import asyncio
 import json
@@ -93,14 +93,14 @@ async def test_without_consent_nothing_is_sent(stand_in, over):
     ("stdin", "says"),
     [(b"{", "not JSON"), ({"messages": []}, "messages"), ({**BODY, "sessionId": ""}, "sessionId")],
 )
-async def test_what_is_no_conversation_is_explained_without_a_traceback(stdin, says):
+async def test_an_invalid_conversation_is_explained_without_a_traceback(stdin, says):
     code, out, err = await nexus_extract("-", "--offline", stdin=stdin)
     assert (code, out) == (1, "")
     assert says in err
     assert "Traceback" not in err
 
 
-async def test_a_failure_says_what_would_become_of_the_message(stand_in, over):
+async def test_a_failure_shows_the_result_for_the_message(stand_in, over):
     stand_in.script(stand_in.message("", stop_reason="refusal"))
     code, _, err = await nexus_extract("-", **over)
     assert code == 1

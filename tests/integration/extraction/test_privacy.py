@@ -1,7 +1,7 @@
-"""200 generated conversations through enricher and real SDK, every logger at DEBUG: no log line holds any of them.
+"""200 generated conversations pass the enricher and the real SDK with all loggers at DEBUG: no log line has their text.
 
-What is looked for is in the conversations and in what the API answers about them: names, addresses, numbers, trades,
-sentences of both sides, session ids and fingerprints, and the key.
+The test searches for texts of the conversations and of the API's answers: names, addresses, numbers, trades, sentences
+of both sides, session ids and fingerprints, and the key.
 """
 
 import io
@@ -30,7 +30,7 @@ def word(chance: random.Random) -> str:
 
 
 def conversation(index: int) -> tuple[list[Turn], dict[str, Any], list[str]]:
-    """Turns, an answer that fits them, and everything that is nobody's business."""
+    """Turns, an answer that fits them, and all private texts of the conversation."""
     chance = random.Random(index)  # noqa: S311 - made-up people
     name, place, trade = f"{word(chance)} {word(chance)}", word(chance), f"vendo {word(chance)}"
     email = f"{word(chance)}@example.com".lower()
@@ -56,7 +56,7 @@ def conversation(index: int) -> tuple[list[Turn], dict[str, Any], list[str]]:
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """All that any logger writes, with the fields of each record, at DEBUG; logging is put back afterwards."""
+    """The output of all loggers at DEBUG, with the fields of each record; logging is restored afterwards."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
@@ -82,7 +82,7 @@ def written() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
 
 
-async def test_no_log_line_holds_anything_of_a_conversation(stand_in, line, written):
+async def test_no_log_line_has_text_of_a_conversation(stand_in, line, written):
     answers = {}
     secrets: set[str] = {KEY}
     for index in range(CONVERSATIONS):
@@ -127,7 +127,7 @@ async def test_no_log_line_holds_anything_of_a_conversation(stand_in, line, writ
     )
     extractor = create_extractor(settings)
     await line.start(extractor, settings)
-    # The server's own logs hold what it was sent: it is no part of ours.
+    # The server's own logs hold the requests. The server is not part of the product.
     for name in ("aiohttp.access", "aiohttp.server", "aiohttp.web"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for index in range(CONVERSATIONS):
@@ -144,7 +144,7 @@ async def test_no_log_line_holds_anything_of_a_conversation(stand_in, line, writ
     shown = written.getvalue()
     assert line.outcomes.count("Enriched") > 150
     assert line.outcomes.count("DeadLettered") >= 30
-    # It did listen: our own events are there, down to DEBUG.
+    # The capture works: our own events are there, down to DEBUG.
     assert "model_answer_invalid" in shown
     lowered = shown.lower()
     assert [secret for secret in sorted(secrets) if secret.lower() in lowered] == []

@@ -1,4 +1,4 @@
-"""The cache in a real Redis; one that is down, hangs or is full of something else costs a call and no error."""
+"""The cache in a real Redis. A Redis that is down, hangs or has other data causes a call, not an error."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ TURNS = (Turn("user", "me llamo Carlos Ruiz"),)
 
 @dataclass
 class Server:
-    """A redis-server of this test's own."""
+    """This test's own redis-server."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -78,7 +78,7 @@ async def cache_at():
         await cache.close()
 
 
-async def test_workers_share_answers_and_they_end(server, cache_at):
+async def test_workers_share_answers_and_the_answers_expire(server, cache_at):
     first, second = ScriptedExtractor(), ScriptedExtractor()
     found = await CachedExtractor(first, cache_at(server.url)).extract(TURNS)
     again = await CachedExtractor(second, cache_at(server.url)).extract(TURNS)
@@ -88,11 +88,11 @@ async def test_workers_share_answers_and_they_end(server, cache_at):
         (key,) = await client.keys()
         assert key.startswith(b"nexus:findings:")
         assert 0 < await client.ttl(key) <= 100
-        # Nothing of the conversation but what was extracted from it.
+        # The value has only the extracted parts of the conversation.
         assert b"me llamo" not in await client.get(key)
 
 
-async def test_clearing_forgets_ours_and_nothing_else(server, cache_at):
+async def test_clearing_deletes_only_our_keys(server, cache_at):
     cache = cache_at(server.url)
     for index in range(1200):
         await cache.put(f"{index}", b"{}")
@@ -102,7 +102,7 @@ async def test_clearing_forgets_ours_and_nothing_else(server, cache_at):
         assert await client.keys() == [b"somebody-elses"]
 
 
-async def test_a_value_of_somebody_elses_is_a_miss(server, cache_at):
+async def test_a_foreign_value_is_a_miss(server, cache_at):
     extractor = CachedExtractor(ScriptedExtractor(), cache_at(server.url))
     await extractor.extract(TURNS)
     async with redis.asyncio.Redis.from_url(server.url) as client:
@@ -114,7 +114,7 @@ async def test_a_value_of_somebody_elses_is_a_miss(server, cache_at):
         assert not (await extractor.extract(TURNS)).cached
 
 
-async def test_a_redis_that_is_down_costs_a_call_and_is_left_alone_for_a_while(cache_at, caplog):
+async def test_a_redis_that_is_down_causes_a_call_and_is_not_used_for_a_while(cache_at, caplog):
     now = 100.0
     port = free_port()
     cache = cache_at(f"redis://:pass-word@127.0.0.1:{port}/0", now=lambda: now)
@@ -125,14 +125,14 @@ async def test_a_redis_that_is_down_costs_a_call_and_is_left_alone_for_a_while(c
         assert (await extractor.extract(TURNS)).nombre == "Carlos Ruiz"
     assert time.monotonic() - started < 5
     assert len(behind.calls) == 50
-    assert [record.event for record in caplog.records] == ["cache_unavailable"]
+    assert [record.getMessage() for record in caplog.records] == ["cache_unavailable"]
     now += 1.0
     await extractor.extract(TURNS)
     assert [record.for_seconds for record in caplog.records] == [1.0, 2.0]
     assert "pass-word" not in "".join(f"{record.getMessage()}{record.__dict__}" for record in caplog.records)
 
 
-async def test_a_redis_that_hangs_slows_one_call_and_not_every_one(server, cache_at):
+async def test_a_redis_that_hangs_slows_one_call_and_not_all(server, cache_at):
     now = 100.0
     cache = cache_at(server.url, timeout_seconds=2.0, now=lambda: now)
     extractor = CachedExtractor(ScriptedExtractor(), cache)
@@ -142,7 +142,7 @@ async def test_a_redis_that_hangs_slows_one_call_and_not_every_one(server, cache
     assert not (await extractor.extract(TURNS)).cached
     assert 1.9 < time.monotonic() - started < 10
     started = time.monotonic()
-    # Many at once, each with turns of its own.
+    # Many calls at once, each with different turns.
     await asyncio.gather(*(extractor.extract((Turn("user", f"me llamo Ana {index}"),)) for index in range(50)))
     assert time.monotonic() - started < 1.9
     server.process.send_signal(signal.SIGCONT)
@@ -150,7 +150,7 @@ async def test_a_redis_that_hangs_slows_one_call_and_not_every_one(server, cache
     assert (await extractor.extract(TURNS)).cached
 
 
-async def test_it_recovers_and_says_so(server, cache_at, caplog):
+async def test_it_recovers_and_logs_that(server, cache_at, caplog):
     caplog.set_level(logging.INFO)
     now = 100.0
     cache = cache_at(server.url, timeout_seconds=1.0, now=lambda: now)
@@ -160,10 +160,10 @@ async def test_it_recovers_and_says_so(server, cache_at, caplog):
     server.process.send_signal(signal.SIGCONT)
     now += 60
     assert await cache.get("a") == b"{}"
-    assert [record.event for record in caplog.records] == ["cache_unavailable", "cache_available"]
+    assert [record.getMessage() for record in caplog.records] == ["cache_unavailable", "cache_available"]
 
 
-def test_an_address_that_is_none_is_refused_without_showing_it():
+def test_an_invalid_address_is_refused_without_showing_it():
     with pytest.raises(Exception, match="NEXUS_REDIS_URL") as caught:
         load_settings(environ={"NEXUS_REDIS_URL": "http://:pass-word@example.com"})
     assert "pass-word" not in str(caught.value)

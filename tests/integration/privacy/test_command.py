@@ -1,4 +1,4 @@
-"""`nexus privacy` as an operator calls it, on a broker and a database without workers: what it finds, says and notes.
+"""`nexus privacy` as an operator runs it, on a broker and a database without workers: results, output and audit.
 
 What it does together with enricher and sink is in tests/acceptance/test_privacy.py.
 """
@@ -50,7 +50,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 
 @dataclass(frozen=True)
 class Desk:
-    """Where the operator sits."""
+    """An operator's environment: settings, variables and the command."""
 
     database: Database
     settings: Settings
@@ -108,7 +108,7 @@ async def desk(database: Database, broker: EmbeddedBroker, tmp_path: Path) -> De
     return Desk(database, settings, variables, tmp_path)
 
 
-async def test_nobody_is_said_to_be_nobody(desk: Desk):
+async def test_an_unknown_person_is_reported(desk: Desk):
     for action, arguments in (("erase", ["--yes"]), ("erase", ["--dry-run", "--json"]), ("export", [])):
         await desk.database.admin.execute("DELETE FROM privacy_audit")
         code, out, err = await desk.nexus(action, "--email", EMAIL, *arguments)
@@ -123,7 +123,7 @@ async def test_nobody_is_said_to_be_nobody(desk: Desk):
     assert await desk.database.rows("prospect_suppressions") == []
 
 
-async def test_a_number_as_others_wrote_it_is_found_and_a_dry_run_is_noted(desk: Desk):
+async def test_a_number_in_another_format_is_found_and_a_dry_run_is_recorded(desk: Desk):
     await desk.database.admin.execute("SELECT update_prospect_data('fp', $1)", {"telefono": PHONE})
     code, out, err = await desk.nexus("erase", "--phone", "+573005550102", "--dry-run", "--json", "--by", "officer")
     assert code == 0, err
@@ -142,7 +142,7 @@ async def test_a_number_is_the_same_in_sql_as_in_python(database: Database):
     )
     for number, text in enumerate(written):
         await database.admin.execute("SELECT update_prospect_data($1, $2)", f"fp-{number}", {"telefono": text})
-    # As a writer of somebody's own leaves it: a number, not a text.
+    # As another program may write it: a number, not a text.
     await database.admin.execute(
         "INSERT INTO prospect_tracking (fingerprint_id, prospect_data) VALUES ('n', '{\"telefono\": 3005550102}')"
     )
@@ -155,7 +155,7 @@ async def test_a_number_is_the_same_in_sql_as_in_python(database: Database):
             assert (await people.find(selector)).fingerprints == expected
 
 
-async def test_a_refusal_is_noted(desk: Desk):
+async def test_a_declined_confirmation_is_recorded(desk: Desk):
     await desk.database.writer.write([desk.database.record("s-1", "fp", email=EMAIL)])
     terminal, theirs = pty.openpty()
     try:
@@ -181,7 +181,7 @@ async def test_a_refusal_is_noted(desk: Desk):
     assert await desk.database.sessions() == ["s-1"]
 
 
-async def test_a_call_that_fails_after_people_were_read_is_noted(desk: Desk):
+async def test_a_call_that_fails_after_the_search_is_recorded(desk: Desk):
     await desk.database.writer.write([desk.database.record("s-1", "fp", email=EMAIL)])
     nowhere = f"127.0.0.1:{free_port()}"
     code, out, err = await desk.nexus("export", "--email", EMAIL, NEXUS_KAFKA_BOOTSTRAP_SERVERS=nowhere)
@@ -190,9 +190,9 @@ async def test_a_call_that_fails_after_people_were_read_is_noted(desk: Desk):
     assert (row["action"], row["outcome"], row["selector_kind"]) == ("export", "failed", "email")
 
 
-async def test_an_erasure_that_is_not_obeyed_yet_says_that_the_moments_move_on(desk: Desk):
+async def test_an_incomplete_erasure_counts_its_times_from_the_end_of_the_run(desk: Desk):
     await desk.database.writer.write([desk.database.record("s-1", "fp", email=EMAIL)])
-    # The question and the wait come before the moments.
+    # The times count from after the confirmation and the wait.
     code, out, err = await desk.nexus("erase", "--email", EMAIL, "--yes", "--json", "--timeout", "2")
     assert code == 1, err
     answer = json.loads(out)
@@ -212,7 +212,7 @@ async def test_an_erasure_that_is_not_obeyed_yet_says_that_the_moments_move_on(d
     assert "Copies that remain, with the latest time of deletion:" in out
 
 
-async def test_forgetting_a_session_is_noted_as_that(desk: Desk):
+async def test_forgetting_a_session_is_recorded_as_session_only(desk: Desk):
     await desk.database.writer.write(
         [desk.database.record("s-1", "fp", email=EMAIL), desk.database.record("s-2", "fp", nombre="Ana")]
     )
@@ -225,7 +225,7 @@ async def test_forgetting_a_session_is_noted_as_that(desk: Desk):
     assert row["fingerprint_hashes"] == []
 
 
-async def test_states_are_read_once_however_often_they_are_asked_for(desk: Desk):
+async def test_repeated_reads_do_not_read_states_again(desk: Desk):
     def wanted(state: dict[str, Any]) -> bool:
         return state.get("status") == "erased"
 

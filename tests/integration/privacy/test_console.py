@@ -1,4 +1,4 @@
-"""Export and erasure from the console's pages: what they note in ``privacy_audit``, whatever happens to them."""
+"""Export and erasure from the console's pages: their rows in ``privacy_audit``, whatever the outcome."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ async def _noted(database: Database) -> list[tuple[Any, ...]]:
     return [(row["action"], row["outcome"], row["session_hashes"]) for row in rows]
 
 
-async def test_what_fails_is_noted_as_failed(database: Database, tmp_path: Path):
+async def test_a_failed_request_is_recorded_as_failed(database: Database, tmp_path: Path):
     async with _console(database, tmp_path, "127.0.0.1:1") as (_, client):
-        # Given a broker that is away, so that nobody can be looked for to the end
+        # Given an unreachable broker, so that no search can finish
         statuses = [(await client.get(path, params=_HERE)).status for path in ("/person.json", "/erase")]
         statuses.append((await _erase(client))[0])
     assert statuses == [503, 503, 503]
     assert await _noted(database) == [("export", "failed", []), ("erase", "failed", []), ("erase", "failed", [])]
 
 
-async def test_what_is_done_is_noted_with_whom_it_concerned(
+async def test_a_done_request_is_recorded_with_its_person(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # There is no enricher that could obey.
+    # No enricher runs that could execute the command.
     monkeypatch.setattr(views_erase, "_WAIT_SECONDS", 0.5)
     with EmbeddedBroker.start(tmp_path / "broker.log") as broker:
         async with _console(database, tmp_path, broker.bootstrap_servers) as (settings, client):

@@ -1,4 +1,4 @@
-"""The console's file after an erasure: nothing of the person in it or beside it."""
+"""The console's file after an erasure: no data of the person in the file or its side files."""
 
 from __future__ import annotations
 

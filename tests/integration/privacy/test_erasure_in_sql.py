@@ -1,4 +1,4 @@
-"""Erasing in PostgreSQL: deleted, kept away, let in again on purpose, whatever is replayed or happens at once."""
+"""Erasing in PostgreSQL: delete, suppress and unblock, with replays and concurrent transactions."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ async def test_a_replay_brings_nothing_back_and_reports_a_new_session_only(datab
     assert answer == {"success": False, "error": "this person was erased"}
 
 
-async def test_one_tenants_erasure_is_not_anothers(database: Database):
+async def test_an_erasure_affects_only_its_tenant(database: Database):
     await database.writer.erase([database.erased("s-1", subject_hash("", "fingerprint", "fp"))])
     mine = database.record("s-1", "fp", nombre="Ana").model_copy(update={"tenant_id": "acme"})
     assert (await database.writer.write([mine])).inserted == 1
 
 
-async def test_a_lift_lets_in_what_was_said_later_and_a_replay_erases_it_not_again(database: Database):
+async def test_unblock_accepts_later_messages_and_a_replay_does_not_erase_them(database: Database):
     early, late = (
         database.record("s-1", "fp", at=1000, nombre="Ana"),
         database.record("s-1", "fp", at=3000, nombre="Eva"),
@@ -103,7 +103,7 @@ async def test_a_lift_lets_in_what_was_said_later_and_a_replay_erases_it_not_aga
     assert await database.people() == {}
 
 
-async def test_an_erasure_that_was_asked_for_before_a_lift_and_arrives_after_it_keeps_nobody_away(database: Database):
+async def test_an_erasure_from_before_an_unblock_that_arrives_later_suppresses_nobody(database: Database):
     await database.writer.erase([database.erased("s-1", subject_hash("", "fingerprint", "fp"))])
     hashes = [subject_hash("", "session", "s-1"), subject_hash("", "fingerprint", "fp")]
     moment = datetime(2026, 1, 3, tzinfo=UTC)
@@ -126,7 +126,7 @@ async def test_the_same_event_in_two_sinks_at_once(database: Database):
 
 @pytest.mark.parametrize("folds_before", [True, False])
 async def test_a_sink_that_writes_another_session_at_the_same_time(database: Database, folds_before: bool):
-    """Its upsert saw no suppression; whichever transaction ends first, the person is gone when both have."""
+    """Its upsert saw no suppression. In either order of commits, the person is erased when both have ended."""
     await database.writer.write([database.record("s-1", "fp", nombre="Ana")])
     dsn = database.settings.database_url.get_secret_value()
     other = await asyncpg.connect(dsn)
@@ -153,7 +153,7 @@ async def test_a_sink_that_writes_another_session_at_the_same_time(database: Dat
     assert await database.sessions() == []
 
 
-async def test_an_event_that_postgresql_refuses_is_told_and_stops_no_other(database: Database):
+async def test_an_event_that_postgresql_refuses_is_rejected_and_the_others_are_done(database: Database):
     """Such a record cannot be read from the topic any more; a table with a rule of its own has the same effect."""
     await database.writer.write([database.record(f"s-{n}", f"fp-{n}", nombre="Ana") for n in range(3)])
     unread = database.erased("s-9").model_copy(update={"fingerprint_hashes": ("abc",)})
@@ -171,7 +171,7 @@ async def test_an_event_that_postgresql_refuses_is_told_and_stops_no_other(datab
     assert list(await database.people()) == ["fp-1"]
 
 
-async def test_an_idle_session_goes_and_the_person_with_the_last_one(database: Database):
+async def test_an_idle_session_is_deleted_and_its_person_with_the_last_session(database: Database):
     await database.writer.write(
         [database.record("s-1", "fp", at=1000, email="ana@example.com"), database.record("s-2", "fp", at=9000)]
     )

@@ -1,4 +1,4 @@
-"""A real PostgreSQL (the embedded one, and Debian's 15 where it is installed), and a database of its own a test."""
+"""A real PostgreSQL (the embedded one, and Debian's 15 if installed), with a database for each test."""
 
 from __future__ import annotations
 

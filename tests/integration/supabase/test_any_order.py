@@ -32,7 +32,7 @@ _SIGNALS = st.lists(
     st.sampled_from(["intencion", "desinteres", "correccion_nombre", "correccion_email", "correccion_telefono"]),
     max_size=2,
 )
-# What callers of update_prospect_data say: nulls, decimals, corrections and keys that nobody knows, too.
+# Data of update_prospect_data's callers: nulls, decimals, corrections and unknown keys, too.
 _CALL_FACTS = st.fixed_dictionaries(
     {},
     optional={
@@ -48,7 +48,7 @@ _CALL_FACTS = st.fixed_dictionaries(
         ),
     },
 )
-# Few sessions and people, so that they meet; each (session, moment) is one version, with content of its own.
+# Few sessions and people, so that they interact; each (session, moment) is one version with its own content.
 _RECORDS = st.dictionaries(
     st.tuples(st.sampled_from(["s1", "s2", "s3", "s4", "s5"]), st.integers(1, 6)),
     st.tuples(st.sampled_from([None, None, "fp1", "fp2"]), _FACTS, _SIGNALS),
@@ -101,12 +101,12 @@ async def test_shuffled_repeated_and_split_deliveries_make_the_same_rows(
         await writer.write(deliveries[:size])
         del deliveries[:size]
 
-    # Then the rows are the same, and only what somebody is known by is left
+    # Then the rows are the same, and only known facts remain
     people, sessions = await _rows(database, in_order)
     assert await _rows(database, shuffled) == (people, sessions)
     assert {key for key, _ in people} == {fingerprint or f"session:{session}" for session, fingerprint, _ in sessions}
     assert sum(data["sessions"] for _, data in people) == len({session for session, _ in versions})
-    # And nothing that a session says of its person was erased by another that does not say it
+    # And no session without a fact erased the fact of another session
     for key, data in people:
         said = [stored for session, fingerprint, stored in sessions if (fingerprint or f"session:{session}") == key]
         for fact in ("nombre", "email", "telefono", "ocupacion"):

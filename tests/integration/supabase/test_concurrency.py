@@ -41,7 +41,7 @@ async def test_two_transactions_on_one_person_fold_both(
         await asyncio.sleep(0.3)
         assert not second.done()
 
-        # And folds both once the first is through
+        # And folds both sessions after the first commit
         await transaction.commit()
     finally:
         await first.close()
@@ -121,7 +121,7 @@ async def test_many_sinks_on_few_people_lose_no_session(database: Database, reco
         # When four sinks and a caller write at once. A deadlock would surface as an error here.
         await asyncio.wait_for(asyncio.gather(*(deliver(number) for number in range(4)), call()), 60)
 
-    # Then every row is what a fold from scratch makes of the final set
+    # Then every row equals a fold of the final set from scratch
     rows = await database.admin.fetch(
         "SELECT fingerprint_id, prospect_data, nexus_fold(tenant_id, fingerprint_id) AS folded FROM prospect_tracking"
     )

@@ -1,4 +1,4 @@
-"""The sink's writer on a real server that goes away and comes back: what it counts, and when the sink is ready."""
+"""The sink's writer on a real server that stops and comes back: its metrics, and the sink's readiness."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def connecting(settings: Settings) -> AsyncIterator[ConnectingWriter]:
 
 @pytest.fixture
 def grown() -> Callable[..., float]:
-    """By how much a metric has grown since the test began: it asks once here for those below."""
+    """The growth of a metric since the test began. The first values are read here."""
     names = [("nexus_sink_rows_total", {}), ("nexus_sink_batch_seconds_count", {})]
     names += [
         ("nexus_sink_batches_total", {"outcome": each}) for each in ("committed", "bisected", "retried", "failed")
@@ -117,7 +117,7 @@ async def test_rows_and_batches_are_counted_as_they_end(
     assert grown("nexus_sink_batch_seconds_count") == 3
 
 
-async def test_a_server_that_is_away_is_retried_and_counted(
+async def test_an_unreachable_server_is_retried_and_counted(
     connecting: ConnectingWriter, way: Way, record: MakeRecord, grown: Callable[..., float]
 ) -> None:
     await way.cut()
@@ -172,11 +172,11 @@ async def test_an_idle_sink_notices_that_the_database_went_and_came_back(
         await way.cut()
         await until(True)
         assert sink.state.startswith("waiting for Supabase")
-        # It answers again, and nothing has to be written for that to be known.
+        # The server answers again. The sink notices this without a write.
         await way.open()
         await until(False)
         assert sink.state == "running"
-        # While a batch is kept, an answer to a ping is not enough.
+        # If a batch waits for a retry, a successful ping is not enough.
         sink.keeps_a_batch = True
         sink.waits_for(DATABASE)
         for _ in range(20):

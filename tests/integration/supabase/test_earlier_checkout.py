@@ -1,4 +1,4 @@
-"""A database of an earlier checkout is refused, and the message's steps keep its rows. A newer one is taken."""
+"""A database of an earlier checkout is refused, and the message's steps keep its rows. A newer one is accepted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _rewrite_ledger(database: Database, *names: str) -> None:
 
 @pytest.fixture
 async def earlier(database: Database) -> Database:
-    """As the files before the present set left a database: two functions more, and their own names in the ledger."""
+    """A database of the earlier files: two more functions, and other names in the ledger."""
     await database.admin.execute(
         """
         CREATE FUNCTION nexus_contribute_unguarded(text, text, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $3';

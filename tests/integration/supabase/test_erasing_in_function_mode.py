@@ -1,4 +1,4 @@
-"""Erasing and retention where the installation's own function keeps the rows, in a table as it was before us."""
+"""Erasing and retention if the installation's own function writes the rows, in an older table."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_an_erased_person_goes_with_the_row_of_whichever_tenant_the_functi
     assert await _in_time(writer.erase([_event("s-1", tenant_id)])) == EraseResult(1)
     assert await _fingerprints(older_database) == ["fp", "null", "quiet"]
     assert await _sessions(older_database) == []
-    # Kept away, however often it is said or asked
+    # The session stays suppressed, also after repeats
     assert (await writer.write([one])).unchanged == 1
     assert (await writer.write([record("s-9", "fp-a", tenant_id=tenant_id, at=9000, nombre="Ana")])).unchanged == 1
     await _in_time(writer.erase([_event("s-1", tenant_id), _event("s-1", tenant_id, request="request-2")]))
@@ -213,7 +213,7 @@ async def test_a_table_that_the_fold_cannot_write_to(
 async def test_a_batch_and_an_erasure_at_once(
     older_database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
-    """Whichever is first, the person is gone when both are done: no row of ours makes one wait for the other."""
+    """In either order, the person is erased when both are done. No row of ours makes one wait for the other."""
     await writer.write([record("s-1", "fp-a", nombre="Ana")])
     blocker = await asyncpg.connect(older_database.dsn())
     try:
@@ -235,7 +235,7 @@ async def test_a_batch_and_an_erasure_at_once(
 
 
 async def test_a_call_and_an_erasure_at_once(older_database: Database, writer: ProspectWriter) -> None:
-    """What somebody says of a person while they are erased does not outlive that: it is waited for."""
+    """A contribution during an erasure does not survive it: the erasure waits for the call."""
     caller, officer = await asyncpg.connect(older_database.dsn()), await asyncpg.connect(older_database.dsn())
     try:
         async with caller.transaction():
@@ -278,7 +278,7 @@ async def test_in_tables_mode_a_fingerprint_that_another_tenant_has_is_no_endles
                 person = await people.find(Selector("fingerprint", "fp-a", tenant_id))
                 await asyncio.wait_for(people.erase(person, f"request-{tenant_id}"), 30)
         assert "fp-a" in await _fingerprints(older_database)
-        # Nor is an erasure's own row needed: nothing of theirs fires
+        # The erasure inserts no row, so no trigger of the installation fires
         await older_database.admin.execute(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no row of yours'; END $$;"
             " CREATE TRIGGER no BEFORE INSERT ON prospect_tracking FOR EACH ROW EXECUTE FUNCTION no()"
@@ -287,7 +287,7 @@ async def test_in_tables_mode_a_fingerprint_that_another_tenant_has_is_no_endles
     assert await _fingerprints(older_database) == ["fp", "null", "quiet"]
 
 
-async def test_without_a_function_of_theirs_either(empty_database: Database) -> None:
+async def test_no_endless_loop_without_an_own_function(empty_database: Database) -> None:
     """An older table that allows a fingerprint once, and update_prospect_data is ours."""
     await empty_database.admin.execute(_OLDER.split("-- Every call")[0])
     await apply_migrations(empty_database.dsn())

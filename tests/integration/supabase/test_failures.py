@@ -1,4 +1,4 @@
-"""Real errors of a real server, and what the writer makes of them."""
+"""Real errors of a real server, and the writer's reactions."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_read_only_server_is_waited_for(database: Database, record: Make
         with pytest.raises(DatabaseUnavailableError, match=r"read-only.*\[25006\]"):
             await writer.write([record("s", "fp", nombre="Ana")])
 
-        # When it is over, then the same writer goes on: it left its old connections
+        # When the failover is over, then the same writer continues with new connections
         await database.admin.execute("SET default_transaction_read_only = off")
         await database.admin.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
         assert (await writer.write([record("s", "fp", nombre="Ana")])).inserted == 1
@@ -146,12 +146,12 @@ async def test_a_killed_backend_loses_the_batch_and_nothing_else(database: Datab
                 await write
         assert await database.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 0
 
-        # When the same batch is handed in again, then it is written
+        # When the same batch is written again, then it succeeds
         result = await writer.write(batch)
         assert (result.inserted, result.unchanged) == (10, 0)
 
 
-async def test_a_lock_that_is_held_is_reported_as_such(database: Database, record: MakeRecord) -> None:
+async def test_a_held_lock_is_reported_as_a_lock_timeout(database: Database, record: MakeRecord) -> None:
     async with connected(database.settings(database_statement_timeout_seconds=3.0)) as writer:
         async with database.admin.transaction():
             await database.admin.execute("LOCK TABLE prospect_sessions IN ACCESS EXCLUSIVE MODE")
@@ -189,7 +189,7 @@ async def test_one_row_the_server_has_no_time_for_is_tried_again_later(
 
 
 @pytest.mark.parametrize("server", ["embedded"], indirect=True)
-async def test_a_server_that_stopped_answering_is_left(database: Database, record: MakeRecord) -> None:
+async def test_a_server_that_stopped_answering_is_abandoned(database: Database, record: MakeRecord) -> None:
     # Given a server process that hangs in the middle of a batch, so that it cannot report its own timeout
     writer = await ProspectWriter.connect(
         database.settings(
@@ -200,7 +200,7 @@ async def test_a_server_that_stopped_answering_is_left(database: Database, recor
     pid = await database.admin.fetchval(find)
     os.kill(pid, signal.SIGSTOP)
     try:
-        # Then the batch is given up in bounded time
+        # Then the batch fails in bounded time
         with pytest.raises(DatabaseUnavailableError):
             await asyncio.wait_for(writer.write([record("s", "fp", nombre="Ana")]), 20)
         # And a new connection serves the next

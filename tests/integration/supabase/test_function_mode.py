@@ -1,4 +1,4 @@
-"""The installation's own update_prospect_data keeps the rows; prospect_sessions keeps replays harmless."""
+"""The installation's own update_prospect_data writes the rows; prospect_sessions makes replays harmless."""
 
 from __future__ import annotations
 
@@ -46,16 +46,18 @@ async def _calls(database: Database) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-async def test_each_change_of_a_session_is_called_once_with_what_is_known(older: Database, record: MakeRecord) -> None:
+async def test_each_change_of_a_session_makes_one_call_with_all_known_facts(
+    older: Database, record: MakeRecord
+) -> None:
     async with connected(_settings(older)) as writer:
         first = record("s", "fp", at=1, nombre="Ana", nivel_interes=7.5, ocupacion="")
         result = await writer.write([first])
         assert (result.inserted, result.statements) == (1, 3)
-        # Nothing that could erase: no nulls, no empty strings. Decimals as they are.
+        # No nulls and no empty strings, which could erase facts. Decimals stay unchanged.
         known = {"nombre": "Ana", "nivel_interes": 7.5, "objeciones": [], "momento_optimo": "frio"}
         assert await _calls(older) == [("fp", known)]
 
-        # The same again, and a newer record that says the same: nothing to tell
+        # A repeat, and a newer record with the same facts: no call
         assert (await writer.write([first])).unchanged == 1
         assert (await writer.write([record("s", "fp", at=2, nombre="Ana", nivel_interes=7.5)])).updated == 1
         assert len(await _calls(older)) == 1
@@ -66,7 +68,7 @@ async def test_each_change_of_a_session_is_called_once_with_what_is_known(older:
     assert (await older.person("fp"))["crm"] == 7
 
 
-async def test_a_session_without_fingerprint_is_kept_and_told_when_one_appears(
+async def test_a_session_without_fingerprint_is_stored_and_passed_when_one_appears(
     older: Database, record: MakeRecord
 ) -> None:
     async with connected(_settings(older)) as writer:
@@ -95,7 +97,7 @@ async def test_a_replay_in_any_order_calls_nothing_again(older: Database, record
         assert (await _calls(older), await older.people()) == (calls, rows)
 
 
-async def test_of_one_person_the_older_session_is_told_first(older: Database, record: MakeRecord) -> None:
+async def test_the_older_session_of_a_person_is_passed_first(older: Database, record: MakeRecord) -> None:
     async with connected(_settings(older)) as writer:
         await writer.write([record("a", "fp", at=9, ocupacion="newer"), record("z", "fp", at=8, ocupacion="older")])
         assert [data["ocupacion"] for _, data in await _calls(older)] == ["older", "newer"]
@@ -111,7 +113,7 @@ async def test_success_false_is_a_bad_row_and_leaves_nothing_behind(older: Datab
         # Each piece of the search is an upsert, a call, and a note of the call
         assert result.statements <= 3 * (math.ceil(math.log2(200)) + 4)
         assert len(await _calls(older)) == 199
-        # Not in the ledger either: redriven, it is told again
+        # The session is not in the ledger either: a redrive calls the function again
         assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 199
         await older.admin.execute(_TWO_ARGUMENTS)
         async with connected(_settings(older)) as again:
@@ -121,12 +123,12 @@ async def test_success_false_is_a_bad_row_and_leaves_nothing_behind(older: Datab
 @pytest.mark.parametrize(
     ("break_it", "error", "sqlstate"),
     [
-        # A configuration error, swallowed by the function: nobody's dead letter
+        # A configuration error that the function caught: not a dead letter
         ("ALTER TABLE prospect_tracking RENAME COLUMN constructor_id TO elsewhere", ConfigurationError, "42P01"),
         ("REVOKE ALL ON their_calls FROM PUBLIC; ALTER TABLE their_calls RENAME TO gone", ConfigurationError, "42P01"),
     ],
 )
-async def test_an_error_that_the_function_swallowed_is_what_it_was(
+async def test_an_error_in_the_answer_is_classified_like_the_error(
     older: Database, record: MakeRecord, break_it: str, error: type[Exception], sqlstate: str
 ) -> None:
     async with connected(_settings(older)) as writer:
@@ -136,9 +138,9 @@ async def test_an_error_that_the_function_swallowed_is_what_it_was(
         assert await older.admin.fetchval("SELECT count(*) FROM prospect_sessions") == 0
 
 
-async def test_a_lock_timeout_that_the_function_swallowed_is_tried_again(older: Database, record: MakeRecord) -> None:
+async def test_a_lock_timeout_in_the_answer_is_retried(older: Database, record: MakeRecord) -> None:
     async with connected(_settings(older, database_statement_timeout_seconds=3.0)) as writer:
-        # Given somebody who holds the person's row for longer than we wait
+        # Given another transaction that locks the person's row for longer than the timeout
         other = await asyncpg.connect(older.dsn())
         try:
             transaction = other.transaction()
@@ -162,7 +164,7 @@ async def test_the_tenant_becomes_the_third_argument(older: Database, record: Ma
                 record("d", "fp-d", tenant_id="unknown", nombre="Isa"),
             ]
         )
-        # A tenant nobody mapped would become another's: a dead letter, not a row
+        # An unmapped tenant's data would go to another tenant: a dead letter, not a row
         assert [(bad.index, bad.sqlstate) for bad in result.rejected] == [(3, "22023")]
         assert "NEXUS_TENANT_CONSTRUCTORS" in result.rejected[0].message
         rows = await older.admin.fetch("SELECT fingerprint_id, constructor_id::text AS c FROM their_calls ORDER BY 1")
@@ -173,7 +175,7 @@ async def test_the_tenant_becomes_the_third_argument(older: Database, record: Ma
         ]
 
 
-async def test_without_a_mapping_tenants_are_told_as_before(older: Database, record: MakeRecord) -> None:
+async def test_without_a_mapping_the_third_argument_keeps_its_default(older: Database, record: MakeRecord) -> None:
     for function in ("SELECT 1", _TWO_ARGUMENTS):
         await older.admin.execute(function)
         async with connected(_settings(older)) as writer:
@@ -213,7 +215,7 @@ async def test_a_login_that_may_not_execute_it_is_told_how(older: Database) -> N
         await older.admin.execute("DROP ROLE my_caller")
 
 
-async def test_a_killed_backend_between_upsert_and_call_loses_nothing_and_tells_once(
+async def test_a_killed_backend_between_upsert_and_call_loses_nothing_and_calls_once(
     older: Database, record: MakeRecord
 ) -> None:
     async with connected(_settings(older)) as writer:

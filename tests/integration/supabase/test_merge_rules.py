@@ -21,7 +21,7 @@ _NOTHING: tuple[str, ...] = ()
         ("nombre", ["Ana", None], (), "Ana"),
         ("nombre", ["Ana", ""], (), "Ana"),
         ("nombre", ["Ana", "  "], (), "Ana"),
-        # nor what only looks like something
+        # nor do values that only look filled
         *(
             (field, ["Ana", blank], (), "Ana")
             for field in ("nombre", "ocupacion", "telefono")
@@ -32,7 +32,7 @@ _NOTHING: tuple[str, ...] = ()
         ("email", ["ana@example.com", ""], (), "ana@example.com"),
         ("telefono", ["+573005550102", None], (), "+573005550102"),
         ("arquetipo", ["lider_hogar", None], (), "lider_hogar"),
-        # a longer superset wins, what is contained never, whatever the case and the accents
+        # a longer superset wins, a contained name never does, whatever the case and the accents
         ("nombre", ["Pablo", "Pablo Hoyos"], (), "Pablo Hoyos"),
         ("nombre", ["Pablo Hoyos", "Pablo"], (), "Pablo Hoyos"),
         ("nombre", ["Pablo Hoyos", "hoyos"], (), "Pablo Hoyos"),
@@ -40,7 +40,7 @@ _NOTHING: tuple[str, ...] = ()
         ("nombre", ["pablo", "Pablo"], (), "Pablo"),
         ("nombre", ["Pablo", "pablo"], (), "Pablo"),
         ("nombre", ["Pablo", "PABLO  HOYOS"], (), "PABLO  HOYOS"),
-        # nor do initials, beginnings, one name alone, or what is no name
+        # nor do initials, prefixes, a single name, or text that is not a name
         ("nombre", ["Pablo Hoyos", "Pablo H"], (), "Pablo Hoyos"),
         ("nombre", ["Pablo Hoyos", "P. Hoy"], (), "Pablo Hoyos"),
         ("nombre", ["Pablo Hoyos", "Pablito"], (), "Pablo Hoyos"),
@@ -106,7 +106,7 @@ async def test_two_sessions_merge(
         ([({"nombre": "Ana"}, ("intencion",))], 4, "tibio"),
         ([({"telefono": "+573005550102"}, ()), ({"email": "ana@example.com"}, ())], 4.5, "tibio"),
         ([({"nombre": "Ana", "telefono": "+573005550102"}, ("intencion",))], 7, "caliente"),
-        # once, however often it is said
+        # once, even if it is repeated
         ([({"nombre": "Ana"}, ("intencion",)), ({}, ("intencion", "intencion"))], 4, "tibio"),
         (
             [({"nombre": "Ana", "telefono": "+573005550102"}, ("intencion", "desinteres")), ({}, ("desinteres",))],
@@ -117,7 +117,7 @@ async def test_two_sessions_merge(
         ([({"nombre": "Ana"}, ("desinteres",))], 0, "frio"),
         # everything is 8.5
         ([({"nombre": "A", "telefono": "+573005550102", "email": "a@example.com"}, ("intencion",))], 8.5, "caliente"),
-        # what is no phone and no e-mail scores nothing
+        # invalid phones and e-mails score nothing
         ([({"nombre": "Ana", "telefono": "300 555", "email": "ana.example.com"}, ())], 2, "frio"),
     ],
 )
@@ -148,7 +148,7 @@ async def test_the_order_is_that_of_the_snapshots_then_of_the_session_ids(
 async def test_of_very_many_sessions_the_first_2000_count(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
-    # Given somebody who opens sessions in a person's name, after the person's own
+    # Given another user who opens sessions under a person's fingerprint, after the person's own
     await writer.write([record("own", "fp", at=1, nombre="Ana Ruiz", email="ana@example.com")])
     flood = [record(f"flood{n:04}", "fp", at=10 + n, ocupacion=f"o{n}") for n in range(2005)]
     for start in range(0, len(flood), 500):
@@ -157,7 +157,7 @@ async def test_of_very_many_sessions_the_first_2000_count(
     person = await database.person("fp")
     assert (person["sessions"], person["last_session_id"], person["ocupacion"]) == (2000, "flood1998", "o1998")
     assert (person["nombre"], person["email"]) == ("Ana Ruiz", "ana@example.com")
-    # Which ones those are does not depend on who came first
+    # The chosen sessions do not depend on the order of arrival
     await writer.write([record("earlier", "fp", at=0, telefono="+573005550102")])
     person = await database.person("fp")
     assert (person["sessions"], person["last_session_id"], person["telefono"]) == (2000, "flood1997", "+573005550102")

@@ -1,4 +1,4 @@
-"""Migrations apply once, in order, recorded as the Supabase CLI records them; drift is told."""
+"""Migrations apply once, in order, recorded as the Supabase CLI records them; drift is reported."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_statement_that_fails_leaves_no_trace_of_its_file(empty_database
     assert await apply_migrations(empty_database.dsn(), directory) == ["20260102000000_bad"]
 
 
-async def test_drift_is_told(empty_database: Database, tmp_path: Path) -> None:
+async def test_drift_is_reported(empty_database: Database, tmp_path: Path) -> None:
     directory = _write(tmp_path / "m", v20260102000000_one="create table one (a int);")
     await apply_migrations(empty_database.dsn(), directory)
 

@@ -1,4 +1,4 @@
-"""A database that had prospect_tracking before: only additions, what is there stays, and the plan says so first."""
+"""A database with an older prospect_tracking: migrations only add objects, and the plan shows them first."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_only_tables_columns_indexes_and_functions_are_added(older: Databa
 
     assert {name: after.get(name) for name in before} == before
     assert await older.admin.fetch(_ROWS) == rows
-    # Of what was there, the table alone got something: columns and indexes of ours
+    # Only the existing table changed: it got our columns and indexes
     added = {name for name in after.keys() - before.keys() if "prospect_tracking" in name}
     assert {name for name in added if not name.startswith("grant ")} == {
         *(f"column prospect_tracking.{name}" for name in ("tenant_id", "merged_keys", "folded_at", "erased_at")),
@@ -131,13 +131,13 @@ def test_the_command_shows_what_stays(older: Database, monkeypatch: pytest.Monke
     assert _migrate(older, monkeypatch, "--plan").exit_code == 0
 
 
-async def test_what_was_known_counts_and_nobody_elses_row_changes(older: Database, record: MakeRecord) -> None:
+async def test_existing_facts_are_merged_and_other_rows_do_not_change(older: Database, record: MakeRecord) -> None:
     await apply_migrations(older.dsn())
-    # Their own callers go on
+    # The installation's own callers still work
     assert (await older.call("quiet", {"nota": "llamar"}))["success"] is True
     quiet = await _row_of(older, "quiet")
 
-    # And their old consumer learned something after the migration
+    # And the old consumer wrote a fact after the migration
     await older.admin.execute(
         'UPDATE prospect_tracking SET prospect_data = prospect_data || \'{"telefono": "+573005550102"}\','
         " updated_at = now() WHERE fingerprint_id = 'fp'"
@@ -158,7 +158,7 @@ async def test_what_was_known_counts_and_nobody_elses_row_changes(older: Databas
     assert await _row_of(older, "quiet") == quiet
 
 
-async def test_a_fingerprint_that_stands_twice_is_told_by_its_hash_and_stops_only_the_fold(
+async def test_a_duplicate_fingerprint_is_reported_by_hash_and_stops_only_the_fold(
     older: Database, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin = older.admin
@@ -175,13 +175,13 @@ async def test_a_fingerprint_that_stands_twice_is_told_by_its_hash_and_stops_onl
     # When the migrations are applied all the same
     assert await apply_migrations(older.dsn())
 
-    # Then the fold does not start, and says why; their function does
+    # Then the mode tables does not start and names the reason; the mode function starts
     with pytest.raises(ConfigurationError, match="has duplicate fingerprints") as raised:
         await ProspectWriter.connect(older.settings())
     assert "secret-fp" not in str(raised.value)
     await (await ProspectWriter.connect(older.settings(sink_mode="function"))).close()
 
-    # And once it is settled, the index is made and the fold starts
+    # And without duplicates, the index is made and the mode tables starts
     await admin.execute(
         "DELETE FROM prospect_tracking t USING prospect_tracking o"
         " WHERE t.fingerprint_id = o.fingerprint_id AND t.id > o.id"
@@ -191,7 +191,9 @@ async def test_a_fingerprint_that_stands_twice_is_told_by_its_hash_and_stops_onl
         assert (await writer.write([record("s", "secret-fp", nombre="Ana")])).inserted == 1
 
 
-async def test_the_command_reports_duplicates_without_them(older: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_command_reports_duplicates_without_their_values(
+    older: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await older.admin.execute("ALTER TABLE prospect_tracking DROP CONSTRAINT prospect_tracking_fingerprint_id_key")
     await older.admin.execute("INSERT INTO prospect_tracking (fingerprint_id) VALUES ('secret-fp'), ('secret-fp')")
     digest = hashlib.sha256(b"secret-fp").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""An installation's own update_prospect_data, whatever its arguments: its callers reach it, and so do we."""
+"""An installation's own update_prospect_data with any arguments: its callers and the sink can call it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def _signatures(database: Database) -> list[str]:
 
 
 @pytest.mark.parametrize("signature", _SIGNATURES)
-async def test_theirs_stays_the_only_one_and_is_called(
+async def test_the_installations_function_stays_alone_and_is_called(
     empty_database: Database, record: MakeRecord, signature: str
 ) -> None:
     await empty_database.admin.execute(_own(signature))
@@ -55,8 +55,8 @@ async def test_theirs_stays_the_only_one_and_is_called(
     assert await empty_database.people() == {}
 
 
-async def test_ours_beside_theirs_is_not_the_one_that_is_called(database: Database, record: MakeRecord) -> None:
-    """As in a database whose migrations are not up to date, or where theirs was made after ours."""
+async def test_the_installations_function_is_called_and_not_ours(database: Database, record: MakeRecord) -> None:
+    """A database with old migrations, or whose own function was made after ours."""
     await database.admin.execute(_own("varchar, jsonb"))
     async with connected(database.settings(sink_mode="function")) as writer:
         assert (await writer.write([record("s", "fp", nombre="Ana")])).rejected == ()
@@ -64,7 +64,7 @@ async def test_ours_beside_theirs_is_not_the_one_that_is_called(database: Databa
     assert await database.admin.fetchval("SELECT count(*) FROM prospect_contributions") == 0
 
 
-async def test_ours_stays_beside_one_that_takes_more(empty_database: Database) -> None:
+async def test_our_function_stays_beside_one_with_more_arguments(empty_database: Database) -> None:
     await empty_database.admin.execute(_own("text, jsonb, text"))
     await apply_migrations(empty_database.dsn())
     assert sorted(await _signatures(empty_database)) == [

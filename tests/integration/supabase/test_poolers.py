@@ -1,4 +1,4 @@
-"""Direct, through a session pooler and through a transaction pooler: the same rows, and the start says which it is."""
+"""Direct, through a session pooler and through a transaction pooler: the same rows, and the start logs the mode."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _settings(database: Database, poolers: dict[str, PgBouncer], way: Way, **cha
         ("transaction", "transaction", Mode.TRANSACTION_POOLER),
     ],
 )
-async def test_rows_are_the_same_through_whatever_stands_between(
+async def test_rows_are_the_same_through_every_pooler(
     database: Database,
     poolers: dict[str, PgBouncer],
     record: MakeRecord,
@@ -72,7 +72,7 @@ async def test_rows_are_the_same_through_whatever_stands_between(
 
 
 @pytest.mark.parametrize("way", ["direct", "session", "transaction"])
-async def test_more_writers_than_connections_disturb_nobody(
+async def test_more_writers_than_connections_all_succeed(
     database: Database, poolers: dict[str, PgBouncer], record: MakeRecord, way: Way
 ) -> None:
     # In session mode each client keeps a server connection: no more clients than the pooler has of them.
@@ -125,7 +125,7 @@ async def _in_transaction(connection: Any, query: str) -> Any:
 async def test_prepared_statements_behind_a_transaction_pooler_are_a_configuration_error(
     database: Database, poolers: dict[str, PgBouncer], record: MakeRecord
 ) -> None:
-    # Given a setting that denies the pooler, so that statements stay prepared
+    # Given a wrong setting without a pooler, so that statements stay prepared
     settings = _settings(database, poolers, "transaction", database_pooler_mode="none")
     writers: list[ProspectWriter] = []
 

@@ -1,4 +1,4 @@
-"""Servers and poolers that fail while batches are written: no row lost, none double; the time to recover is printed.
+"""Servers and poolers that fail during writes: no row is lost or doubled. The tests print the time to recover.
 
 Each test delivers as the sink does (the same batch again until it is taken) and is compared with a delivery in peace.
 """
@@ -45,7 +45,7 @@ Disturb = Callable[[], Awaitable[None]]
 
 
 class Delivery:
-    """Writes batches until each is taken; notes how long it was without an answer, and how often it asked."""
+    """Writes batches until each succeeds; records the time without an answer and the number of tries."""
 
     def __init__(self, writer: ProspectWriter) -> None:
         self._writer = writer
@@ -53,7 +53,7 @@ class Delivery:
         self.failures: list[str] = []
 
     async def run(self, records: Sequence[EnrichedProspect], disturbances: dict[int, Disturb]) -> None:
-        """Deliver; from the batch of that number on, while the next ones are written, the disturbance goes on."""
+        """Deliver the batches. The disturbance starts at the batch of that number and runs during the next ones."""
         one_at_a_time = asyncio.Lock()
 
         async def disturb(disturbance: Disturb) -> None:
@@ -67,7 +67,7 @@ class Delivery:
                 tasks.append(asyncio.create_task(disturb(disturbances[number])))
                 await asyncio.sleep(0)
             await self._until_taken(batch)
-        # What is not over yet meets the batches once more.
+        # A disturbance that still runs affects the batches once more.
         while not all(task.done() for task in tasks):
             for batch in batches:
                 await self._until_taken(batch)
@@ -103,7 +103,7 @@ def records() -> list[EnrichedProspect]:
 
 @pytest.fixture
 async def expected(database: Database, writer: ProspectWriter, records: list[EnrichedProspect]) -> Rows:
-    """What a delivery in peace makes of the records."""
+    """The rows after an undisturbed delivery of the records."""
     await Delivery(writer).run(records, {})
     return await _rows(database.dsn())
 
@@ -206,7 +206,7 @@ async def test_a_standby_that_only_reads_for_a_while(
         async def read_only_for_a_while() -> None:
             alter = f"ALTER DATABASE {database.name}"
             await database.admin.execute(f"{alter} SET default_transaction_read_only = on")
-            # Connections from before do not notice; a failover would end them.
+            # Existing connections do not notice this; a failover would end them.
             await database.admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'nexus-stream' AND datname = current_database()"

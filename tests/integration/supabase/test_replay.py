@@ -24,7 +24,7 @@ async def test_the_tables_checksum_does_not_change_after_the_first_time(
     checksums = []
     async for round_ in replay(writer, records):
         checksums.append(await database.checksum())
-        # Each time everything was handed in, and only the first time anything was stored
+        # Each time all records are written, and only the first time rows change
         assert round_.rejected == 0
         assert (round_.stored > 0) is (len(checksums) == 1)
     assert len(checksums) == 3

@@ -129,7 +129,7 @@ async def test_browsers_can_execute_no_function(supabase: Database) -> None:
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 async def test_a_grant_by_mistake_shows_browsers_no_row_and_takes_none(supabase: Database, role: str) -> None:
-    # Given somebody who grants everything again, as a click in a dashboard does
+    # Given an operator who grants everything again, as a click in a dashboard does
     await supabase.admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
     await supabase.admin.execute(f"SET ROLE {role}")
     for table in _TABLES:

@@ -1,4 +1,4 @@
-"""Real errors of a real server, one for each SQLSTATE it can be made to raise, and what the writer makes of them.
+"""Real errors of a real server, one for each SQLSTATE that a test can raise, and the writer's reactions.
 
 A trigger on prospect_sessions runs the statement that provokes the error, for one session of a batch. Errors that need
 another connection, role or server are in test_failures.py.
@@ -41,7 +41,7 @@ CREATE INDEX ON indexed (s);
 CREATE TRIGGER fail_for_one BEFORE INSERT ON prospect_sessions FOR EACH ROW EXECUTE FUNCTION fail_for_one();
 """
 
-# (SQLSTATE, statements that raise it, what it means)
+# (SQLSTATE, statements that raise it, the action)
 _TABLE = [
     # 22: data
     ("22001", "INSERT INTO things (a, b) VALUES (2, 'too long')", _B),
@@ -68,9 +68,9 @@ _TABLE = [
         _B,
     ),
     ("54001", "SELECT deep(1)", _B),
-    # raised by somebody's own trigger
+    # raised by the installation's own trigger
     ("P0001", "DO $$ BEGIN RAISE EXCEPTION 'no'; END $$", _B),
-    # what no row is to blame for
+    # errors that no row caused
     ("21000", "SELECT (SELECT n FROM generate_series(1, 2) n)", _C),
     ("25001", "VACUUM", _C),
     ("26000", "EXECUTE no_such_statement", _C),
@@ -85,7 +85,7 @@ _TABLE = [
     ("42P05", "PREPARE twice AS SELECT 1 ;; PREPARE twice AS SELECT 1", _C),
     ("42P07", "CREATE TABLE things ()", _C),
     ("42P10", "INSERT INTO things (a) VALUES (1) ON CONFLICT (c) DO NOTHING", _C),
-    # later it will work
+    # errors that a retry solves
     ("25006", "SET LOCAL transaction_read_only = on ;; INSERT INTO parts VALUES (1)", _T),
     ("55P03", "SELECT * FROM things FOR UPDATE NOWAIT", _T),
     ("57014", "SELECT pg_sleep(1)", _S),
@@ -135,7 +135,7 @@ async def test_each_code_as_the_server_raises_it(
                 await writer.write(batch)
             assert await provoked.admin.fetchval(stored) == 0
         else:
-            # Nothing is lost and nothing rejected; once the cause is gone, all of it is there.
+            # Nothing is lost or rejected. When the cause is gone, all rows are there.
             with pytest.raises(DatabaseUnavailableError, match=f"{sqlstate}|08003"):
                 await writer.write(batch)
             await provoked.admin.execute("TRUNCATE provoke")
@@ -150,7 +150,7 @@ async def test_a_deadlock_with_somebody_else_is_tried_again(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
     await writer.write([record("s", "fp", at=1, nombre="Ana")])
-    # Given somebody who holds the person and then wants the session, while we hold the session and want the person
+    # Given another transaction that locks the person and then the session, while the writer locks them in reverse order
     other = await asyncpg.connect(database.dsn())
     try:
         await other.execute("SET deadlock_timeout = '20s'")
@@ -188,7 +188,7 @@ async def _raised(connection: Any, *statements: str, pause_seconds: float = 0) -
     pytest.fail("nothing was raised")
 
 
-async def test_codes_that_a_connection_meets_outside_a_batch(provoked: Database) -> None:
+async def test_codes_outside_a_batch(provoked: Database) -> None:
     one, two, three = [await asyncpg.connect(provoked.dsn()) for _ in range(3)]
     try:
         await one.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM things")

@@ -1,4 +1,4 @@
-"""verify-full against a private CA: the right server is believed, another CA or another name is not."""
+"""verify-full with a private CA: the right server is accepted, another CA or another name is not."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 @pytest.fixture(scope="module")
 def tls_port(server: Server, authority: CertificateAuthority) -> Iterator[int]:
-    """Where TLS is spoken, with a certificate for localhost: at a pooler, or at the server itself."""
+    """A TLS endpoint with a certificate for localhost: a pooler, or the server itself."""
     certificate, key = authority.issue(_HOST)
     if server.name == "embedded":
-        # Built without TLS; Supabase's poolers end it too.
+        # The server is built without TLS. Supabase's poolers also terminate TLS.
         require("pgbouncer", missing_pgbouncer())
         with server_folder() as folder:
             copies = [_give(file, folder) for file in (certificate, key)]
@@ -87,7 +87,7 @@ async def _connect(dsn: str) -> ProspectWriter:
     return await ProspectWriter.connect(load_settings(environ={"NEXUS_ENV": "production"}, database_url=dsn))
 
 
-async def test_the_right_server_is_believed(
+async def test_the_right_server_is_accepted(
     database: Database, authority: CertificateAuthority, tls_port: int, record: MakeRecord
 ) -> None:
     dsn = _dsn(tls_port, database, _HOST, f"sslmode=verify-full&sslrootcert={authority.certificate}")
@@ -103,18 +103,18 @@ async def test_the_right_server_is_believed(
 
 
 @pytest.mark.parametrize("wrong", ["authority", "host"])
-async def test_another_authority_or_another_name_is_refused_for_good(
+async def test_a_wrong_authority_or_name_is_a_configuration_error(
     database: Database, authority: CertificateAuthority, tls_port: int, tmp_path: Path, wrong: str
 ) -> None:
     trusted = CertificateAuthority.make(tmp_path, "stranger") if wrong == "authority" else authority
     host = LOOPBACK if wrong == "host" else _HOST
     dsn = _dsn(tls_port, database, host, f"sslmode=verify-full&sslrootcert={trusted.certificate}")
-    # Not tried again later: nobody but an operator can mend it.
+    # No retry: only an operator can fix this.
     with pytest.raises(ConfigurationError, match=r"certificate is not trusted\. Check sslrootcert and the host name"):
         await _connect(dsn)
 
 
-async def test_a_server_that_speaks_no_tls_is_refused_for_good(
+async def test_a_server_without_tls_is_a_configuration_error(
     database: Database, poolers: dict[str, PgBouncer], authority: CertificateAuthority
 ) -> None:
     port = poolers["session"].port

@@ -1,4 +1,4 @@
-"""Callers of update_prospect_data add contributions of their own, folded with the sessions."""
+"""Callers of update_prospect_data add contributions, which are folded with the sessions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_calls_count_in_the_order_they_were_made(database: Database) -> No
 async def test_a_callers_level_stands_until_more_is_learned(
     database: Database, writer: ProspectWriter, record: MakeRecord, now_ms: Callable[[], int]
 ) -> None:
-    # Given a session worth 2 and somebody's judgement of 7.5
+    # Given a session with level 2 and a caller's level 7.5
     await writer.write([record("s1", "fp", nombre="Ana")])
     await database.call("fp", {"nivel_interes": 7.5, "momento_optimo": "frio"})
     assert (await database.person("fp"))["nivel_interes"] == 7.5
@@ -67,7 +67,7 @@ async def test_a_callers_level_stands_until_more_is_learned(
     await writer.write([record("s3", "fp", at=later + 1, email="ana@example.com")])
     assert (await database.person("fp"))["nivel_interes"] == 9
 
-    # And never over 10, nor is lost interest ignored
+    # And the level is never over 10, and lost interest counts
     await writer.write([record("s4", "fp", at=later + 2, telefono="+573005550102")])
     assert (await database.person("fp"))["nivel_interes"] == 10
     await writer.write([record("s5", "fp", at=later + 3, signals=("desinteres",))])
@@ -126,7 +126,7 @@ async def test_very_many_sessions_push_out_no_call_and_very_many_calls_no_sessio
     assert (await database.call("fp", correction))["changed"] is True
     assert (await database.person("fp"))["nombre"] == "Ana"
 
-    # And when there are as many calls as are kept, a further one is refused, and said to be
+    # And when the limit of stored calls is reached, a further call is refused with an answer
     await database.admin.execute(
         "INSERT INTO prospect_contributions (fingerprint_id, contribution_id, data, contributed_at)"
         " SELECT 'fp', n::text, jsonb_build_object('n', n), now() - interval '1 day' + n * interval '1 second'"

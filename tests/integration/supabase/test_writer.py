@@ -127,7 +127,7 @@ async def test_a_session_that_changes_hands_leaves_its_former_person(
     assert (people["b"]["nombre"], people["b"]["telefono"]) == (None, "+573005550102")
 
 
-async def test_what_others_wrote_on_a_sessions_row_moves_with_it(
+async def test_facts_from_other_writers_move_with_the_session(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
     await writer.write([record("s", None, at=1, nombre="Ana")])
@@ -139,12 +139,12 @@ async def test_what_others_wrote_on_a_sessions_row_moves_with_it(
     person = await database.person("fp")
     assert (person["crm_id"], person["nota"]) == (7, "llamar")
 
-    # And stays, however often the row is folded again.
+    # The value stays, even after further folds.
     await writer.write([record("s", "fp", at=3, nombre="Ana Ruiz")])
     assert (await database.person("fp"))["crm_id"] == 7
 
 
-async def test_keys_of_others_survive_a_fold(database: Database, writer: ProspectWriter, record: MakeRecord) -> None:
+async def test_unknown_keys_survive_a_fold(database: Database, writer: ProspectWriter, record: MakeRecord) -> None:
     await writer.write([record("s", "fp", at=1, nombre="Ana")])
     await database.admin.execute("UPDATE prospect_tracking SET prospect_data = prospect_data || '{\"crm_id\": 7}'")
     await writer.write([record("s", "fp", at=2, nombre="Ana Ruiz")])
@@ -181,7 +181,7 @@ async def test_one_bad_row_of_500_is_rejected_alone_at_log2_cost(
     assert await database.admin.fetchval("SELECT count(*) FROM prospect_tracking") == 4 * 499
 
 
-async def test_every_kind_of_bad_row_is_told_by_index_and_code_without_its_data(
+async def test_every_kind_of_bad_row_is_reported_by_index_and_code_without_its_data(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
     good = record("good", "fp", nombre="Ana")
@@ -219,7 +219,7 @@ async def test_a_batch_of_nothing_but_bad_rows_ends(writer: ProspectWriter, reco
 
 
 @pytest.mark.own_database
-async def test_a_row_that_only_the_fold_is_refused_for_is_found(
+async def test_a_row_that_only_fails_in_the_fold_is_found(
     database: Database, writer: ProspectWriter, record: MakeRecord
 ) -> None:
     # Given an installation's own trigger that refuses one person
@@ -243,7 +243,7 @@ async def test_a_row_that_only_the_fold_is_refused_for_is_found(
     assert await database.admin.fetchval("SELECT count(*) FROM prospect_tracking") == 15
 
 
-async def test_what_was_erased_stays_away(database: Database, writer: ProspectWriter, record: MakeRecord) -> None:
+async def test_erased_data_stays_erased(database: Database, writer: ProspectWriter, record: MakeRecord) -> None:
     await writer.write([record("s1", "gone", nombre="Ana"), record("s2", "fp", nombre="Eva")])
     await database.admin.execute(
         "UPDATE prospect_sessions SET erased_at = now(), record = '{}' WHERE session_id IN ('s1', 's2')"

@@ -1,4 +1,4 @@
-"""Estimates at batch price."""
+"""Estimates of the cost at batch price."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_batch_costs_half():
     assert batch_price(None) is None
 
 
-def test_an_estimate_is_a_range_below_what_is_set_aside():
+def test_an_estimate_is_a_range_below_the_reserved_amount():
     estimator = Estimator(batch_price(PRICE), Prompt("x" * 2996, {}, "v"), 1000)
     estimate = estimator.of("y" * 300)
     # 100 tokens in, 250 out, 1,000 of the prompt, at half of 0.10, 0.50, 0.01 and 0.125 USD a million.

@@ -1,4 +1,4 @@
-"""Which snapshot of a session is taken, and when it counts as said."""
+"""The choice of a session's snapshot, and the time of the snapshot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nexus_stream.backfill.intake import Intake, limits_of, snapshot_of, take_lines
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.settings import load_settings
 
 NOW_MS = 1_790_000_000_000
@@ -24,7 +24,7 @@ def line(session: str, *texts: str, **more: Any) -> bytes:
 
 @pytest.fixture
 def intake() -> Iterator[Intake]:
-    with Store.in_memory() as store:
+    with RunStore.in_memory() as store:
         yield Intake(store, SETTINGS, NOW_MS)
 
 
@@ -35,14 +35,14 @@ def taken(intake: Intake, session: bytes = b"s") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_longer_history_is_newer_whatever_comes_first(intake: Intake, order: tuple[int, int]):
+def test_the_longer_history_is_newer_in_any_order(intake: Intake, order: tuple[int, int]):
     lines = [line("s", "hola"), line("s", "hola", "dime", "me llamo Ana")]
     take_lines(intake, [lines[index] for index in order], NOW_MS)
     assert len(taken(intake)["messages"]) == 3
     assert intake.taken == 2
 
 
-def test_half_an_emoji_is_taken_in_as_the_enricher_reads_it(intake: Intake):
+def test_half_an_emoji_is_loaded_as_the_enricher_reads_it(intake: Intake):
     take_lines(
         intake, [line("s", "hola \ud83d", fingerprint="f"), line("s", "hola \ud83d", "dime", "y \udc00")], NOW_MS
     )
@@ -68,23 +68,23 @@ def test_a_fingerprint_of_an_earlier_snapshot_is_kept(intake: Intake, order: tup
     assert len(taken(intake)["messages"]) == 3
 
 
-def test_what_says_no_time_was_said_when_the_file_was_written(intake: Intake):
+def test_a_line_without_a_time_gets_the_files_time(intake: Intake):
     said_at_ms = NOW_MS - 1000 * HOUR_MS
     take_lines(intake, [line("s", "hola")], said_at_ms)
     item = intake.store.find(b"s")
     assert item is not None
-    # The record's own time is not so old that the topic drops it unread; the snapshot's is as it was.
+    # The record's timestamp is recent enough that the topic does not drop it. The snapshot's time is unchanged.
     assert item.timestamp_ms == NOW_MS - SETTINGS.ingestion_retention_hours * HOUR_MS // 3
     assert snapshot_of("t", item, limits_of(SETTINGS)).snapshot_at_ms == said_at_ms
 
 
-def test_tenants_are_told_apart(intake: Intake):
+def test_equal_session_ids_of_two_tenants_are_different_sessions(intake: Intake):
     take_lines(intake, [line("s", "a", metadata={"tenant_id": "acme"}), line("s", "b")], NOW_MS)
     assert intake.store.counts().total == 2
     assert taken(intake, b"acme:s")["messages"][0]["content"] == "a"
 
 
-def test_what_is_no_conversation_is_named_by_line_and_reason_without_its_text(intake: Intake):
+def test_an_invalid_line_is_named_by_number_and_reason_without_its_text(intake: Intake):
     lines = [b"{secret", b"", b'{"messages": [], "sessionId": "secret"}', line("s", "hola"), b'{"x": NaN']
     take_lines(intake, lines, NOW_MS)
     assert intake.taken == 1
@@ -93,13 +93,13 @@ def test_what_is_no_conversation_is_named_by_line_and_reason_without_its_text(in
     assert "secret" not in " ".join(intake.problems)
 
 
-def test_a_value_that_only_one_parser_takes_is_refused_and_no_crash(intake: Intake):
+def test_a_value_that_only_one_parser_accepts_does_not_crash(intake: Intake):
     value = line("s", "hola").replace(b'"sessionId"', b'"x": NaN, "sessionId"')
     take_lines(intake, [value], NOW_MS)
     assert intake.refused.total() + intake.taken == 1
 
 
-def test_headers_of_ours_do_not_travel_along(intake: Intake):
+def test_our_own_headers_are_removed(intake: Intake):
     headers = (("correlation-id", b"c"), ("nexus-hop", b"x"), ("nexus-answer", b"y"))
     intake.take("0-0", line("s", "hola"), NOW_MS, headers)
     item = intake.store.find(b"s")

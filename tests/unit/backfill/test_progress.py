@@ -1,4 +1,4 @@
-"""What is shown."""
+"""The progress of a backfill as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_counts_cost_and_time_left():
     assert "left" not in described(view(10))
 
 
-def test_lines_come_when_something_changed_not_too_often_and_at_the_end():
+def test_lines_are_printed_on_change_not_too_often_and_at_the_end():
     lines: list[str] = []
     now = [0.0]
     progress = LineProgress(lines.append, lambda: now[0])

@@ -1,4 +1,4 @@
-"""The state of a run: what survives, what is zeroed, and ids that say nothing."""
+"""The state of a run: it survives a restart, sent conversations are zeroed, and custom ids reveal nothing."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from nexus_stream.backfill.store import Store
+from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import ConfigurationError
 
 
-def fill(store: Store, count: int = 3) -> None:
+def fill(store: RunStore, count: int = 3) -> None:
     with store.transaction():
         for number in range(count):
             store.put_snapshot(f"s-{number}".encode(), b"a secret text", (("correlation-id", b"c"),), 1000, None)
 
 
-def test_what_was_written_is_there_after_a_restart(tmp_path: Path):
-    with Store.open(tmp_path / "runs" / "one") as store:
+def test_the_state_survives_a_restart(tmp_path: Path):
+    with RunStore.open(tmp_path / "runs" / "one") as store:
         fill(store)
         chunk = store.intend(store.items("pending", limit=2), 0.5)
         run_id = store.get("run_id")
-    with Store.open(tmp_path / "runs" / "one") as store:
+    with RunStore.open(tmp_path / "runs" / "one") as store:
         assert store.get("run_id") == run_id
         (found,) = store.chunks("intended")
         assert (found.id, found.requests, found.reserved_usd, found.batch_id) == (chunk.id, 2, 0.5, None)
@@ -30,8 +30,8 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path):
         assert store.items("batched")[0].headers == (("correlation-id", b"c"),)
 
 
-def test_a_transaction_that_is_broken_off_leaves_nothing(tmp_path: Path):
-    with Store.open(tmp_path / "runs" / "one") as store:
+def test_an_interrupted_transaction_stores_nothing(tmp_path: Path):
+    with RunStore.open(tmp_path / "runs" / "one") as store:
 
         def break_off() -> None:
             with store.transaction():
@@ -43,20 +43,20 @@ def test_a_transaction_that_is_broken_off_leaves_nothing(tmp_path: Path):
         assert store.counts().total == 0
 
 
-def test_custom_ids_are_the_same_again_fit_the_api_and_say_nothing_of_the_session(tmp_path: Path):
-    with Store.open(tmp_path / "runs" / "one") as store, Store.in_memory() as other:
+def test_custom_ids_are_stable_fit_the_api_and_reveal_no_session(tmp_path: Path):
+    with RunStore.open(tmp_path / "runs" / "one") as store, RunStore.in_memory() as other:
         one = store.custom_id(1, b"maria@example.com")
         assert one == store.custom_id(1, b"maria@example.com")
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", one)
         assert "maria" not in one
         assert one.startswith(store.prefix(1))
         assert not one.startswith(store.prefix(11))
-        # With the run's own secret: nobody can try session ids until one fits.
+        # Each run has its own secret, so nobody can find a session by trying ids.
         assert one.rsplit("-", 1)[1] != other.custom_id(1, b"maria@example.com").rsplit("-", 1)[1]
 
 
-def test_nothing_of_a_conversation_is_in_the_file_once_it_is_sent_or_skipped(tmp_path: Path):
-    with Store.open(tmp_path / "runs" / "one") as store:
+def test_a_sent_or_skipped_conversation_is_erased_from_the_file(tmp_path: Path):
+    with RunStore.open(tmp_path / "runs" / "one") as store:
         fill(store, 40)
         assert b"a secret text" in (tmp_path / "runs" / "one" / "state.sqlite3").read_bytes()
         with store.transaction():
@@ -72,20 +72,20 @@ def test_nothing_of_a_conversation_is_in_the_file_once_it_is_sent_or_skipped(tmp
     assert b"an answer" not in raw
 
 
-def test_only_its_owner_can_read_it(tmp_path: Path):
-    with Store.open(tmp_path / "runs" / "one"):
+def test_only_the_owner_can_read_the_state(tmp_path: Path):
+    with RunStore.open(tmp_path / "runs" / "one"):
         assert (tmp_path / "runs" / "one").stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "runs" / "one" / "state.sqlite3").stat().st_mode & 0o777 == 0o600
 
 
-def test_two_backfills_at_a_time_are_one_too_many(tmp_path: Path):
-    with Store.open(tmp_path / "runs" / "one"), pytest.raises(ConfigurationError, match="Another backfill"):
-        Store.open(tmp_path / "runs" / "two")
-    Store.open(tmp_path / "runs" / "two").close()
+def test_only_one_backfill_may_run_at_a_time(tmp_path: Path):
+    with RunStore.open(tmp_path / "runs" / "one"), pytest.raises(ConfigurationError, match="Another backfill"):
+        RunStore.open(tmp_path / "runs" / "two")
+    RunStore.open(tmp_path / "runs" / "two").close()
 
 
-def test_all_items_goes_on_while_states_change():
-    with Store.in_memory() as store:
+def test_all_items_continues_while_states_change():
+    with RunStore.in_memory() as store:
         fill(store, 1200)
         for item in store.all_items("pending"):
             store.ready(item, "plain", None)

@@ -1,4 +1,4 @@
-"""Text that would like to run: for names, messages, keys and headers, in unit and browser tests."""
+"""Injection payloads for names, messages, keys and headers, in unit and browser tests."""
 
 from __future__ import annotations
 

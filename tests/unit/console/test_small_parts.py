@@ -71,7 +71,7 @@ def test_marking_evidence_changes_no_text(content: str, signals: list[dict[str, 
     turns = shown_turns([("user", content), ("assistant", content)], signals)
     for turn in turns:
         assert "".join(piece.text for piece in turn.pieces) == content
-    # What the assistant says is no evidence.
+    # The assistant's turns are never evidence.
     assert all(not piece.signals for piece in turns[1].pieces)
 
 
@@ -114,7 +114,7 @@ def test_a_filter_survives_its_address(wanted: SessionFilter) -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "9999999-01-01"])
-def test_a_time_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         SessionFilter.of_query({"since": text})
 
@@ -140,11 +140,11 @@ def test_language_is_the_one_chosen_else_the_browsers(headers: dict[str, str], e
     [("=1+1", "'=1+1"), ("+57300", "'+57300"), ("@x", "'@x"), ("-x", "'-x"), ("Ana", "Ana"), (None, ""), (-5, "-5"),
      (["price", "time"], "price time"), ("\ud800", "?")],
 )  # fmt: skip
-def test_a_cell_is_no_formula(value: object, expected: str) -> None:
+def test_a_cell_cannot_be_a_formula(value: object, expected: str) -> None:
     assert _cell(value) == expected
 
 
-def test_figures_have_the_digits_that_say_something() -> None:
+def test_figures_have_significant_digits() -> None:
     assert [rate(value) for value in (0, 0.034, 0.34, 12.34, 1234.5)] == ["0", "0.03", "0.3", "12.3", "1,234"]
     assert [duration(value) for value in (0.05, 1.26, 45, 300, 10_000, 900_000)] == [
         "50 ms", "1.3 s", "45 s", "5 min", "3 h", "10 d"

@@ -1,4 +1,4 @@
-"""Which letters a filter means."""
+"""The letters that a filter selects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_an_empty_filter_means_every_letter(make_letter: MakeLetter):
     assert Filter().matches(make_letter(None, key=None))
 
 
-def test_all_that_is_given_must_hold(make_letter: MakeLetter):
+def test_all_given_conditions_must_hold(make_letter: MakeLetter):
     letter = make_letter(reason=Reason.NOT_JSON, offset=41)
     assert Filter(reasons=frozenset({"not_json", "empty"})).matches(letter)
     assert Filter(reasons=frozenset({"not_json"}), ids=frozenset({letter.id})).matches(letter)

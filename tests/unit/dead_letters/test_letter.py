@@ -1,4 +1,4 @@
-"""What a record of the dead-letter topic is taken for."""
+"""How records of the dead-letter topic are parsed."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_sender_cannot_make_its_letter_look_like_a_mark(make_letter: MakeLette
         (("nexus-id", b""), ("nexus-reason", b"not_json")),
     ],
 )
-def test_what_is_neither_letter_nor_mark_is_nothing(headers: Headers):
+def test_other_records_are_neither_letters_nor_marks(headers: Headers):
     assert read_record(0, 0, 0, b"k", b"v", headers) is None
 
 
-def test_headers_that_make_no_sense_are_read_as_nothing_known():
+def test_malformed_headers_are_read_as_unknown():
     headers = (
         ("nexus-id", b"a-0-1"),
         ("nexus-reason", b"of_a_newer_version"),
@@ -83,5 +83,5 @@ def test_headers_that_make_no_sense_are_read_as_nothing_known():
     assert letter.origin_timestamp_ms == 1_700_000_000_000
 
 
-def test_a_letters_repr_holds_nothing_of_its_value(make_letter: MakeLetter):
+def test_a_letters_repr_does_not_contain_its_value(make_letter: MakeLetter):
     assert "s-1" not in repr(make_letter(b'{"sessionId":"s-1"}'))

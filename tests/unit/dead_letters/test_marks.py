@@ -1,4 +1,4 @@
-"""Folding letters and marks, in whatever order their partition holds them."""
+"""The state from letters and marks, in any order of their partition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mark(letter: Letter, action: Action, by: str = "ana") -> Mark:
     return Mark(letter.identity, action, by, AT)
 
 
-def test_a_letter_nobody_touched_is_open(make_letter: MakeLetter):
+def test_a_letter_without_a_mark_is_open(make_letter: MakeLetter):
     letter = make_letter()
     history = fold(letter).of(letter)
     assert (history.state, history.redriven, history.copies, history.last_at) == (State.OPEN, 0, 1, None)
@@ -44,7 +44,7 @@ def test_a_copy_written_after_the_mark_stays_redriven(make_letter: MakeLetter):
     assert (history.state, history.copies) == (State.REDRIVEN, 2)
 
 
-def test_a_mark_says_nothing_of_other_letters(make_letter: MakeLetter):
+def test_a_mark_does_not_change_other_letters(make_letter: MakeLetter):
     letter, other = make_letter(offset=1), make_letter(offset=2)
     histories = fold(letter, other, mark(letter, Action.REDRIVEN))
     assert histories.of(other).state is State.OPEN

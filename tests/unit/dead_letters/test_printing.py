@@ -1,4 +1,4 @@
-"""What an operator's terminal shows: no personal data unless asked for, and nothing that steers the terminal."""
+"""The terminal output: no personal data by default, and no text that controls the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from nexus_stream.dead_letters.letter import Letter
 from nexus_stream.dead_letters.marks import History, State
-from nexus_stream.dead_letters.printing import Row, described_letter, escaped, json_line, table
+from nexus_stream.dead_letters.printing import LetterRow, described_letter, escaped, json_line, table
 from nexus_stream.observability.logs import hashed
 
 MakeLetter = Callable[..., Letter]
@@ -65,7 +65,7 @@ def test_reveal_shows_everything(make_letter: MakeLetter):
         b"",
     ],
 )
-def test_nothing_in_a_letter_steers_the_terminal(make_letter: MakeLetter, value: bytes | None, reveal: bool):
+def test_a_letter_cannot_control_the_terminal(make_letter: MakeLetter, value: bytes | None, reveal: bool):
     letter = make_letter(value, key=b"\x1bkey", headers=(("h\x1b", b"\x1b\x07"), ("nexus-trick", "\u202e".encode())))
     for line in described_letter(letter, History(last_by="\x1beva"), reveal=reveal):
         assert line == escaped(line)
@@ -84,17 +84,17 @@ def test_deep_and_long_values_are_cut(make_letter: MakeLetter):
 
 def test_a_row_holds_no_personal_data(make_letter: MakeLetter):
     letter = make_letter(orjson.dumps(CONVERSATION), key=b"session-of-carlos")
-    line = json_line(Row.of(letter, History()))
-    lines = "\n".join(table([Row.of(letter, History())]))
+    line = json_line(LetterRow.of(letter, History()))
+    lines = "\n".join(table([LetterRow.of(letter, History())]))
     for personal in PERSONAL:
         assert personal not in line
         assert personal not in lines
     assert json.loads(line)["session"] == hashed("session-of-carlos")
 
 
-def test_a_json_line_says_what_became_of_the_letter(make_letter: MakeLetter):
+def test_a_json_line_contains_the_state_of_the_letter(make_letter: MakeLetter):
     at = datetime(2026, 2, 1, tzinfo=UTC)
-    row = json.loads(json_line(Row.of(make_letter(), History(State.REDRIVEN, 2, "ana", at, 3))))
+    row = json.loads(json_line(LetterRow.of(make_letter(), History(State.REDRIVEN, 2, "ana", at, 3))))
     assert row["state"] == "redriven"
     assert (row["redriven"], row["last_by"], row["copies"]) == (2, "ana", 3)
     assert row["last_at"] == "2026-02-01T00:00:00+00:00"

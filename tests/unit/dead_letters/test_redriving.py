@@ -1,4 +1,4 @@
-"""What is sent back, and that the enricher takes it."""
+"""The redriven records, and their processing by the enricher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INGESTION, ENRICHED, DEAD = "nexus-prospect-ingestion", "prospects-enriched", "n
 SETTINGS = load_settings(environ={}, topic_partitions=1, settle_seconds=10, max_wait_seconds=60)
 
 
-def test_a_redriven_record_has_the_headers_it_came_with_and_where_it_was(make_letter: MakeLetter):
+def test_a_redriven_record_has_its_original_headers_and_its_letter_id(make_letter: MakeLetter):
     received: Headers = (
         ("correlation-id", b"c-1"),
         ("x-repeated", b"1"),
@@ -78,7 +78,7 @@ def test_a_letter_without_its_records_time_has_that_of_the_failure(make_letter: 
         (True, frozenset({"a"}), {State.OPEN, State.REDRIVEN, State.DISCARDED}),
     ],
 )
-def test_what_was_acted_on_is_taken_only_when_asked_for(again: bool, ids: frozenset[str], taken: set[State]):
+def test_marked_letters_are_selected_only_on_request(again: bool, ids: frozenset[str], taken: set[State]):
     selection = Selection(Filter(ids=ids), again=again)
     assert {state for state in State if selection.takes(History(state))} == taken
 
@@ -92,7 +92,7 @@ class _Unwatched:
 
 
 class Worker:
-    """An enricher on in-memory parts, whose extractor refuses as long as it is told to."""
+    """An enricher with in-memory parts. Its extractor refuses on request."""
 
     def __init__(self) -> None:
         self.broker = InMemoryBroker(1)
@@ -157,7 +157,7 @@ def conversation(name: str) -> bytes:
 async def test_the_enricher_extracts_a_redriven_letter(worker: Worker):
     await worker.receive(conversation("Carlos"), (("correlation-id", b"c-1"),))
     worker.refusing = False
-    # What the website sends again is a duplicate of a letter; only an operator's redrive is tried again.
+    # A record that the website repeats is a duplicate of a letter. Only a redrive is tried again.
     await worker.receive(conversation("Carlos"))
     assert worker.names() == []
     (letter,) = worker.letters()
@@ -179,7 +179,7 @@ async def test_a_letter_sent_twice_is_extracted_once(worker: Worker):
     assert len(worker.extractor.calls) == calls
 
 
-async def test_a_letter_that_fails_again_is_a_new_letter_that_counts_on(worker: Worker):
+async def test_a_letter_that_fails_again_is_a_new_letter_with_a_higher_count(worker: Worker):
     await worker.receive(conversation("Carlos"))
     await worker.redrive(worker.letters()[0])
     first, second = worker.letters()
@@ -190,8 +190,8 @@ async def test_a_letter_that_fails_again_is_a_new_letter_that_counts_on(worker: 
     assert worker.letters()[-1].redrives_before == 2
 
 
-async def test_a_redriven_snapshot_does_not_replace_what_came_after_it(worker: Worker):
-    """Unrelated histories without a time of their own: only Kafka's time tells, and the redrive restores it."""
+async def test_a_redriven_snapshot_does_not_replace_a_newer_one(worker: Worker):
+    """Unrelated snapshots without a time: only Kafka's time orders them, and the redrive restores it."""
     await worker.receive(conversation("Carlos"))
     worker.refusing = False
     await worker.receive(conversation("Carolina"))

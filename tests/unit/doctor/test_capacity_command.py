@@ -1,4 +1,4 @@
-"""`nexus capacity` computes what docs/reference/capacity.md says, and agrees with what benchmarks measured."""
+"""`nexus capacity` follows docs/reference/capacity.md, and agrees with the benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor makes of answers that are hard to provoke: pure functions, one case each."""
+"""The doctor's judgements of answers that are hard to provoke: pure functions, one case each."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from nexus_stream.doctor.capacity_checks import (
 )
 from nexus_stream.doctor.claude_checks import judge_model, judge_setup
 from nexus_stream.doctor.claude_models import RETIRED, retirement_of
-from nexus_stream.doctor.facts import Facts
-from nexus_stream.doctor.finding import Finding, Report, Severity, error, note, ok, warning
+from nexus_stream.doctor.facts import MeasuredFacts
+from nexus_stream.doctor.finding import DoctorReport, Finding, Severity, error, note, ok, warning
 from nexus_stream.doctor.host_checks import judge_descriptors, judge_disk, judge_memory
 from nexus_stream.doctor.kafka_brokers import judge_broker_options, judge_cluster
 from nexus_stream.doctor.kafka_groups import GroupFound, group_found, judge_backlog, judge_group
@@ -60,10 +60,10 @@ def _severities(findings: list[Finding]) -> dict[str, Severity]:
     ],
 )
 def test_exit_codes(findings: list[Finding], code: int, strict_code: int) -> None:
-    report = Report.of(findings)
+    report = DoctorReport.of(findings)
 
     assert (report.exit_code(strict=False), report.exit_code(strict=True)) == (code, strict_code)
-    assert Report.of(findings, is_invalid=True).exit_code(strict=False) == 78
+    assert DoctorReport.of(findings, is_invalid=True).exit_code(strict=False) == 78
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_exit_codes(findings: list[Finding], code: int, strict_code: int) -> Non
         (ValueError("anything"), "other"),
     ],
 )
-def test_what_stopped_a_connection(failure: Exception, kind: str) -> None:
+def test_each_connection_error_has_its_kind(failure: Exception, kind: str) -> None:
     if isinstance(failure, ssl.SSLError):
         failure.reason = "WRONG_VERSION_NUMBER"
 
@@ -113,7 +113,7 @@ def test_dangerous_combinations_in_production() -> None:
     assert "settings.valid" not in found
 
 
-def test_the_same_on_this_machine_in_development_is_fine() -> None:
+def test_the_same_combinations_are_fine_in_local_development() -> None:
     settings = load_settings(environ={})
 
     assert _severities(check_settings(settings, frozenset({"gateway", "enricher", "console"}), {})) == {
@@ -207,7 +207,7 @@ def _member(client: str, topics: list[str]) -> tuple[Any, ...]:
         ("range", [_member("rdkafka", ["t"])], ("rdkafka at 10.0.0.1, reads t",)),
         ("", [("faust-0.15.3-1", "", "", b"", b"")], ()),
         ("", [("kafkajs-1", "", "", b"", b"")], ("kafkajs-1",)),
-        # Somebody's own layout.
+        # Another client's own layout.
         ("range", [("x-1", "x", "/h", b"\x00", b"")], ("x at h",)),
     ],
 )
@@ -297,7 +297,7 @@ def test_connections_that_are_free() -> None:
     ],
 )
 def test_pool_arithmetic(free: int, sinks: int, severity: str, fix: str) -> None:
-    found = judge_pool(_settings(), Facts(connections_free=free, connections_of="x"), sinks)[0]
+    found = judge_pool(_settings(), MeasuredFacts(connections_free=free, connections_of="x"), sinks)[0]
 
     # Three sinks with the default of four, and the console: thirteen.
     assert (found.severity, found.fix.startswith(fix)) == (severity, True)
@@ -358,7 +358,7 @@ def test_our_table_knows_what_the_installed_sdk_knows_with_the_same_days() -> No
 
     told = {model: retirement_of(model) for model in data.DEPRECATED_MODELS}
     assert all(told.values()), told
-    # From the SDK alone: with our own table first, a disagreement would stay unseen.
+    # Use only the SDK's table: our own table would hide a difference.
     from nexus_stream.doctor.claude_models import _from_sdk
 
     assert {model: _from_sdk(model) for model in told if model in RETIRED} == {
@@ -385,23 +385,23 @@ def test_the_in_flight_bound() -> None:
     settings = _settings(pending_max_sessions=620, anthropic_api_key="sk-ant-x")
 
     # 620 sessions at 60 s and 2 s of call: ten a second.
-    assert "up to 10 sessions a second" in judge_in_flight(settings, Facts()).found
-    assert judge_in_flight(settings, Facts(records_last_hour=11_000)).severity == "ok"
-    busy = judge_in_flight(settings, Facts(records_last_hour=24_000))
+    assert "up to 10 sessions a second" in judge_in_flight(settings, MeasuredFacts()).found
+    assert judge_in_flight(settings, MeasuredFacts(records_last_hour=11_000)).severity == "ok"
+    busy = judge_in_flight(settings, MeasuredFacts(records_last_hour=24_000))
     assert (busy.severity, busy.fix.split(",")[0]) == ("warning", "NEXUS_PENDING_MAX_SESSIONS=1240")
     # Two workers share it.
-    assert judge_in_flight(settings, Facts(records_last_hour=24_000, enrichers=2)).severity == "ok"
+    assert judge_in_flight(settings, MeasuredFacts(records_last_hour=24_000, enrichers=2)).severity == "ok"
 
 
 def test_shares_of_the_allowance() -> None:
     settings = _settings(anthropic_api_key="sk-ant-x")
 
-    assert judge_shares(settings, Facts(enrichers=1)) == []
-    assert judge_shares(settings, Facts(enrichers=4))[0].fix == "NEXUS_CLAUDE_SHARE=0.25"
+    assert judge_shares(settings, MeasuredFacts(enrichers=1)) == []
+    assert judge_shares(settings, MeasuredFacts(enrichers=4))[0].fix == "NEXUS_CLAUDE_SHARE=0.25"
     quarter = _settings(anthropic_api_key="sk-ant-x", claude_share=0.25)
-    assert judge_shares(quarter, Facts(enrichers=4)) == []
+    assert judge_shares(quarter, MeasuredFacts(enrichers=4)) == []
     slow = _settings(claude_requests_per_minute=600, claude_concurrency=10)
-    assert _severities(judge_shares(slow, Facts(records_last_hour=40_000))) == {
+    assert _severities(judge_shares(slow, MeasuredFacts(records_last_hour=40_000))) == {
         "claude.concurrency": "note",
         "claude.allowance": "warning",
     }
@@ -420,8 +420,8 @@ def test_the_budget_against_an_ordinary_day() -> None:
     assert judge_budget(unknown, 10) == []
 
 
-def test_what_is_not_asked_for_is_not_judged() -> None:
-    assert check_capacity(_settings(), frozenset({"gateway"}), Facts(connections_free=0), sinks=None) == []
+def test_unselected_roles_are_not_judged() -> None:
+    assert check_capacity(_settings(), frozenset({"gateway"}), MeasuredFacts(connections_free=0), sinks=None) == []
 
 
 def test_this_machine() -> None:
@@ -436,7 +436,7 @@ def test_this_machine() -> None:
     assert judge_memory(_settings(pending_max_bytes=lower), 400 * 2**20).severity == "ok"
 
 
-def test_every_check_stands_in_the_reference_and_none_else() -> None:
+def test_the_reference_lists_exactly_the_checks() -> None:
     import re
 
     root = Path(__file__).parents[3]

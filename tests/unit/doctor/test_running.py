@@ -1,4 +1,4 @@
-"""No check hides another, none runs for ever, and no secret comes through."""
+"""Checks do not hide each other, have a time limit, and show no secret."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_one_area_that_hangs_and_one_that_crashes_hide_no_other() -> None:
     assert seconds < 30
 
 
-async def test_our_own_errors_are_told_in_their_words() -> None:
+async def test_our_own_errors_are_reported_with_their_message() -> None:
     (found,) = await guarded("kafka.topics", _misconfigured())
 
     assert (found.severity, found.found) == ("error", "NEXUS_X: set it.")
 
 
-def test_a_thread_that_never_ends_does_not_keep_us() -> None:
+def test_a_thread_that_never_ends_does_not_delay_the_exit() -> None:
     never = threading.Event()
 
     async def look() -> str:
@@ -73,7 +73,7 @@ def test_a_thread_that_never_ends_does_not_keep_us() -> None:
     never.set()
 
 
-def test_secrets_are_taken_out_wherever_they_stand() -> None:
+def test_secrets_are_removed_from_every_field() -> None:
     settings = load_settings(
         environ={
             "SUPABASE_DB_URL": "postgresql://sink:p%40ss-word@db.example.com/postgres",
@@ -89,7 +89,7 @@ def test_secrets_are_taken_out_wherever_they_stand() -> None:
         assert part == "*** *** *** *** http://user:***@host postgresql://USER:PASSWORD@HOST"
 
 
-def test_nor_through_a_problem_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_removed_from_invalid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(role: object, environ: object) -> None:
         raise ConfigurationError("Invalid:\n  - SUPABASE_DB_URL: not an address: postgres://sink:s3cret-word@db:x/p")
 

@@ -1,4 +1,4 @@
-"""What `nexus dev` gives its processes."""
+"""The environment and the ports that `nexus dev` gives its processes."""
 
 import os
 import socket
@@ -46,7 +46,7 @@ def _free_base() -> int:
         return base
 
 
-def test_sessions_settle_after_two_seconds_unless_the_user_says_otherwise() -> None:
+def test_sessions_settle_after_two_seconds_unless_the_user_sets_another_time() -> None:
     assert _settings({}).settle_seconds == 2
     assert _settings({"NEXUS_SETTLE_SECONDS": ""}).settle_seconds == 2
     assert _settings({"NEXUS_SETTLE_SECONDS": "0.5"}).settle_seconds == 0.5
@@ -76,7 +76,7 @@ def test_the_users_cluster_and_database_are_never_used() -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_providers_cluster_is_replaced_and_all_of_it_said(provider: ProviderName) -> None:
+def test_a_providers_cluster_is_replaced_and_each_variable_is_reported(provider: ProviderName) -> None:
     login = {f"NEXUS_KAFKA_{name}": value for name, value in ENOUGH[provider].items()}
     theirs = {"NEXUS_KAFKA_PROVIDER": provider, **login}
     load_settings("tool", theirs)
@@ -87,7 +87,7 @@ def test_a_providers_cluster_is_replaced_and_all_of_it_said(provider: ProviderNa
     assert unused_variables(theirs) == sorted(theirs)
 
 
-def test_whatever_else_is_replaced_is_said() -> None:
+def test_other_replaced_variables_are_reported() -> None:
     theirs = {
         "NEXUS_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
         "NEXUS_KAFKA_OAUTH_TOKEN_FILE": "/run/secrets/token",
@@ -101,8 +101,8 @@ def test_whatever_else_is_replaced_is_said() -> None:
     assert unused_variables(theirs) == sorted(theirs)
 
 
-def test_every_variable_that_is_replaced_is_said() -> None:
-    """With another value for each variable there is, what a process gets is the user's, or said not to be."""
+def test_every_replaced_variable_is_reported() -> None:
+    """Each variable of the user reaches the processes unchanged, or its replacement is reported."""
     theirs = {f"NEXUS_{name.upper()}": "theirs" for name in Settings.model_fields} | {"SUPABASE_DB_URL": "theirs"}
     given = _environment(theirs)
 
@@ -110,7 +110,7 @@ def test_every_variable_that_is_replaced_is_said() -> None:
     assert replaced - set(requested_ports(theirs)) == set(unused_variables(theirs))
 
 
-def test_the_users_other_settings_are(monkeypatch) -> None:
+def test_the_users_other_settings_are_used(monkeypatch) -> None:
     settings = _settings({"ANTHROPIC_API_KEY": "not-a-key", "NEXUS_TOPIC_PARTITIONS": "4"})
 
     assert settings.use_claude
@@ -199,7 +199,7 @@ def test_metrics_ports_at_the_ends_of_the_range(asked) -> None:
     assert 0 < ports.gateway_metrics != ports.console_metrics > 0
 
 
-def test_without_a_metrics_port_nobody_serves_metrics() -> None:
+def test_without_a_metrics_port_no_process_serves_metrics() -> None:
     ports = choose_ports({}, _free_base(), print)
 
     given = {role: load_settings("sink", {**_environment({}), **own}) for role, own in port_environment(ports).items()}
@@ -207,7 +207,7 @@ def test_without_a_metrics_port_nobody_serves_metrics() -> None:
 
 
 @pytest.mark.parametrize("asked", ["base", "PORT"])
-def test_a_taken_port_that_was_asked_for_is_named_with_its_owner(asked) -> None:
+def test_a_requested_port_that_is_taken_is_named_with_its_owner(asked) -> None:
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         listener.listen()
@@ -217,7 +217,7 @@ def test_a_taken_port_that_was_asked_for_is_named_with_its_owner(asked) -> None:
             choose_ports({"PORT": str(port)} if asked == "PORT" else {}, port if asked == "base" else None, print)
 
 
-def test_a_taken_port_of_our_own_choosing_is_replaced_and_said(monkeypatch) -> None:
+def test_a_default_port_that_is_taken_is_replaced_and_reported(monkeypatch) -> None:
     said: list[str] = []
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))

@@ -1,4 +1,4 @@
-"""Children in sessions of their own, and knowing a process by more than its pid."""
+"""Children have their own sessions, and a process's identity is more than its pid."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.wait(10)
 
 
-def test_a_child_is_in_a_session_of_its_own(sleeper) -> None:
+def test_a_child_has_its_own_session(sleeper) -> None:
     assert os.getsid(sleeper.pid) == sleeper.pid
     assert os.getsid(sleeper.pid) != os.getsid(0)
 
@@ -60,7 +60,7 @@ def test_another_process_with_the_same_pid_is_not_found(sleeper) -> None:
     assert other_program.find() is None
 
 
-def test_there_is_no_identity_of_a_process_that_is_gone(sleeper) -> None:
+def test_an_ended_process_has_no_identity(sleeper) -> None:
     sleeper.kill()
     sleeper.wait(10)
 

@@ -37,12 +37,12 @@ def test_names_the_variable_that_is_not_set() -> None:
         ("web: serve `id`", "shell operator"),
     ],
 )
-def test_refuses_what_it_would_not_run_as_written(text: str, message: str) -> None:
+def test_refuses_lines_that_it_cannot_run_as_written(text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         parse_procfile(text)
 
 
-def test_a_missing_procfile_is_said(tmp_path) -> None:
+def test_a_missing_procfile_is_an_error(tmp_path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_procfile(tmp_path / "Procfile")
 

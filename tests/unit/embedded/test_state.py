@@ -1,4 +1,4 @@
-"""The small files of ``.nexus``, and stopping only what is ours."""
+"""The small files of ``.nexus``; only our own processes are stopped."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.wait(10)
 
 
-def test_what_is_written_is_read_and_no_other_file_is_left(tmp_path) -> None:
+def test_written_content_can_be_read_and_no_other_file_is_left(tmp_path) -> None:
     directory = DevDirectory(tmp_path / ".nexus")
     assert directory.read_info() is None
 
@@ -41,7 +41,7 @@ def test_what_is_written_is_read_and_no_other_file_is_left(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"gateway_url": "x"}', "null"])
-def test_a_file_that_is_not_ours_is_no_running_dev(tmp_path, content) -> None:
+def test_a_foreign_file_is_no_running_dev(tmp_path, content) -> None:
     directory = DevDirectory(tmp_path)
     directory.info.write_text(content)
     directory.pids.write_text(content)
@@ -76,7 +76,7 @@ def test_a_process_that_only_has_the_recorded_pid_is_not_signalled(tmp_path, sle
     assert sleeper.poll() is None
 
 
-def test_reset_removes_what_dev_made_and_nothing_else(tmp_path) -> None:
+def test_reset_deletes_only_the_files_of_dev(tmp_path) -> None:
     directory = DevDirectory(tmp_path)
     for path in (directory.postgres, directory.tables, directory.logs):
         path.mkdir(parents=True)
@@ -90,7 +90,7 @@ def test_reset_removes_what_dev_made_and_nothing_else(tmp_path) -> None:
     assert directory.reset() == []
 
 
-def test_an_ephemeral_run_keeps_its_data_apart_and_it_is_forgotten(tmp_path) -> None:
+def test_an_ephemeral_run_keeps_its_data_apart_and_deletes_it(tmp_path) -> None:
     kept = DevDirectory(tmp_path)
     kept.postgres.mkdir()
     directory = DevDirectory(tmp_path, ephemeral=True)

@@ -33,9 +33,7 @@ MADE_BY = MadeBy("claude", "claude-haiku-5-5", "prospect-v1-0")
 class Rules(ScriptedExtractor):
     """Labelled as the offline rules are."""
 
-    name = "offline-rules-v1"
-    model = None  # type: ignore[assignment]
-    prompt_version = None  # type: ignore[assignment]
+    labels = MadeBy("offline-rules-v1")
 
 
 class Bench:

@@ -7,13 +7,22 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from nexus_stream.contracts.headers import ERASED_TYPE, EVENT_ID_HEADER, EVENT_TYPE_HEADER, HOP_HEADER
+from nexus_stream.contracts.headers import (
+    ATTEMPTS_HEADER,
+    CORRELATION_ID_HEADER,
+    ERASED_TYPE,
+    EVENT_ID_HEADER,
+    EVENT_TYPE_HEADER,
+    HOP_HEADER,
+)
+from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.outcomes import (
     DeadLettered,
     Duplicate,
     Enriched,
     Erased,
+    Expired,
     Outcome,
     ReemitCause,
     Reemitted,
@@ -21,8 +30,8 @@ from nexus_stream.delivery.outcomes import (
     Stale,
     Suppressed,
 )
-from nexus_stream.delivery.received import Received
-from nexus_stream.enrichment.decisions import Decision, Rules, Send, decide, decide_group
+from nexus_stream.delivery.received import Headers, Received
+from nexus_stream.enrichment.decisions import Decision, Rules, Send, Write, decide, decide_group
 from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Store
 from nexus_stream.errors import DecodeError, PermanentError, Reason
 from nexus_stream.extraction.extractor import Findings, MadeBy
@@ -40,9 +49,18 @@ def store(*texts: str, offset: int, fingerprint: str | None = None, nombre: str 
     return Store(newest, newest.snapshot, Findings(), Checked(nombre=nombre))
 
 
-def command(kind: CommandKind, *, offset: int, request_id: str = "request-1") -> Obey:
+def give_up(*texts: str, offset: int, attempts: int = 1, headers: Headers = ()) -> GiveUp:
+    newest = work(snapshot(*texts, offset=offset, headers=headers))
+    return GiveUp(newest, newest.snapshot, PermanentError("refused", reason=Reason.MODEL_REFUSED), attempts)
+
+
+def command(kind: CommandKind, *, offset: int, request_id: str = "request-1", idle_since_ms: int | None = None) -> Obey:
     asked = SessionCommand(
-        command=kind, session_id="s-1", request_id=request_id, requested_at=datetime.fromtimestamp(NOW_MS / 1000, UTC)
+        command=kind,
+        session_id="s-1",
+        request_id=request_id,
+        requested_at=datetime.fromtimestamp(NOW_MS / 1000, UTC),
+        idle_since_ms=idle_since_ms,
     )
     record = Received("ingestion", 0, offset, NOW_MS, b"s-1", asked.model_dump_json().encode(), (), epoch=1)
     return Obey(record, asked, is_noted=True)
@@ -76,25 +94,32 @@ def test_a_rerouted_record_keeps_its_bytes_its_time_and_its_headers():
     assert (decision.outcome, decision.write) == (Rerouted(), None)
 
 
+def test_a_record_without_a_time_is_rerouted_without_one():
+    record = Received("ingestion", 0, 7, 0, b"random", b"{}", (), epoch=1)
+    send = decided(Reroute(record, b"s-1", 2)).send
+    assert send is not None
+    assert send.timestamp_ms is None
+
+
 def test_an_unreadable_record_touches_no_session():
     record = Received("ingestion", 0, 7, NOW_MS, b"s-1", b"no json", (), epoch=1)
-    decision = decided(DeadLetter(record, DecodeError("not JSON", reason=Reason.NOT_JSON)))
+    decision = decided(DeadLetter(record, DecodeError("not JSON", reason=Reason.NOT_JSON), attempts=4))
     assert (decision.outcome, decision.write) == (DeadLettered(Reason.NOT_JSON), None)
+    assert header(decision.send, ATTEMPTS_HEADER) == "4"
     assert decision.send is not None
     assert (decision.send.topic, decision.send.value) == (SETTINGS.dead_letter_topic, b"no json")
 
 
 def test_a_snapshot_that_is_given_up_is_remembered_and_what_was_known_stays():
     known = state_after(store("hola", offset=1))
-    newest = work(snapshot("hola", "sí", "¿?", offset=2))
-    refused = PermanentError("refused", reason=Reason.MODEL_REFUSED)
-    decision = decided(GiveUp(newest, newest.snapshot, refused, attempts=3), known)
+    decision = decided(give_up("hola", "sí", "¿?", offset=2, attempts=3), known)
     assert decision.outcome == DeadLettered(Reason.MODEL_REFUSED)
     assert decision.write is not None
     state = decision.write.state
     assert state is not None
     assert state.dead is not None
     assert (state.status, state.dead.offset, state.dead.attempts, state.prospect) == ("dead", 2, 3, known.prospect)
+    assert header(decision.send, ATTEMPTS_HEADER) == "3"
 
 
 def test_a_redelivered_record_emits_the_stored_result_with_its_id_and_writes_nothing():
@@ -117,9 +142,27 @@ def test_a_fingerprint_is_told_once(fingerprints: tuple[str, ...], outcome: Outc
     assert (decision.write is None) == (decision.send is None) == (outcome == Duplicate())
 
 
-def test_nothing_is_emitted_again_for_a_session_that_is_gone():
-    intent = store("hola", offset=1)
-    assert decided(Reemit(intent.record, intent.snapshot, ReemitCause.REDELIVERED)).outcome == Stale()
+def test_new_fingerprints_follow_the_known_ones_in_their_order():
+    known = state_after(store("hola", offset=1)).model_copy(update={"fingerprints": ("fp-1", "fp-2")})
+    newest = snapshot("hola", offset=2)
+    state = state_after(Reemit(newest.record, newest, ReemitCause.FINGERPRINT, ("fp-1", "fp-3")), known)
+    assert state.fingerprints == ("fp-1", "fp-2", "fp-3")
+
+
+def test_a_late_fingerprint_is_linked_at_the_first_record_under_the_id_of_the_newest():
+    first = snapshot("hola", offset=1, headers=((CORRELATION_ID_HEADER, b"c-1"),))
+    newest = snapshot("hola", "sí", "adiós", offset=2, headers=((CORRELATION_ID_HEADER, b"c-2"),))
+    known = state_after(store("hola", "sí", "adiós", offset=2))
+    state = state_after(Reemit(first.record, newest, ReemitCause.FINGERPRINT, ("fp-late",)), known)
+    assert (state.linked_at, state.correlation_id) == ((0, 1), "c-2")
+
+
+@pytest.mark.parametrize("cause", ReemitCause)
+def test_nothing_is_emitted_again_for_a_session_that_is_gone_or_was_never_extracted(cause: ReemitCause):
+    newest = snapshot("hola", offset=1)
+    again = Reemit(newest.record, newest, cause, ("fp-1",) if cause is ReemitCause.FINGERPRINT else ())
+    assert decided(again).outcome == Stale()
+    assert decided(again, state_after(give_up("hola", "sí", "¿?", offset=2))) == Decision(again, Stale())
 
 
 def test_work_of_an_erased_session_ends_without_an_effect():
@@ -129,14 +172,23 @@ def test_work_of_an_erased_session_ends_without_an_effect():
         decided(intent, erased),
         decided(Reemit(intent.record, intent.snapshot, ReemitCause.REDELIVERED), erased),
         decided(Abandon(intent.work, intent.snapshot)),
+        decided(give_up("hola", offset=1), erased),
     ):
         assert (decision.outcome, decision.write, decision.send) == (Suppressed(), None, None)
 
 
 def test_a_cancelled_work_ends_without_an_effect_although_the_table_says_nothing():
-    intent = store("hola", offset=1)
-    intent.work.cancelled = True
-    assert decided(intent) == Decision(intent, Suppressed())
+    for intent in (store("hola", offset=1), give_up("hola", offset=1)):
+        intent.work.cancelled = True
+        assert decided(intent) == Decision(intent, Suppressed())
+
+
+def test_an_answer_that_the_table_has_outgrown_changes_nothing():
+    known = state_after(store("hola", "sí", "adiós", offset=2))
+    assert decided(store("hola", offset=1), known).outcome == Stale()
+    assert decided(store("hola", "sí", "adiós", offset=3), known).outcome == Duplicate()
+    refused = state_after(give_up("hola", "sí", "adiós", "no", offset=4), known)
+    assert decided(store("hola", "sí", "adiós", "no", offset=5), refused).outcome == Duplicate()
 
 
 def test_each_intent_of_a_group_sees_the_earlier_ones_of_its_session():
@@ -158,6 +210,29 @@ def test_nobody_is_told_what_is_erased_in_the_same_group_however_often_it_was_wr
     assert [decision.write is not None for decision in decisions] == [False, False, True]
     assert [decision.send is not None for decision in decisions] == [False, False, True]
     assert header(decisions[-1].send, EVENT_TYPE_HEADER) == ERASED_TYPE
+
+
+def test_nobody_is_told_what_expires_in_the_same_group():
+    expire = command(CommandKind.EXPIRE, offset=2, idle_since_ms=NOW_MS)
+    stored, expired = group(store("hola", offset=1), expire)
+    assert (stored.outcome, stored.write, stored.send) == (Suppressed(), None, None)
+    assert (expired.outcome, expired.write) == (Expired(), Write(None))
+
+
+def test_signals_of_earlier_turns_stay():
+    signal = Signal(name=SignalName.NOMBRE, turn=0, start=0, end=3)
+    first = work(snapshot("Ana", offset=1))
+    known = state_after(Store(first, first.snapshot, Findings(), Checked(nombre="Ana", signals=(signal,))))
+    state = state_after(store("Ana", "sí", "adiós", offset=2), known)
+    assert state.extraction is not None
+    assert signal in state.extraction.signals
+
+
+def test_an_outcome_counts_the_attempts_and_the_snapshots_of_its_work():
+    newest = work(snapshot("hola", offset=1), snapshots=3)
+    newest.attempts = 2
+    stored = Store(newest, newest.snapshot, Findings(cached=True), Checked(dropped_fields=("email",)))
+    assert decided(stored).outcome == Enriched("offline-rules-v1", True, 2, 3, ("email",))
 
 
 def test_an_extraction_emits_what_it_stores():

@@ -245,7 +245,7 @@ async def test_answers_that_say_nothing_of_the_extractor_use_up_nobodys_attempts
     """While Claude is out, cached answers and unread conversations go on: no sign that a record is at fault."""
 
     class Half:
-        name, model, prompt_version = "claude", "scripted", "v1"
+        labels = MadeBy("claude", "scripted", "v1")
 
         async def extract(self, turns: Sequence[Turn]) -> Findings:
             if "Carlos" in turns[0].content:

@@ -63,6 +63,7 @@ def test_after_a_lift_what_is_said_later_is_read_whatever_was_known_before_the_e
     commands = pending(CommandKind.ERASE, CommandKind.UNBLOCK)
     assert judged(commands, snapshot(LATER), verdict) is Verdict.NEW
     assert judged(commands, snapshot(EARLIER), verdict) is Verdict.SUPPRESSED
+    assert judged(commands, snapshot(0), verdict) is Verdict.SUPPRESSED
 
 
 @pytest.mark.parametrize("verdict", Verdict)

@@ -1,4 +1,4 @@
-"""The key, the value and the bounded memory."""
+"""The cache's key, its value, and the bounded memory cache."""
 
 import pytest
 
@@ -32,11 +32,11 @@ FOUND = Findings(
         (CLAUDE, (TURNS[0], Turn("user", "soy"), Turn("user", "Irma del Valle 🙂"))),
     ],
 )
-def test_whatever_an_answer_depends_on_changes_the_key(made_by, turns):
+def test_everything_that_an_answer_depends_on_changes_the_key(made_by, turns):
     assert cache_key(made_by, turns) != cache_key(CLAUDE, TURNS)
 
 
-def test_the_key_shows_nothing_of_the_conversation():
+def test_the_key_reveals_nothing_of_the_conversation():
     key = cache_key(CLAUDE, list(TURNS))
     assert key == cache_key(CLAUDE, TURNS)
     assert len(key) == 64
@@ -51,14 +51,14 @@ def test_findings_come_back_without_their_cost():
     assert isinstance(again.signals[0], Signal)
 
 
-def test_a_value_holds_no_text_but_what_was_extracted():
+def test_a_value_has_only_extracted_text():
     value = encode_findings(Findings(signals=FOUND.signals)).decode()
     assert "soy" not in value
     assert "Irma" not in value
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"signals": 3}', b"\xff\xfe"])
-def test_a_value_that_is_none_of_ours_is_a_miss(value):
+def test_a_foreign_value_is_a_miss(value):
     assert decode_findings(value) is None
 
 
@@ -72,7 +72,7 @@ async def test_the_memory_keeps_the_most_recently_used():
     assert len(cache) == 2
 
 
-async def test_the_memory_forgets_in_time_and_on_request():
+async def test_the_memory_expires_entries_and_can_be_cleared():
     now = 0.0
     cache = MemoryCache(max_entries=10, ttl_seconds=60, now=lambda: now)
     await cache.put("a", b"1")
@@ -85,7 +85,7 @@ async def test_the_memory_forgets_in_time_and_on_request():
     assert await cache.get("b") is None
 
 
-async def test_no_entries_is_no_cache():
+async def test_a_cache_of_zero_entries_stores_nothing():
     cache = MemoryCache(max_entries=0, ttl_seconds=60)
     await cache.put("a", b"1")
     assert await cache.get("a") is None

@@ -1,4 +1,4 @@
-"""Equal turns are asked once, and the budget's fallback says who answered."""
+"""Equal turns are extracted once, and the budget's fallback labels its answers."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ def cached_over(behind: Extractor) -> CachedExtractor:
     return CachedExtractor(behind, MemoryCache(max_entries=100, ttl_seconds=60))
 
 
-async def test_the_second_answer_is_reused_and_says_so():
+async def test_the_second_answer_is_reused_and_marked_as_cached():
     behind = ScriptedExtractor()
     cached = cached_over(behind)
     first, second = await cached.extract(TURNS), await cached.extract(list(TURNS))
@@ -36,7 +36,7 @@ async def test_the_second_answer_is_reused_and_says_so():
     assert (first.nombre, first.signals) == (second.nombre, second.signals)
     assert first.usage.cost_usd > 0
     assert (second.usage.cost_usd, second.usage.input_tokens) == (0.0, 0)
-    assert (cached.name, cached.model, cached.prompt_version) == (behind.name, behind.model, behind.prompt_version)
+    assert cached.labels == behind.labels
 
 
 async def test_equal_turns_at_the_same_time_are_one_call():
@@ -50,12 +50,12 @@ async def test_equal_turns_at_the_same_time_are_one_call():
     found = await asyncio.gather(*asked)
     assert (await other).nombre == "Ana Paz"
     assert len(behind.calls) == 2
-    # Paid once, counted once.
+    # The call is paid once and counted once.
     assert sorted(one.cached for one in found) == [False] + [True] * 19
     assert sum(one.usage.cost_usd for one in found) == found[0].usage.cost_usd
 
 
-async def test_one_that_gives_up_does_not_take_the_answer_from_the_others():
+async def test_one_caller_that_gives_up_does_not_cancel_the_others():
     behind = ScriptedExtractor()
     behind.gate.clear()
     cached = cached_over(behind)
@@ -69,7 +69,7 @@ async def test_one_that_gives_up_does_not_take_the_answer_from_the_others():
     assert len(behind.calls) == 1
 
 
-async def test_when_all_give_up_the_call_ends_and_the_next_one_asks_anew():
+async def test_when_all_callers_give_up_the_call_ends_and_the_next_caller_starts_a_new_one():
     behind = ScriptedExtractor()
     behind.gate.clear()
     cached = cached_over(behind)
@@ -88,7 +88,7 @@ async def test_when_all_give_up_the_call_ends_and_the_next_one_asks_anew():
     [ModelUnavailableError("529"), ModelRefusedError("no", reason=Reason.MODEL_REFUSED)],
     ids=["later", "never"],
 )
-async def test_a_failure_is_everybodys_and_is_not_kept(error):
+async def test_a_failure_reaches_all_callers_and_is_not_cached(error):
     failing = True
 
     def script(turns):
@@ -108,25 +108,25 @@ def exhausted(turns):
     raise BudgetExhaustedError("spent", retry_after_seconds=60)
 
 
-async def test_at_the_cap_the_offline_rules_answer_under_their_own_name():
+async def test_at_the_cap_the_offline_rules_answer_with_their_own_label():
     extractor = BudgetFallback(cached_over(ScriptedExtractor(exhausted)), OfflineRules())
     found = await extractor.extract(TURNS)
     assert found.nombre == "Carlos Ruiz"
     assert found.made_by == MadeBy("offline-rules-v1")
     assert not found.cached
-    assert (extractor.name, extractor.model) == ("claude", "scripted")
+    assert extractor.labels == MadeBy("claude", "scripted", "scripted-v1")
     await extractor.close()
 
 
-async def test_what_costs_more_than_the_cap_is_read_by_the_rules():
-    def too_dear(turns):
+async def test_a_conversation_over_the_cap_is_read_by_the_rules():
+    def over_cap(turns):
         raise OverBudgetError("more than the cap")
 
-    found = await BudgetFallback(ScriptedExtractor(too_dear), OfflineRules()).extract(TURNS)
+    found = await BudgetFallback(ScriptedExtractor(over_cap), OfflineRules()).extract(TURNS)
     assert found.made_by == MadeBy("offline-rules-v1")
 
 
-async def test_calls_under_way_are_no_reason_for_the_rules():
+async def test_calls_under_way_do_not_cause_the_fallback():
     def reserved(turns):
         raise BudgetReservedError("reserved", retry_after_seconds=1)
 
@@ -134,7 +134,7 @@ async def test_calls_under_way_are_no_reason_for_the_rules():
         await BudgetFallback(ScriptedExtractor(reserved), OfflineRules()).extract(TURNS)
 
 
-async def test_an_answer_of_the_rules_is_not_cached_as_claudes():
+async def test_an_answer_of_the_rules_is_not_cached():
     spent = True
 
     def script(turns):
@@ -148,7 +148,7 @@ async def test_an_answer_of_the_rules_is_not_cached_as_claudes():
     assert (found.made_by, found.cached) == (None, False)
 
 
-async def test_other_failures_are_waited_for_and_not_passed_over():
+async def test_other_failures_are_raised():
     def down(turns):
         raise ModelUnavailableError("529")
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nexus_stream.contracts.prospect import Arquetipo, Momento, Objecion, Prospect
-from nexus_stream.extraction.evaluate import command
+from nexus_stream.extraction.evaluate_command import command
 from nexus_stream.extraction.evaluation import (
     LabelledCase,
     LabelsError,

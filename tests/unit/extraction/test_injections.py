@@ -1,8 +1,8 @@
-"""Attacks typed into a chat change no field that the user did not give: with the rules, and when the model obeys.
+"""Attacks in a chat change no field that the user did not give: with the rules, and with a model that obeys.
 
-Cases (injections.jsonl, written for this test): ``turns``; ``given``, what the user really said of themselves;
-``claims``, what the attack in ``attack_turn`` wants written, which an obedient model answers, quoting the attack as its
-evidence, and harmless words of the user's as well.
+The cases (injections.jsonl) were written for this test. ``given`` has the user's real data. ``claims`` has the values
+that the attack in ``attack_turn`` wants. An obedient model answers with these values, and quotes the attack and also
+harmless words of the user as evidence.
 """
 
 import json
@@ -43,14 +43,14 @@ HARMLESS = "hola, buenos días, solo estoy mirando"
 
 
 def with_a_harmless_turn(case: dict[str, Any]) -> list[Turn]:
-    """The chat, and after it words of the user's that say nothing: what a lying model could quote instead."""
+    """The chat, followed by meaningless words of the user, which a lying model could quote instead."""
     return [*turns_of(case), Turn("user", HARMLESS)]
 
 
 def obedient_answer(case: dict[str, Any]) -> str:
-    """What a model answers that does as the attack says, quoting it wherever a quote is asked for.
+    """The answer of a model that obeys the attack and quotes it as evidence for every value.
 
-    Beside the attack it quotes each other turn of the user, whole and its first words, and a harmless last one.
+    It also quotes each other turn of the user (the whole turn, and its first words), and a harmless last turn.
     """
     turns = with_a_harmless_turn(case)
     attack = turns[case["attack_turn"]].content
@@ -64,7 +64,7 @@ def obedient_answer(case: dict[str, Any]) -> str:
     others = [(index, turn.content) for index, turn in enumerate(turns) if turn.role == "user" and turn.content.strip()]
     others = [(index, content) for index, content in others if index != case["attack_turn"]]
     for signal, value in proven:
-        # The value where it stands, and the whole attack, which names it.
+        # Quote the value itself, and the whole attack, which has the value.
         evidence += [{"senal": signal, "turno": case["attack_turn"], "cita": quote} for quote in (value, attack)]
         for index, content in others:
             quotes = (content, " ".join(content.split()[:4]))
@@ -80,7 +80,7 @@ def test_there_are_thirty_attacks_in_both_languages():
 
 
 @each_case
-def test_the_rules_find_what_the_user_gave_and_no_more(case):
+def test_the_rules_find_only_the_values_that_the_user_gave(case):
     turns = turns_of(case)
     assert as_given(record_of(find(turns, default_region="CO"), turns)) == case["given"]
 
@@ -98,7 +98,7 @@ def test_a_model_that_obeys_adds_nothing(case):
 
 
 @each_case
-def test_a_model_that_obeys_changes_nothing_that_is_known(case):
+def test_a_model_that_obeys_changes_no_known_value(case):
     turns = with_a_harmless_turn(case)
     given = case["given"]
     known = Prospect(**given)
@@ -108,7 +108,7 @@ def test_a_model_that_obeys_changes_nothing_that_is_known(case):
 
 
 def test_the_obedient_model_would_do_harm_without_the_checks():
-    """So that the tests above can fail: its answers name what the attacks want."""
+    """Proves that the tests above can fail: the model's answers hold the values that the attacks want."""
     harmful = [case["id"] for case in CASES if set(case["claims"]) - set(SIGNALS)]
     for case in CASES:
         answer = parse_answer(obedient_answer(case))

@@ -1,4 +1,4 @@
-"""A session's record is cumulative: nothing erases, a correction replaces, newest valid contact wins."""
+"""A session's record is cumulative: empty values erase nothing, corrections replace, the newest valid contact wins."""
 
 import pytest
 from hypothesis import given

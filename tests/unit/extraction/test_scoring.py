@@ -1,4 +1,4 @@
-"""Interest is arithmetic over what was extracted."""
+"""The interest is computed from the extracted values."""
 
 import pytest
 from hypothesis import given

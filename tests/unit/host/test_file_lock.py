@@ -1,4 +1,4 @@
-"""Lock files name their holder and are let go of when it ends."""
+"""Lock files name their holder, and the lock is released when the holder ends."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ _HOLD = "import sys,time; from pathlib import Path; from nexus_stream.host.file_
 _HOLD += "held = lock_file(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 
 
-def test_a_held_lock_names_its_holder_and_a_killed_holder_lets_go(tmp_path) -> None:
+def test_a_held_lock_names_its_holder_and_is_released_when_the_holder_is_killed(tmp_path) -> None:
     path = tmp_path / "made" / "dev.lock"
     with subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -1,4 +1,4 @@
-"""One enricher on in-memory parts that takes conversations and commands; `restart` is a crash."""
+"""One enricher with in-memory parts for conversations and commands; `restart` simulates a crash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INGESTION, ENRICHED, DEAD, CHANGELOG = "nexus-prospect-ingestion", "prospects-en
 
 
 class Bench:
-    """What is sent stays on the topic, to be read again by `restart` and `replay`."""
+    """Sent records stay on the topic, so that `restart` and `replay` can read them again."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""Where copies remain, and the moments: what the topics were made with, counted from the erasure."""
+"""The copies that remain and their latest times, which follow from the topics' settings and the erasure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.privacy.copies import Copy, remaining_copies
-from nexus_stream.privacy.erasing import Erased
+from nexus_stream.privacy.erasing import ErasureResult
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.report import as_dict, reported
 from nexus_stream.settings import load_settings
@@ -22,7 +22,7 @@ def _copies(**settings: Any) -> dict[str, Copy]:
     return {copy.place: copy for copy in remaining_copies(load_settings(environ={}, **settings), _NOW)}
 
 
-def test_the_moments_of_the_defaults():
+def test_latest_times_with_default_settings():
     copies = _copies()
     assert {place: copy.until for place, copy in copies.items() if place.startswith("topic ")} == {
         # Three days and a segment of a day, and so on.
@@ -35,7 +35,7 @@ def test_the_moments_of_the_defaults():
 
 
 @pytest.mark.parametrize("hours", [1, 5, 72, 400])
-def test_the_moments_are_those_of_the_topics_as_they_are_made(hours: int):
+def test_latest_times_follow_the_declared_topics(hours: int):
     settings = load_settings(
         environ={}, ingestion_retention_hours=hours, enriched_retention_hours=hours, dead_letter_retention_hours=hours
     )
@@ -49,7 +49,7 @@ def test_the_moments_are_those_of_the_topics_as_they_are_made(hours: int):
     assert until == _NOW + timedelta(milliseconds=lag_ms) + _ROOM
 
 
-def test_what_is_kept_where_a_backfill_ran_is_listed_without_a_moment(tmp_path: Any):
+def test_files_of_a_backfill_are_listed_without_a_time(tmp_path: Any):
     copies = _copies(data_dir=tmp_path)
     (copy,) = [copy for place, copy in copies.items() if str(tmp_path / "backfill") in place]
     assert copy.until is None
@@ -57,7 +57,7 @@ def test_what_is_kept_where_a_backfill_ran_is_listed_without_a_moment(tmp_path: 
     assert "interrupted run" in copy.note
 
 
-def test_what_a_browser_sends_later_is_said_to_count_from_then():
+def test_notes_say_that_later_messages_restart_the_time():
     copies = _copies()
     assert "each new message of the browser" in copies["topic nexus-prospect-ingestion"].note
     assert "new session" in copies["topic prospects-enriched"].note
@@ -72,13 +72,13 @@ def test_answers_and_anthropic_are_listed_where_claude_reads():
     assert kept == _NOW + timedelta(seconds=settings.cache_ttl_seconds)
 
 
-def test_every_place_without_a_moment_says_what_it_depends_on():
+def test_every_place_without_a_time_has_a_note():
     assert all(copy.note for copy in _copies().values() if copy.until is None)
 
 
-def test_moments_that_cannot_be_known_yet_are_said_to_be_so():
+def test_times_of_an_incomplete_erasure_are_marked():
     copies = list(_copies().values())
-    done, waiting = Erased("request-1"), Erased("request-2", waiting_for=["1b0f3c6f8a2e"])
+    done, waiting = ErasureResult("request-1"), ErasureResult("request-2", waiting_for=["1b0f3c6f8a2e"])
     assert "Copies that remain, with the latest time of deletion:" in reported(done, copies)
     assert any("assume that it ends now" in line for line in reported(waiting, copies))
     assert any(line.strip().startswith("2026-02-04T12:10+00:00") for line in reported(done, copies))

@@ -1,4 +1,4 @@
-"""The enricher and an erasure: what waits or runs is cancelled, what is known forgotten, what comes kept away."""
+"""An erasure in the enricher: pending work is cancelled, state is deleted, later records are suppressed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_an_erased_session_leaves_a_marker_without_personal_data(bench: Be
     assert bench.broker.committed["nexus-prospect-ingestion", 0] == 2
 
 
-async def test_whatever_the_browser_sends_later_is_suppressed_without_a_call(bench: Bench):
+async def test_later_messages_are_suppressed_without_a_call(bench: Bench):
     await bench.say(NAME)
     await bench.clock.advance(30)
     await bench.command("erase")
@@ -83,7 +83,7 @@ async def test_other_sessions_go_on(bench: Bench):
     assert [(kind, event["session_id"]) for kind, event in bench.emitted()] == [(ERASED, "s-1"), (ENRICHED, "s-2")]
 
 
-async def test_an_answer_that_comes_after_the_erasure_is_thrown_away(bench: Bench):
+async def test_an_answer_after_the_erasure_is_discarded(bench: Bench):
     bench.extractor.gate.clear()
     await bench.say(NAME)
     await bench.clock.advance(15)
@@ -117,7 +117,7 @@ async def test_a_refused_snapshot_becomes_no_dead_letter_and_its_predecessor_is_
 
 
 class RememberingExtractor(ScriptedExtractor):
-    """One that keeps answers, as the cache does: also one that comes after it was told to forget."""
+    """An extractor with cached answers. An answer may arrive after the command to delete it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class RememberingExtractor(ScriptedExtractor):
         self.kept.clear()
 
 
-async def test_answers_that_are_kept_are_forgotten_also_late_ones(bench: Bench):
+async def test_cached_answers_are_deleted_also_late_ones(bench: Bench):
     await bench.crash()
     bench.extractor = extractor = RememberingExtractor()
     await bench.start()
@@ -152,7 +152,7 @@ async def test_answers_that_are_kept_are_forgotten_also_late_ones(bench: Bench):
     assert extractor.kept == []
 
 
-async def test_a_session_that_waits_for_claude_is_not_asked_again(bench: Bench):
+async def test_a_session_that_waits_for_claude_is_not_sent_again(bench: Bench):
     def unavailable(_turns: object) -> None:
         raise ModelUnavailableError("busy", retry_after_seconds=5)
 
@@ -209,7 +209,7 @@ async def test_a_replay_from_the_start_brings_nothing_back_and_repeats_the_event
     assert (first.value, first.headers) == (second.value, second.headers)
 
 
-async def test_a_lift_lets_in_what_is_said_after_it(bench: Bench):
+async def test_unblock_accepts_later_messages(bench: Bench):
     await bench.say(NAME)
     await bench.clock.advance(30)
     await bench.command("erase")
@@ -221,7 +221,7 @@ async def test_a_lift_lets_in_what_is_said_after_it(bench: Bench):
     await bench.clock.advance(30)
     assert bench.emitted()[-1][1]["prospect"]["nombre"] == "Carlos Vega"
 
-    # A replay obeys neither command again, and what was erased stays erased.
+    # A replay runs neither command again, and erased data stays erased.
     await bench.restart(from_start=True)
     await bench.clock.advance(60)
     assert sorted(bench.kinds()) == ["Duplicate", "Duplicate", "Reemitted", "Suppressed"]
@@ -230,7 +230,7 @@ async def test_a_lift_lets_in_what_is_said_after_it(bench: Bench):
     assert bench.table.state(b"s-1").status == "enriched"
 
 
-async def test_what_comes_right_behind_a_lift_is_let_in(bench: Bench):
+async def test_a_message_right_after_unblock_is_accepted(bench: Bench):
     await bench.command("erase")
     await bench.command("lift")
     await bench.clock.advance(0.01)
@@ -251,7 +251,7 @@ async def test_erasing_again_is_an_event_of_its_own_request(bench: Bench):
     assert bench.kinds()[-1] == "Duplicate"
 
 
-async def test_an_idle_session_expires_and_what_is_said_later_is_welcome(bench: Bench):
+async def test_an_idle_session_expires_and_later_messages_are_stored(bench: Bench):
     await bench.say(NAME)
     await bench.clock.advance(30)
     seen_at = bench.table.state(b"s-1").last_seen_ms
@@ -270,14 +270,14 @@ async def test_an_idle_session_expires_and_what_is_said_later_is_welcome(bench: 
     assert bench.table.state(b"s-1").prospect.nombre == "Carlos Ruiz"
 
 
-async def test_a_session_that_speaks_does_not_expire(bench: Bench):
+async def test_an_active_session_does_not_expire(bench: Bench):
     await bench.say(NAME)
     await bench.command("expire", idle_since_ms=bench.clock.time_ms() + 10_000)
     await bench.clock.advance(30)
     assert bench.kinds() == ["Stale", "Enriched"]
 
 
-async def test_a_broken_command_is_a_dead_letter_and_no_conversation(bench: Bench):
+async def test_a_malformed_command_is_a_dead_letter_and_not_a_conversation(bench: Bench):
     await bench.send(b"{}", (("nexus-command", b"erase"),))
     await bench.say(NAME)
     conversation = bench.sent[-1][2]
@@ -286,7 +286,7 @@ async def test_a_broken_command_is_a_dead_letter_and_no_conversation(bench: Benc
     assert sorted(bench.kinds()) == ["DeadLettered", "DeadLettered", "Enriched"]
 
 
-async def test_a_command_is_sent_home_as_a_command(bench: Bench):
+async def test_a_rerouted_command_stays_a_command(bench: Bench):
     await bench.crash()
     bench.settings = load_settings(environ={}, topic_partitions=4)
     bench.broker.partitions = 4
@@ -318,7 +318,7 @@ async def test_a_command_that_was_read_before_a_revocation_leaves_no_trace(bench
     assert bench.kinds() == ["Dropped", "Enriched"]
 
 
-async def test_an_answer_that_outlasts_erasure_and_lift_is_thrown_away_whatever_clocks_say(bench: Bench):
+async def test_an_answer_that_outlasts_erasure_and_unblock_is_discarded_whatever_the_clocks_are(bench: Bench):
     bench.extractor.gate.clear()
     bench.stage._settling._settle_seconds = 0
     await bench.say(NAME, session="s-1")
@@ -352,8 +352,8 @@ async def test_a_letter_that_is_being_sent_when_the_erasure_arrives_is_the_last_
     assert bench.broker.committed["nexus-prospect-ingestion", 0] == 3
 
 
-async def test_an_older_state_that_the_broker_took_late_does_not_come_out_on_top(bench: Bench):
-    """Two writes of a session in one group, of which the broker refuses the first one once."""
+async def test_an_older_state_that_the_broker_stored_late_does_not_win(bench: Bench):
+    """Two writes of a session in one group. The broker refuses the first one once."""
     await bench.say(NAME)
     await bench.clock.advance(30)
     refused: list[str] = []

@@ -1,4 +1,4 @@
-"""What is sent fits what is published."""
+"""Sent events and commands fit the published schemas."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def sweeping(bench: Bench) -> Bench:
 
 
 async def _deliver_commands(bench: Bench) -> list[str]:
-    """What the sweep sent, read as the worker would read it."""
+    """The commands of the sweep, parsed as the worker parses them."""
     records = bench.broker.records("nexus-prospect-ingestion")
     bench.broker._logs.pop(("nexus-prospect-ingestion", 0), None)
     for record in records:
@@ -47,7 +47,7 @@ async def test_idle_sessions_are_forgotten_busy_and_erased_ones_stay(sweeping: B
     await bench.say(["me llamo Carlos", "hola", "sigo aquí"], session="busy")
     assert await _deliver_commands(bench) == []
     await bench.clock.advance(2 * _DAY_SECONDS)
-    # One command a sweep, until it is obeyed.
+    # One command per sweep, until the worker runs it.
     assert set(await _deliver_commands(bench)) == {"idle"}
     assert sorted(bench.table.values) == [b"busy", b"erased"]
     assert bench.emitted()[-1][1]["reason"] == "retention"

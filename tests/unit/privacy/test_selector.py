@@ -1,4 +1,4 @@
-"""Whom an operator means, and how they are named afterwards."""
+"""The selection of a person, and its hash for the audit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_values_are_compared_as_they_are_stored(kind, text, value):
 
 
 @pytest.mark.parametrize(("kind", "text"), [("email", "ana"), ("phone", "x"), ("session", " "), ("email", "a@b@c")])
-def test_what_is_no_such_thing_is_refused(kind, text):
+def test_invalid_values_are_refused(kind, text):
     with pytest.raises(ConfigurationError):
         Selector.of(kind, text, "", "CO")
 
@@ -70,7 +70,7 @@ def test_a_hash_is_of_one_tenant_and_kind():
     assert len(hashes) == 4
 
 
-def test_a_session_is_theirs_by_id_fingerprint_hash_or_what_they_gave():
+def test_a_session_matches_by_id_fingerprint_hash_email_or_phone():
     person = Person("acme", {"s-1"}, {"fp-1"})
     by_email = Selector.of("email", "ana@example.com", "acme", "CO")
     by_phone = Selector.of("phone", "+573005550102", "acme", "CO")

@@ -1,4 +1,4 @@
-"""The sink and erased events: order against a session's records, offsets, and sessions that the database keeps away."""
+"""The sink and erased events: their order with a session's records, offsets, and suppressed sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import DatabaseUnavailableError
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.stage import Sink
-from nexus_stream.supabase.writer import EraseResult, Rejected, WriteResult
+from nexus_stream.supabase.writer import EraseResult, RejectedRow, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -28,7 +28,7 @@ ENRICHED, INGESTION, DEAD = "prospects-enriched", "nexus-prospect-ingestion", "n
 
 @dataclass
 class InMemoryWriter:
-    """A `WriterPort` that keeps what it is told in order, and fingerprints away."""
+    """A `WriterPort` that records its calls in order, and suppresses fingerprints."""
 
     done: list[str] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
@@ -48,7 +48,9 @@ class InMemoryWriter:
         refused = [index for index, event in enumerate(events) if event.session_id in self.refused]
         done = [event for index, event in enumerate(events) if index not in refused]
         self.done += [f"erase {event.session_id}" for event in done]
-        return EraseResult(len(done), tuple(Rejected(index, "23503", "ForeignKeyViolationError") for index in refused))
+        return EraseResult(
+            len(done), tuple(RejectedRow(index, "23503", "ForeignKeyViolationError") for index in refused)
+        )
 
     async def suppressed(self, records: Sequence[EnrichedProspect]) -> list[int]:
         return [index for index, record in enumerate(records) if record.fingerprint in self.away]
@@ -143,7 +145,7 @@ async def test_an_erasure_waits_for_the_database(bench: Bench):
     assert bench.broker.committed[ENRICHED, 0] == 1
 
 
-async def test_a_new_session_of_an_erased_person_is_erased_where_it_is_kept(bench: Bench):
+async def test_a_new_session_of_an_erased_person_is_erased_by_a_command(bench: Bench):
     bench.writer.away.add("fp-gone")
     await bench.prospect("new", "fp-gone")
     await bench.prospect("other", "fp")
@@ -166,7 +168,7 @@ async def test_the_command_is_sent_before_the_offset_is_done(bench: Bench):
     assert len(bench.broker.records(INGESTION)) == 1
 
 
-async def test_an_erasure_that_the_database_refuses_is_a_dead_letter_and_stops_nobody(bench: Bench):
+async def test_an_erasure_that_the_database_refuses_is_a_dead_letter_and_the_next_is_done(bench: Bench):
     bench.writer.refused.add("b")
     for session in ("a", "b", "c"):
         await bench.erased(session)
@@ -203,7 +205,7 @@ async def test_an_event_that_the_database_could_not_take_is_a_dead_letter(bench:
     assert (bench.kinds, bench.writer.done) == (["DeadLettered"], [])
 
 
-async def test_an_event_that_is_none_is_a_dead_letter(bench: Bench):
+async def test_a_malformed_event_is_a_dead_letter(bench: Bench):
     await bench.read(b"{}", (("ce_type", b"nexus.prospect.erased.v1"),))
     await bench.clock.advance(10)
     assert bench.kinds == ["DeadLettered"]

@@ -1,4 +1,4 @@
-"""What an answer of update_prospect_data means, and which function is the one to call."""
+"""The meaning of update_prospect_data's answers, and the choice of the function to call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nexus_stream.supabase.sqlstates import Failure, RefusedCallError, classify
 
 
 @pytest.mark.parametrize("answer", [{"success": True}, {"success": "true"}, {}, {"success": None}, None, True, [False]])
-def test_whatever_does_not_say_that_it_failed_succeeded(answer: Any) -> None:
+def test_an_answer_without_failure_is_a_success(answer: Any) -> None:
     require_success(json.dumps(answer))
     require_success(None)
 
@@ -37,7 +37,7 @@ def test_whatever_does_not_say_that_it_failed_succeeded(answer: Any) -> None:
         ({"error": "no", "code": "ZZ999"}, Failure.BAD_ROW),
     ],
 )
-def test_a_failure_is_what_the_answer_says_it_is(answer: dict[str, Any], failure: Failure) -> None:
+def test_a_failed_answer_is_classified_by_its_content(answer: dict[str, Any], failure: Failure) -> None:
     with pytest.raises(RefusedCallError) as raised:
         require_success(json.dumps({"success": False, **answer}))
     assert classify(raised.value) is failure

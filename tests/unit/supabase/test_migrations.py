@@ -40,7 +40,7 @@ def test_the_access_of_each_function_is_given_once() -> None:
     assert named == dict.fromkeys(_functions(), 1)
 
 
-def test_every_name_says_that_the_file_is_ours() -> None:
+def test_every_file_name_contains_nexus() -> None:
     assert [migration for migration in load_migrations() if not migration.name.startswith("nexus_stream_")] == []
 
 

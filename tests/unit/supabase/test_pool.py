@@ -1,4 +1,4 @@
-"""What an error of the database is told as: what to fix, and nothing of the rows it was met with."""
+"""Messages of database errors name the fix and contain no data of the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TARGET = parse_target("postgresql://u:pw@db.example.com/x")
 @pytest.mark.parametrize(
     "kind",
     [
-        # A function that puts a statement together from what it is called with.
+        # A function that builds a statement from its arguments.
         asyncpg.PostgresSyntaxError,
         asyncpg.InvalidNameError,
         asyncpg.AmbiguousColumnError,
@@ -35,6 +35,6 @@ def test_the_servers_message_is_not_repeated(kind: type[asyncpg.PostgresError]) 
     assert "pw" not in str(told)
 
 
-def test_the_drivers_own_message_is() -> None:
+def test_the_drivers_own_message_is_repeated() -> None:
     error = asyncpg.exceptions.ClientConfigurationError("`sslmode` parameter must be one of: disable, verify-full")
     assert "must be one of: disable, verify-full" in str(to_nexus_error(error, _TARGET))

@@ -1,4 +1,4 @@
-"""Of a batch, each session's newest record is sent, and what cannot be sent is told by its index."""
+"""A batch sends each session's newest record, and rejects unsendable records by index."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_newest_of_a_session_wins_whatever_the_order() -> None:
         assert [order[row.index] for row in rows] == [versions[2]]
 
 
-def test_of_equal_versions_the_server_chooses_unless_they_are_the_same() -> None:
+def test_different_records_of_one_version_are_all_sent() -> None:
     one = _record("a", 1, "2026-01-01T00:00:00Z")
     other = _record("a", 1, "2026-01-01T00:00:00Z", prospect={"nombre": "Eva"})
     rows, _ = newest_rows([one, other, one, _record("a", 0, "2026-01-01T00:00:00Z")])
@@ -61,7 +61,7 @@ def test_rows_are_sorted_by_tenant_and_session() -> None:
     ("changes", "sqlstate"),
     [({"enriched_at": "yesterday"}, "22007"), ({"prospect": {"nombre": "A\ud800na"}}, "22021")],
 )
-def test_what_cannot_be_sent_is_rejected_by_index(changes: dict[str, Any], sqlstate: str) -> None:
+def test_an_unsendable_record_is_rejected_by_index(changes: dict[str, Any], sqlstate: str) -> None:
     good = _record("a", 1, "2026-01-01T00:00:00Z")
     bad = good.model_copy(
         update={key: type(good.prospect)(**value) if key == "prospect" else value for key, value in changes.items()}

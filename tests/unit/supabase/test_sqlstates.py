@@ -1,4 +1,4 @@
-"""Every error asyncpg can raise has a meaning, and no description of one holds a row's data."""
+"""Every error that asyncpg can raise has an action, and no description contains a row's data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_client_error_of_asyncpg_is_mapped() -> None:
         ),
     ],
 )
-def test_codes_mean(sqlstates: str, failure: Failure) -> None:
+def test_each_code_has_its_action(sqlstates: str, failure: Failure) -> None:
     for sqlstate in sqlstates.split():
         assert failure_of(sqlstate) is failure, sqlstate
 
@@ -75,18 +75,18 @@ def test_codes_mean(sqlstates: str, failure: Failure) -> None:
         (KeyError("ours"), None),
     ],
 )
-def test_exceptions_mean(error: Exception, failure: Failure | None) -> None:
+def test_each_exception_has_its_action(error: Exception, failure: Failure | None) -> None:
     assert classify(error) is failure
 
 
-def test_a_code_no_table_lists_is_tried_again() -> None:
+def test_an_unknown_code_is_retried() -> None:
     error = exceptions.UnknownPostgresError("?")
     error.sqlstate = "ZZ999"
     assert failure_of("ZZ999") is None
     assert classify(error) is Failure.TRANSIENT
 
 
-def test_whatever_is_tried_again_gets_a_new_connection() -> None:
+def test_a_retry_uses_a_new_connection() -> None:
     assert needs_new_connection(asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT"))
     assert needs_new_connection(asyncpg.AdminShutdownError("terminating connection"))
     assert needs_new_connection(ConnectionResetError())

@@ -21,7 +21,7 @@ from nexus_stream.delivery.stage import StageParts
 from nexus_stream.errors import ConfigurationError, DatabaseUnavailableError
 from nexus_stream.settings import load_settings
 from nexus_stream.supabase.stage import Sink
-from nexus_stream.supabase.writer import Rejected, WriteResult
+from nexus_stream.supabase.writer import RejectedRow, WriteResult
 from nexus_stream.testing.broker import InMemoryBroker
 from nexus_stream.testing.clock import FakeClock
 
@@ -30,12 +30,12 @@ ENRICHED, DEAD = "prospects-enriched", "nexus-prospect-dlq"
 
 @dataclass
 class InMemoryWriter:
-    """A `WriterPort` that keeps the newest record of a session and fails as told."""
+    """A `WriterPort` that keeps the newest record of a session and fails on request."""
 
     rows: dict[str, EnrichedProspect] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     failure: Exception | None = None
-    # While it is not set, a statement is open.
+    # A statement stays open until this event is set.
     answered: asyncio.Event | None = None
     bad_sessions: set[str] = field(default_factory=set)
 
@@ -48,7 +48,7 @@ class InMemoryWriter:
         rejected = []
         for index, record in enumerate(records):
             if record.session_id in self.bad_sessions:
-                rejected.append(Rejected(index=index, sqlstate="22P05", message="untranslatable character"))
+                rejected.append(RejectedRow(index=index, sqlstate="22P05", message="untranslatable character"))
             else:
                 self.rows[record.session_id] = record
         return WriteResult(
@@ -156,7 +156,7 @@ async def test_a_bad_row_is_dead_lettered_alone(bench: Bench):
 
 
 @pytest.mark.parametrize("value", [None, b"", b"no json", b'{"schema_version":1}', b'{"schema_version":2}'])
-async def test_what_is_no_enriched_prospect_is_dead_lettered_and_the_next_is_stored(bench: Bench, value):
+async def test_a_record_of_another_kind_is_dead_lettered_and_the_next_is_stored(bench: Bench, value):
     await bench.put(value)
     await bench.put(record("a"))
     await bench.clock.advance(3)
@@ -165,7 +165,7 @@ async def test_what_is_no_enriched_prospect_is_dead_lettered_and_the_next_is_sto
     assert bench.broker.committed == {(ENRICHED, 0): 2}
 
 
-async def test_what_nobody_expected_is_dead_lettered_too_and_the_next_is_stored(
+async def test_an_unexpected_error_is_dead_lettered_and_the_next_is_stored(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
     def give_up(value: bytes) -> EnrichedProspect:
@@ -246,7 +246,7 @@ async def test_a_revocation_ends_the_waiting(bench: Bench):
     assert bench.sink.state == "running"
 
 
-async def test_a_statement_that_fails_after_a_revocation_makes_nobody_wait(bench: Bench):
+async def test_a_statement_that_fails_after_a_revocation_is_not_retried(bench: Bench):
     bench.writer.failure, bench.writer.answered = DatabaseUnavailableError("away"), asyncio.Event()
     await bench.put(record("a"))
     await bench.clock.advance(2)

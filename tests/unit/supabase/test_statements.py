@@ -1,4 +1,4 @@
-"""An SQL file falls into its statements where PostgreSQL sees them end."""
+"""An SQL file is split at the ends of its statements, as PostgreSQL parses them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_statements(sql: str, statements: list[str]) -> None:
     assert split_statements(sql) == statements
 
 
-def test_comments_and_space_are_not_of_the_essence() -> None:
+def test_essence_ignores_comments_and_space() -> None:
     written = ["-- why\ncreate  table t (a int)", "/* x */ select ' a  ;' "]
     assert essence(written) == essence(["create table t\n(a int);", "select ' a  ;'"])
     assert essence(written) != essence(["create table t (b int)", "select ' a  ;'"])

@@ -1,4 +1,4 @@
-"""A DSN is understood or refused, and never shown."""
+"""A DSN is parsed or refused, and never shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nexus_stream.supabase.target import Mode, parse_target, require_secure
 
 
 @pytest.mark.parametrize(
-    # No mode: neither port nor name tells, and whoever connects looks.
+    # No mode: neither port nor name decides it; a connection can find out.
     ("dsn", "shown", "mode"),
     [
         ("postgresql://u:pw@db.example.com:5432/postgres", "db.example.com:5432/postgres", None),
@@ -41,7 +41,7 @@ from nexus_stream.supabase.target import Mode, parse_target, require_secure
         ("postgresql://u:pw@?host=db.example.com&port=5433&database=y", "db.example.com:5433/y", None),
     ],
 )
-def test_a_dsn_is_understood(dsn: str, shown: str, mode: Mode) -> None:
+def test_a_dsn_is_parsed(dsn: str, shown: str, mode: Mode) -> None:
     target = parse_target(dsn)
     assert str(target) == shown
     assert target.mode is mode
@@ -118,8 +118,8 @@ def test_production_needs_a_verified_server(dsn: str, allowed: bool, tmp_path: P
         "postgresql://u:s3cret@db.example.com?dbname=x&database=y",
     ],
 )
-def test_a_dsn_that_names_its_place_twice_is_refused(dsn: str) -> None:
-    """One would be checked, and the other connected to."""
+def test_a_dsn_with_two_hosts_ports_or_names_is_refused(dsn: str) -> None:
+    """The check would use one value, and the connection the other."""
     for environ in ({}, {"NEXUS_ENV": "production"}):
         with pytest.raises(ConfigurationError, match=r"in both places|appears twice") as raised:
             target_of(load_settings(environ={**environ, "SUPABASE_DB_URL": dsn}))
@@ -138,7 +138,7 @@ def test_a_dsn_that_names_its_place_twice_is_refused(dsn: str) -> None:
         "postgresql://u@/x?host=/run/postgresql",
     ],
 )
-def test_the_driver_reads_the_same_place_from_it(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_connects_to_the_parsed_host(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGPORT", "PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE"):
         monkeypatch.delenv(name, raising=False)
     signature = inspect.signature(connect_utils._parse_connect_dsn_and_args)
@@ -175,7 +175,7 @@ def test_a_certificate_file_that_is_not_there_is_named_in_any_environment() -> N
         target_of(load_settings(environ={"SUPABASE_DB_URL": dsn}))
 
 
-def test_development_takes_any_connection() -> None:
+def test_development_accepts_any_connection() -> None:
     settings = load_settings(environ={"SUPABASE_DB_URL": "postgresql://u:pw@db.example.com/x"})
     assert str(target_of(settings)) == "db.example.com:5432/x"
 

@@ -37,6 +37,7 @@ def test_chaos_rows_of_a_broker_go_to_two_workers_and_keep_them(group) -> None:
     first = [group(one) for one in ids]
     assert first[0] == first[2] != first[1] == first[3]
     assert [group(one) for one in ids] == first
+    assert group("tests/chaos/test_drill.py::test_a") != group("tests/chaos/test_crash_matrix.py::test_b[naive]")
 
 
 def test_two_processes_never_have_the_same_ports() -> None:

@@ -1,4 +1,4 @@
-"""The public fakes behave: a test of a user's that stands on them must fail for the user's reason."""
+"""The public fakes behave like the real parts, so that a user's test fails only because of the user's code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tables.session_state import SessionState, encode_state
 from tables.sessions import SessionTablePort
 
 
-async def test_each_is_what_it_stands_for() -> None:
-    """Checked by mypy: an assignment to the protocol is an error when they part."""
+async def test_each_fake_fits_its_protocol() -> None:
+    """mypy checks this: the assignment to the protocol is an error if the fake differs from it."""
     clock: Clock = FakeClock()
     broker: BrokerPort = InMemoryBroker()
     table: SessionTablePort = InMemorySessionTable(broker, Assignment())
@@ -41,7 +41,7 @@ class TestFakeClock:
         await asyncio.sleep(0.01)
         assert (clock.monotonic(), clock.time_ms()) == (before, 5000)
 
-    async def test_turning_it_moves_both_times(self) -> None:
+    async def test_advancing_it_moves_both_times(self) -> None:
         clock = FakeClock(time_ms=5000)
         before = clock.monotonic()
         await clock.advance(2.5)
@@ -67,7 +67,7 @@ class TestFakeClock:
         assert woken[-1] == ("late", 3000)
         assert clock.time_ms() == 4000
 
-    async def test_who_wakes_may_sleep_again_within_the_same_turn(self) -> None:
+    async def test_a_sleeper_may_sleep_again_within_the_same_advance(self) -> None:
         clock = FakeClock(time_ms=0)
         ticks: list[int] = []
 
@@ -81,7 +81,7 @@ class TestFakeClock:
         task.cancel()
         assert ticks == [1000, 2000, 3000]
 
-    async def test_a_sleeper_that_was_cancelled_does_not_hold_it_up(self) -> None:
+    async def test_a_cancelled_sleeper_does_not_stop_the_clock(self) -> None:
         clock = FakeClock()
         task = asyncio.create_task(clock.sleep(1))
         await clock.settle()
@@ -92,9 +92,9 @@ class TestFakeClock:
 
 @pytest.mark.parametrize("clock", [FakeClock(), SystemClock()], ids=["fake", "real"])
 class TestAnyClock:
-    """The same on the fake and on the real thing."""
+    """The fake and the real clock behave alike."""
 
-    async def test_waiting_for_what_happened_takes_no_time(self, clock: Clock) -> None:
+    async def test_waiting_for_a_set_event_takes_no_time(self, clock: Clock) -> None:
         event = asyncio.Event()
         event.set()
         assert await clock.wait(event, 60.0)
@@ -106,13 +106,13 @@ class TestAnyClock:
         event.set()
         assert await asyncio.wait_for(waiting, 5)
 
-    async def test_waiting_ends_with_its_time(self, clock: Clock) -> None:
+    async def test_waiting_ends_at_its_timeout(self, clock: Clock) -> None:
         waiting = asyncio.create_task(clock.wait(asyncio.Event(), 0.02))
         if isinstance(clock, FakeClock):
             await clock.advance(0.02)
         assert not await asyncio.wait_for(waiting, 5)
 
-    async def test_without_a_bound_only_the_event_ends_it(self, clock: Clock) -> None:
+    async def test_without_a_timeout_only_the_event_ends_it(self, clock: Clock) -> None:
         event = asyncio.Event()
         waiting = asyncio.create_task(clock.wait(event, None))
         if isinstance(clock, FakeClock):
@@ -146,14 +146,14 @@ class TestInMemoryBroker:
             await (await broker.send("t", b"k", b"v", partition=partition))
         assert [(record.partition, record.offset) for record in broker.records("t")] == [(0, 0), (0, 1), (1, 0)]
 
-    async def test_what_is_stored_is_what_was_sent(self) -> None:
+    async def test_the_stored_record_is_the_sent_record(self) -> None:
         broker = InMemoryBroker()
         await (await broker.send("t", None, None, timestamp_ms=7, headers=(("a", b"1"), ("a", b"2"))))
         (record,) = broker.records("t")
         assert (record.key, record.value, record.timestamp_ms) == (None, None, 7)
         assert record.headers == (("a", b"1"), ("a", b"2"))
 
-    async def test_a_topic_that_fails_stores_nothing_until_it_is_well_again(self) -> None:
+    async def test_a_failing_topic_stores_nothing_until_it_works_again(self) -> None:
         broker = InMemoryBroker()
         broker.failing.add("t")
         acknowledged = await broker.send("t", b"k", b"v")
@@ -164,7 +164,7 @@ class TestInMemoryBroker:
         await (await broker.send("t", b"k", b"v"))
         assert len(broker.records("t")) == 1
 
-    async def test_commits_are_remembered(self) -> None:
+    async def test_commits_are_stored(self) -> None:
         broker = InMemoryBroker()
         assert await broker.commit({("t", 0): 3})
         assert await broker.commit({("t", 1): 1})
@@ -190,7 +190,7 @@ class TestInMemorySessionTable:
     def record(assignment: Assignment) -> Received:
         return Received("ingestion", 0, 0, 0, b"s-1", b"{}", (), epoch=assignment.epoch)
 
-    async def test_a_state_is_there_once_the_changelog_has_it(
+    async def test_a_state_is_visible_when_the_changelog_has_it(
         self, table: InMemorySessionTable, broker: InMemoryBroker, assignment: Assignment
     ) -> None:
         record, state = self.record(assignment), SessionState(session_id="s-1")
@@ -200,7 +200,7 @@ class TestInMemorySessionTable:
         assert table.get(record, b"s-1") == table.state(b"s-1") == state
         assert [entry.value for entry in broker.records("log")] == [encode_state(state)]
 
-    async def test_a_state_the_broker_refuses_is_not_there(
+    async def test_a_state_that_the_broker_refuses_is_not_visible(
         self, table: InMemorySessionTable, broker: InMemoryBroker, assignment: Assignment
     ) -> None:
         broker.failing.add("log")
@@ -221,9 +221,7 @@ class TestInMemorySessionTable:
         with pytest.raises(KeyError):
             table.state(b"s-1")
 
-    async def test_what_is_not_ours_any_more_is_refused(
-        self, table: InMemorySessionTable, assignment: Assignment
-    ) -> None:
+    async def test_a_revoked_partition_is_refused(self, table: InMemorySessionTable, assignment: Assignment) -> None:
         record = self.record(assignment)
         begun = await table.put(record, b"s-1", SessionState(session_id="s-1"))
         assignment.revoke()
@@ -237,14 +235,14 @@ class TestInMemorySessionTable:
         with pytest.raises(PartitionLostError):
             await table.purge(record, [b"s-1"])
 
-    async def test_a_newer_state_is_refused_as_by_the_real_one(
+    async def test_a_newer_state_is_refused_as_by_the_real_table(
         self, table: InMemorySessionTable, assignment: Assignment
     ) -> None:
         table.values[b"s-1"] = b'{"state_version": 99, "session_id": "s-1"}'
         with pytest.raises(StateVersionError):
             table.get(self.record(assignment), b"s-1")
 
-    async def test_scanning_goes_on_behind_a_key(self, table: InMemorySessionTable, assignment: Assignment) -> None:
+    async def test_scanning_continues_after_a_key(self, table: InMemorySessionTable, assignment: Assignment) -> None:
         record = self.record(assignment)
         for name in ("b", "a", "c"):
             await (await table.put(record, name.encode(), SessionState(session_id=name)))
@@ -252,15 +250,13 @@ class TestInMemorySessionTable:
         assert [key for key, _ in first] == [b"a", b"b"]
         assert [state.session_id for _, state in table.scan(0, first[-1][0], 2)] == ["c"]
 
-    async def test_what_was_to_be_purged_can_be_asked_for(
-        self, table: InMemorySessionTable, assignment: Assignment
-    ) -> None:
+    async def test_purged_keys_are_recorded(self, table: InMemorySessionTable, assignment: Assignment) -> None:
         await table.purge(self.record(assignment), [b"s-1", b"s-2"])
         assert table.purged == {b"s-1", b"s-2"}
 
 
 class TestScriptedExtractor:
-    async def test_it_finds_a_name_where_it_stands(self) -> None:
+    async def test_it_finds_a_name_and_its_span(self) -> None:
         turns = [Turn("assistant", "me llamo Bot"), Turn("user", "Hola, me llamo Ana Ruiz")]
         findings = await ScriptedExtractor().extract(turns)
         (signal,) = findings.signals
@@ -268,7 +264,7 @@ class TestScriptedExtractor:
         assert turns[signal.turn].content[signal.start : signal.end] == "Ana Ruiz"
         assert findings.usage.cost_usd > 0
 
-    async def test_it_finds_nothing_where_there_is_nothing(self) -> None:
+    async def test_it_finds_nothing_without_a_name(self) -> None:
         findings = await ScriptedExtractor().extract([Turn("assistant", "me llamo Bot")])
         assert (findings.nombre, findings.signals) == (None, ())
 

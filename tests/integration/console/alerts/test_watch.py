@@ -1,4 +1,4 @@
-"""The watch on a real broker without any worker: what nobody can report of itself is seen, told and remembered."""
+"""The alert watch on a real broker without workers: it detects, reports and stores problems that no process reports."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def commit(settings: Settings, offset: int) -> None:
         await consumer.stop()
 
 
-async def test_without_any_worker_lag_age_and_standstill_are_told_and_end(settings: Settings) -> None:
+async def test_without_workers_alerts_for_lag_age_and_no_progress_begin_and_end(settings: Settings) -> None:
     with capture_logs() as logs:
         await _told_and_ended(settings)
     for event, level in (("alert begins", "warning"), ("alert ended", "info")):
@@ -182,7 +182,7 @@ async def _told_and_ended(settings: Settings) -> None:
         assert "nexus_alert_firing{" not in generate_latest(registry).decode()
 
 
-async def test_a_restart_begins_nothing_again_and_ends_what_ended_meanwhile(settings: Settings) -> None:
+async def test_a_restart_begins_no_alert_again_and_ends_finished_ones(settings: Settings) -> None:
     async with console(settings) as context:
         await put(settings, 1, minutes_old=40)
         await until(lambda: kinds(context.alerts) == {AlertKind.NO_PROGRESS, AlertKind.OLD_MESSAGES})
@@ -200,7 +200,7 @@ async def test_a_restart_begins_nothing_again_and_ends_what_ended_meanwhile(sett
         await until(lambda: context.alerts.firing == ())
 
 
-async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_come_back(
+async def test_a_dead_process_is_missing_until_an_operator_forgets_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_watch, "_REPORT_WAIT_SECONDS", 0.5)
@@ -235,7 +235,7 @@ async def test_a_dead_process_is_missed_until_somebody_says_that_it_will_not_com
         assert [one.identity for one in context.alerts.firing] == told
         await forget(settings, (name,))
         await until(lambda: kinds(context.alerts) == {AlertKind.PERSISTENCE})
-        # Another sink that runs saves, whatever became of the first.
+        # Another running sink saves, whatever happened to the first one.
         now_ms = time.time_ns() // 1_000_000
         runs = {"process_id": "sink-0123abcd-fedcba", "role": "sink", "since_ms": now_ms, "updated_at_ms": now_ms}
         record = status.model_copy(update=runs).model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""Alerts posted to a real receiver: signed, repeated with the same id, and never at the console's expense."""
+"""Alerts posted to a real receiver: signed, repeated with the same id, and without harm to the console."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from standardwebhooks import Webhook as Signer
 
 from nexus_stream.console.alerts.book import AlertEvent
 from nexus_stream.console.alerts.conditions import Alert, AlertKind
-from nexus_stream.console.alerts.webhook import Message, Webhook, message_of
+from nexus_stream.console.alerts.webhook import AlertMessage, Webhook, message_of
 from nexus_stream.settings import Settings
 from tests.stack import eventually
 
@@ -28,7 +28,7 @@ AT_MS = 1_760_000_000_000
 
 @dataclass
 class Receiver:
-    """Answers with the statuses in turn, then 204; ``hang`` answers never."""
+    """A receiver that answers with the statuses in turn, then with 204. With ``hang`` it never answers."""
 
     statuses: list[int | str] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Sending:
 async def start() -> AsyncIterator[Any]:
     tasks = []
 
-    def start(url: str, *pending: Message) -> Sending:
+    def start(url: str, *pending: AlertMessage) -> Sending:
         async def changed() -> None:
             sending.changes += 1
 
@@ -92,7 +92,7 @@ async def start() -> AsyncIterator[Any]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def message(number: int = 0, state: Any = "firing") -> Message:
+def message(number: int = 0, state: Any = "firing") -> AlertMessage:
     alert = Alert(AlertKind.LAG, f"enricher-{number}", 500.5, 100, "detail", since_ms=AT_MS)
     return message_of(AlertEvent(state, alert, time.time_ns() // 1_000_000), "https://docs.example.com/runbook#")
 
@@ -136,7 +136,7 @@ async def test_begin_and_end_are_posted_in_order_and_signed(receiver: Receiver, 
     assert (sending.webhook.failures, sending.changes) == (0, 2)
 
 
-async def test_it_is_posted_again_with_the_same_id_until_it_is_taken(receiver: Receiver, start: Any) -> None:
+async def test_a_message_is_posted_again_with_the_same_id_until_it_is_accepted(receiver: Receiver, start: Any) -> None:
     receiver.statuses = [500, "cut", 429, 503]
     sending = start(receiver.url, message(1))
     sending.webhook.offer(message(2))
@@ -149,7 +149,7 @@ async def test_it_is_posted_again_with_the_same_id_until_it_is_taken(receiver: R
     assert sending.webhook.failures == 4
 
 
-async def test_what_the_receiver_refuses_does_not_hold_up_what_follows(receiver: Receiver, start: Any) -> None:
+async def test_a_refused_message_does_not_block_the_next_ones(receiver: Receiver, start: Any) -> None:
     receiver.statuses = [400, 302, 404, 400, 410]
     sending = start(receiver.url, message(1), message(2))
     await receiver.has(6)
@@ -157,7 +157,7 @@ async def test_what_the_receiver_refuses_does_not_hold_up_what_follows(receiver:
     await gone(sending)
 
 
-async def test_a_receiver_that_is_away_costs_a_bounded_queue(start: Any) -> None:
+async def test_an_unreachable_receiver_fills_a_bounded_queue(start: Any) -> None:
     sending = start("http://127.0.0.1:1/hook")
     for number in range(500):
         sending.webhook.offer(message(number))
@@ -171,9 +171,9 @@ async def test_a_receiver_that_is_away_costs_a_bounded_queue(start: Any) -> None
     await eventually(failed, seconds=60, what="more than 300 failures")
 
 
-async def test_old_news_is_given_up(receiver: Receiver, start: Any) -> None:
+async def test_an_old_message_is_dropped(receiver: Receiver, start: Any) -> None:
     receiver.statuses = [500]
-    old = Message("msg_old", "{}", time.time() - 25 * 3600)
+    old = AlertMessage("msg_old", "{}", time.time() - 25 * 3600)
     sending = start(receiver.url, old, message(1))
     await receiver.has(2)
     assert [headers["webhook-id"] for headers, _ in receiver.received] == ["msg_old", message(1).id]
@@ -187,7 +187,7 @@ async def test_a_redirect_is_not_followed(receiver: Receiver, start: Any) -> Non
     assert receiver.received[1][0]["webhook-id"] == message(1).id
 
 
-async def test_neither_address_nor_secret_shows(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_address_and_secret_are_not_logged(start: Any, caplog: pytest.LogCaptureFixture) -> None:
     sending = start("http://127.0.0.1:1/hook?token=s3cr3t-token", message(1))
     deadline = time.monotonic() + 60
     while not sending.webhook.failures:

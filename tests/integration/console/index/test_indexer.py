@@ -157,7 +157,7 @@ async def test_killed_while_indexing_it_ends_with_the_content_of_a_fresh_build(
                     await producer.send(settings.sessions_changelog_topic, value, key=key, partition=sum(key) % 3)
                 )
                 if number % 4 == 0:
-                    # Of sessions that nobody erases: how the topics are read among each other is chance.
+                    # Only sessions that are never erased: the order between topics is random.
                     futures.append(
                         await producer.send(settings.enriched_topic, emission(number), key=b"e%d" % (number % 999))
                     )
@@ -270,7 +270,7 @@ async def test_another_broker_on_the_same_port_resets_the_view(
         return model.freshness().problem == "broker_unreachable"
 
     await eventually(is_lost, 15)
-    # What was known is still shown while nothing can be asked.
+    # Known data is still shown during the outage.
     assert await sessions({"old-0", "old-1", "old-2"})
 
     with EmbeddedBroker.start(port=broker.port):
@@ -353,7 +353,7 @@ async def test_waits_for_a_topic_that_is_not_there_and_does_not_make_it(broker: 
 
     await eventually(is_missing, 5)
     await asyncio.sleep(1.5)
-    # Created by us with its two partitions; had the indexer asked for it, the broker would have made it with one.
+    # The test created the topic with two partitions. If the indexer had requested it, the broker would have made one.
     assert settings.sessions_changelog_topic in await apply_topics(settings)
 
     async def follows() -> bool:
@@ -372,7 +372,9 @@ async def test_waits_for_a_topic_that_is_not_there_and_does_not_make_it(broker: 
         ({"NEXUS_CONSOLE_PORT": "taken"}, "NEXUS_CONSOLE_PORT"),
     ],
 )
-def test_what_it_cannot_serve_ends_it_with_a_message(tmp_path: Path, environ: dict[str, str], expected: str) -> None:
+def test_an_unusable_configuration_ends_the_console_with_a_message(
+    tmp_path: Path, environ: dict[str, str], expected: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = str(holder.getsockname()[1])
         environ = {name: taken if value == "taken" else value for name, value in environ.items()}

@@ -1,4 +1,4 @@
-"""A process reports, is shown, and takes itself off when it stops; a missing topic is not made by asking for it."""
+"""A process reports, is shown, and removes itself when it stops. A missing topic is not created."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_process_is_shown_while_it_runs(settings: Settings, model: ReadM
     await _shown(model, 0)
 
 
-async def test_who_ends_by_an_error_says_so_and_is_missed(settings: Settings, model: ReadModel) -> None:
+async def test_a_process_that_fails_reports_it_and_is_missing(settings: Settings, model: ReadModel) -> None:
     publishing = asyncio.create_task(
         StatusPublisher(settings, "sink-0123abcd-0123ab", sink_report, failed_by=lambda: "Supabase").run()
     )
@@ -85,13 +85,13 @@ async def test_who_ends_by_an_error_says_so_and_is_missed(settings: Settings, mo
     queries = OverviewQueries(model.path)
     (process,) = queries.overview(time.time_ns() // 1_000_000).processes
     assert (process.detail, process.is_missed) == ("Supabase", True)
-    # Until somebody says that it will not come back.
+    # Until an operator forgets the process.
     await forget(settings, ("sink-0123abcd-0123ab", "sink"))
     await _shown(model, 0)
     assert queries.overview(time.time_ns() // 1_000_000).absent_seconds == {}
 
 
-async def test_who_refuses_to_start_says_so(settings: Settings, model: ReadModel) -> None:
+async def test_a_process_that_refuses_to_start_reports_it(settings: Settings, model: ReadModel) -> None:
     report = failed_status("enricher", "enricher-a", "TopicMismatchError")
     await StatusPublisher(settings, "enricher-a", report).say_once()
     await _shown(model, 1, state="failed")
@@ -106,13 +106,13 @@ async def test_forgetting_without_a_topic_or_a_broker_says_what_to_do(broker: Em
 
 
 @pytest.mark.parametrize("name", ["console", "sink-", "sink-a", "nexus-sink", "sink-0123abcd-0123ab-1"])
-def test_forgetting_takes_names_that_stand_in_alerts(name: str) -> None:
+def test_forgetting_accepts_names_from_alerts(name: str) -> None:
     result = CliRunner().invoke(command, ["forget", name])
     assert result.exit_code == 2
     assert "neither a type nor a process id" in result.output
 
 
-async def test_a_missing_topic_is_left_missing(broker: EmbeddedBroker, tmp_path: Path) -> None:
+async def test_a_missing_topic_is_not_created(broker: EmbeddedBroker, tmp_path: Path) -> None:
     settings = Settings(kafka_bootstrap_servers=broker.bootstrap_servers, data_dir=tmp_path)
     publishing = asyncio.create_task(StatusPublisher(settings, "sink-a", report).run())
     await asyncio.sleep(1.5)

@@ -1,4 +1,4 @@
-"""Who may see and do what, over real HTTP: login, cookies, forms, roles, exports, the API and its description."""
+"""Access control over real HTTP: login, cookies, forms, roles, exports, the API and its description."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_operator_sees_people_and_viewer_sees_them_masked(serve: Callable[
             assert not any(secret in text for secret in SECRETS), path
 
 
-async def test_viewer_cannot_find_out_what_is_masked(serve: Callable[..., Any]) -> None:
+async def test_a_viewer_cannot_search_masked_data(serve: Callable[..., Any]) -> None:
     async with serve(VIEWER) as viewer:
         for text in ("carlos", "carlos@example.com", "5550102", "fp-secret-1", "s-"):
             answer = await (await viewer.get("/api/v1/sessions", params={"q": text})).json()
@@ -193,7 +193,7 @@ async def test_viewer_may_not_act(serve: Callable[..., Any], model: ReadModel) -
         assert (await program.post("/api/v1/dead-letters/discard", json={"reason": "not_json"})).status == 403
 
 
-async def test_a_form_from_elsewhere_does_nothing(serve: Callable[..., Any]) -> None:
+async def test_a_form_of_another_site_does_nothing(serve: Callable[..., Any]) -> None:
     async with serve(OPERATOR) as operator:
         csrf = await csrf_of(operator)
         form = {"action": "discard", "reason": "not_json", "ends": '{"0": 5}'}
@@ -204,13 +204,13 @@ async def test_a_form_from_elsewhere_does_nothing(serve: Callable[..., Any]) -> 
             ({**form, "csrf": csrf}, {"Origin": "null"}),
         ):
             assert (await operator.post("/dead-letters/act", data=data, headers=headers)).status == 403
-        # Its own passes the check, and then meets the broker that is away.
+        # The console's own form passes the check, and then fails because the broker is unreachable.
         assert (await operator.post("/dead-letters/act", data={**form, "csrf": csrf})).status == 503
         assert (await operator.post("/logout", data={"csrf": csrf}, allow_redirects=False)).status == 303
         assert (await operator.get("/", allow_redirects=False)).status == 303
 
 
-async def test_cookie_is_out_of_reach(serve: Callable[..., Any]) -> None:
+async def test_the_cookie_is_protected(serve: Callable[..., Any]) -> None:
     async with serve() as client:
         response = await log_in(client, OPERATOR)
         cookie = response.headers["Set-Cookie"]
@@ -219,7 +219,7 @@ async def test_cookie_is_out_of_reach(serve: Callable[..., Any]) -> None:
         assert OPERATOR not in cookie
 
 
-async def test_login_attempts_are_limited_and_written_down(serve: Callable[..., Any], settings: Settings) -> None:
+async def test_login_attempts_are_limited_and_recorded(serve: Callable[..., Any], settings: Settings) -> None:
     async with serve() as client:
         assert (await log_in(client, OPERATOR, Origin="https://evil.example.com")).status == 403
         statuses = [(await log_in(client, f"guess-{number}")).status for number in range(12)]
@@ -234,7 +234,7 @@ async def test_login_attempts_are_limited_and_written_down(serve: Callable[..., 
     assert "127.0.0.1" not in "".join(lines)
 
 
-async def test_language_is_kept_and_leads_nowhere_else(serve: Callable[..., Any]) -> None:
+async def test_the_language_is_kept_and_redirects_only_to_own_pages(serve: Callable[..., Any]) -> None:
     async with serve(OPERATOR) as client:
         assert '<html lang="en">' in await (await client.get("/")).text()
         response = await client.get("/language?to=es&back=/sessions%3Fq%3Dx", allow_redirects=False)
@@ -300,7 +300,7 @@ async def test_api_answers_as_its_description_says(serve: Callable[..., Any]) ->
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
-async def test_emissions_page_on_from_the_first(
+async def test_emissions_have_pages_from_the_first(
     serve: Callable[..., Any], settings: Settings, model: ReadModel
 ) -> None:
     value = model_state("s-1").to_enriched("nexus-prospect-ingestion").model_dump_json().encode()
@@ -313,13 +313,13 @@ async def test_emissions_page_on_from_the_first(
             seen += [emission["id"] for emission in answer["emissions"]]
             after = answer["next"]
         assert seen == list(range(1, 26))
-        # Without a place to begin at, the newest.
+        # Without a start position, the newest emissions.
         answer = await (await program.get("/api/v1/emissions?limit=3")).json()
         assert [emission["id"] for emission in answer["emissions"]] == [23, 24, 25]
 
 
 @pytest.mark.parametrize("number", ["²", "٣", "9" * 5000, "-1", "x", ""])
-async def test_a_message_in_the_address_that_is_none_is_left_out(serve: Callable[..., Any], number: str) -> None:
+async def test_a_malformed_message_in_the_address_is_ignored(serve: Callable[..., Any], number: str) -> None:
     async with serve(OPERATOR) as operator:
         for name in ("n", "left"):
             values = {"done": "redrive", "n": "1", "left": "1", name: number}
@@ -348,11 +348,9 @@ async def test_a_database_that_is_down_is_named(
     model.close()
 
 
-async def test_an_export_of_people_is_written_down_without_what_was_searched(
-    serve: Callable[..., Any], settings: Settings
-) -> None:
+async def test_an_export_is_recorded_without_its_search_text(serve: Callable[..., Any], settings: Settings) -> None:
     async with serve(OPERATOR) as operator, serve(VIEWER) as viewer:
-        # To the end of the body: a reader who leaves before it has interrupted the export.
+        # Read the whole body: closing the connection earlier interrupts the export.
         for reader, path in ((operator, "/sessions/export.csv?q=carlos"), (viewer, "/sessions/export.json")):
             response = await reader.get(path)
             assert response.status == 200
@@ -374,7 +372,7 @@ async def test_an_export_of_people_is_written_down_without_what_was_searched(
     assert "carlos" not in text.lower()
 
 
-async def test_an_export_whose_reader_leaves_is_ended_in_the_audit_log_too(
+async def test_an_export_with_a_lost_connection_is_ended_in_the_audit_log(
     serve: Callable[..., Any], settings: Settings
 ) -> None:
     async with serve(OPERATOR) as operator:

@@ -1,4 +1,4 @@
-"""What operators do, with the broker behind it: to the end whoever leaves, and written down however it ends."""
+"""Operators' actions on a real broker: they run to their end and are recorded, whatever happens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nexus_stream.console.command import open_model
 from nexus_stream.console.web.access import Identity
 from nexus_stream.console.web.app import make_app
 from nexus_stream.console.web.context import CONTEXT, Context
-from nexus_stream.console.web.recorded_actions import End, audited
+from nexus_stream.console.web.recorded_actions import End, recorded
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.settings import Settings
 
@@ -73,7 +73,7 @@ async def until_ended(context: Context, action: str, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("client", ["page", "program"])
-async def test_an_action_goes_on_when_its_client_leaves(
+async def test_an_action_continues_after_its_client_disconnects(
     settings: Settings, served: tuple[str, Context], client: str
 ) -> None:
     url, context = served
@@ -93,14 +93,14 @@ async def test_an_action_goes_on_when_its_client_leaves(
         assert await until_ended(context, "discard", 1) == ["began"]
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        # The premise: nobody waits for it any more, and it is not done.
+        # Precondition: the client is gone, and the action is not done.
         assert ends_of(context, "discard") == ["began"]
     assert await until_ended(context, "discard", 2) == ["began", "complete"]
     end = context.audit.newest(1, {"discard"})[0]
     assert (end["letters"], end["reason"]) == (letters, REASON)
 
 
-async def test_an_action_that_fails_halfway_is_written_down(
+async def test_an_action_that_fails_halfway_is_recorded(
     settings: Settings, broker: EmbeddedBroker, served: tuple[str, Context]
 ) -> None:
     url, context = served
@@ -117,13 +117,13 @@ async def test_an_action_that_fails_halfway_is_written_down(
         assert response.status == 503
         answer = await response.json()
     assert answer["error"] == "unavailable"
-    # What the error itself says, for whoever has to mend it.
+    # The error's own text, for the operator who must fix it.
     assert answer["reason"]
     assert await until_ended(context, "discard", 2) == ["began", "interrupted"]
     assert context.audit.newest(1, {"discard"})[0]["letters"] < letters
 
 
-async def test_a_stopping_console_writes_down_what_it_interrupts(settings: Settings) -> None:
+async def test_a_stopping_console_records_the_interrupted_actions(settings: Settings) -> None:
     model = open_model(settings)
     app = make_app(settings, model)
     context = app[CONTEXT]
@@ -137,7 +137,7 @@ async def test_a_stopping_console_writes_down_what_it_interrupts(settings: Setti
         works.set()
         await asyncio.sleep(3600)
 
-    acting = asyncio.create_task(audited(context, Identity("operator", "Ana"), "redrive", work, reason=REASON))
+    acting = asyncio.create_task(recorded(context, Identity("operator", "Ana"), "redrive", work, reason=REASON))
     async with asyncio.timeout(60):
         await works.wait()
     await runner.cleanup()

@@ -1,4 +1,4 @@
-"""What the API says of one session and one dead letter: all that their pages say, with the broker behind it."""
+"""The API's answers for one session and one dead letter have all data of their pages, on a real broker."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def assert_as_described(body: dict[str, Any], schema: str) -> None:
     Draft202012Validator({"$ref": f"#/components/schemas/{schema}", "components": components}).validate(body)
 
 
-async def test_a_session_comes_with_all_that_belongs_to_it(settings: Settings, model: ReadModel) -> None:
+async def test_a_session_has_all_its_details(settings: Settings, model: ReadModel) -> None:
     async with asking(settings, model, OPERATOR) as program:
         body = await (await program.get("/api/v1/sessions/~/s-1")).json()
     assert_as_described(body, "SessionDetail")
@@ -116,7 +116,7 @@ async def test_a_session_comes_with_all_that_belongs_to_it(settings: Settings, m
     assert body["database"] is None
 
 
-async def test_a_database_that_does_not_answer_is_said(settings: Settings, model: ReadModel) -> None:
+async def test_an_unreachable_database_is_reported(settings: Settings, model: ReadModel) -> None:
     down = settings.model_copy(update={"database_url": SecretStr("postgresql://u:p@127.0.0.1:1/postgres")})
     async with asking(down, model, OPERATOR) as program:
         body = await (await program.get("/api/v1/sessions/~/s-1")).json()
@@ -124,7 +124,7 @@ async def test_a_database_that_does_not_answer_is_said(settings: Settings, model
     assert body["database"] == {"problem": "unreachable", "updated_at": None, "rows": None}
 
 
-async def test_a_letter_comes_with_its_bytes_and_who_marked_it(settings: Settings, model: ReadModel) -> None:
+async def test_a_letter_has_its_bytes_and_the_operator_of_its_mark(settings: Settings, model: ReadModel) -> None:
     async with asking(settings, model, OPERATOR) as program:
         body = await (await program.get("/api/v1/dead-letters/nexus-prospect-ingestion-0-1")).json()
     assert_as_described(body, "LetterDetail")
@@ -146,7 +146,7 @@ async def test_a_viewer_is_shown_neither_text_nor_bytes(settings: Settings, mode
     assert (letter["content"], letter["problem"]) == (None, "hidden")
 
 
-async def test_letters_page_on(settings: Settings, model: ReadModel) -> None:
+async def test_letters_have_pages(settings: Settings, model: ReadModel) -> None:
     records = []
     for number in range(2, 25):
         headers = {"nexus-id": f"t-0-{number:02}", "nexus-reason": "empty", "nexus-failed-at": "2026-01-02T03:04:05Z"}

@@ -181,7 +181,7 @@ async def test_odd_addresses_get_a_page(client: Client, path: str, status: int) 
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_a_page_takes_no_form(client: Client, method: str) -> None:
+async def test_a_page_refuses_a_form(client: Client, method: str) -> None:
     response = await client.request(method, "/sessions")
     assert response.status == 403
     assert response.headers["X-Content-Type-Options"] == "nosniff"

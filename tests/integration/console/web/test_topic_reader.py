@@ -1,4 +1,4 @@
-"""Single records by place, dead letters acted on, and the indexer, against both brokers."""
+"""Single records by position, actions on dead letters, and the indexer, on both brokers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def reader(settings: Settings) -> TopicReader:
     return TopicReader(settings)
 
 
-async def test_reads_the_record_at_a_place(settings: Settings, reader: TopicReader) -> None:
+async def test_reads_the_record_at_a_position(settings: Settings, reader: TopicReader) -> None:
     for number in range(3):
         record = await reader.read(settings.ingestion_topic, 1, number)
         assert not isinstance(record, Absent)
@@ -91,16 +91,18 @@ async def test_reads_the_record_at_a_place(settings: Settings, reader: TopicRead
 
 
 @pytest.mark.parametrize(("partition", "offset"), [(1, 3), (1, 10**12), (0, 0), (99, 0)])
-async def test_says_what_is_missing(settings: Settings, reader: TopicReader, partition: int, offset: int) -> None:
+async def test_reports_why_a_record_is_absent(
+    settings: Settings, reader: TopicReader, partition: int, offset: int
+) -> None:
     assert await reader.read(settings.ingestion_topic, partition, offset) is Absent.MISSING
 
 
-async def test_asks_for_no_topic_that_is_not_there(settings: Settings, reader: TopicReader) -> None:
+async def test_does_not_create_a_missing_topic(settings: Settings, reader: TopicReader) -> None:
     assert await reader.read("nobody-made-this", 0, 0) is Absent.MISSING
     assert await reader.read("nobody-made-this", 0, 0) is Absent.MISSING
 
 
-async def test_a_broker_that_is_away_is_said(settings: Settings) -> None:
+async def test_an_unreachable_broker_is_reported(settings: Settings) -> None:
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     assert await TopicReader(away).read(settings.ingestion_topic, 0, 0) is Absent.UNREACHABLE
 
@@ -118,11 +120,11 @@ async def test_all_of_a_reason_are_redriven_and_one_is_discarded(settings: Setti
     report, ends = await plan(settings, "redrive", all_of_it)
     assert report.total == 2
     assert (await act(context, ana, "redrive", all_of_it, ends)).total == 2
-    # Done is done: another click sends nothing twice.
+    # A second click sends nothing again.
     assert (await plan(settings, "redrive", all_of_it))[0].total == 0
     one = Wanted(letter_id=f"{settings.ingestion_topic}-0-2")
     report, ends = await plan(settings, "discard", one)
     assert (await act(context, ana, "discard", one, ends)).total == 1
-    # Who names a letter by its id may send it again.
+    # A letter named by id may be sent again.
     assert (await plan(settings, "redrive", Wanted(letter_id=f"{settings.ingestion_topic}-0-0")))[0].total == 1
     model.close()

@@ -1,8 +1,8 @@
-"""Claude over HTTP with the real SDK: what is sent, and what each way of failing becomes.
+"""Claude over HTTP with the real SDK: the request, and the result of each kind of failure.
 
-``llmock`` tests run against a server that is not ours. ``stand_in`` tests run against ours, for what llmock cannot
-play: it breaks connections only in streams, has no thinking blocks, counts no cached tokens, and hands out errors
-before replies whatever their order.
+``llmock`` tests use a server that is not ours. ``stand_in`` tests use our own server for cases that llmock does not
+support: it breaks connections only in streams, has no thinking blocks, counts no cached tokens, and always sends its
+errors before its replies.
 """
 
 import asyncio
@@ -52,14 +52,14 @@ def over_llmock(claude, llmock):
 
 
 def assert_no_content(error: BaseException) -> None:
-    """Nothing of the conversation, however the error is reported."""
+    """Check that no form of the error report has text of the conversation."""
     shown = "".join(traceback.format_exception(error)) + repr(error)
     assert "Irma" not in shown
     assert error.__cause__ is None
     assert error.__context__ is None
 
 
-# --- what is sent
+# --- the request
 
 
 async def test_the_request_is_one_cached_prompt_and_one_message_of_data(llmock, over_llmock):
@@ -95,7 +95,7 @@ async def test_the_prompt_is_the_same_bytes_for_every_conversation(llmock, over_
     assert first["output_config"] == second["output_config"]
 
 
-# --- what comes back
+# --- the answer
 
 
 async def test_an_answer_becomes_findings_with_spans_and_cost(llmock, over_llmock):
@@ -145,11 +145,11 @@ async def test_an_answer_that_obeys_an_injection_is_dropped(llmock, over_llmock)
     assert found.dropped_fields == ("nombre", "email", "intencion")
 
 
-# --- an answer that does not fit: asked once more
+# --- an answer that does not fit the schema: one more request
 
 
 @pytest.mark.parametrize("bad", ["Claro, aquí está:", ANSWER[:-30], NOT_OUR_SCHEMA, "[]"])
-async def test_a_bad_answer_is_asked_again_with_what_was_wrong(llmock, over_llmock, bad):
+async def test_a_bad_answer_causes_a_second_request_with_its_problems(llmock, over_llmock, bad):
     llmock.reply(bad).reply(ANSWER)
     found = await over_llmock().extract(TURNS)
 
@@ -198,7 +198,7 @@ async def test_a_refusal_or_a_cut_answer_is_a_dead_letter_with_its_reason(llmock
     assert_no_content(caught.value)
 
 
-# --- not now: raised at once for the retry loop, never slept on here
+# --- retryable failures: raised at once for the retry loop, no sleep here
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ async def test_a_hanging_answer_is_retryable_after_the_timeout(llmock, over_llmo
     assert_no_content(caught.value)
 
 
-async def test_a_trickling_answer_meets_the_same_timeout(stand_in, claude):
+async def test_a_trickling_answer_has_the_same_timeout(stand_in, claude):
     stand_in.script(stand_in.trickling)
     started = time.monotonic()
     with pytest.raises(ModelUnavailableError) as caught:
@@ -281,7 +281,7 @@ async def test_a_proxys_page_with_status_200_is_retryable(stand_in, claude):
         await claude(stand_in.url).extract(TURNS)
 
 
-# --- never again without a person: stop, dead-letter nothing
+# --- failures that a person must fix: stop, and dead-letter nothing
 
 
 @pytest.mark.parametrize(("status", "fix"), [(401, "ANTHROPIC_API_KEY"), (403, "key"), (404, "NEXUS_CLAUDE_MODEL")])
@@ -319,7 +319,7 @@ async def test_an_overload_while_finding_out_is_retryable(stand_in, claude):
         await claude(stand_in.url).extract(TURNS)
 
 
-# --- many at once, and quietly
+# --- concurrency and logging
 
 
 async def test_no_more_calls_at_once_than_configured(stand_in, claude):

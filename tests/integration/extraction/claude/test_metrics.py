@@ -1,4 +1,4 @@
-"""Every way in which a request to Claude can end, as the metrics count it: the real SDK against our stand-in."""
+"""The metrics of every outcome of a request to Claude: the real SDK against our stand-in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make(url: str, timeout: float = 30.0, **overrides: Any) -> Any:
         ("bad_answer", lambda server: server.raw(b"<html>", content_type="text/html")),
     ],
 )
-async def test_each_end_of_a_request_has_its_word(stand_in: StandIn, outcome: str, play: Callable[[StandIn], Any]):
+async def test_each_outcome_of_a_request_has_its_word(stand_in: StandIn, outcome: str, play: Callable[[StandIn], Any]):
     stand_in.script(play(stand_in))
     extractor = make(stand_in.url, 0.5 if outcome == "timeout" else 30.0)
     before, timed = value(REQUESTS, outcome=outcome), value("nexus_claude_request_seconds_count")
@@ -115,7 +115,7 @@ async def test_a_redis_that_is_down_is_an_error_of_the_cache(stand_in: StandIn, 
     assert value("nexus_cache_lookups_total", result="error") == before + 1
 
 
-async def test_a_budget_is_shown_with_what_was_spent_of_it(stand_in: StandIn):
+async def test_a_budget_is_shown_with_its_spending(stand_in: StandIn):
     stand_in.script(stand_in.message(GOOD))
     extractor = make(
         stand_in.url,
@@ -131,7 +131,7 @@ async def test_a_budget_is_shown_with_what_was_spent_of_it(stand_in: StandIn):
     await extractor.close()
 
 
-async def test_a_call_that_is_cancelled_ended_in_no_way(stand_in: StandIn):
+async def test_a_cancelled_call_has_no_outcome(stand_in: StandIn):
     stand_in.script(stand_in.message(GOOD, delay_seconds=5))
 
     def total(read: Callable[..., float]) -> float:

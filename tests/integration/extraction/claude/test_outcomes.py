@@ -1,6 +1,6 @@
-"""For each way in which Claude can answer: what the message became, after how many attempts, how long it took.
+"""For each kind of answer from Claude: the result of the message, the number of attempts, and the time.
 
-The real SDK and the enricher's own loop, against llmock where it can play the part and our stand-in where it cannot.
+The real SDK and the enricher's own loop run against llmock, or against our stand-in if llmock does not support a case.
 ``pytest -s -k table`` prints the table of docs/reference/claude.md.
 """
 
@@ -46,11 +46,11 @@ IMPATIENT = {"claude_timeout_seconds": 0.5}
 
 @dataclass(frozen=True)
 class Case:
-    """``play`` is a list for llmock (a callable each) or, with ``ours``, for our stand-in."""
+    """One case. ``play`` has the callables for llmock or, with ``ours``, the handlers for our stand-in."""
 
     name: str
     play: tuple[Any, ...]
-    became: str  # Enriched, a dead letter's reason, or what stops the worker
+    became: str  # Enriched, a dead letter's reason, or the error that stops the worker
     calls: int
     at_least_seconds: float = 0.0
     at_most_seconds: float = 20.0
@@ -129,7 +129,7 @@ CASES = [
 
 @pytest.fixture
 async def played(llmock, stand_in, line):
-    """Runs one case; returns what became of it, the calls and the seconds."""
+    """Runs one case; returns its result, the calls and the seconds."""
     parts = {
         "answer": stand_in.message(ANSWER),
         "cut": stand_in.cut,
@@ -173,9 +173,9 @@ async def played(llmock, stand_in, line):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_what_a_message_becomes_table(case, played, line, capsys):
+async def test_the_result_of_each_message_table(case, played, line, capsys):
     became, calls, seconds = await played(case)
-    print(f"| {case.name} | {became} | {calls} | {seconds:.1f} s |")  # for whoever runs it with -s
+    print(f"| {case.name} | {became} | {calls} | {seconds:.1f} s |")  # visible with -s
     assert became == case.became
     assert calls == case.calls
     assert case.at_least_seconds <= seconds <= case.at_most_seconds
@@ -186,8 +186,8 @@ async def test_what_a_message_becomes_table(case, played, line, capsys):
         assert record["extraction"]["cost_usd"] > 0
 
 
-async def test_a_huge_usage_is_paid_at_the_long_prompts_price(played, line):
+async def test_a_huge_usage_has_the_price_of_a_long_prompt(played, line):
     await played(next(case for case in CASES if case.name == "huge usage"))
     (record,) = line.enriched()
-    # All of it at five times the price: over 100,000 tokens of prompt.
+    # Five times the price for all tokens: the prompt is over 100,000 tokens.
     assert record["extraction"]["cost_usd"] == pytest.approx(5 * (180_000 * 0.10 + 1024 * 0.50) / 1e6)

@@ -17,14 +17,14 @@ LAG = Alert(AlertKind.LAG, "enricher", 500, 100)
 
 
 class Looks:
-    """A book and the time at which it is looked at."""
+    """An alert book and its clock."""
 
     def __init__(self, book: AlertBook | None = None) -> None:
         self.book = book or AlertBook(TIMINGS)
         self.now = 0.0
 
     def look(self, after: float, *alerts: Alert, unknown: bool = False) -> list[tuple[str, float]]:
-        """What began and ended, and when."""
+        """The alerts that began and ended, with their times."""
         self.now += after
         events = self.book.observe(alerts, self.now, self.ms, (lambda _: True) if unknown else (lambda _: False))
         return [(event.state, self.now) for event in events]
@@ -47,7 +47,7 @@ def test_it_begins_after_its_time_and_ends_after_its_time() -> None:
     assert looks.book.firing == ()
 
 
-def test_a_blip_begins_none_and_a_lull_ends_none() -> None:
+def test_a_blip_begins_no_alert_and_a_pause_ends_none() -> None:
     looks = Looks()
     for _ in range(20):
         assert looks.look(5, LAG) == []
@@ -83,14 +83,14 @@ def test_the_same_kind_elsewhere_is_another_alert() -> None:
     assert looks.look(5, LAG, sink) == [("firing", 15.0)]
 
 
-def test_what_cannot_be_known_neither_begins_nor_ends() -> None:
+def test_an_unknown_condition_neither_begins_nor_ends() -> None:
     looks = Looks()
     looks.look(0, LAG)
     looks.look(10, LAG)
     for _ in range(10):
         assert looks.look(10, unknown=True) == []
         assert looks.look(10, LAG, unknown=True) == []
-    # Its time to be gone begins when it is known again.
+    # The time of absence starts when the condition is known again.
     assert looks.look(10) == []
     assert looks.look(19) == []
     assert looks.look(1) == [("resolved", looks.now)]
@@ -98,7 +98,7 @@ def test_what_cannot_be_known_neither_begins_nor_ends() -> None:
     assert looks.look(100, LAG) == []
 
 
-def test_what_fired_before_a_restart_begins_no_second_time_and_ends() -> None:
+def test_an_alert_from_before_a_restart_does_not_begin_again_and_ends() -> None:
     looks = Looks(AlertBook(TIMINGS, [replace(LAG, since_ms=5)]))
     assert looks.look(0, LAG) == []
     assert looks.look(50, LAG) == []
@@ -107,7 +107,7 @@ def test_what_fired_before_a_restart_begins_no_second_time_and_ends() -> None:
     assert looks.look(20) == [("resolved", 71.0)]
 
 
-def test_what_holds_a_time_of_its_own_begins_at_once() -> None:
+def test_a_condition_with_its_own_time_begins_at_once() -> None:
     timings = timings_of(Settings(alert_for_seconds=7, alert_clear_seconds=9))
     assert timings[AlertKind.PERSISTENCE] == Timing(7, 9)
     assert timings[AlertKind.NO_PROGRESS] == Timing(0, 9)
@@ -139,7 +139,7 @@ def test_it_never_flaps_faster_than_its_times(story: list[tuple[float, str]]) ->
         bound = CLEAR_SECONDS if state == "firing" else FOR_SECONDS
         assert next_at - at >= bound - 1e-6
     for state, at in events:
-        # All looks of its time, and one at or before that time's beginning, said the same.
+        # All observations in this time, and one at or before its start, agree.
         bound, said = (FOR_SECONDS, "holds") if state == "firing" else (CLEAR_SECONDS, "gone")
         before = [what for time, what in seen if at - bound + 1e-6 < time <= at]
         assert set(before) == {said}
@@ -151,5 +151,5 @@ def test_times_are_those_of_every_kind() -> None:
 
 @pytest.mark.parametrize("kind", AlertKind)
 def test_nothing_fires_later_than_within_a_minute(kind: AlertKind) -> None:
-    # The longest time that the setting admits.
+    # The longest time that the setting allows.
     assert timings_of(Settings(alert_for_seconds=30))[kind].for_seconds <= 30

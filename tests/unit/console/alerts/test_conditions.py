@@ -75,7 +75,7 @@ def kinds(alerts: list[Alert]) -> list[AlertKind]:
     return [alert.kind for alert in alerts]
 
 
-def test_all_well_is_silent() -> None:
+def test_good_figures_give_no_condition() -> None:
     assert firing([role()], [process()]) == []
 
 
@@ -85,7 +85,7 @@ def test_all_well_is_silent() -> None:
         ({"unread": 100}, False),
         ({"unread": 101}, True),
         ({"unread": 60, "overdue": 41}, True),
-        # Settling is no delay, however many chats are open.
+        # Settling is not a delay, even with many open chats.
         ({"settling": 100_000}, False),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_worker_near_its_own_part_of_the_budget_is_enough() -> None:
     assert (alert.where, alert.value, alert.threshold, alert.detail) == ("day", 1.2, 1.25, "enricher-b")
 
 
-def test_what_others_spent_on_the_same_account_is_not_this_caps() -> None:
+def test_spending_of_others_does_not_count_against_the_cap() -> None:
     assert firing(usd_today=5.0, budget_usd_per_day=5.0, budgets=(budget("day", 0.1, 5.0),)) == []
 
 
@@ -166,13 +166,13 @@ def test_budgets_of_hour_and_day_are_two_alerts() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "fires"), [(30.0, False), (30.1, True)])
-def test_a_type_of_which_none_lives_for_longer_than_a_deployment(seconds: float, fires: bool) -> None:
+def test_a_process_type_that_is_absent_for_longer_than_a_deployment(seconds: float, fires: bool) -> None:
     alerts = firing(absent_seconds={"gateway": seconds})
     found = [(alert.kind, alert.where, alert.value, alert.threshold, alert.is_critical) for alert in alerts]
     assert found == ([(AlertKind.SILENT, "gateway", seconds, 30.0, True)] if fires else [])
 
 
-def test_a_type_whose_dead_process_is_named_is_not_told_twice() -> None:
+def test_a_type_with_a_named_dead_process_is_reported_once() -> None:
     dead = process(process_id="sink-a", role="sink", silent_seconds=60.0)
     alerts = firing([], [dead], absent_seconds={"sink": 60.0, "gateway": 60.0})
     assert [alert.where for alert in alerts] == ["sink-a", "gateway"]
@@ -190,7 +190,7 @@ def test_no_progress_for_longer_than_the_threshold(seconds: float, fires: bool) 
     assert not fires or (alerts[0].where, alerts[0].is_critical) == ("enricher", True)
 
 
-def test_any_new_dead_letter_is_told_with_its_reasons() -> None:
+def test_any_new_dead_letter_is_reported_with_its_reasons() -> None:
     (alert,) = firing(new_letters={"not_json": 2, "row_rejected": 5})
     assert (alert.kind, alert.value, alert.detail) == (AlertKind.DEAD_LETTERS, 7, "row_rejected 5, not_json 2")
 
@@ -203,12 +203,12 @@ def test_any_new_dead_letter_is_told_with_its_reasons() -> None:
         ({"state": "running"}, False),
         ({"role": "enricher", "state": "waiting", "detail": "Supabase"}, False),
         ({"state": "waiting", "detail": "Supabase", "silent_seconds": 60.0}, False),
-        # It ended because the database refuses it: nothing is saved until somebody acts.
+        # The sink failed because the database refuses it: nothing is saved until an operator acts.
         ({"state": "failed", "detail": "Supabase", "silent_seconds": 60.0}, True),
         ({"state": "failed", "detail": "AccessDeniedError"}, False),
     ],
 )
-def test_a_sink_that_cannot_save_is_told_without_delay(values: dict[str, Any], fires: bool) -> None:
+def test_a_sink_that_cannot_save_is_reported_at_once(values: dict[str, Any], fires: bool) -> None:
     sinks = [process(**({"role": "sink", "process_id": name, "state_seconds": 1.0} | values)) for name in ("a", "b")]
     found = [alert for alert in firing([], sinks) if alert.kind is AlertKind.PERSISTENCE]
     # One alert for one database, however many sinks wait for it.
@@ -220,7 +220,7 @@ def test_a_sink_that_cannot_save_is_told_without_delay(values: dict[str, Any], f
     [
         ({"state": "running"}, False),
         ({"state": "waiting", "detail": "Supabase"}, True),
-        # None of these saves.
+        # None of these processes saves rows.
         ({"state": "running", "silent_seconds": 60.0}, True),
         ({"state": "failed", "detail": "StalledError"}, True),
         ({"role": "enricher", "state": "running"}, True),
@@ -230,7 +230,7 @@ def test_a_refused_sink_is_no_lost_persistence_while_another_saves(other: dict[s
     refused = process(role="sink", process_id="sink-a", state="failed", detail="Supabase")
     alerts = firing([], [refused, process(**({"role": "sink", "process_id": "sink-b"} | other))])
     assert (AlertKind.PERSISTENCE in kinds(alerts)) is fires
-    # It is missed anyway.
+    # The process counts as missing anyway.
     assert (AlertKind.SILENT, "sink-a") in [alert.identity for alert in alerts]
 
 
@@ -240,7 +240,7 @@ def test_the_sinks_topic_has_a_retention_of_its_own() -> None:
     assert [(alert.kind, alert.where) for alert in alerts] == [(AlertKind.OLD_MESSAGES, "enricher")]
 
 
-def test_a_view_that_follows_nothing_says_so() -> None:
+def test_a_view_with_a_problem_is_a_condition() -> None:
     (alert,) = firing(view_problem="broker_unreachable")
     assert (alert.kind, alert.detail) == (AlertKind.VIEW_LOST, "broker_unreachable")
 

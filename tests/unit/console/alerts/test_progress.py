@@ -14,10 +14,10 @@ def standing(*committed: int) -> dict[str, GroupStanding | None]:
     return {"enricher": GroupStanding("g", "t", partitions)}
 
 
-def test_it_counts_while_there_is_something_to_do_and_nothing_is_committed() -> None:
+def test_time_without_progress_grows_with_lag_and_no_commit() -> None:
     watch = ProgressWatch(60)
     assert watch.observe([role()], standing(1, 2), 0) == {"enricher": 0}
-    # It may have stood still for longer than we have looked.
+    # The offsets may have been unchanged before the first observation.
     assert watch.unknown == {"enricher"}
     assert watch.observe([role()], standing(1, 2), 50) == {"enricher": 50}
     assert watch.observe([role()], standing(1, 2), 70) == {"enricher": 70}
@@ -34,15 +34,15 @@ def test_a_commit_on_any_partition_is_progress() -> None:
     assert watch.observe([role()], standing(1, 3), 60) == {"enricher": 10}
 
 
-def test_without_lag_nothing_is_due() -> None:
+def test_without_lag_no_progress_is_expected() -> None:
     watch = ProgressWatch(60)
     watch.observe([role(0)], standing(1), 0)
     assert watch.observe([role(0)], standing(1), 500) == {}
-    # The time since the last commit is no delay of what has just come.
+    # The time since the last commit does not count for a record that has just arrived.
     assert watch.observe([role(5)], standing(1), 501) == {"enricher": 1}
 
 
-def test_who_waits_says_so_itself() -> None:
+def test_a_waiting_process_is_not_stuck() -> None:
     watch = ProgressWatch(60)
     watch.observe([role(5, "running")], standing(1), 0)
     assert watch.observe([role(5, "running", "waiting")], standing(1), 100) == {}
@@ -55,7 +55,7 @@ def test_a_rebalance_or_a_recovery_is_excused_for_a_while() -> None:
     assert watch.observe([role(5, "recovering")], standing(1), 300) == {}
     assert watch.unknown == {"enricher"}
     assert watch.observe([role(5, "rebalancing")], standing(1), 600) == {}
-    # A worker that is always about to begin moves nothing either.
+    # A worker that never finishes starting makes no progress.
     assert watch.observe([role(5, "recovering")], standing(1), 601) == {"enricher": 601}
     assert watch.unknown == set()
 
@@ -66,7 +66,7 @@ def test_starting_again_and_again_is_no_excuse() -> None:
     assert watch.observe([role(5, "starting")], standing(1), 61) == {"enricher": 61}
 
 
-def test_while_the_broker_does_not_say_nothing_is_known() -> None:
+def test_nothing_is_known_if_the_broker_does_not_answer() -> None:
     watch = ProgressWatch(60)
     watch.observe([role()], standing(1), 0)
     assert watch.observe([role()], {"enricher": None}, 100) == {}

@@ -24,7 +24,7 @@ MakeRecord = Callable[..., ChangelogRecord]
 
 
 def content(path: Path) -> tuple[list[tuple[object, ...]], dict[str, int], list[str]]:
-    """Everything a page could show: the rows without their numbers, the counts, the words of the search index."""
+    """The content that a page can show: rows without row numbers, counts, words of the search index."""
     db = sqlite3.connect(path)
     columns = [row[1] for row in db.execute("PRAGMA table_info (sessions)") if row[1] != "id"]
     rows = db.execute(f"SELECT {', '.join(columns)} FROM sessions ORDER BY key").fetchall()  # noqa: S608
@@ -77,7 +77,7 @@ def test_status_change_moves_the_count(model: ReadModel, make_record: MakeRecord
     "value",
     [b"", b"{", b"null", b"[1]", b"\xff\xfe", b'"text"', b'{"status": 7, "prospect": [], "turns": "many"}', b"9" * 400],
 )
-def test_value_that_is_no_state_is_kept_and_marked(model: ReadModel, value: bytes) -> None:
+def test_a_value_that_is_not_a_state_is_kept_and_marked(model: ReadModel, value: bytes) -> None:
     model.apply([ChangelogRecord(0, 0, NOW_MS, b"\xffkey", value)])
     rows, counts, _ = content(model.path)
     assert counts == {UNREADABLE: 1}
@@ -134,7 +134,7 @@ def test_any_log_in_any_batches_with_restarts_and_redelivery_gives_the_same_cont
         if start in cuts:
             pieces.close()
             pieces = ReadModel(folder / "pieces", TOPIC)
-        # The last records again, as after a lost position: what was applied must be skipped.
+        # Repeat the last records, as after a lost position: applied records must be skipped.
         pieces.apply(log[max(0, start - 3) : start + batch])
     pieces.close()
 
@@ -179,7 +179,7 @@ def test_resumes_where_the_last_transaction_ended(tmp_path: Path, make_record: M
         ("cluster-a", {0: 0}, {0: 1}, 0),
         ("cluster-a", {0: 3}, {0: 9}, 0),
         ("cluster-a", {1: 0}, {1: 9}, 0),
-        # A tombstone may have come and gone meanwhile.
+        # A tombstone may have come and been removed in the meantime.
         ("cluster-a", {0: 0}, {0: 9}, 13 * HOUR_MS),
     ],
     ids=["another cluster", "cluster unknown", "end below", "begins above", "partition gone", "long absence"],
@@ -197,7 +197,7 @@ def test_another_log_starts_over(
     assert model.bind(cluster, beginnings, ends, NOW_MS + later_ms) is True
     assert content(model.path) == ([], {}, [])
     assert {p.partition: p.next_offset for p in model.freshness().partitions} == beginnings
-    # And is the same log from then on.
+    # From then on, it is the same log.
     assert model.bind(cluster, beginnings, ends, NOW_MS + later_ms) is False
 
 
@@ -247,7 +247,7 @@ def test_position_past_compacted_offsets_catches_up(model: ReadModel, make_recor
 
 
 @pytest.mark.parametrize("damage", ["garbage", "older schema"])
-def test_a_file_it_cannot_use_is_made_anew(tmp_path: Path, make_record: MakeRecord, damage: str) -> None:
+def test_an_unusable_file_is_recreated(tmp_path: Path, make_record: MakeRecord, damage: str) -> None:
     first = ReadModel(tmp_path, TOPIC)
     first.bind("c", {0: 0}, {0: 1}, NOW_MS)
     first.apply([make_record("s", 0)])
@@ -266,7 +266,7 @@ def test_a_file_it_cannot_use_is_made_anew(tmp_path: Path, make_record: MakeReco
 
 
 def overwrite(path: Path, table: str) -> None:
-    """Break a table behind the schema, as a disk does that writes elsewhere."""
+    """Damage a table after the schema pages, as a faulty disk may do."""
     db = sqlite3.connect(path)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
@@ -278,7 +278,7 @@ def overwrite(path: Path, table: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["sessions", "offsets"])
-def test_damage_behind_the_schema_is_made_anew(tmp_path: Path, make_record: MakeRecord, table: str) -> None:
+def test_damage_after_the_schema_recreates_the_file(tmp_path: Path, make_record: MakeRecord, table: str) -> None:
     first = ReadModel(tmp_path, TOPIC)
     first.bind("c", {0: 0}, {0: 1}, NOW_MS)
     first.apply([make_record("s", 0)])
@@ -287,7 +287,7 @@ def test_damage_behind_the_schema_is_made_anew(tmp_path: Path, make_record: Make
     overwrite(path, table)
     second = ReadModel(tmp_path, TOPIC)
     if table == "sessions":
-        # A reader meets it; the writer of this process or of the next one acts on it.
+        # A reader finds the damage. The writer of this process or of the next one recreates the file.
         with pytest.raises(sqlite3.OperationalError, match="damaged"):
             SessionQueries(path).session(b"s")
         assert second.remake_if_damaged()
@@ -299,7 +299,7 @@ def test_damage_behind_the_schema_is_made_anew(tmp_path: Path, make_record: Make
     second.close()
 
 
-def test_damage_that_was_met_before_a_restart_is_not_met_again(tmp_path: Path, make_record: MakeRecord) -> None:
+def test_damage_marked_before_a_restart_recreates_the_file(tmp_path: Path, make_record: MakeRecord) -> None:
     first = ReadModel(tmp_path, TOPIC)
     first.apply([make_record("s", 0)])
     first.close()

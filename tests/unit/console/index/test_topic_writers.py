@@ -1,4 +1,4 @@
-"""Emissions and dead letters: what is kept of their topics, for how long, and what is not."""
+"""Emissions and dead letters in the index: which data is stored, and for how long."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def usage(model: ReadModel) -> tuple[int, int, float]:
     return row
 
 
-def test_emission_is_kept_without_anyones_text(model: ReadModel, activity: ActivityQueries) -> None:
+def test_an_emission_is_stored_without_personal_text(model: ReadModel, activity: ActivityQueries) -> None:
     model.apply_beside("enriched", [emission(7)])
     (row,) = activity.timeline(b"s-1")
     assert (row["kind"], row["momento"], row["turns"], row["cost_usd"]) == ("enriched", "tibio", 3, 0.25)
@@ -76,7 +76,7 @@ def test_emission_is_kept_without_anyones_text(model: ReadModel, activity: Activ
     assert "Carlos" not in "".join(str(tuple(row)))
 
 
-def test_what_is_emitted_again_is_paid_once(model: ReadModel, activity: ActivityQueries) -> None:
+def test_a_repeated_emission_is_counted_once_as_cost(model: ReadModel, activity: ActivityQueries) -> None:
     # The third is the same snapshot with a fingerprint; the fourth came from the cache; the fifth is another snapshot.
     records = [emission(0, snapshot=1), emission(1, snapshot=1), emission(2, snapshot=1)]
     records += [emission(3, snapshot=2, cached=True), emission(4, snapshot=3)]
@@ -112,11 +112,11 @@ def test_only_the_newest_emissions_are_kept(
     model.prune(NOW_MS)
     rows = activity.tail(0, 1000)
     assert [row["offset"] for row in rows] == list(range(150, 250))
-    # What was spent is not forgotten with them.
+    # The spending stays.
     assert usage(model)[0] == 250
 
 
-def test_emissions_of_sessions_that_are_gone_end_by_themselves(
+def test_emissions_of_deleted_sessions_are_pruned(
     model: ReadModel, activity: ActivityQueries, make_record: MakeRecord
 ) -> None:
     model.apply([make_record("s-1", 0), make_record("s-2", 1, status="erased")])
@@ -155,7 +155,7 @@ def test_a_topic_made_again_is_read_from_its_beginning(model: ReadModel, activit
     assert (activity.emissions(0, 10), usage(model)[0]) == ([], 0)
 
 
-def test_retention_that_ran_ahead_is_followed(model: ReadModel, activity: ActivityQueries) -> None:
+def test_records_deleted_unread_are_skipped(model: ReadModel, activity: ActivityQueries) -> None:
     model.bind_beside("enriched", {0: 0}, {0: 2})
     model.apply_beside("enriched", [emission(0), emission(1)])
     model.bind_beside("enriched", {0: 90}, {0: 100})
@@ -163,7 +163,7 @@ def test_retention_that_ran_ahead_is_followed(model: ReadModel, activity: Activi
     assert len(activity.timeline(b"s-1")) == 2
 
 
-def test_an_erased_session_takes_its_emissions_along(
+def test_an_erased_session_deletes_its_emissions(
     model: ReadModel, activity: ActivityQueries, make_record: MakeRecord
 ) -> None:
     model.apply([make_record("s-1", 0, nombre="Carlos")])
@@ -173,7 +173,7 @@ def test_an_erased_session_takes_its_emissions_along(
     assert [bytes(row["key"]) for row in activity.tail(0, 10)] == [b"s-2"]
 
 
-def test_ids_go_on_where_the_newest_emission_was_erased(
+def test_ids_of_erased_emissions_are_not_reused(
     model: ReadModel, activity: ActivityQueries, make_record: MakeRecord
 ) -> None:
     model.apply([make_record("s-1", 0)])
@@ -182,11 +182,11 @@ def test_ids_go_on_where_the_newest_emission_was_erased(
     model.apply([ChangelogRecord(0, 1, NOW_MS, b"s-1", None)])
     assert activity.newest_emission() == followed_to
     model.apply_beside("enriched", [emission(2, b"s-3")])
-    # A live view that was shown the erased one is shown the next one, too.
+    # A live view that has shown the erased emission also shows the next one.
     assert [bytes(row["key"]) for row in activity.tail(followed_to, 10)] == [b"s-3"]
 
 
-def test_what_was_erased_is_not_counted_among_what_a_live_view_left_out(
+def test_erased_emissions_are_not_counted_as_skipped(
     model: ReadModel, activity: ActivityQueries, make_record: MakeRecord
 ) -> None:
     model.apply([make_record("s-1", 0)])
@@ -210,7 +210,7 @@ def test_emissions_after_an_id_are_the_next_ones(model: ReadModel, activity: Act
 def test_a_record_that_cannot_be_stored_is_left_out(
     model: ReadModel, activity: ActivityQueries, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # No number of SQLite's, and text that is no UTF-8: whatever is wrong with them.
+    # A number out of SQLite's range, and text without a UTF-8 form.
     bad = dataclasses.replace(emission(3), timestamp_ms=2**80)
     worse = dataclasses.replace(emission(11), headers=(("ce_type", b"x"), ("ce_id", "\ud800")))  # type: ignore[arg-type]
     before = left_out()
@@ -242,7 +242,7 @@ JSON = st.recursive(
 
 @given(value=st.one_of(st.none(), st.binary(max_size=50), JSON.map(lambda value: json.dumps(value).encode())))
 @settings(max_examples=60, deadline=None)
-def test_whatever_lies_on_the_topic_is_taken(tmp_path_factory: pytest.TempPathFactory, value: bytes | None) -> None:
+def test_any_record_of_the_topic_is_accepted(tmp_path_factory: pytest.TempPathFactory, value: bytes | None) -> None:
     writers = {"enriched": EmissionWriter(10), "dlq": LetterWriter(10, 1)}
     model = ReadModel(tmp_path_factory.mktemp("model"), "topic", writers)
     headers = (("nexus-id", value or b""), ("nexus-reason", value or b""))
@@ -306,7 +306,7 @@ def test_letters_page_on_by_time_and_id(model: ReadModel, activity: ActivityQuer
     assert len(seen) == len(set(seen)) == 40
 
 
-def test_no_byte_of_a_letter_is_kept(model: ReadModel) -> None:
+def test_no_bytes_of_a_letter_are_stored(model: ReadModel) -> None:
     record = letter(0)
     secret = TopicRecord(0, 0, NOW_MS, b"secret-key", b"secret-value", (*record.headers, ("x", b"secret-header")))
     model.apply_beside("dlq", [secret])

@@ -65,16 +65,16 @@ def queries(model: ReadModel) -> OverviewQueries:
 
 
 def conditions(overview: Overview) -> list[Alert]:
-    """What holds with these figures."""
+    """The conditions that hold with these figures."""
     return alert_conditions(overview, Thresholds(), stuck_seconds={}, view_problem=None)
 
 
 def kinds(overview: Overview) -> list[AlertKind]:
-    """Of which kinds."""
+    """The kinds of these conditions."""
     return [one.kind for one in conditions(overview)]
 
 
-def test_nothing_known_is_no_process(queries: OverviewQueries) -> None:
+def test_an_empty_index_has_no_processes(queries: OverviewQueries) -> None:
     overview = queries.overview(NOW_MS)
     assert [role.state for role in overview.roles] == ["none"] * 3
     assert (overview.sessions, overview.usd_today, kinds(overview)) == (0, 0.0, [])
@@ -145,12 +145,12 @@ def test_a_process_that_stopped_in_order_is_gone(processes: Processes, queries: 
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"status_version": 2}', b"\xff"])
-def test_what_is_no_status_is_left_alone(processes: Processes, queries: OverviewQueries, value: bytes) -> None:
+def test_a_malformed_status_is_ignored(processes: Processes, queries: OverviewQueries, value: bytes) -> None:
     processes.send("enricher-a", value)
     assert queries.overview(NOW_MS).processes == ()
 
 
-def test_a_key_that_names_another_process_is_left_alone(processes: Processes, queries: OverviewQueries) -> None:
+def test_a_status_with_the_key_of_another_process_is_ignored(processes: Processes, queries: OverviewQueries) -> None:
     processes.say(NOW_MS)
     processes.send("sink-a", b'{"process_id": "enricher-a"}')
     assert [process.process_id for process in queries.overview(NOW_MS).processes] == ["enricher-a"]
@@ -183,31 +183,29 @@ def test_samples_and_processes_are_forgotten_after_a_day(
 
 
 def standing(*places: tuple[int, int, int | None]) -> dict[str, GroupStanding | None]:
-    """Of the enrichers: partition, lag and time of the oldest record."""
+    """The enrichers' offsets: partition, lag and time of the oldest record."""
     partitions = tuple(PartitionStanding(number, 100, 100 + lag, oldest_ms) for number, lag, oldest_ms in places)
     return {"enricher": GroupStanding("nexus-enricher", "t", partitions)}
 
 
-def test_of_partitions_that_nobody_reports_the_broker_tells(processes: Processes, queries: OverviewQueries) -> None:
+def test_partitions_without_a_report_use_the_brokers_offsets(processes: Processes, queries: OverviewQueries) -> None:
     lag = PartitionLag(topic="t", partition=0, unread=1, settling=50, overdue=2, oldest_age_seconds=3.0)
     processes.say(NOW_MS, partitions=(lag,))
     broker = standing((0, 90, NOW_MS - 20_000), (1, 40, NOW_MS - 60_000), (2, 0, None))
     enricher = queries.overview(NOW_MS, broker).role("enricher")
-    # Of partition 0 its reader knows what settles and what is done behind it; nobody reads partition 1.
+    # The reader of partition 0 knows its settling and finished records. Partition 1 has no reader.
     assert (enricher.unread, enricher.settling, enricher.overdue, enricher.late) == (41, 50, 2, 43)
     assert enricher.age_seconds == pytest.approx(60.0)
 
 
-def test_all_lag_is_told_while_every_worker_is_dead(processes: Processes, queries: OverviewQueries) -> None:
+def test_lag_is_known_if_every_worker_is_dead(processes: Processes, queries: OverviewQueries) -> None:
     processes.say(NOW_MS - 60_000, partitions=(PartitionLag(topic="t", partition=0),))
     overview = queries.overview(NOW_MS, standing((0, 5000, NOW_MS - 40 * 3_600_000)))
     assert overview.role("enricher").late == 5000
     assert kinds(overview) == [AlertKind.OLD_MESSAGES, AlertKind.SILENT, AlertKind.LAG]
 
 
-def test_a_worker_that_cannot_ask_for_ends_is_completed_by_the_broker(
-    processes: Processes, queries: OverviewQueries
-) -> None:
+def test_a_worker_without_end_offsets_gets_the_brokers_lag(processes: Processes, queries: OverviewQueries) -> None:
     lag = PartitionLag(topic="t", partition=0, settling=5, overdue=2)
     processes.say(NOW_MS, partitions=(lag,), lag_known=False)
     assert queries.overview(NOW_MS, standing((0, 100, NOW_MS))).role("enricher").unread == 93
@@ -218,21 +216,19 @@ def test_settling_chats_alone_are_no_old_messages(processes: Processes, queries:
     assert queries.overview(NOW_MS, standing((0, 5, NOW_MS - 50_000))).role("enricher").age_seconds == 0.0
 
 
-def test_a_type_that_was_heard_is_missed_until_one_of_it_is_back(
-    processes: Processes, queries: OverviewQueries
-) -> None:
+def test_a_process_type_is_missing_until_one_process_is_back(processes: Processes, queries: OverviewQueries) -> None:
     processes.say(NOW_MS, "gateway-a", "gateway")
     processes.send("gateway-a", None)
     assert kinds(queries.overview(NOW_MS + 29_000)) == []
     overview = queries.overview(NOW_MS + 45_000)
     assert [(alert.kind, alert.where) for alert in conditions(overview)] == [(AlertKind.SILENT, "gateway")]
-    # Types that were never heard are not missed.
+    # A type that never reported is not missing.
     assert overview.absent_seconds == {"gateway": 45.0}
     processes.say(NOW_MS + 46_000, "gateway-b", "gateway")
     assert kinds(queries.overview(NOW_MS + 47_000)) == []
 
 
-def test_one_of_several_that_was_told_to_stop_is_not_missed(processes: Processes, queries: OverviewQueries) -> None:
+def test_a_process_that_stopped_normally_is_not_missing(processes: Processes, queries: OverviewQueries) -> None:
     processes.say(NOW_MS, "sink-a", "sink")
     processes.send("sink-a", None)
     processes.say(NOW_MS + 60_000, "sink-b", "sink")
@@ -240,7 +236,7 @@ def test_one_of_several_that_was_told_to_stop_is_not_missed(processes: Processes
 
 
 @pytest.mark.parametrize("names", [("sink-a", "sink"), ("sink", "sink-a")])
-def test_what_is_meant_to_stay_away_is_acknowledged_by_its_name(
+def test_a_forgotten_process_is_no_longer_missing(
     processes: Processes, queries: OverviewQueries, names: tuple[str, str]
 ) -> None:
     processes.say(NOW_MS, "sink-a", "sink")
@@ -250,7 +246,7 @@ def test_what_is_meant_to_stay_away_is_acknowledged_by_its_name(
     assert kinds(queries.overview(NOW_MS + 45_000)) == []
 
 
-def test_what_a_process_failed_by_is_shown_and_its_type_is_missed(
+def test_a_failed_process_shows_its_error_and_its_type_is_missing(
     processes: Processes, queries: OverviewQueries
 ) -> None:
     processes.say(NOW_MS - 1000, "sink-a", "sink")
@@ -262,10 +258,10 @@ def test_what_a_process_failed_by_is_shown_and_its_type_is_missed(
     assert kinds(queries.overview(NOW_MS + 2000)) == []
 
 
-def test_a_dead_process_is_missed_until_somebody_says_so(
+def test_a_dead_process_is_missing_until_it_is_forgotten(
     model: ReadModel, processes: Processes, queries: OverviewQueries
 ) -> None:
-    """Its alert ends by a goodbye, a return or an acknowledgement, and by no lapse of time."""
+    """The alert ends if the process stops normally, returns or is forgotten. It does not end with time."""
     processes.say(NOW_MS, "gateway-a", "gateway")
     book = AlertBook(timings_of(Settings()))
     events = []
@@ -275,7 +271,7 @@ def test_a_dead_process_is_missed_until_somebody_says_so(
         model.prune(now_ms)
         events += look(book, queries.overview(now_ms), now_ms)
     assert [(event.state, event.alert.where) for event in events] == [("firing", "gateway-a")]
-    # Two acknowledgements: that this one is gone, and that none of its type is meant to run.
+    # The operator forgets two names: this process, and its type.
     processes.send("gateway-a", None)
     processes.send("gateway", None)
     for seconds in (1, 30):
@@ -283,9 +279,7 @@ def test_a_dead_process_is_missed_until_somebody_says_so(
     assert [event.state for event in events] == ["firing", "resolved"]
 
 
-def test_what_was_dead_for_long_before_anybody_looked_begins_no_alert(
-    processes: Processes, queries: OverviewQueries
-) -> None:
+def test_a_process_that_died_long_ago_begins_no_alert(processes: Processes, queries: OverviewQueries) -> None:
     processes.say(NOW_MS, "gateway-a", "gateway")
     book = AlertBook(timings_of(Settings()))
     for hours in (25, 26):
@@ -327,7 +321,7 @@ def test_a_record_beyond_its_bounds_is_left_out_and_counted(
     assert left_out() == before + 1
 
 
-def test_numbers_at_their_bounds_are_taken_in(processes: Processes, queries: OverviewQueries) -> None:
+def test_numbers_at_their_bounds_are_stored(processes: Processes, queries: OverviewQueries) -> None:
     lags = [PartitionLag(topic="t", partition=number, unread=MAX_COUNT, overdue=MAX_COUNT) for number in range(2000)]
     outcomes = {f"outcome-{number}": MAX_COUNT for number in range(64)}
     processes.say(NOW_MS, "sink-a", "sink", partitions=tuple(lags), outcomes=outcomes, started_at_ms=NOW_MS)
@@ -343,5 +337,5 @@ def left_out() -> float:
 
 
 def look(book: AlertBook, overview: Overview, now_ms: int) -> list[AlertEvent]:
-    """One look as the watch takes it."""
+    """One check, as the alert watch does it."""
     return book.observe(conditions(overview), now_ms / 1000, now_ms, lambda identity: identity[1] in overview.forgotten)

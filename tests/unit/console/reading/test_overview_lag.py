@@ -1,4 +1,4 @@
-"""Lag and age as the overview shows them: by partition, also while nobody reads, and over time."""
+"""Lag and age in the overview: by partition, also without readers, and over time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model(tmp_path: Path) -> Iterator[ReadModel]:
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
-def test_lag_is_shown_by_partition_while_no_worker_lives(model: ReadModel, language: str) -> None:
+def test_lag_is_shown_by_partition_if_no_worker_runs(model: ReadModel, language: str) -> None:
     partitions = (PartitionStanding(0, 100, 5100, NOW_MS - 7_200_000), PartitionStanding(1, 0, 0))
     standing = GroupStanding("nexus-enricher", "nexus-prospect-ingestion", partitions)
     overview = OverviewQueries(model.path).overview(NOW_MS, {"enricher": standing, "sink": None})

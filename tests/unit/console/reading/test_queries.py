@@ -158,7 +158,7 @@ def test_filter_finds_a_status_from_a_newer_version(model: ReadModel) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", "1", "1.%", "x.YQ", "-1.YQ", "1.Y", "٣.YQ", "9" * 30 + ".YQ", "1.é"])
-def test_cursor_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no cursor"):
         Cursor.parse(text)
 
@@ -193,7 +193,7 @@ def test_a_whole_identifier_lists_it_alone(model: ReadModel, make_record: MakeRe
     assert session_ids(model, "a:long:session") == ["a:long:session"]
     assert session_ids(model, "0123456789abcdef") == ["visit-2026-0001"]
     assert session_ids(model, "ANA@example.com") == ["visit-2026-0001"]
-    # A part of one is searched as ever.
+    # A part of an identifier is a normal search.
     assert len(session_ids(model, "visit-2026-000")) == 3
     assert session_ids(model, "visit-2026-0001", status="dead") == []
 
@@ -214,7 +214,7 @@ def test_a_whole_identifier_lists_it_alone(model: ReadModel, make_record: MakeRe
         {"status": "nobody's"},
     ],
 )
-def test_filters_say_what_a_scan_says(
+def test_filters_match_a_full_scan(
     model: ReadModel, make_record: MakeRecord, values: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.apply(
@@ -263,7 +263,7 @@ def test_facets_are_counted_as_they_change(model: ReadModel, make_record: MakeRe
     assert facets["status"] == {"dead": 1}
 
 
-def test_a_question_that_takes_too_long_is_ended(model: ReadModel, make_record: MakeRecord) -> None:
+def test_a_query_that_takes_too_long_is_cancelled(model: ReadModel, make_record: MakeRecord) -> None:
     model.apply([make_record(f"s-{number}", number) for number in range(200)])
     with pytest.raises(TooSlowError), reading(model.path, seconds=0.05) as db:
         db.execute("SELECT count(*) FROM sessions a, sessions b, sessions c, sessions d").fetchone()
@@ -308,13 +308,13 @@ def test_a_session_is_linked_and_found_by_every_fingerprint_it_came_with(
     for whole in (old, new):
         assert sorted(session_ids(model, whole)) == sorted(session_ids(model, whole[:-1]))
     assert sorted(session_ids(model, old)) == ["a", "b", "e"]
-    # One that is gone, and one that was taken from its session, link nothing.
+    # A deleted session links nothing. A removed fingerprint links nothing either.
     model.apply([make_record("a", 5, fingerprints=(new,)), ChangelogRecord(0, 6, 1, b"c", None)])
     assert others(b"a") == others(b"b") == []
     assert sorted(session_ids(model, old)) == ["b", "e"]
 
 
-def test_of_many_sessions_of_a_person_the_newest_are_shown(model: ReadModel, make_record: MakeRecord) -> None:
+def test_only_the_newest_other_sessions_are_shown(model: ReadModel, make_record: MakeRecord) -> None:
     ways: list[dict[str, Any]] = [
         {"email": "ana@example.com"},
         {"telefono": "+573005550102"},
@@ -343,7 +343,7 @@ def test_a_search_that_is_cut_short_goes_on_at_the_next_page(
                 nombre=names[number % 4] if number < 30 else "Ana",
                 status="dead" if number % 3 else "enriched",
                 objeciones=("price",) if number % 3 == 1 else (),
-                # Two at once, so that a stretch ends between equal times.
+                # Two rows per time, so that a chunk ends between equal times.
                 last_seen_ms=1_760_000_000_000 + number // 2 * 100,
             )
             for number in range(60)
@@ -377,5 +377,5 @@ def test_a_search_that_no_index_serves_ends_in_time(
     page = SessionQueries(model.path).page(SessionFilter("zq"), None, 10)
     assert (page.rows, page.is_cut_short) == ((), True)
     assert page.next_cursor is not None
-    # The ten newest were looked at.
+    # The scan covered the ten newest rows.
     assert page.next_cursor.key == b"s-40"

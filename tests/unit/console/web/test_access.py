@@ -27,7 +27,7 @@ def test_tokens_give_roles(access: Access) -> None:
         assert access.of_token(wrong, "Ana") is None
 
 
-def test_cookie_carries_who_until_it_is_old(access: Access, clock: list[float]) -> None:
+def test_a_cookie_identifies_its_user_until_it_expires(access: Access, clock: list[float]) -> None:
     cookie = access.sign(Identity("viewer", "Vera"))
     found = access.of_cookie(cookie)
     assert found is not None
@@ -72,7 +72,7 @@ def test_a_form_needs_its_readers_token_and_origin(access: Access) -> None:
     assert not access.is_own_form(Identity("operator", "Ana"), "", None, host)
 
 
-def test_without_tokens_whoever_reaches_it_is_the_operator(access: Access) -> None:
+def test_without_tokens_every_user_is_the_operator(access: Access) -> None:
     assert access.anyone() is None
     assert Access(Settings()).anyone() == Identity("operator", "local")
     assert Access(Settings()).of_token("", "") is None

@@ -1,4 +1,4 @@
-"""docs/reference/alerts.md says what the code does."""
+"""docs/reference/alerts.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_the_pages_program_verifies_what_we_sign() -> None:
         ({"NEXUS_ALERT_WEBHOOK_URL": "https://x", "NEXUS_ALERT_WEBHOOK_SECRET": "whsec_!!"}, "openssl"),
     ],
 )
-def test_half_a_webhook_stops_the_start(environ: dict[str, str], problem: str) -> None:
+def test_a_webhook_without_address_or_secret_stops_the_start(environ: dict[str, str], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem) as raised:
         load_settings("console", environ=environ)
     assert SECRET not in str(raised.value)
     assert "hooks.example.com" not in str(raised.value)
 
 
-def test_a_whole_webhook_is_taken() -> None:
+def test_a_complete_webhook_is_accepted() -> None:
     environ = {"NEXUS_ALERT_WEBHOOK_URL": "https://hooks.example.com/x?t=1", "NEXUS_ALERT_WEBHOOK_SECRET": SECRET}
     settings = load_settings("console", environ=environ)
     assert "hooks" not in repr(settings)

@@ -12,13 +12,13 @@ from nexus_stream.console.web import audit
 from nexus_stream.console.web.audit import FAILED_LOGINS_FILE_NAME, FILE_NAME, LOGIN_FAILED, AuditLog
 
 
-def test_failed_logins_push_out_no_action(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_logins_do_not_hide_other_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_MAX_FILE_BYTES", 2000)
     log = AuditLog(tmp_path)
     log.note("Ana", "operator", "erase", session="ab12", ended="complete")
     for _ in range(200):
         log.note("unknown", "none", LOGIN_FAILED, client="cd34")
-    # What anyone can cause is bounded; what operators did is all there.
+    # Failed logins are bounded, because anyone can cause them. All operators' actions are there.
     assert (tmp_path / FAILED_LOGINS_FILE_NAME).stat().st_size < 3000
     lines = [json.loads(line) for line in (tmp_path / FILE_NAME).read_text().splitlines()]
     assert [(line["who"], line["action"], line["ended"]) for line in lines] == [("Ana", "erase", "complete")]
@@ -26,7 +26,7 @@ def test_failed_logins_push_out_no_action(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_many_of_one_action_hide_none_of_another(tmp_path: Path, *, reopened: bool) -> None:
+def test_many_entries_of_one_action_do_not_hide_another(tmp_path: Path, *, reopened: bool) -> None:
     log = AuditLog(tmp_path)
     log.note("Ana", "operator", "redrive", letters=19)
     for _ in range(600):
@@ -47,7 +47,7 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     assert [entry["who"] for entry in AuditLog(tmp_path).newest()] == ["Ana"]
 
 
-async def test_a_line_is_written_whoever_waits_for_it_leaves(tmp_path: Path):
+async def test_a_line_is_written_even_if_its_request_is_cancelled(tmp_path: Path):
     log = AuditLog(tmp_path)
     only_thread, may_go_on = ThreadPoolExecutor(1), threading.Event()
     asyncio.get_running_loop().set_default_executor(only_thread)

@@ -1,4 +1,4 @@
-"""What the overview shows of processes that live no more."""
+"""Dead processes in the overview."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Iterator[ReadModel]:
 
 
 def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, language: str = "en") -> str:
-    """The overview, as text in one line, after a sink said this."""
+    """The overview as one line of text, after this report of a sink."""
     at_ms = NOW_MS - seconds_ago * 1000
     status = ProcessStatus(
         process_id="sink-a",
@@ -53,7 +53,7 @@ def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, lan
 
 
 @pytest.mark.parametrize("seconds_ago", [1, 120])
-def test_a_process_that_failed_is_shown_with_what_it_ended_by(model: ReadModel, seconds_ago: int) -> None:
+def test_a_failed_process_is_shown_with_its_error(model: ReadModel, seconds_ago: int) -> None:
     text = page(model, "failed", "Supabase", seconds_ago)
     shown = "1.0 s" if seconds_ago == 1 else "2 min"
     assert f"failed cause: Supabase · last report {shown} ago" in text
@@ -61,7 +61,7 @@ def test_a_process_that_failed_is_shown_with_what_it_ended_by(model: ReadModel, 
     assert "silent" not in text
 
 
-def test_one_that_failed_by_nothing_it_could_name_is_no_silent_one(model: ReadModel) -> None:
+def test_a_process_that_failed_without_detail_is_not_silent(model: ReadModel) -> None:
     text = page(model, "failed", None, 120)
     assert "failed last report 2 min ago" in text
     assert "sink-a: stopped with an error 2 min ago: error" in text
@@ -73,7 +73,7 @@ def test_a_silent_process_is_shown_with_the_state_it_was_last_in(model: ReadMode
     assert "sink-a: no report for 2 min" in text
 
 
-def test_it_is_said_in_spanish_too(model: ReadModel) -> None:
+def test_alerts_have_spanish_texts(model: ReadModel) -> None:
     text = page(model, "failed", "Supabase", 120, "es")
     assert "falló causa: Supabase · último informe hace 2 min" in text
     assert "sink-a: se detuvo por un error hace 2 min: Supabase" in text

@@ -83,7 +83,7 @@ class Skeleton(HTMLParser):
 
 
 def raw_record(text: str) -> ChangelogRecord:
-    """A state with ``text`` wherever the table, or someone who writes to the topic, could put text."""
+    """A state with ``text`` in every place that can contain text."""
     state: dict[str, Any] = {
         "state_version": 1,
         "status": text,
@@ -179,7 +179,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("payload", XSS_PAYLOADS)
-def test_text_from_strangers_stays_text(model: ReadModel, tmp_path: Path, plain: tuple[str, ...], payload: str) -> None:
+def test_untrusted_text_is_escaped(model: ReadModel, tmp_path: Path, plain: tuple[str, ...], payload: str) -> None:
     hostile = (*render_both(model, raw_record(payload), payload), *render_letters(tmp_path / "b", payload))
     for hostile_html, plain_html in zip(hostile, plain, strict=True):
         skeleton = Skeleton(hostile_html)
@@ -258,13 +258,13 @@ def test_unreadable_state_still_has_a_page(model: ReadModel, value: bytes) -> No
     assert "unreadable" in Skeleton(html).text
 
 
-def test_newer_state_says_so(model: ReadModel) -> None:
+def test_a_newer_state_is_marked(model: ReadModel) -> None:
     value = json.dumps({"state_version": KNOWN_STATE_VERSION + 1, "status": "enriched"}).encode()
     _, html = render_both(model, ChangelogRecord(0, 3, NOW_MS, b"k", value), "")
     assert f"State version {KNOWN_STATE_VERSION + 1} is newer" in Skeleton(html).text
 
 
-def test_the_state_version_it_knows_is_the_one_that_is_written() -> None:
+def test_the_known_state_version_is_the_written_one() -> None:
     assert KNOWN_STATE_VERSION == STATE_VERSION
 
 
@@ -307,7 +307,7 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
     code = "\n".join(path.read_text() for path in PACKAGE.glob("*.py") if path.name != "texts.py")
     used = set(re.findall(r"\bt\(\"([^\"]+)\"[),]", templates + code))
     assert used <= TEXTS["en"].keys(), used - TEXTS["en"].keys()
-    # Keys put together from a kind and a name: error.404, field.email, status.dead …
+    # Keys made from a kind and a name: error.404, field.email, status.dead …
     built = set(re.findall(r"\bt\(f?\"([a-z_]+\.)(?:\" ~|[a-z_]*{)", templates + code))
     used |= set(re.findall(r"\"([a-z_]+\.[a-z_0-9]+)\"", code))
     unused = {key for key in TEXTS["en"] if key not in used and not key.startswith(tuple(built))}

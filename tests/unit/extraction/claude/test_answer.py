@@ -1,4 +1,4 @@
-"""What Claude wrote becomes findings; what it cannot prove is dropped."""
+"""Claude's answer becomes findings. Values without evidence are dropped."""
 
 import json
 from collections import Counter
@@ -42,7 +42,7 @@ def quotes(found):
     return [(s.name.value, TURNS[s.turn].content[s.start : s.end]) for s in found.signals]
 
 
-def test_values_come_with_the_spans_that_prove_them():
+def test_values_have_spans_as_evidence():
     found = findings(
         ("nombre", 1, "Irma del Valle"),
         ("telefono", 2, "301 555 0170"),
@@ -95,7 +95,7 @@ def test_a_value_without_any_quote_is_dropped_too():
     assert found.dropped_fields == ("email", "arquetipo", "objeciones")
 
 
-def test_a_bad_quote_does_not_cost_a_value_the_user_wrote():
+def test_a_value_the_user_wrote_is_kept_despite_a_bad_quote():
     found = findings(
         ("nombre", 1, "me llamo Irma del Valle"),
         ("telefono", 2, "celular: 301..."),
@@ -113,7 +113,7 @@ def test_one_good_quote_of_two_is_enough():
     assert (found.objeciones, found.dropped_fields) == ((Objecion.PRICE,), ())
 
 
-def test_signals_of_what_is_not_reported_are_left_out():
+def test_signals_without_a_reported_value_are_ignored():
     found = findings(
         ("objecion_price", 2, "se ve costoso"), ("correccion_nombre", 1, "irma del valle"), ("email", 2, "quiero")
     )
@@ -147,7 +147,7 @@ HARMLESS = ["hola, solo estoy mirando", "Buenos días", "Soy Lucía Paredes", "o
 
 
 @pytest.mark.parametrize("said", HARMLESS)
-def test_words_that_speak_of_nothing_prove_nothing(said):
+def test_meaningless_words_are_no_evidence(said):
     claims = [*(f"objecion_{kind.value}" for kind in Objecion), "arquetipo", "intencion", "desinteres"]
     for archetype in Arquetipo:
         text = answer(
@@ -169,8 +169,8 @@ def labelled() -> list[list[Turn]]:
     return [[Turn(turn["role"], turn["content"]) for turn in json.loads(line)["messages"]] for line in lines]
 
 
-def test_what_the_rules_find_also_stands_as_a_quote():
-    """So that the words a quote must hold are no narrower than what people say: 327 labelled conversations."""
+def test_the_findings_of_the_rules_are_accepted_as_quotes():
+    """The words required in a quote must include all that people use: checked on 327 labelled conversations."""
     counted: Counter[str] = Counter()
     for turns in labelled():
         found = find(turns, default_region="CO")
@@ -220,7 +220,7 @@ def test_an_invalid_answer_names_the_place_and_never_the_value(text, place):
     assert caught.value.__context__ is None
 
 
-def test_an_additional_key_is_no_reason_to_ask_again():
+def test_an_additional_key_is_accepted():
     assert parse_answer(json.dumps({**EMPTY, "nivel_interes": 10})).nombre is None
 
 
@@ -252,7 +252,7 @@ def test_an_additional_key_is_no_reason_to_ask_again():
         ("no hay duda, me interesa", "desinteres", False),
     ],
 )
-def test_what_moves_the_score_needs_its_words(said, senal, holds):
+def test_signals_that_change_the_score_need_matching_words(said, senal, holds):
     found = findings_from(parse_answer(answer((senal, 0, said))), [Turn("user", said)], Usage())
     assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])
     assert found.dropped_fields == (() if holds else (senal,))
@@ -266,6 +266,6 @@ def test_what_moves_the_score_needs_its_words(said, senal, holds):
         ("si no me interesa les aviso; si me interesa, también", "me interesa, también", "desinteres", False),
     ],
 )
-def test_a_quote_is_read_where_it_stands(said, quote, senal, holds):
+def test_a_quote_is_read_in_its_context(said, quote, senal, holds):
     found = findings_from(parse_answer(answer((senal, 0, quote))), [Turn("user", said)], Usage())
     assert [signal.name.value for signal in found.signals] == ([senal] if holds else [])

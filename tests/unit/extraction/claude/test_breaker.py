@@ -1,4 +1,4 @@
-"""The breaker, on a clock that is turned by hand."""
+"""The circuit breaker, on a clock that the test advances."""
 
 import logging
 
@@ -31,7 +31,7 @@ def fail(breaker: Breaker, times: int) -> None:
         breaker.failed()
 
 
-def test_failures_in_a_row_open_it_and_it_says_when_to_come_back(breaker, clock):
+def test_failures_in_a_row_open_it_and_the_error_has_the_wait(breaker, clock):
     fail(breaker, 3)
     clock.now += 5
     with pytest.raises(ModelUnavailableError) as caught:
@@ -49,7 +49,7 @@ def test_an_answer_between_failures_keeps_it_closed(breaker):
     assert not breaker.is_open
 
 
-def test_half_open_lets_one_probe_through(breaker, clock):
+def test_half_open_admits_one_probe(breaker, clock):
     fail(breaker, 3)
     clock.now += 15
     breaker.admit()
@@ -70,7 +70,7 @@ def test_a_failed_probe_opens_it_again_for_the_whole_time(breaker, clock):
     assert caught.value.retry_after_seconds == 15.0
 
 
-def test_a_probe_that_is_cancelled_makes_room_for_another(breaker, clock):
+def test_after_a_cancelled_probe_another_probe_is_allowed(breaker, clock):
     fail(breaker, 3)
     clock.now += 15
     breaker.admit()
@@ -78,7 +78,7 @@ def test_a_probe_that_is_cancelled_makes_room_for_another(breaker, clock):
     breaker.admit()
 
 
-def test_failures_of_calls_that_were_under_way_do_not_prolong_it(breaker, clock):
+def test_failures_of_calls_under_way_do_not_extend_the_open_time(breaker, clock):
     fail(breaker, 3)
     clock.now += 10
     breaker.failed()
@@ -86,7 +86,7 @@ def test_failures_of_calls_that_were_under_way_do_not_prolong_it(breaker, clock)
     breaker.admit()
 
 
-def test_a_spend_limit_holds_at_once_and_names_itself(breaker, clock, caplog):
+def test_a_spend_limit_holds_calls_at_once_and_is_logged_once(breaker, clock, caplog):
     caplog.set_level(logging.INFO)
     breaker.admit()
     breaker.spend_limit_reached("HTTP 402", 300.0)
@@ -94,7 +94,7 @@ def test_a_spend_limit_holds_at_once_and_names_itself(breaker, clock, caplog):
     with pytest.raises(SpendLimitError) as caught:
         breaker.admit()
     assert caught.value.retry_after_seconds == 200.0
-    # The probe meets it again: one alert, not one a probe.
+    # The probe hits the limit again: there is one alert in total, not one for each probe.
     clock.now += 200
     breaker.admit()
     breaker.spend_limit_reached("HTTP 402", 300.0)
@@ -102,5 +102,5 @@ def test_a_spend_limit_holds_at_once_and_names_itself(breaker, clock, caplog):
     breaker.admit()
     breaker.succeeded()
     breaker.admit()
-    events = [(record.event, record.levelname) for record in caplog.records]
+    events = [(record.getMessage(), record.levelname) for record in caplog.records]
     assert events == [("claude_spend_limit", "ERROR"), ("claude_resumed", "INFO")]

@@ -1,4 +1,4 @@
-"""The cap in USD: hard, rolling, shared, and kept over a restart."""
+"""The cap in USD is hard, rolling and shared, and survives a restart."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def test_without_a_cap_it_only_counts(clock):
     assert not budget.has_caps
 
 
-async def test_the_hour_s_cap_is_hard_and_says_when_it_ends(clock):
+async def test_the_hourly_cap_is_hard_and_the_error_has_the_wait(clock):
     budget = Budget(usd_per_hour=1.0, now=clock)
     spend(budget, 0.6)
     clock.now += 600
@@ -56,7 +56,7 @@ async def test_the_hour_s_cap_is_hard_and_says_when_it_ends(clock):
         budget.reserve(0.01)
     assert not isinstance(caught.value, BudgetReservedError)
     assert caught.value.is_general
-    # When the 0.6 of noon's minute are over an hour old, and not a second before.
+    # Exactly when the 0.6 USD of the minute at noon are more than an hour old.
     assert caught.value.retry_after_seconds == 61 * 60 - 600
     clock.now += caught.value.retry_after_seconds - 1
     with pytest.raises(BudgetExhaustedError):
@@ -65,7 +65,7 @@ async def test_the_hour_s_cap_is_hard_and_says_when_it_ends(clock):
     budget.reserve(0.01)
 
 
-async def test_what_is_under_way_counts_as_spent(clock):
+async def test_calls_under_way_count_as_spent(clock):
     budget = Budget(usd_per_hour=1.0, now=clock)
     budget.reserve(0.7)
     with pytest.raises(BudgetReservedError) as caught:
@@ -75,7 +75,7 @@ async def test_what_is_under_way_counts_as_spent(clock):
     budget.reserve(0.7)
 
 
-async def test_whatever_calls_cost_the_cap_is_never_passed(clock):
+async def test_the_cap_is_never_exceeded_for_any_cost_of_calls(clock):
     budget = Budget(usd_per_hour=0.01, now=clock)
     most = spent = 0.0
     for step in range(2000):
@@ -88,10 +88,10 @@ async def test_whatever_calls_cost_the_cap_is_never_passed(clock):
         spent += 0.001 + 0.0001 * (step % 7)
         most = max(most, budget.spent_usd(60))
     assert 0.007 < most <= 0.01
-    assert spent > 3 * 0.007  # it went on in each hour
+    assert spent > 3 * 0.007  # calls continued in each hour
 
 
-async def test_the_day_s_cap_outlasts_the_hour_s(clock):
+async def test_the_daily_cap_lasts_longer_than_the_hourly_cap(clock):
     budget = Budget(usd_per_hour=1.0, usd_per_day=2.0, now=clock)
     spend(budget, 1.0)
     clock.now += 2 * 3600
@@ -112,25 +112,25 @@ async def test_a_share_is_a_part_of_the_cap(clock):
 @pytest.mark.parametrize(
     ("cap", "variable"), [("usd_per_hour", "NEXUS_BUDGET_USD_PER_HOUR"), ("usd_per_day", "NEXUS_BUDGET_USD_PER_DAY")]
 )
-async def test_a_call_that_fits_under_no_cap_is_refused_for_good(clock, caplog, cap, variable):
+async def test_a_call_that_costs_more_than_a_cap_is_refused_for_good(clock, caplog, cap, variable):
     caps = {"usd_per_hour": 1.0, "usd_per_day": 1.0, cap: 0.004}
     budget = Budget(**caps, share=0.25, now=clock)
     with pytest.raises(OverBudgetError, match=f"{variable}.*0.0020.*0.0010") as caught:
         budget.reserve(0.002)
     assert caught.value.reason is Reason.OVER_BUDGET
-    # It says nothing of the budget's state: the others go on.
+    # It does not change the budget's state: other calls continue.
     assert caplog.records == []
     budget.reserve(0.001)
 
 
-async def test_a_cap_below_one_ordinary_call_is_a_mistake(clock):
+async def test_a_cap_below_one_ordinary_call_is_a_configuration_error(clock):
     budget = Budget(usd_per_hour=1.0, usd_per_day=0.004, share=0.25, now=clock)
     budget.require_room_for(0.001)
     with pytest.raises(ConfigurationError, match=r"NEXUS_BUDGET_USD_PER_DAY.*NEXUS_CLAUDE_SHARE"):
         budget.require_room_for(0.0011)
 
 
-async def test_what_was_spent_survives_a_restart(clock, tmp_path):
+async def test_spending_survives_a_restart(clock, tmp_path):
     path = tmp_path / "data" / "0.budget.json"
     first = Budget(usd_per_hour=1.0, path=path, now=clock)
     spend(first, 0.75)
@@ -145,7 +145,7 @@ async def test_what_was_spent_survives_a_restart(clock, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # no half-written file is left
 
 
-async def test_it_is_written_soon_also_without_an_orderly_end(clock, tmp_path):
+async def test_spending_is_written_soon_even_without_an_orderly_end(clock, tmp_path):
     path = tmp_path / "0.budget.json"
     spend(Budget(path=path, now=clock), 0.25)
     await asyncio.sleep(1.2)
@@ -157,23 +157,23 @@ async def test_an_unreadable_file_is_reported_and_replaced(clock, tmp_path, capl
     path = tmp_path / "0.budget.json"
     path.write_text(text)
     budget = Budget(path=path, now=clock)
-    assert [record.event for record in caplog.records] == ["budget_state_unreadable"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_state_unreadable"]
     spend(budget, 0.5)
     budget.close()
     assert Budget(path=path, now=clock).spent_usd() == 0.5
 
 
-async def test_a_disk_that_cannot_be_written_stops_nothing(clock, tmp_path, caplog):
+async def test_a_disk_that_cannot_be_written_does_not_stop_the_work(clock, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     budget = Budget(usd_per_hour=1.0, path=tmp_path / "file" / "0.budget.json", now=clock)
     spend(budget, 0.9)
     budget.close()
-    assert [record.event for record in caplog.records][-1] == "budget_state_unwritable"
+    assert [record.getMessage() for record in caplog.records][-1] == "budget_state_unwritable"
     with pytest.raises(BudgetExhaustedError):
         budget.reserve(0.2)
 
 
-async def test_the_alert_is_given_once_and_its_end_too(clock, caplog):
+async def test_an_exhausted_budget_is_logged_once_and_its_end_once(clock, caplog):
     caplog.set_level(logging.INFO)
     budget = Budget(usd_per_hour=1.0, now=clock)
     spend(budget, 1.0)
@@ -183,10 +183,10 @@ async def test_the_alert_is_given_once_and_its_end_too(clock, caplog):
     clock.now += 2 * 3600
     budget.reserve(0.1)
     budget.reserve(0.1)
-    assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_exhausted", "budget_available"]
 
 
-async def test_cheap_calls_that_still_fit_are_no_sign_of_room(clock, caplog):
+async def test_cheap_calls_that_still_fit_do_not_mean_room(clock, caplog):
     caplog.set_level(logging.INFO)
     budget = Budget(usd_per_hour=1.0, now=clock)
     spend(budget, 0.6)
@@ -194,10 +194,10 @@ async def test_cheap_calls_that_still_fit_are_no_sign_of_room(clock, caplog):
         with pytest.raises(BudgetExhaustedError):
             budget.reserve(0.5)
         spend(budget, 0.01)
-    assert [record.event for record in caplog.records] == ["budget_exhausted"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_exhausted"]
     clock.now += 2 * 3600
     spend(budget, 0.01)
-    assert [record.event for record in caplog.records] == ["budget_exhausted", "budget_available"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_exhausted", "budget_available"]
 
 
 # --- killed
@@ -219,25 +219,25 @@ asyncio.run(main())
 
 
 def kill_one(path: Path) -> None:
-    """A worker that is killed with 0.125 USD spent a moment ago and a call of 0.25 under way."""
+    """Run a worker that is killed right after it spent 0.125 USD, with a call of 0.25 USD under way."""
     command = [sys.executable, "-c", KILLED, str(path)]
     ended = subprocess.run(command, timeout=120, check=False, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
 
 
-async def test_what_a_killed_worker_spent_and_had_under_way_counts(tmp_path, caplog):
+async def test_spending_and_calls_under_way_of_a_killed_worker_count(tmp_path, caplog):
     path = tmp_path / "0.budget.json"
     kill_one(path)
     budget = Budget(usd_per_hour=1.0, path=path, counts_killed=True)
     assert budget.spent_usd(60) == pytest.approx(0.375)
-    assert [record.event for record in caplog.records] == ["budget_killed_calls"]
+    assert [record.getMessage() for record in caplog.records] == ["budget_killed_calls"]
     budget.close()
-    # Once: it is spent now, and nothing is under way.
+    # Counted only once: the amount is spent now, and nothing is under way.
     assert Budget(usd_per_hour=1.0, path=path, counts_killed=True).spent_usd(60) == pytest.approx(0.375)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-async def test_what_a_killed_worker_spent_counts_once_also_while_there_is_no_cap(tmp_path):
+async def test_spending_of_a_killed_worker_counts_once_even_without_a_cap(tmp_path):
     path = tmp_path / "slot.budget.json"
     kill_one(path)
     for _ in range(3):
@@ -245,7 +245,7 @@ async def test_what_a_killed_worker_spent_counts_once_also_while_there_is_no_cap
     assert Budget(usd_per_hour=1.0, path=path, counts_killed=True).spent_usd(60) == pytest.approx(0.375)
 
 
-async def test_after_an_orderly_end_nothing_is_under_way_whatever_fractions_were(clock, tmp_path):
+async def test_after_an_orderly_end_nothing_is_under_way_despite_rounding(clock, tmp_path):
     budget = Budget(usd_per_hour=1.0, path=tmp_path / "slot.budget.json", counts_killed=True, now=clock)
     for usd in (0.1, 0.2):
         budget.reserve(usd)
@@ -255,7 +255,7 @@ async def test_after_an_orderly_end_nothing_is_under_way_whatever_fractions_were
     assert list(tmp_path.glob("*.under-way")) == []
 
 
-async def test_killed_again_and_again_the_cap_holds(clock, tmp_path):
+async def test_the_cap_holds_after_many_kills(clock, tmp_path):
     path = tmp_path / "0.budget.json"
     called = 0
     for _ in range(50):
@@ -268,7 +268,7 @@ async def test_killed_again_and_again_the_cap_holds(clock, tmp_path):
         except BudgetExhaustedError:
             pass
         if budget._save_handle is not None:
-            budget._save_handle.cancel()  # it is killed: nothing is written any more
+            budget._save_handle.cancel()  # as if killed: nothing more is written
     assert called == 8
 
 
@@ -276,18 +276,18 @@ async def test_a_call_that_ended_is_not_counted_twice_after_a_kill(clock, tmp_pa
     path = tmp_path / "0.budget.json"
     killed = Budget(usd_per_hour=1.0, path=path, counts_killed=True, now=clock)
     spend(killed, 0.25)
-    await asyncio.sleep(1.2)  # written by now
+    await asyncio.sleep(1.2)  # the file is written by now
     spend(killed, 0.25)
     killed._save_handle.cancel()
     assert Budget(usd_per_hour=1.0, path=path, counts_killed=True, now=clock).spent_usd(60) == pytest.approx(0.5)
 
 
-async def test_an_unreadable_number_of_what_was_under_way_stops_nothing(clock, tmp_path):
+async def test_an_unreadable_under_way_file_is_ignored(clock, tmp_path):
     (tmp_path / "0.budget.under-way").write_text("?")
     assert Budget(usd_per_hour=1.0, path=tmp_path / "0.budget.json", counts_killed=True, now=clock).spent_usd() == 0
 
 
-async def test_old_minutes_are_forgotten(clock, tmp_path):
+async def test_old_minutes_are_deleted(clock, tmp_path):
     path = tmp_path / "0.budget.json"
     budget = Budget(path=path, now=clock)
     for _ in range(3 * 24 * 60):
@@ -300,7 +300,7 @@ async def test_old_minutes_are_forgotten(clock, tmp_path):
 @pytest.mark.parametrize(
     ("cap", "needed"), [("NEXUS_BUDGET_USD_PER_HOUR", "3600"), ("NEXUS_BUDGET_USD_PER_DAY", "86400")]
 )
-def test_a_worker_that_waits_at_its_cap_must_be_allowed_to_stay_in_its_group(cap, needed):
+def test_the_poll_interval_must_allow_a_wait_at_the_cap(cap, needed):
     too_short = {cap: "1", "NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS": str(int(needed) - 1)}
     with pytest.raises(ConfigurationError, match="NEXUS_KAFKA_MAX_POLL_INTERVAL_SECONDS") as caught:
         load_settings(environ=too_short)

@@ -1,4 +1,4 @@
-"""Every error of the SDK means wait, stop, or look at the record."""
+"""Every error of the SDK is classified: wait, stop, or check the record."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def classify(error, cap=60.0):
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 499, 500, 501, 502, 503, 504, 529, 599])
-def test_limits_and_outages_are_waited_for(status):
+def test_limits_and_outages_mean_wait(status):
     failure = classify(status_error(status, headers={"retry-after": "7"}))
     assert isinstance(failure, ModelUnavailableError)
     assert failure.retry_after_seconds == 7.0
@@ -48,7 +48,7 @@ def test_limits_and_outages_are_waited_for(status):
         (307, "ANTHROPIC_BASE_URL"),
     ],
 )
-def test_what_no_conversation_can_cause_stops_with_a_fix(status, fix):
+def test_errors_that_no_conversation_causes_stop_with_a_fix(status, fix):
     failure = classify(status_error(status))
     assert isinstance(failure, ConfigurationError)
     assert fix in str(failure)
@@ -79,12 +79,12 @@ def test_a_spend_limit_is_no_rate_limit(status, code):
         ("", False),
     ],
 )
-def test_a_rejected_harmless_question_tells_whether_money_is_the_matter(detail, is_it):
+def test_a_rejected_harmless_request_shows_a_spend_limit(detail, is_it):
     assert is_spend_limit(Rejected(status=400, request_id="req_1", detail=detail)) is is_it
 
 
 @pytest.mark.parametrize(("status", "is_general"), [(429, True), (529, True), (503, True), (500, False), (408, False)])
-def test_only_what_meets_everybody_counts_as_no_attempt(status, is_general):
+def test_only_general_failures_do_not_count_as_an_attempt(status, is_general):
     failure = classify(status_error(status))
     assert isinstance(failure, ModelUnavailableError)
     assert failure.is_general is is_general
@@ -105,7 +105,7 @@ def test_a_ramp_limit_is_a_rate_limit():
     assert failure.retry_after_seconds == 3.0
 
 
-def test_connection_errors_are_waited_for_and_named_by_their_root():
+def test_connection_errors_mean_wait_and_name_their_root():
     cut = anthropic.APIConnectionError(request=REQUEST)
     cut.__cause__ = ConnectionResetError(SECRET)
     failure = classify(cut)
@@ -138,7 +138,7 @@ def test_every_error_of_the_sdk_has_a_branch_and_leaks_nothing(kind):
     assert isinstance(failure, (ModelUnavailableError, ConfigurationError))
     assert SECRET not in str(failure)
     assert failure.__cause__ is None
-    # A status this test does not expect would fall through to the answer for proxies.
+    # An unexpected status would get the message for proxies.
     assert "this answer is not from the API" not in str(failure) or getattr(kind, "status_code", 500) in (412, 431)
 
 

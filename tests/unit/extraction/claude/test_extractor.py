@@ -1,4 +1,4 @@
-"""The extractor without a network: what it refuses to start with, and that no logger can write a conversation."""
+"""The extractor without a network: it refuses wrong settings at the start, and no logger can write a conversation."""
 
 import logging
 
@@ -15,7 +15,7 @@ KEY = "sk-test-0000"
 
 @pytest.fixture
 def restored_loggers():
-    """The HTTP loggers' levels, put back afterwards."""
+    """The HTTP loggers; their levels are restored afterwards."""
     loggers = [logging.getLogger(name) for name in ("anthropic", "anthropic._base_client", "httpx2", "httpcore")]
     levels = [each.level for each in loggers]
     yield loggers
@@ -29,15 +29,15 @@ def extractor(**environ) -> ClaudeExtractor:
 
 async def test_it_is_an_extractor_with_a_versioned_prompt():
     claude: Extractor = extractor(NEXUS_CLAUDE_MODEL="claude-haiku-5-5")
-    assert (claude.name, claude.model, claude.prompt_version) == ("claude", "claude-haiku-5-5", load_prompt().version)
+    assert claude.labels == MadeBy("claude", "claude-haiku-5-5", load_prompt().version)
     await claude.close()
 
 
 @pytest.mark.parametrize("turns", [[Turn("assistant", "Hola, ¿cómo te llamas?")], [Turn("user", " \n")]])
-async def test_a_conversation_without_a_users_word_costs_nothing(turns):
-    # The address answers nobody: a call would raise.
+async def test_a_conversation_without_user_words_costs_nothing(turns):
+    # No server listens at the address: a call would raise.
     claude = extractor(ANTHROPIC_BASE_URL="http://127.0.0.1:1")
-    # No model was asked, so none is named.
+    # No model was called, so the label has no model.
     assert await claude.extract(turns) == Findings(made_by=MadeBy("claude"))
     await claude.close()
 
@@ -51,15 +51,15 @@ async def test_a_conversation_without_a_users_word_costs_nothing(turns):
         ({"ANTHROPIC_BASE_URL": "api.example.com"}, "ANTHROPIC_BASE_URL"),
     ],
 )
-def test_what_can_never_work_is_refused_at_start(environ, variable):
+def test_settings_that_cannot_work_are_refused_at_the_start(environ, variable):
     with pytest.raises(ConfigurationError, match=variable) as caught:
         extractor(**environ)
     assert "0000" not in str(caught.value)
 
 
-async def test_an_unknown_model_costs_nothing_and_says_so_once(caplog):
+async def test_an_unknown_model_costs_nothing_and_is_logged_once(caplog):
     claude = extractor(NEXUS_CLAUDE_MODEL="claude-unheard-of")
-    assert [record.event for record in caplog.records if hasattr(record, "event")] == ["model_price_unknown"]
+    assert [record.getMessage() for record in caplog.records] == ["model_price_unknown"]
     await claude.close()
 
 
@@ -74,7 +74,7 @@ def test_loggers_that_write_conversations_are_raised(restored_loggers):
     assert logging.getLogger("httpcore").level == logging.ERROR
 
 
-def test_a_budget_needs_a_price_to_go_by():
+def test_a_budget_needs_a_price():
     with pytest.raises(ConfigurationError, match="NEXUS_CLAUDE_PRICES_FILE"):
         extractor(NEXUS_CLAUDE_MODEL="claude-of-tomorrow", NEXUS_BUDGET_USD_PER_HOUR="1")
 

@@ -1,13 +1,13 @@
-"""The allowance: spent evenly, shared, learned, corrected, and given back. Real time, in fractions of a second."""
+"""The allowance is spent evenly, shared, learned, corrected and given back. Tested in real time, within seconds."""
 
 import asyncio
 import time
 
 import pytest
 
-from nexus_stream.extraction.claude.limits import UNKNOWN_REQUESTS_PER_MINUTE, Allowance, ClaudeLimits, Weight
+from nexus_stream.extraction.claude.limits import UNKNOWN_REQUESTS_PER_MINUTE, Allowance, CallWeight, ClaudeLimits
 
-LIGHT = Weight(0, 0)
+LIGHT = CallWeight(0, 0)
 
 
 async def seconds_for(takes: int, allowance: Allowance, amount: float = 1) -> float:
@@ -28,18 +28,18 @@ async def test_an_amount_over_the_bucket_waits_its_whole_time():
     assert 0.4 < await seconds_for(1, allowance, 750) < 5
 
 
-async def test_no_limit_waits_for_nothing():
+async def test_without_a_limit_nothing_waits():
     assert await seconds_for(1000, Allowance(None), 1e9) < 5
 
 
-async def test_what_was_taken_too_little_is_paid_by_the_next():
+async def test_too_low_an_estimate_is_paid_by_the_next_call():
     allowance = Allowance(per_minute=60_000)
     await allowance.take(10)
     allowance.correct(taken=10, used=510)
     assert 0.1 < await seconds_for(1, allowance, 10) < 5
 
 
-async def test_what_was_taken_too_much_is_credited():
+async def test_too_high_an_estimate_is_credited():
     allowance = Allowance(per_minute=60_000)
     await allowance.take(600)
     allowance.correct(taken=600, used=0)
@@ -47,7 +47,7 @@ async def test_what_was_taken_too_much_is_credited():
     assert 0.05 < await seconds_for(1, allowance, 300) < 5
 
 
-async def test_a_new_rate_holds_for_who_waits_already():
+async def test_a_new_rate_applies_to_a_waiting_call():
     allowance = Allowance(per_minute=1)
     await allowance.take(1)
     waiting = asyncio.create_task(allowance.take(1))
@@ -73,9 +73,9 @@ async def test_a_cancelled_wait_takes_nothing():
     assert time.monotonic() - started < 1.8
 
 
-async def test_a_call_that_is_cancelled_at_the_tokens_gives_its_request_back():
+async def test_a_call_cancelled_at_the_tokens_gives_its_request_back():
     limits = ClaudeLimits(requests_per_minute=60, input_tokens_per_minute=60_000)  # one request a second
-    waiting = asyncio.create_task(limits.take(Weight(1000, 0)))
+    waiting = asyncio.create_task(limits.take(CallWeight(1000, 0)))
     await asyncio.sleep(0.05)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -85,22 +85,22 @@ async def test_a_call_that_is_cancelled_at_the_tokens_gives_its_request_back():
     assert time.monotonic() - started < 0.9
 
 
-async def test_calls_go_through_in_the_order_they_came_whatever_their_weight():
+async def test_calls_pass_in_order_of_arrival_for_any_weight():
     limits = ClaudeLimits(requests_per_minute=60_000, input_tokens_per_minute=60_000)
     order: list[str] = []
 
     async def one(name: str, tokens: int) -> None:
-        await limits.take(Weight(tokens, 0))
+        await limits.take(CallWeight(tokens, 0))
         order.append(name)
 
     await asyncio.gather(one("long", 600), one("short", 1), one("longer", 300), one("shortest", 0))
     assert order == ["long", "short", "longer", "shortest"]
 
 
-async def test_a_hold_stops_everybody_until_it_ends():
+async def test_a_hold_stops_all_calls_until_it_ends():
     limits = ClaudeLimits(requests_per_minute=60_000)
     limits.hold(0.3)
-    limits.hold(0.1)  # a shorter one does not end it
+    limits.hold(0.1)  # a shorter hold does not end it
     started = time.monotonic()
     await asyncio.gather(*(limits.take(LIGHT) for _ in range(5)))
     assert 0.2 < time.monotonic() - started < 5
@@ -117,7 +117,7 @@ def test_before_the_first_answer_it_assumes_the_smallest_account():
         (None, "1000", 1.0, 1000),
         (None, "1000", 0.25, 250),
         (500, "1000", 1.0, 500),  # the setting is a cap
-        (2000, "1000", 1.0, 1000),  # and the account's limit is one too
+        (2000, "1000", 1.0, 1000),  # the account's limit is a cap too
         (None, "0", 1.0, UNKNOWN_REQUESTS_PER_MINUTE),
         (None, "many", 1.0, UNKNOWN_REQUESTS_PER_MINUTE),
     ],
@@ -128,9 +128,9 @@ async def test_limits_are_learned_from_headers(configured, header, share, expect
     assert limits.requests_per_minute == expected
 
 
-async def test_a_place_that_tells_no_limits_has_none():
+async def test_a_server_without_limit_headers_has_no_limits():
     limits = ClaudeLimits()
-    limits.learn({"content-type": "application/json"}, answered=False)  # an error page tells nothing
+    limits.learn({"content-type": "application/json"}, answered=False)  # an error page has no limits
     assert limits.requests_per_minute == UNKNOWN_REQUESTS_PER_MINUTE
     limits.learn({"content-type": "application/json"}, answered=True)
     assert limits.requests_per_minute is None
@@ -143,5 +143,5 @@ async def test_a_learned_token_limit_is_kept():
     limits = ClaudeLimits(requests_per_minute=60_000)
     limits.learn({"anthropic-ratelimit-output-tokens-limit": "60000"}, answered=True)
     started = time.monotonic()
-    await limits.take(Weight(0, 500))
+    await limits.take(CallWeight(0, 500))
     assert 0.1 < time.monotonic() - started < 5

@@ -1,4 +1,4 @@
-"""USD at list price."""
+"""The cost in USD at list price."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def test_a_dated_release_costs_what_its_family_costs():
     assert price_of("claude-haiku-5") is None
 
 
-def test_a_table_of_ones_own_replaces_it():
+def test_a_custom_table_replaces_the_built_in_one():
     own = Price(input=1, output=2, cache_read=3, cache_write=4)
     assert price_of("my-model", {"my-model": own}) is own
     assert price_of("claude-haiku-5-5", {"my-model": own}) is None
@@ -66,8 +66,8 @@ def test_a_very_long_prompt_costs_five_times_as_much():
     assert cost_usd(HAIKU, over) == pytest.approx((99_001 * 0.50 + 1_000 * 0.05 + 10 * 2.50) / MILLION)
 
 
-def test_each_figure_is_the_one_of_the_page_that_is_named():
-    """As printed there, per million tokens: up to 100,000 tokens of prompt, and over them."""
+def test_each_price_is_the_one_on_the_named_page():
+    """The figures of that page, per million tokens: for prompts up to 100,000 tokens, and for longer ones."""
     assert PRICES_SOURCE == "https://platform.claude.com/docs/en/models/haiku-5-5/overview"
     printed = {
         "input_tokens": (0.10, 0.50),
@@ -105,7 +105,7 @@ def test_a_file_of_prices_overrides_and_adds(tmp_path):
         '{"mine": {"input": NaN, "output": 2, "cache_read": 0, "cache_write": 1}}',
     ],
 )
-def test_prices_that_cannot_be_right_are_refused(tmp_path, text):
+def test_invalid_prices_are_refused(tmp_path, text):
     path = tmp_path / "prices.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match="NEXUS_CLAUDE_PRICES_FILE"):

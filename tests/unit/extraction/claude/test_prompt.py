@@ -1,4 +1,4 @@
-"""Prompt and schema: versioned, complete, long enough to be cached, within what structured outputs accept."""
+"""Prompt and schema have a version, are complete, can be cached, and use only features of structured outputs."""
 
 import json
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from nexus_stream.extraction.claude.answer import Answer, findings_from, parse_a
 from nexus_stream.extraction.claude.prompt import PROMPT_NAME, load_prompt, prompt_version, turns_as_json
 from nexus_stream.extraction.extractor import Turn, Usage
 
-# One line for each version that ever ran, newest last. A failing test here means prompt or schema changed: records of
-# before and after would differ without saying so. Add the new version on purpose; leave the old lines.
+# One line for each version that ever ran, newest last. If a test here fails, the prompt or the schema changed: records
+# before and after would differ under the same version. Add the new version on purpose, and keep the old lines.
 RELEASED_VERSIONS = {
     "prospect-v1": "prospect-v1-a65a13fb",
 }
 
-# Below this, a vendor silently does not cache the prefix.
+# The vendor does not cache a shorter prefix, and reports nothing.
 CACHEABLE_TOKENS = 512
-# English prose has 4 to 5 characters a token; 6 errs on the safe side.
+# English prose has 4 to 5 characters a token; 6 is safe.
 CHARACTERS_PER_TOKEN_AT_MOST = 6
 
 
@@ -47,9 +47,9 @@ def test_changing_prompt_or_schema_changes_the_version():
     assert current == load_prompt().version
     assert prompt_version(PROMPT_NAME, system + "x", schema) != current
     assert prompt_version(PROMPT_NAME, system, schema.replace('"mlm"', '"mlm2"')) != current
-    # A text moved from one file to the other is a change too.
+    # Text that moves from one file to the other is also a change.
     assert prompt_version(PROMPT_NAME, system[:-1], system[-1] + schema) != current
-    # A checkout with other line ends is not.
+    # A checkout with other line ends is not a change.
     assert prompt_version(PROMPT_NAME, system.replace("\n", "\r\n"), schema) == current
 
 
@@ -108,7 +108,7 @@ def test_what_a_user_types_stays_inside_its_json_string():
     assert "ñ 😍" in text
 
 
-def test_a_lone_surrogate_can_be_sent_and_moves_nothing():
+def test_a_lone_surrogate_can_be_sent_without_shifting_positions():
     text = turns_as_json([Turn("user", "a\ud83db")])
     assert json.loads(text.encode())[0]["content"] == "a�b"
 

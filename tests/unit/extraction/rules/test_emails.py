@@ -1,4 +1,4 @@
-"""E-mail addresses: typed or dictated, valid or nobody's."""
+"""E-mail addresses, typed or dictated. Invalid ones are ignored."""
 
 import pytest
 from hypothesis import given
@@ -65,7 +65,7 @@ def test_the_latest_correction_wins():
     assert (found.address, found.correction) == ("lili.benavides@example.com", True)
 
 
-def test_a_corrected_invalid_address_is_taken():
+def test_the_correction_of_an_invalid_address_is_used():
     assert email_in("lucas.gil@example,com", "uy sí, lucas.gil@example.com") == "lucas.gil@example.com"
 
 
@@ -75,7 +75,7 @@ def test_normalising():
 
 
 @given(st.text(alphabet="ab.@,; _-1ñ\n", max_size=40))
-def test_whatever_is_found_stands_in_the_text_as_it_is(text):
+def test_every_found_address_is_in_the_text(text):
     address = email_in(text)
     if address is not None:
         assert address in text.lower()

@@ -1,4 +1,4 @@
-"""The offline extractor as a whole: quality on labelled chats, evidence, nothing invented, bounded time."""
+"""The whole offline extractor: quality on labelled chats, evidence, no invented values, bounded time."""
 
 import itertools
 import time
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nexus_stream.contracts.prospect import SignalName
 from nexus_stream.extraction import grounding
-from nexus_stream.extraction.evaluate import evaluate_cases
+from nexus_stream.extraction.evaluate_command import evaluate_cases
 from nexus_stream.extraction.evaluation import read_cases, score_cases
-from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.rules.extractor import MAX_READ_CHARS, OfflineRules, find
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -39,7 +39,7 @@ async def test_quality_on_labelled_conversations(file):
 
 def test_labels():
     rules = OfflineRules()
-    assert (rules.name, rules.model, rules.prompt_version) == ("offline-rules-v1", None, None)
+    assert rules.labels == MadeBy("offline-rules-v1")
 
 
 def test_every_value_has_evidence_whose_span_shows_it():
@@ -88,7 +88,7 @@ TURNS = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), CONTENT
 
 @settings(max_examples=300, deadline=None)
 @given(TURNS)
-def test_any_text_is_read_and_everything_found_is_grounded(turns):
+def test_any_text_can_be_read_and_all_findings_are_grounded(turns):
     found = find(turns, default_region="CO")
     checked = grounding.check(found, turns, default_region="CO")
     assert checked.dropped_fields == ()
@@ -142,7 +142,7 @@ BODIES = {
 
 @pytest.mark.parametrize("fragment", BODIES.values(), ids=BODIES)
 def test_a_hostile_body_takes_bounded_time(fragment):
-    """As large as a body may be: it would hold up every other session."""
+    """A body of the maximum size would block every other session."""
     text = (fragment * 8000)[:8000]
     turns = [Turn("user", text)] * 32
     started = time.process_time()

@@ -1,4 +1,4 @@
-"""The user's own name: from their words alone, never shortened, replaced only by their own correction."""
+"""The user's own name: only from the user's words, never shortened, replaced only by the user's own correction."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from nexus_stream.extraction.text import user_turns
 
 
 def chat(*contents):
-    """Turns from texts; an assistant's begins with ``>``."""
+    """Turns from texts; the assistant's texts start with ``>``."""
     return [
         Turn("assistant", content[1:].strip()) if content.startswith(">") else Turn("user", content)
         for content in contents
@@ -69,16 +69,16 @@ def test_people_introduce_themselves_in_many_ways(text, name):
         "imagina que me llamo Carlos Ruiz",
     ],
 )
-def test_what_is_no_name_of_the_user_is_not_taken(text):
+def test_words_that_are_not_the_users_name_are_ignored(text):
     assert name_in(text) is None
 
 
 @pytest.mark.parametrize("answer", ["Yo", "a", "acepto", "el pequeño", "visionario", "después te digo", "para qué?"])
-def test_answers_that_are_no_names_are_not_taken(answer):
+def test_answers_without_a_name_are_ignored(answer):
     assert name_in(">¿Cómo te llamas?", answer) is None
 
 
-def test_incident_name_from_the_assistants_text_is_not_taken():
+def test_incident_name_from_the_assistants_text_is_ignored():
     assert name_in("> Hola, soy Valentina Arce, tu asesora.", "hola valentina", "> Valentina a la orden.", "ok") is None
 
 
@@ -96,7 +96,7 @@ def test_incident_known_name_is_not_shortened_or_replaced_by_answers():
     assert name_in("Me llamo Pablo Hoyos", *answers, "> ¿Aceptas?", "acepto", "> a) sí", "a") == "Pablo Hoyos"
 
 
-def test_who_called_is_no_correction_of_the_users_name():
+def test_a_callers_name_is_no_correction_of_the_users_name():
     assert name_in("Me llamo Ana Ruiz", "perdón, es que me llamó Rosa Paz") == "Ana Ruiz"
 
 
@@ -123,7 +123,7 @@ def test_a_surname_given_later_is_added():
     assert name_in("soy Kiara", "> ¿Y tu apellido?", "Bolaños Mina") == "Kiara Bolaños Mina"
 
 
-def test_how_the_assistant_greets_confirms_a_name_no_list_knows():
+def test_the_assistants_greeting_confirms_an_unlisted_name():
     assert name_in("buenas, yurleidys de riohacha", "> Hola, Yurleidys.", "ok") == "Yurleidys"
 
 

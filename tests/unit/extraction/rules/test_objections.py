@@ -1,4 +1,4 @@
-"""Objections are what the user objects to or doubts, not what they ask, deny, or report of others."""
+"""Objections and doubts of the user count. Questions, denials and reports about others do not."""
 
 import pytest
 
@@ -74,7 +74,7 @@ def test_the_assistants_objections_are_not_the_users():
     assert objections_in("> Muchos dicen que es una estafa o una pirámide, o muy caro.", "ok, cuéntame") == set()
 
 
-def test_a_short_answer_names_what_holds_the_user_back():
+def test_a_short_answer_names_the_users_obstacle():
     assert objections_in("> ¿Qué te preocupa: el precio o el tiempo?", "más que todo el precio") == {"price"}
     assert objections_in("> ¿Qué te preocupa: el precio o el tiempo?", "nada") == set()
 

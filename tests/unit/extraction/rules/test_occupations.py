@@ -1,4 +1,4 @@
-"""What the user does, in their words, and the archetype it makes."""
+"""The user's occupation, in the user's words, and the archetype that follows from it."""
 
 import pytest
 
@@ -48,10 +48,10 @@ def test_occupation_and_archetype(text, occupation, archetype):
         "Me llamo Edilma Carabalí",
     ],
 )
-def test_what_is_no_occupation_of_the_user(text):
+def test_phrases_that_are_not_the_users_occupation(text):
     assert facts(text) == (None, None)
 
 
-def test_the_answer_to_the_question_in_words_no_rule_knows():
+def test_an_answer_about_the_occupation_that_no_rule_knows():
     assert facts("> ¿A qué te dedicas?", "apicultura en la montaña")[0] == "apicultura"
     assert facts("> ¿A qué te dedicas?", "prefiero no decir")[0] is None

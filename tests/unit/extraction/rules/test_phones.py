@@ -1,4 +1,4 @@
-"""Phones in any writing become E.164; what only looks like one does not."""
+"""Phones in any notation become E.164. Numbers that only look like phones do not."""
 
 import phonenumbers
 import pytest
@@ -38,7 +38,7 @@ def phone_in(*contents, region="CO"):
         ("me llamo ana y mi hermana me llamó ayer, mi número es 300 555 0101", "+573005550101"),
     ],
 )
-def test_every_writing_becomes_e164(text, e164):
+def test_every_notation_becomes_e164(text, e164):
     assert phone_in(text) == e164
 
 
@@ -61,11 +61,11 @@ def test_every_writing_becomes_e164(text, e164):
         "300 555 01",
     ],
 )
-def test_what_is_no_phone_of_the_user_is_not_taken(text):
+def test_numbers_that_are_not_the_users_phone_are_ignored(text):
     assert phone_in(text) is None
 
 
-def test_the_one_called_whatsapp_wins():
+def test_the_whatsapp_number_wins():
     assert phone_in("300 555 0127 para llamadas y 310 555 0128 para WhatsApp") == "+573105550128"
     assert phone_in("mi whatsapp es 310 555 0128 y el fijo 601 555 0129") == "+573105550128"
 
@@ -84,7 +84,7 @@ def test_a_bare_number_is_read_in_the_default_region():
 
 
 @given(st.text(alphabet="0123456789+-(). ,y", max_size=60))
-def test_whatever_is_found_is_valid_and_made_of_the_texts_digits(text):
+def test_every_found_phone_is_valid_and_made_of_the_texts_digits(text):
     e164 = phone_in(text)
     if e164 is not None:
         assert phonenumbers.is_valid_number(phonenumbers.parse(e164))
@@ -92,7 +92,7 @@ def test_whatever_is_found_is_valid_and_made_of_the_texts_digits(text):
         assert str(phonenumbers.parse(e164).national_number) in digits
 
 
-def test_to_e164_refuses_what_is_not_valid():
+def test_to_e164_refuses_invalid_numbers():
     assert to_e164("+57300", "CO") is None
     assert to_e164("hola", "CO") is None
 

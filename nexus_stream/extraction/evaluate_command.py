@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,7 +19,14 @@ from rich.table import Table
 from nexus_stream.contracts.prospect import Prospect
 from nexus_stream.errors import PermanentError, RetryableError
 from nexus_stream.extraction import grounding, merging
-from nexus_stream.extraction.evaluation import FIELDS, LabelledCase, LabelsError, Report, read_cases, score_cases
+from nexus_stream.extraction.evaluation import (
+    FIELDS,
+    EvaluationReport,
+    LabelledCase,
+    LabelsError,
+    read_cases,
+    score_cases,
+)
 from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.settings import load_settings
@@ -97,11 +105,11 @@ async def evaluate_cases(
     return list(prospects), errors
 
 
-def _as_json(report: Report, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> dict[str, object]:
+def _as_json(
+    report: EvaluationReport, extractor: Extractor, errors: dict[str, str], *, failures: bool
+) -> dict[str, object]:
     result: dict[str, object] = {
-        "extractor": extractor.name,
-        "model": extractor.model,
-        "prompt_version": extractor.prompt_version,
+        **asdict(extractor.labels),
         "cases": len(report.cases),
         "passed": report.passed,
         "inventions": report.inventions,
@@ -119,9 +127,9 @@ def _as_json(report: Report, extractor: Extractor, errors: dict[str, str], *, fa
     return result
 
 
-def _print(report: Report, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> None:
+def _print(report: EvaluationReport, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> None:
     console = Console()
-    fields = Table(title=f"{extractor.name}: {report.passed} of {len(report.cases)} conversations all right")
+    fields = Table(title=f"{extractor.labels.extractor}: {report.passed} of {len(report.cases)} all right")
     for heading in ("field", "right", "scored", "precision", "recall", "F1", "inventions"):
         fields.add_column(heading, justify="left" if heading == "field" else "right")
     for name in FIELDS:
