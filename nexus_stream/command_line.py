@@ -1,4 +1,4 @@
-"""What the operators' commands have in common."""
+"""Helpers of the operators' commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def operator() -> str:
-    """Who runs this command: ``user@host``."""
+    """The user of this command: ``user@host``."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -32,7 +32,7 @@ def operator() -> str:
 
 
 def with_options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
-    """A decorator that gives a command all of these options, in this order."""
+    """Return a decorator that gives a command these options, in this order."""
 
     def decorate(function: _Command) -> _Command:
         for option in reversed(options):
@@ -43,17 +43,17 @@ def with_options(*options: Callable[[_Command], _Command]) -> Callable[[_Command
 
 
 def quiet_broker_client() -> None:
-    """Silence aiokafka. While a broker is down it logs several errors for each attempt; our message says it once."""
+    """Silence aiokafka. While a broker is down, it logs several errors per attempt; our own message is enough."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def run(work: Coroutine[Any, Any, _T], *, passing: Sequence[type[Exception]] = (RetryableError,), hint: str = "") -> _T:
-    """Run a command's work. An error that may pass ends the command with its message alone.
+    """Run a command's work. A temporary error ends the command with its message alone.
 
     Args:
-        work: What to do.
-        passing: The errors that may pass.
-        hint: Added to their messages: what to do next.
+        work: The work.
+        passing: The temporary errors.
+        hint: The next step, added to their messages.
     """
     quiet_broker_client()
     try:
@@ -63,7 +63,7 @@ def run(work: Coroutine[Any, Any, _T], *, passing: Sequence[type[Exception]] = (
 
 
 def read_moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
-    """As an option's callback: the moment that the text names."""
+    """An option's callback: read the moment that the text names."""
     try:
         return None if text is None else parse_moment(text, datetime.now(UTC))
     except (ValueError, OverflowError) as error:
@@ -71,6 +71,6 @@ def read_moment(_context: click.Context, _parameter: click.Parameter, text: str 
 
 
 def check_moment(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """The same, but the text is kept as it is written."""
+    """An option's callback: check the moment, and return the text unchanged."""
     read_moment(context, parameter, text)
     return text

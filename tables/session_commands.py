@@ -1,4 +1,4 @@
-"""What a command (erase, unblock, expire) makes of a session: its next state and the event for subscribers. Pure.
+"""The effect of a command (erase, unblock, expire) on a session: its next state and the erased event. Pure.
 
 A command is obeyed once. Its request id stays in the state, so a command that is read again changes nothing: after
 a crash, or in a replay of the whole topic, even if the person was unblocked since. Only the newest command's event is
@@ -18,17 +18,17 @@ from tables.session_state import STATE_VERSION, Erasure, SessionState
 
 __all__ = ["Obeyed", "can_expire", "can_unblock", "obey"]
 
-# More commands than anyone sends for one session within the ingestion topic's retention.
+# Above the number of commands for one session within the ingestion topic's retention.
 _MAX_COMMANDS = 16
 _MAX_HASHES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Obeyed:
-    """What follows from a command.
+    """The effect of a command.
 
     Attributes:
-        changes: Whether the table is written. ``state`` None then deletes the session.
+        changes: Whether the table must be written. Then a ``state`` of None deletes the session.
         state: The session's new state.
         event: The event for subscribers.
     """
@@ -46,7 +46,7 @@ def obey(
     now_ms: int,
     place: tuple[int, int] | None = None,
 ) -> Obeyed:
-    """What a command makes of a session.
+    """Return the effect of a command on a session.
 
     Args:
         command: The command.
@@ -86,7 +86,7 @@ def _erase(
         fingerprint_hashes=tuple(hashes)[:_MAX_HASHES],
         obeyed_at=place,
     )
-    # Built anew, not copied: so fields that a later version adds are deleted too.
+    # A new state, not a copy. So fields of a later version are deleted too.
     state = SessionState(
         state_version=STATE_VERSION,
         tenant_id=command.tenant_id,
@@ -143,7 +143,7 @@ def _expire(command: SessionCommand, known: SessionState | None) -> Obeyed:
         # The state is deleted, so only the command can give the time. The same event again must be equal.
         erased_at=_iso(command.requested_at_ms),
     )
-    # Without a state, this is the command again, after a crash between the deletion and its event.
+    # Without a state, the command is read again after a crash between the deletion and its event.
     return Obeyed(known is not None, None, event)
 
 

@@ -1,4 +1,4 @@
-"""The state of a session: how a snapshot compares with it, and what its next state is. Pure: no Faust, no broker.
+"""The state of a session: compare a snapshot with it, and compute its next state. Pure: no Faust, no broker.
 
 The state is the JSON value of the table and its changelog (docs/reference/data-model.md). It holds no text of a
 conversation.
@@ -91,7 +91,7 @@ class Counters(_StateModel):
 
 
 class Erasure(_StateModel):
-    """What stays of an erased session, so that it stays suppressed. No personal data: hashes and times."""
+    """The remaining data of an erased session, needed to suppress it. No personal data: hashes and times."""
 
     request_id: str
     requested_at: str
@@ -125,7 +125,7 @@ class SessionState(_StateModel):
     extraction: ExtractionFacts | None = None
     enriched_at: str | None = None
     dead: Dead | None = None
-    # If this is set, nothing else of the session is.
+    # If this is set, the state holds no other data of the session.
     erasure: Erasure | None = None
     # Request ids of the newest obeyed commands. A command that is read again, in a replay for example, does nothing.
     commands: tuple[str, ...] = ()

@@ -85,7 +85,7 @@ class Work:
     # The session was erased, so the result is discarded.
     cancelled: bool = False
     attempts: int = 0
-    # Failed since it was taken. Not the same as `attempts`: a general failure counts as no attempt.
+    # The work failed since it was taken. Differs from `attempts`: a general failure is not an attempt.
     is_tried_again: bool = False
 
     def note_fingerprint(self, fingerprint: str | None) -> None:
@@ -104,17 +104,17 @@ class Joined:
 
     @dataclass(frozen=True, slots=True)
     class Added:
-        """It is new work of its own."""
+        """The snapshot is new work."""
 
         work: Work
 
     @dataclass(frozen=True, slots=True)
     class Replaced:
-        """It replaced a pending snapshot (``superseded``), which had itself replaced ``let_go``, if any."""
+        """The snapshot replaced a pending one (``superseded``). ``dropped``: the snapshot before that one, if any."""
 
         work: Work
         superseded: Snapshot
-        let_go: Snapshot | None
+        dropped: Snapshot | None
 
     @dataclass(frozen=True, slots=True)
     class Duplicate:
@@ -161,7 +161,7 @@ class Settling:
         return key in self._sessions
 
     def offer(self, snapshot: Snapshot, now: float) -> Joined.Any:
-        """Place a snapshot among its session's work, by content first and time second."""
+        """Place a snapshot in its session's work: by content first, by time second."""
         key = snapshot.conversation.key
         queue = self._sessions.get(key)
         if not queue:
@@ -211,7 +211,7 @@ class Settling:
         return work
 
     def _replace(self, work: Work, snapshot: Snapshot, now: float) -> Joined.Replaced:
-        superseded, let_go = work.snapshot, work.replaced
+        superseded, dropped = work.snapshot, work.replaced
         work.replaced = superseded
         work.snapshot = snapshot
         work.snapshots += 1
@@ -219,7 +219,7 @@ class Settling:
         if not work.is_due:
             # The due time only moves later, so `_settle_heap` corrects the heap's entry when it reaches the top.
             work.due_at = min(now + self._settle_seconds, work.first_at + self._max_wait_seconds)
-        return Joined.Replaced(work, superseded, let_go)
+        return Joined.Replaced(work, superseded, dropped)
 
     def next_due(self) -> float | None:
         """Time when the next work is due; minus infinity if work is ready, None if none is pending."""

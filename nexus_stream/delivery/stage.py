@@ -1,7 +1,7 @@
 """The base of both stages: it reads records, commits their offsets by timer, and stops within a time bound.
 
-A stage keeps its offsets in its own ledger. It never raises into the agent's loop: an error that no record is at fault
-for goes to ``on_fatal``, which stops the worker.
+A stage keeps its offsets in its own ledger. It never raises into the agent's loop. If no record caused an error,
+``on_fatal`` stops the worker.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _raise_if_too_large(error: BaseException) -> None:
 
 
 class Observer(Protocol):
-    """Port for how records end and what a stage waits for. Metrics and logs implement it."""
+    """Port for outcomes of records, and for the services that a stage waits for. Metrics and logs implement it."""
 
     def outcome(self, record: Received, outcome: Outcome) -> None:
         """Note how a record ended."""
@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class AgentMessage(Protocol):
-    """A message as Faust hands it to an agent; ``timestamp`` in seconds."""
+    """A message in the form that Faust passes to an agent; ``timestamp`` in seconds."""
 
     topic: str
     partition: int
@@ -77,14 +77,14 @@ class AgentMessage(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageParts:
-    """What a stage needs from its worker.
+    """The services of the worker that a stage needs.
 
     Attributes:
         broker: Sends records and commits offsets.
         assignment: The assigned partitions.
         clock: Time.
         observer: Notes how records end.
-        on_fatal: Stops the worker because of an error that no record is at fault for.
+        on_fatal: Stops the worker because of an error that no record caused.
         tracing: Follows records. None: tracing is off.
         timings: Notes how long work took.
     """
@@ -102,9 +102,9 @@ class Stage:
     """Reads one topic and owns its offsets.
 
     Args:
-        parts: What the worker provides.
-        name: For logs.
-        topic: What it reads.
+        parts: The worker's services.
+        name: The name for logs.
+        topic: The topic that the stage reads.
         commit_interval_seconds: How often finished offsets are committed.
     """
 
@@ -129,7 +129,7 @@ class Stage:
     # Reading
 
     async def take(self, message: AgentMessage) -> None:
-        """Take in one message of the agent's loop: read the record and submit it. Raises nothing into the loop."""
+        """Accept one message of the agent's loop: read the record and submit it. Raises nothing into the loop."""
         record = self.read(
             message.topic,
             message.partition,
@@ -159,9 +159,9 @@ class Stage:
         """Note that a record was read. It is unfinished from now on.
 
         Returns:
-            None if the record was read before and is not finished. At every assignment Faust reads on before it seeks
-            back to the committed offsets (``_resume_streams``, faust/tables/recovery.py). A record that is taken in
-            twice would be a duplicate of itself, and finish its own offset.
+            None if the record was read before and is not finished. At every assignment Faust continues reading before
+            it seeks back to the committed offsets (``_resume_streams``, faust/tables/recovery.py). If a record were
+            accepted twice, the second copy would be its duplicate, and would finish the same offset.
         """
         record = Received(
             topic, partition, offset, timestamp_ms, key, value, tuple(headers), epoch=self.assignment.epoch
@@ -180,7 +180,7 @@ class Stage:
         Args:
             record: The record whose offset is done.
             outcome: How it ended.
-            about: The record that the outcome is reported for, if it is another one: a work's newest snapshot.
+            about: The record of the reported outcome, if it is another one (a work's newest snapshot).
         """
         if self.assignment.owns(record):
             self.ledger.done(record.tp, record.offset)
@@ -197,7 +197,7 @@ class Stage:
         """Send each item in order, and await the broker's acknowledgement of all.
 
         A refused item is sent again, with growing pauses, until the broker accepts it. An item of a revoked partition
-        is left out. So a broker that is away pauses the stage and loses nothing.
+        is left out. So an unreachable broker pauses the stage, and no record is lost.
 
         Returns:
             The acknowledged items whose partitions are still assigned, in order.
@@ -247,7 +247,7 @@ class Stage:
         self.waits_no_longer("broker")
 
     async def still_owns(self, record: Received) -> bool:
-        """Whether the record may have effects. Waits for the group's word while that is in doubt."""
+        """Whether the record may have effects. Waits until the group confirms or revokes this worker's partitions."""
         await self.confirmed()
         return self.assignment.owns(record)
 
@@ -259,7 +259,7 @@ class Stage:
 
     @property
     def waiting_for(self) -> tuple[str, int] | None:
-        """What the stage has waited for longest, and since when (Unix milliseconds). None while it runs."""
+        """The service of the longest wait, and its start (Unix milliseconds). None while the stage runs."""
         return min(self._waiting_for.items(), key=lambda entry: entry[1]) if self._waiting_for else None
 
     def is_waiting_for(self, what: str) -> bool:
@@ -268,7 +268,7 @@ class Stage:
 
     @property
     def is_full(self) -> bool:
-        """Whether a bound on pending work keeps it from reading."""
+        """Whether the stage stopped reading because a bound on pending work is reached."""
         return False
 
     def tried_again(self) -> frozenset[TopicPartition]:
@@ -324,7 +324,7 @@ class Stage:
             self._on_fatal(error)
 
     def fatal(self, error: BaseException) -> None:
-        """Stop the worker because of an error that no record is at fault for."""
+        """Stop the worker because of an error that no record caused."""
         self._on_fatal(error)
 
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
@@ -336,7 +336,7 @@ class Stage:
     async def revoked(self, *, drain_seconds: float) -> None:
         """Give up the partitions: finish running work within the bound, commit, and drop the rest."""
         await self._finish_up(drain_seconds)
-        self._let_go()
+        self._drop_partitions()
         for what in list(self._waiting_for):
             # The next owner waits from now on.
             self.waits_no_longer(what)
@@ -344,7 +344,7 @@ class Stage:
     async def stop(self, *, drain_seconds: float) -> None:
         """Finish running work within the bound, commit, and end the stage's tasks."""
         await self._finish_up(drain_seconds)
-        self._let_go()
+        self._drop_partitions()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -366,8 +366,8 @@ class Stage:
         except TimeoutError:
             _log.warning("last commit not finished in time, its records are read again", stage=self.name)
 
-    def _let_go(self) -> None:
-        """Own no partition, and leave no work behind that could act on one."""
+    def _drop_partitions(self) -> None:
+        """Revoke all partitions, and drop all work on them."""
         self.assignment.revoke()
         self.broker.drop_unsent()
         self.ledger.forget()

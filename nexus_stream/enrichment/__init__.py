@@ -1,1 +1,1 @@
-"""What the enrichment agent calls, in the order a settled session meets it: extracting, effects, purging."""
+"""The enricher's stage and its parts: judging, extracting, intents, decisions, purging."""

@@ -1,7 +1,6 @@
-"""What each intent writes and sends, and how its record ends. Pure.
+"""Decide for each intent: the state to write, the record to send, and the outcome. Pure.
 
-`decide` takes an intent and the session's state. It returns what to write, what to send and how the record
-ends. It reads no table and sends nothing: the stage makes decisions durable in numbered steps.
+`decide` reads no table and sends nothing. The stage makes the decisions durable in numbered steps.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an intent writes, what it sends, and how its record ends."""
+    """The state to write, the record to send, and the outcome of an intent's record."""
 
     intent: Intent
     outcome: Outcome
@@ -92,12 +91,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decisions depend on besides the state.
+    """The inputs of a decision besides the state.
 
     Attributes:
         settings: Names of the topics.
-        labels: Of the extractor that is asked. Findings that another one made name it themselves.
-        source: The CloudEvents source of what is emitted.
+        labels: Labels of the configured extractor. Findings of another extractor have their own labels.
+        source: The CloudEvents source of emitted records.
     """
 
     settings: Settings
@@ -106,10 +105,10 @@ class Rules:
 
 
 def group_size(intents: Sequence[Intent], limit: int) -> int:
-    """How many of the first intents are committed together: at most one command a session.
+    """Number of first intents to commit together: at most one command per session.
 
-    A command that follows an erasure replaces the erasure in the state. If both were written at once, a crash would
-    leave nothing that says the erasure still has to be told.
+    A command after an erasure replaces the erasure in the state. If both were written at once and the worker crashed,
+    the state would no longer show that the erased event must still be sent.
     """
     commanded: set[bytes] = set()
     for size, intent in enumerate(intents[:limit]):
@@ -123,12 +122,12 @@ def group_size(intents: Sequence[Intent], limit: int) -> int:
 def decide_group(
     intents: Sequence[Intent], state_of: Callable[[Intent], SessionState | None], rules: Rules, *, now_ms: int
 ) -> list[Decision]:
-    """Decide intents one after the other; each sees what the earlier ones of its session will have written.
+    """Decide intents one after the other. Each one sees the states that earlier intents of its session will write.
 
     Args:
         intents: Their partitions are assigned to this worker.
         state_of: Reads the table.
-        rules: What decisions depend on besides the state.
+        rules: The inputs besides the state.
         now_ms: Unix milliseconds.
     """
     written: dict[bytes, SessionState | None] = {}
@@ -139,7 +138,7 @@ def decide_group(
         if decision.write is not None:
             written[intent.key] = decision.write.state
             if isinstance(decision.outcome, Erased | Expired):
-                # Nobody is told first what the session is erased with.
+                # Emit nothing of the session before its erasure.
                 decisions = [
                     Decision(one.intent, Suppressed())
                     if one.write is not None and one.intent.key == intent.key
@@ -151,7 +150,7 @@ def decide_group(
 
 
 def decide(intent: Intent, known: SessionState | None, rules: Rules, *, now_ms: int) -> Decision:
-    """What one intent writes and sends, given the session's state."""
+    """Decide one intent, given the session's state."""
     match intent:
         case Reroute():
             return _decide_reroute(intent)
@@ -209,7 +208,7 @@ def _decide_command(intent: Obey, known: SessionState | None, rules: Rules, now_
 
 def _decide_reemission(intent: Reemit, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
     if known is None or known.prospect is None:
-        # The session expired in between, or was erased and unblocked. Its next turn brings it back whole.
+        # The session expired in between, or was erased and unblocked. The next turn sends the whole conversation again.
         return Decision(intent, Stale())
     outcome = Reemitted(intent.cause)
     if intent.cause is ReemitCause.REDELIVERED or not intent.fingerprints:

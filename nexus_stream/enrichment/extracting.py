@@ -1,7 +1,7 @@
-"""The one retry loop around an extractor: a settled work in, the intent of its answer out.
+"""The retry loop around an extractor: it turns settled work into an intent.
 
-An outage is waited out, however long it lasts. A snapshot that fails again and again while others succeed
-becomes a dead letter.
+During an outage it retries without a limit. A snapshot that fails again and again while others succeed becomes a dead
+letter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Extracting"]
 
 _log = get_logger(__name__)
 
-# Names what the stage waits for, if not the extractor.
+# The name under which the stage waits for the budget. Otherwise it waits under the extractor's name.
 _BUDGET = "budget"
 _NOT_READ = NoExtraction()
 
@@ -44,7 +44,7 @@ class Extracting:
     """Calls one extractor, for all sessions.
 
     Args:
-        stage: Its clock and assignment are used; it notes what is waited for.
+        stage: Gives the clock and the assignment; notes the services that work waits for.
         settings: Region, consent and attempts.
         extractor: Reads conversations.
     """
@@ -55,17 +55,17 @@ class Extracting:
         self._extractor = extractor
         # Successes so far. If a session keeps failing while this grows, the session is at fault.
         self._successes = 0
-        # Waiting works, by what they wait for. A cheap work that fits the budget proves nothing about the others.
+        # Waiting work, by the service it waits for. Cheap work that fits the budget proves nothing about other work.
         self._waiting: dict[str, set[int]] = {}
 
     async def until_decided(self, work: Work) -> WorkIntent | None:
-        """Call the extractor until it answers, or the snapshot is at fault.
+        """Call the extractor until it answers, or until the snapshot itself is the cause of the failures.
 
         Returns:
             The intent. None if the partition is revoked or the stage is stopping.
 
         Raises:
-            ConfigurationError: no snapshot is at fault.
+            ConfigurationError: a setting is wrong, and no snapshot caused the error.
         """
         try:
             return await self._until_decided(work)
@@ -134,7 +134,7 @@ class Extracting:
         return assignment.owns(work.hold) and assignment.is_confirmed and not work.cancelled
 
     def _waits_for(self, work: Work, what: str | None) -> None:
-        """Note what the work waits for now. The stage waits for it as long as any work does."""
+        """Note the service that the work waits for now. The stage waits for a service while any work does."""
         for other, works in list(self._waiting.items()):
             works.discard(id(work))
             if not works and other != what:
@@ -153,13 +153,13 @@ class Extracting:
             return _NOT_READ
         answer = snapshot.record.header(ANSWER_HEADER)
         if answer is not None:
-            # A batch read and paid for it. The answer is checked like any other.
+            # A backfill has already paid for this answer. It is checked like any other.
             return Answered(answer, snapshot.digest, self._extractor.labels)
         return self._extractor
 
 
 def _waits_for_what(error: RetryableError, extractor_name: str) -> str | None:
     if isinstance(error, BudgetReservedError):
-        # There will be room when the running calls end, so nobody needs to know.
+        # Running calls end soon and make room, so the operator needs no report.
         return None
     return _BUDGET if isinstance(error, BudgetExhaustedError) else extractor_name

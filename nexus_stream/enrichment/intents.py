@@ -1,6 +1,6 @@
-"""What a record or an extraction leads to: one frozen type each, with exactly what its decision needs.
+"""Intents: one frozen type for each reaction to a record or an extraction, with exactly the data of its decision.
 
-The stage queues intents. decisions.py decides what each writes and sends.
+The stage queues intents. decisions.py decides the write and the send of each.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from nexus_stream.extraction.grounding import Checked
 
 __all__ = ["Abandon", "DeadLetter", "GiveUp", "Intent", "Obey", "Reemit", "Reroute", "Store", "WorkIntent"]
 
-# What ends a record
+# Intents of a record
 
 
 @dataclass(frozen=True, slots=True)
 class _OfRecord:
-    """``record``: whose offset is done afterwards, and whose outcome is reported."""
+    """``record``: its offset is done afterwards, and its outcome is reported."""
 
     record: Received
 
@@ -33,7 +33,7 @@ class _OfRecord:
 
     @property
     def size_bytes(self) -> int:
-        """What it counts for against the bound on pending bytes."""
+        """Its size for the bound on pending bytes."""
         return len(self.record.value or b"")
 
 
@@ -47,7 +47,7 @@ class Reroute(_OfRecord):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(_OfRecord):
-    """Set a record aside. No session's state changes: the record cannot be read, or its letter is only sent again."""
+    """Send a dead letter. No state changes: the record cannot be read, or its letter is only sent again."""
 
     error: PermanentError
     attempts: int = 1
@@ -63,8 +63,8 @@ class Reemit(_OfRecord):
     """Emit the stored result again.
 
     Attributes:
-        snapshot: A snapshot of the session. Its record differs from ``record`` if late fingerprints are told.
-        cause: Why.
+        snapshot: A snapshot of the session. Its record differs from ``record`` if the cause is late fingerprints.
+        cause: The cause.
         fingerprints: The fingerprints to add, the current one last.
     """
 
@@ -84,8 +84,8 @@ class Obey(_OfRecord):
 
     Attributes:
         command: The command.
-        is_noted: Whether later snapshots are judged by it until it is in the table.
-        fingerprints: Fingerprints of the work that an erasure cancelled. Nothing else knows them.
+        is_noted: Whether it is in the pending commands. They decide about later snapshots until it is in the table.
+        fingerprints: Fingerprints of the work that an erasure cancelled. No other place has them.
     """
 
     command: SessionCommand
@@ -98,7 +98,7 @@ class Obey(_OfRecord):
         return self.command.key
 
 
-# What ends a work
+# Intents of a work
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class _OfWork:
 
 @dataclass(frozen=True, slots=True)
 class Store(_OfWork):
-    """Store and emit what was extracted."""
+    """Store and emit the findings."""
 
     findings: Findings
     checked: Checked
@@ -134,7 +134,7 @@ class Store(_OfWork):
 
 @dataclass(frozen=True, slots=True)
 class GiveUp(_OfWork):
-    """Set a snapshot aside that cannot be extracted, and remember it in the session's state."""
+    """Send a snapshot that cannot be extracted to the dead letters, and note it in the session's state."""
 
     error: PermanentError
     attempts: int

@@ -1,4 +1,4 @@
-"""How a snapshot stands to its session: compared with the stored state, and with the commands that are still queued."""
+"""Compare a snapshot with the stored state of its session, and with the queued commands."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tables.session_state import SessionState, Verdict
 
 __all__ = ["after_commands", "judge"]
 
-# Verdicts that compare with a state which an expiry is about to delete.
+# Verdicts from a comparison with a state. A queued expiry deletes that state, so they become NEW.
 _COMPARED = frozenset({Verdict.FINGERPRINT, Verdict.DUPLICATE, Verdict.GIVEN_UP, Verdict.STALE})
 
 
 def judge(state: SessionState | None, queued: Iterable[SessionCommand], snapshot: Snapshot) -> Verdict:
-    """The verdict on a snapshot once the queued commands are obeyed.
+    """The verdict on a snapshot after the queued commands.
 
     Args:
         state: The session's state in the table; None if there is none.
         queued: The session's commands that are not in the table yet, in the order in which they are obeyed.
-        snapshot: What arrived.
+        snapshot: The snapshot that arrived.
     """
     return after_commands(Verdict.NEW if state is None else state.judge(snapshot), queued, snapshot)
 
 
 def after_commands(verdict: Verdict, queued: Iterable[SessionCommand], snapshot: Snapshot) -> Verdict:
-    """What becomes of the table's verdict once the queued commands are obeyed."""
+    """Change the table's verdict as the queued commands will change the state."""
     for command in queued:
         match command.command:
             case CommandKind.ERASE:

@@ -1,4 +1,4 @@
-"""Session commands that were read and are not in the table yet. Later snapshots are judged by them (judging.py)."""
+"""Session commands that were read but are not in the table yet. judging.py compares later snapshots with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PendingCommands"]
 
 
 class PendingCommands:
-    """By session, in the order in which they were read. They are obeyed in the same order."""
+    """The queued commands of each session, in the order of reading. They are obeyed in this order."""
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, list[SessionCommand]] = {}
@@ -38,7 +38,7 @@ class PendingCommands:
         if known is not None and command.request_id in known.commands:
             return False
         if command.command is CommandKind.EXPIRE and not can_expire(command, known):
-            # The command is read again, for example. Later snapshots must not be paid for because of it.
+            # For example, the command is read again. Because of it, no later snapshot may be extracted and paid again.
             return False
         if command.command is CommandKind.UNBLOCK and not queued and not can_unblock(known, place):
             # Nothing to unblock. If another command is queued first, decide after it.

@@ -1,11 +1,12 @@
-"""Conversations in, one enriched prospect per settled snapshot out.
+"""The enricher: reads conversations and emits one enriched prospect per settled snapshot.
 
 From: topic ``nexus-prospect-ingestion`` (JSON, key = session key; records with another key are rerouted).
 To: table ``sessions``; topic ``prospects-enriched`` (key = session key). Dead letters: ``nexus-prospect-dlq``.
 Delivery: at least once. A replay emits the stored result again, with the same id, and calls no model.
 
-The way of a record, from top to bottom: `submit` decodes it, reroutes it or compares it with what is known, and lets it
-settle. `_dispatch` hands a quiet session to the extractor. `commit_group` makes results durable, in numbered steps.
+The path of a record, from top to bottom: `submit` decodes it, reroutes it or compares it with the stored state, and
+lets it settle. `_dispatch` passes a quiet session to the extractor. `commit_group` makes results durable, in numbered
+steps.
 """
 
 from __future__ import annotations
@@ -76,14 +77,14 @@ _MAX_GROUP = 500
 
 
 class Enrichment(Stage):
-    """The enricher's stage. Everything it needs from outside is passed in, so it runs without Faust too.
+    """The enricher's stage. It gets all dependencies as arguments, so it also runs without Faust.
 
     Args:
-        parts: What the worker provides.
+        parts: The worker's services.
         settings: Topics, settling, bounds and limits.
         table: The session table.
         extractor: Reads conversations.
-        source: The CloudEvents source of what is emitted.
+        source: The CloudEvents source of emitted records.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Enrichment(Stage):
         self._table = table
         self._extractor_is_immediate = getattr(extractor, "is_immediate", False)
         self._limits = Limits(
-            # The gateway adds metadata to a body. The sender is not to blame for those bytes.
+            # The gateway adds metadata to a body. These bytes do not count against the sender's limit.
             body_bytes=settings.max_body_bytes + 16_384,
             turns=settings.max_turns,
             turn_chars=settings.max_turn_chars,
@@ -163,7 +164,7 @@ class Enrichment(Stage):
     # Reading: decode, reroute, compare
 
     async def submit(self, record: Received) -> None:
-        """Take one record in. Waits while a bound on pending work is reached. Raises nothing into the agent's loop."""
+        """Accept one record. Waits while a bound on pending work is reached. Raises nothing into the agent's loop."""
         try:
             try:
                 await self._submit(record)
@@ -209,11 +210,11 @@ class Enrichment(Stage):
         match self._settling.offer(snapshot, now):
             case Joined.Added():
                 self._bound.add(snapshot.size_bytes)
-            case Joined.Replaced(superseded=superseded, let_go=let_go):
+            case Joined.Replaced(superseded=superseded, dropped=dropped):
                 self._bound.add(snapshot.size_bytes, items=0)
-                if let_go is not None:
-                    self._bound.release(let_go.size_bytes, items=0)
-                # The work's first record is still unfinished, and stands for this one: see settling.py.
+                if dropped is not None:
+                    self._bound.release(dropped.size_bytes, items=0)
+                # The work's first record is still unfinished and covers this record: see settling.py.
                 self.ledger.done(record.tp, record.offset)
                 self.observer.outcome(superseded.record, Superseded(record))
             case Joined.Duplicate():
@@ -225,7 +226,7 @@ class Enrichment(Stage):
         self._work_offered.set()
 
     async def _follow(self, verdict: Verdict, snapshot: Snapshot, now: float) -> None:
-        """Act on the table's verdict: extract the snapshot, emit the stored result again, or leave it."""
+        """Act on the table's verdict: extract the snapshot, emit the stored result again, or finish the record."""
         record, fingerprint = snapshot.record, snapshot.conversation.fingerprint
         match verdict:
             case Verdict.NEW:
@@ -339,7 +340,7 @@ class Enrichment(Stage):
             await self._extract(work)
 
     async def _extract(self, work: Work) -> None:
-        """Call the extractor until it answers, the snapshot is at fault, or the partition is revoked."""
+        """Extract, and queue the intent. If the partition is revoked meanwhile, there is no intent."""
         intent: WorkIntent | None = None
         try:
             intent = await self._asking.until_decided(work)
@@ -354,7 +355,7 @@ class Enrichment(Stage):
     # Committing
 
     async def _commit_intents(self) -> None:
-        """Commit whatever is queued, group after group. A group's size follows the load."""
+        """Commit queued intents, group after group. A group's size follows the load."""
         while True:
             if not self._intents:
                 self._intents_queued.clear()
@@ -373,18 +374,19 @@ class Enrichment(Stage):
     async def commit_group(self, group: list[Intent]) -> None:
         """Make a group of results durable.
 
-        0. Decide, against the table as it is now, what each intent writes and sends. Nothing has happened yet: a crash
-           here repeats the calls of this group and no other.
-        1. Send the table's changelog records and await the broker, then write the local table. Crash before the broker
-           has one: its call is paid again. Crash after: the redelivered record finds its own offset in the table and
-           emits the stored result without a call.
-        2. Send to ``prospects-enriched``, the dead-letter topic or the session's partition, and await the broker. Crash
-           after it stored them: they are sent twice with the same id. Readers and the sink absorb that.
-        3. Mark the offsets done; the ledger commits what is contiguous. Moved above 1 or 2, a crash loses the record.
+        0. Decide each intent's write and send, by the current table. Nothing is durable yet: a crash here repeats only
+           the calls of this group.
+        1. Send the table's changelog records, wait for the broker, then write the local table. After a crash before the
+           broker has a record, its call is paid again. After a later crash, the redelivered record finds its own offset
+           in the table, and the stored result is emitted without a call.
+        2. Send to ``prospects-enriched``, the dead-letter topic or the session's partition, and wait for the broker.
+           After a crash here they are sent twice with the same id. Readers and the sink drop the second one.
+        3. Mark the offsets done. The ledger commits contiguous offsets. Before step 1 or 2, a crash would lose the
+           record.
         """
         # Step 0.
         decisions = self._decide(group)
-        # Step 1. Of several writes of one session only the last is sent: a retry could put an older state on top.
+        # Step 1. Send only the last write of each session: a retry could put an older state after a newer one.
         last_writes = {decision.intent.key: decision for decision in decisions if decision.write is not None}
         written = await self.until_acknowledged(list(last_writes.values()), _record_of, self._write_state)
         written_keys = {decision.intent.key for decision in written}
@@ -450,7 +452,7 @@ class Enrichment(Stage):
     def _finish_work(self, decision: Decision, intent: WorkIntent) -> None:
         work, about, outcome = intent.work, intent.about, decision.outcome
         if isinstance(outcome, DeadLettered) and self._settling.fall_back(work) is not None:
-            # The newest snapshot failed, but the one it replaced may not. The work goes on, its offset unfinished.
+            # The newest snapshot failed, but the previous one may succeed. The work continues; its offset stays open.
             self._bound.release(intent.snapshot.size_bytes, items=0)
             self.observer.outcome(about, outcome)
             self._work_offered.set()
@@ -464,7 +466,7 @@ class Enrichment(Stage):
         self.facts.took(now - work.due_at, now)
         late = _late_fingerprints(decision, work)
         if late:
-            # The record that brought them is done already, so this work's record stands for them too.
+            # The record with these fingerprints is done already. So this work's record must cover them.
             again = Reemit(intent.record, intent.snapshot, ReemitCause.FINGERPRINT, late)
             self._bound.add(again.size_bytes)
             self._append(again)
@@ -514,7 +516,7 @@ def _record_of(decision: Decision) -> Received:
 
 
 def _late_fingerprints(decision: Decision, work: Work) -> tuple[str, ...]:
-    """Fingerprints that duplicates brought to the work after its state was decided."""
+    """Fingerprints of duplicates that arrived after the work's state was decided."""
     if not isinstance(decision.outcome, Enriched) or decision.write is None or decision.write.state is None:
         return ()
     known = decision.write.state.fingerprints

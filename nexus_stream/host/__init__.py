@@ -1,1 +1,1 @@
-"""What this machine lends to a process: loopback ports, lock files and the log."""
+"""Resources of this machine: loopback ports, lock files and the log."""

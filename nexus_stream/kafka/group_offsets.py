@@ -1,10 +1,10 @@
-"""Where a consumer group stands on a topic, asked from the broker by clients that are no member of it.
+"""Query the broker for the offsets of a consumer group on a topic, with clients that are not members of the group.
 
-The answers are right while every worker is dead, because no worker is asked. A worker asks too: its own consumer knows
-the ends only from its fetches, and a stalled worker does not fetch.
+The answers are right even if every worker is dead, because they come from the broker. A worker uses this too: its own
+consumer learns the ends only from fetches, and a stalled worker does not fetch.
 
-On the embedded broker the end is one past the *first* record of the last batch (kafka.is_embedded), so a lag may be
-too low by the rest of that batch; workers and `nexus dev` send one record a batch there.
+On the embedded broker the end is one past the *first* record of the last batch (`is_embedded`). So a lag may be too low
+by the rest of that batch. Workers and `nexus dev` send one record per batch there.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ __all__ = ["GroupOffsets", "GroupStanding", "PartitionStanding"]
 
 _T = TypeVar("_T")
 
-# By number of a partition.
+# Partition number -> offset.
 Offsets = dict[int, int]
 
 _ANSWER_SECONDS = 5.0
-# Of the answer's time, what is spent on reading records: without their times the offsets are still worth knowing.
+# The part of that time for reading records. The offsets are useful even without the records' times.
 _READ_SECONDS = 2.0
 _FETCH_WAIT_MS = 100
 _FETCH_BYTES = 1024 * 1024
-# The first batch of a partition comes whole, however large; more than it is not wanted.
+# The broker always returns the whole first batch of a partition. More is not needed.
 _PARTITION_FETCH_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionStanding:
-    """One partition, as the group stands on it.
+    """The offsets of the group on one partition.
 
     Attributes:
-        partition: Its number.
-        committed: The group's committed offset: what lies below is done. Where nothing was committed yet, the
-            partition's beginning, since that is where the group begins.
+        partition: The partition's number.
+        committed: The group's committed offset. Records below it are done. Without a commit it is the partition's
+            beginning, because the group begins there.
         end: One past the last record.
-        oldest_ms: Time of the record at the committed offset, Unix milliseconds; None if there is none, or its time
-            is not known.
-        beginning: The first record that the topic still holds.
+        oldest_ms: Time of the record at the committed offset, Unix milliseconds. None if there is no record, or its
+            time is not known.
+        beginning: Offset of the first record that the topic still has.
     """
 
     partition: int
@@ -61,17 +61,17 @@ class PartitionStanding:
 
     @property
     def start(self) -> int:
-        """Where the group reads on: records below the beginning have expired."""
+        """The offset at which the group continues. Records below the beginning have expired."""
         return max(self.committed, self.beginning)
 
     @property
     def lost(self) -> int:
-        """Records that expired before they were done."""
+        """Number of records that expired before they were done."""
         return max(0, self.beginning - self.committed)
 
     @property
     def lag(self) -> int:
-        """Records that are not done."""
+        """Number of records that are not done."""
         return max(0, self.end - self.committed)
 
 
@@ -85,12 +85,12 @@ class GroupStanding:
 
     @property
     def lag(self) -> int:
-        """Records that are not done, over all partitions."""
+        """Number of records that are not done, over all partitions."""
         return sum(partition.lag for partition in self.partitions)
 
     @property
     def lost(self) -> int:
-        """Records that expired before they were done, over all partitions."""
+        """Number of records that expired before they were done, over all partitions."""
         return sum(partition.lost for partition in self.partitions)
 
     @property
@@ -105,15 +105,15 @@ class GroupStanding:
 
 
 class GroupOffsets:
-    """Asks about one group; connects when first asked, and again after an outage.
+    """Queries one group. Connects at the first query, and again after an outage.
 
     Args:
-        settings: Broker.
+        settings: The broker's settings.
         group: The consumer group.
-        topic: What it reads.
+        topic: The topic that the group reads.
 
     Attributes:
-        problem: The kind of error that kept the last answer away; None if there was an answer.
+        problem: The kind of error of the last query; None if the query succeeded.
     """
 
     def __init__(self, settings: Settings, group: str, topic: str) -> None:
@@ -121,36 +121,36 @@ class GroupOffsets:
         self._settings = settings
         self._group = group
         self._topic = topic
-        # The group id is for asking alone. This consumer neither subscribes nor is assigned, so it never joins.
+        # Uses the group id only for queries. This consumer has no subscription and no assignment, so it never joins.
         self._of_group: AIOKafkaConsumer | None = None
-        # Only for the times of records.
+        # Used only for the times of records.
         self._reader: AIOKafkaConsumer | None = None
         self._places: list[TopicPartition] = []
         self._known_times: dict[TopicPartition, tuple[int, int | None]] = {}
         self._is_embedded: bool | None = None
 
     async def ask(self) -> GroupStanding | None:
-        """The standing now; None when the broker does not answer in time, refuses, or has no such topic.
+        """Query the standing. None if the broker does not answer in time, refuses, or does not have the topic.
 
         Needs Kafka's permissions Describe of the group and Read of the topic.
         """
         return await self._answered(self._ask())
 
     async def ends_and_starts(self, partitions: Collection[int] | None = None) -> tuple[Offsets, Offsets] | None:
-        """Where every partition ends, and where the group reads on; None as for `ask`.
+        """Query the end of every partition, and the offset at which the group continues. None as for `ask`.
 
-        Needs Describe of group and topic alone.
+        Needs only Describe of group and topic.
 
         Args:
-            partitions: Those whose start is wanted; all, if not given.
+            partitions: The partitions whose start is needed. Default: all.
         """
         return await self._answered(self._ends_and_starts(partitions))
 
     async def has_older(self, than_ms: int) -> bool | None:
-        """Whether something that is not done was written before that moment; None when the broker does not say.
+        """Whether a record that is not done was written before that moment. None if the broker does not answer.
 
-        Needs Describe of group and topic alone: who serves strangers should not be able to read conversations. Records
-        with an old time behind newer ones do not count: Kafka removes a segment by its newest.
+        Needs only Describe of group and topic, because a public gateway should not be able to read conversations. An
+        old record after newer records does not count, because Kafka removes a segment by its newest record.
 
         Args:
             than_ms: Unix milliseconds.
@@ -170,7 +170,7 @@ class GroupOffsets:
 
     async def _has_older(self, than_ms: int) -> bool | None:
         if await self._asks_embedded():
-            # It does not look offsets up by time (Tansu 0.6 answers 0 for any).
+            # The embedded broker cannot find offsets by time (Tansu 0.6 returns 0 for every time).
             standing = await self._ask()
             return None if standing is None else (standing.oldest_ms or than_ms) < than_ms
         consumer = await self._connected()
@@ -180,7 +180,7 @@ class GroupOffsets:
         standings = await self._offsets(consumer, places)
         firsts = await consumer.offsets_for_times(dict.fromkeys(places, than_ms))
         for place, one in standings.items():
-            # The first one of that moment or later; where there is none, all are older.
+            # The first record at or after that moment. Without such a record, all records are older.
             newer = one.end if firsts[place] is None else firsts[place].offset
             if one.start < newer:
                 return True
@@ -197,10 +197,10 @@ class GroupOffsets:
         return self._is_embedded
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         of_group, self._of_group = self._of_group, None
         reader, self._reader = self._reader, None
-        # After an outage the same offset may be another record's: of a topic made anew, or of another broker.
+        # After an outage the same offset may hold another record: the topic was recreated, or the broker is another.
         self._known_times.clear()
         self._places = []
         self._is_embedded = None
@@ -242,7 +242,7 @@ class GroupOffsets:
     ) -> dict[TopicPartition, PartitionStanding]:
         if not places:
             return {}
-        # The committed offsets before the ends: a group that reads on meanwhile then has no negative lag.
+        # Query committed offsets before ends. If the group commits in between, its lag is not negative.
         committed = await asyncio.gather(*(consumer.committed(place) for place in places))
         beginnings, ends = await asyncio.gather(consumer.beginning_offsets(places), consumer.end_offsets(places))
         return {
@@ -278,7 +278,7 @@ class GroupOffsets:
         return self._reader
 
     async def _times(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int | None]:
-        # A group that does not move is asked about again and again: its record is read once.
+        # A group that does not move is queried again and again. Its record is read only once.
         known = {place: time for place, time in self._known_times.items() if starts.get(place) == time[0]}
         missing = [place for place in starts if place not in known]
         if missing:
@@ -292,7 +292,7 @@ class GroupOffsets:
 async def _read_times(
     reader: AIOKafkaConsumer, places: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int | None]:
-    """Times of the records at those offsets; what does not come in time is left out."""
+    """Times of the records at those offsets. A record that does not arrive in time is left out."""
     reader.assign(places)
     try:
         for place in places:
@@ -304,9 +304,9 @@ async def _read_times(
             batch = await reader.getmany(*waiting, timeout_ms=int(left * 1000), max_records=1)
             for place, records in batch.items():
                 if records:
-                    # Minus one says that its producer gave none.
+                    # -1: the producer gave no time.
                     found[place] = records[0].timestamp if records[0].timestamp >= 0 else None
         return found
     finally:
-        # So that nothing is fetched until the next question.
+        # Stop fetching until the next query.
         reader.unsubscribe()

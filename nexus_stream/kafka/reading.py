@@ -1,12 +1,11 @@
-"""Read a topic to its end: the end as of when it is asked, so that reading always ends.
+"""Read a topic to its end. The end is queried once, before reading, so reading always ends.
 
-A topic is never known to be quiet, because others may write to it all the time. So the broker is asked once where each
-partition ends, and reading ends when the position of each partition has reached that offset. A position also passes
-offsets that hold no record: markers of transactions, and records that compaction removed. A record's own offset does
-not.
+Other programs may write to the topic all the time. So the broker is queried once for the end of each partition. Reading
+ends when the position of each partition has reached that offset. Positions are compared, not offsets of records,
+because only a position passes offsets without a record: transaction markers, and records that compaction removed.
 
-`TopicLog` hands over the last batch whole. The embedded broker needs that: its end offset is one past the *first*
-record of the last batch (`is_embedded`). So a few records from behind the end may come too.
+`TopicLog` returns the whole last batch. The embedded broker needs this, because its end offset is one past the *first*
+record of the last batch (`is_embedded`). So a few records after the end may be returned too.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _T = TypeVar("_T")
 Ends = dict[int, int]
 
 _POLL_MS = 500
-# One fetch is all that is in memory. aiokafka asks for the next one when this one is used up.
+# Only one fetch is in memory. aiokafka sends the next fetch when this one is used up.
 _FETCH_BYTES = 4 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024
 # In request timeouts: a leader may change in between.
@@ -41,9 +40,9 @@ _STALLED_AFTER = 3
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    """The partitions of a topic; none if there is no such topic, or if it may not be seen.
+    """The partitions of a topic. Empty if the topic does not exist, or if the login may not see it.
 
-    From the cluster's own list: a question for a topic by its name may create it, with the broker's defaults.
+    Uses the cluster's list of all topics: a query for one topic by name may create it with the broker's defaults.
     """
     cluster = await consumer._client.fetch_all_metadata()
     return [TopicPartition(topic, number) for number in sorted(cluster.partitions_for_topic(topic) or ())]
@@ -59,10 +58,10 @@ async def read_to(
     """Records of one partition at a time, in order, until the position of each partition has reached its end.
 
     Args:
-        consumer: Assigned to the partitions, and sought to where reading begins.
-        ends: Where to stop.
-        stall_seconds: For how long no position may move.
-        max_records: Of one step. Without a limit, the last batch comes whole.
+        consumer: Already assigned to the partitions, and positioned at the start.
+        ends: The offset at which to stop, per partition.
+        stall_seconds: Maximum time without a moving position.
+        max_records: Limit of one step. Without a limit, the whole last batch is returned.
 
     Raises:
         BrokerUnavailableError: nothing arrived for that long, or the broker refuses.
@@ -86,13 +85,13 @@ async def read_to(
 
 
 class TopicLog:
-    """One topic, read to its end as often as it is asked; an async context manager.
+    """One topic that can be read to its end several times. An async context manager.
 
-    It joins no group and commits nothing. Reading goes on where the last reading stopped.
+    It joins no group and commits nothing. Each read continues where the last read stopped.
 
     Args:
-        settings: Broker.
-        topic: Which topic.
+        settings: The broker's settings.
+        topic: The topic.
     """
 
     def __init__(self, settings: Settings, topic: str) -> None:
@@ -107,7 +106,7 @@ class TopicLog:
             **client_options(self._settings),
             group_id=None,
             enable_auto_commit=False,
-            # Retention may remove the beginning while it is read.
+            # Retention may remove the beginning during the read.
             auto_offset_reset="earliest",
             fetch_max_bytes=_FETCH_BYTES,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
@@ -144,7 +143,7 @@ class TopicLog:
         await self.rewind()
 
     async def ends(self) -> Ends:
-        """Where the topic ends now.
+        """Query the topic's end offsets.
 
         Raises:
             BrokerUnavailableError: the broker does not answer.
@@ -153,9 +152,9 @@ class TopicLog:
         return {place.partition: offset for place, offset in ends.items()}
 
     async def rewind(self, since_ms: int = 0) -> None:
-        """Begin again: at the first record, or at the first one of that moment or later.
+        """Go back to the first record, or to the first record at or after ``since_ms``.
 
-        A broker may answer with the beginning of a batch, or of the partition: older records may come first.
+        A broker may return the beginning of a batch, or of the partition. So older records may come first.
 
         Args:
             since_ms: Unix milliseconds.
@@ -172,13 +171,13 @@ class TopicLog:
             self._consumer.seek(place, offset)
 
     async def read(self, ends: Ends | None = None) -> AsyncIterator[ConsumerRecord]:
-        """Every record from the position on.
+        """Return every record from the current position to the end.
 
         Args:
-            ends: Where to stop; where the topic ends now, if not given.
+            ends: The offsets at which to stop. Default: the topic's current end.
 
         Raises:
-            BrokerUnavailableError: the broker does not answer, or no more records.
+            BrokerUnavailableError: the broker does not answer, or sends no further record for too long.
         """
         ends = await self.ends() if ends is None else ends
         places = {TopicPartition(self._topic, number): end for number, end in ends.items()}

@@ -1,6 +1,6 @@
 """The lag of a stage's partitions: unfinished records by kind, for the metrics, the status and the watchdog.
 
-The stage's ledger knows the offsets that were read. The broker is asked every two seconds where each partition ends.
+The stage's ledger knows the offsets that were read. A client queries the broker for the end offsets every two seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["StageLag", "partition_lags"]
 
 _INTERVAL_SECONDS = 2.0
-# An older answer says nothing any more: the broker may be away, or the loop may hang.
+# An older answer is useless: the broker may be unreachable, or the loop may hang.
 _KNOWN_FOR_SECONDS = 15.0
 
 
@@ -77,7 +77,7 @@ class StageLag:
         self._offsets = GroupOffsets(settings, group, stage.topic)
         self._answered_at: float | None = None
         self._ends: dict[TopicPartition, int] = {}
-        # Of partitions from which nothing was read yet: where reading begins.
+        # The start offsets of partitions from which nothing was read yet.
         self._starts: dict[TopicPartition, int] = {}
 
     @property

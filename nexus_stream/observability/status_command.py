@@ -1,7 +1,7 @@
 """``nexus status forget``: declare that a process, or all of a type, will not come back, so that its alert ends.
 
-To: ``nexus-status``, the null value that a process writes itself when it is told to stop. Every console that reads the
-topic ends the alert. A process that reports again appears again.
+To: ``nexus-status``. The command writes the null value that a process itself writes when it stops in order. Every
+console that reads the topic then ends the alert. A process that reports again appears again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def command() -> None:
 def forget_command(names: tuple[str, ...]) -> None:
     """End the alerts about processes that will not come back.
 
-    NAME is a process id, or a type (`gateway`, `enricher`, `sink`) that is meant to be away.
+    NAME is a process id, or a type (`gateway`, `enricher`, `sink`) that should not run now.
 
     Needs the Write permission on the status topic: run it in the environment of a gateway or a worker. A live process
     reports again within two seconds, and its alert starts again when it dies.

@@ -1,8 +1,8 @@
-"""Apply supabase/migrations/ to a database, in order, each file in a transaction of its own.
+"""Apply supabase/migrations/ to a database, in order, each file in its own transaction.
 
-From: ``nexus migrate`` and ``nexus dev``. To: PostgreSQL, and the ledger ``supabase_migrations.schema_migrations``,
-which is the Supabase CLI's own (its pkg/migration/history.go), so that either tool can go on where the other stopped.
-Our files are named ``<version>_nexus_stream_<subject>.sql``. Versions of other projects in the ledger are left alone.
+To: PostgreSQL, and the ledger ``supabase_migrations.schema_migrations``. The ledger is the Supabase CLI's (its
+pkg/migration/history.go), so each of the two tools can continue the other's work. Files of nexus-stream are named
+``<version>_nexus_stream_<subject>.sql``. Ledger entries of other projects are not changed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _log = get_logger(__name__)
 
 _FILE_NAME = re.compile(r"^([0-9]+)_(.*)\.sql$")
 _CONNECT_TIMEOUT_SECONDS = 10.0
-# Somebody else's migration or a long transaction holds the tables: say so instead of blocking all their readers.
+# If another migration or a long transaction holds the tables, fail instead of blocking all readers.
 _LOCK_TIMEOUT = "10s"
-# Any constant of our own: who migrates holds it until commit.
+# Any fixed number. The process that migrates holds this lock until commit.
 _ADVISORY_LOCK = 7_303_014_261_124
 
-# Every file of ours has a name that begins so. An unknown version with such a name is of another checkout of ours.
+# The names of all nexus-stream files begin so. If such a name is unknown, another version of nexus-stream applied it.
 _OUR_NAME = "nexus_stream_"
-# The files before the present set, version -> name. They were never released.
+# The earlier files, version -> name. They were never released.
 _REPLACED = {
     "20261124000100": "prospect_tables",
     "20261124000200": "prospect_fold",
@@ -81,11 +81,11 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stands in the ledger already, what would be applied, and what the database has of its own.
+    """The applied and the pending migrations, and the existing objects of the database.
 
     Attributes:
-        newer: What a newer version of ours applied, ``<version>_<name>``. The present version works with it.
-        foreign: Versions of other projects.
+        newer: Migrations of a newer nexus-stream, ``<version>_<name>``. This version also works with them.
+        foreign: Ledger versions of other projects.
     """
 
     applied: tuple[Migration, ...]
@@ -104,17 +104,17 @@ class _Ledger:
 
 
 def load_migrations(directory: Path | None = None) -> list[Migration]:
-    """The files of a directory, oldest first.
+    """Load the files of a directory, oldest first.
 
     Args:
-        directory: Instead of supabase/migrations/ beside the package.
+        directory: Default: supabase/migrations/ beside the package.
 
     Raises:
         ConfigurationError: there is no such directory, or two files have one version.
     """
     directory = directory or Path(__file__).resolve().parents[2] / "supabase" / "migrations"
     if not directory.is_dir():
-        raise ConfigurationError(f"No migrations in {directory}. Name their directory: nexus migrate --directory DIR")
+        raise ConfigurationError(f"No folder {directory}. Name the migrations' folder: nexus migrate --directory DIR")
     found: dict[str, Migration] = {}
     for path in sorted(directory.glob("*.sql")):
         matched = _FILE_NAME.fullmatch(path.name)
@@ -122,16 +122,17 @@ def load_migrations(directory: Path | None = None) -> list[Migration]:
             raise ConfigurationError(f"{path}: a migration is named <YYYYMMDDHHMMSS>_<name>.sql")
         version, name = matched.groups()
         if version in found:
-            raise ConfigurationError(f"{path}: {found[version]}.sql has the same version. Give one of them another.")
+            raise ConfigurationError(f"{path}: {found[version]}.sql has the same version. Change one of them.")
         found[version] = Migration(version, name, tuple(split_statements(path.read_text(encoding="utf-8"))))
     return [found[version] for version in sorted(found)]
 
 
 async def plan_migrations(dsn: str, directory: Path | None = None) -> Plan:
-    """Compare files and ledger; changes nothing.
+    """Compare files and ledger. Changes nothing.
 
     Raises:
-        ConfigurationError: a file was changed after it was applied, or is older than an applied one; or no access.
+        ConfigurationError: a file was changed after it was applied; or a pending file is older than an applied one; or
+            the login has no access.
         EarlierCheckoutError: an earlier checkout made the database, with files that were replaced since.
         DatabaseUnavailableError: the database does not answer.
     """
@@ -152,15 +153,15 @@ async def plan_migrations(dsn: str, directory: Path | None = None) -> Plan:
 
 
 async def apply_migrations(dsn: str, directory: Path | None = None) -> list[str]:
-    """Apply what is missing; safe to run again, and from several machines at once.
+    """Apply the pending files. Safe to run again, and from several machines at once.
 
     Returns:
-        The names of the files that were applied, ``<version>_<name>``.
+        The names of the applied files, ``<version>_<name>``.
 
     Raises:
-        ConfigurationError: as `plan_migrations`; or an older ``prospect_tracking`` is not as the files expect it; or a
-            statement fails, and then its file leaves no trace.
-        DatabaseUnavailableError: the database does not answer, or somebody holds a lock on the tables.
+        ConfigurationError: as `plan_migrations`; or an older ``prospect_tracking`` does not fit the files; or a
+            statement fails. Then its file is rolled back.
+        DatabaseUnavailableError: the database does not answer, or another session locks the tables.
     """
     migrations = load_migrations(directory)
     target = parse_target(dsn)
@@ -187,7 +188,7 @@ async def _apply(
 ) -> bool:
     async with connection.transaction():
         await _lock(connection)
-        # Under the lock: another process may have applied it meanwhile.
+        # Compare again under the lock: another process may have applied the file meanwhile.
         plan = _compare(migrations, await _recorded(connection), target)
         if migration not in plan.pending:
             return False
@@ -203,7 +204,7 @@ async def _apply(
 
 
 async def _make_person_index(connection: Connection[Any]) -> None:
-    """What the files left out while a fingerprint stood twice; its owner may have settled that since."""
+    """Make the index that the files left out because of duplicate fingerprints, if there are none now."""
     async with connection.transaction():
         await _lock(connection)
         if await make_person_index(connection, await inspect_installation(connection)):
@@ -211,7 +212,7 @@ async def _make_person_index(connection: Connection[Any]) -> None:
 
 
 async def _lock(connection: Connection[Any]) -> None:
-    # Held by another migration for as long as it takes; afterwards there is nothing left to do.
+    # Waits until another migration ends. Afterwards there is usually nothing left to apply.
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
     await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
 
@@ -226,7 +227,7 @@ async def _execute(connection: Connection[Any], statements: Sequence[str], origi
 
 def _statement_error(error: Exception, where: str, target: Target) -> NexusError:
     if isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.TRANSIENT:
-        # It may quote a row: a fingerprint that stands twice in an older table, say.
+        # The detail may quote a row, for example a duplicate fingerprint of an older table.
         error.detail = None
         return ConfigurationError(
             f"Database {target}: {where} failed and was undone: {error} [{error.sqlstate}] {describe(error)}"
@@ -251,14 +252,14 @@ def _compare(
         if name and name != migration.name:
             problems.append(
                 f"{migration}.sql: version {migration.version} was applied as {name!r}. Another project uses this "
-                "database and that version: rename the file with another."
+                "database and this version: rename the file with another version."
             )
         elif statements and essence(statements) != essence(migration.statements):
             problems.append(
                 f"{migration}.sql was changed after it was applied. Restore it, and put the change into a new file."
             )
     problems += [
-        f"{migration}.sql is not applied, but {applied[-1]}.sql, a newer one, is. Give it a newer version."
+        f"{migration}.sql is not applied, but the newer {applied[-1]}.sql is. Give the first file a newer version."
         for migration in pending
         if applied and migration.version < applied[-1].version
     ]
@@ -270,7 +271,7 @@ def _compare(
 def _unknown(
     migrations: Sequence[Migration], recorded: Mapping[str, tuple[str | None, list[str] | None]], target: Target
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The ledger's versions that no file has: what a newer version of ours applied, and those of other projects."""
+    """Ledger versions without a file: those of a newer nexus-stream, and those of other projects."""
     unknown = sorted(recorded.keys() - {migration.version for migration in migrations})
     newest = max((migration.version for migration in migrations if migration.name.startswith(_OUR_NAME)), default=None)
     if newest is None:
@@ -284,7 +285,7 @@ def _unknown(
     if earlier := [f"{version}_{names[version]}" for version in ours if version < newest]:
         raise EarlierCheckoutError(
             f"Database {target} was made by an earlier checkout of nexus-stream, whose migrations were replaced since. "
-            f"Its ledger supabase_migrations.schema_migrations names {len(earlier)} migration(s) that no file has: "
+            f"Its ledger supabase_migrations.schema_migrations names {len(earlier)} migration(s) without a file: "
             f"{', '.join(earlier)}. Nothing was changed.",
             _START_ANEW,
         )

@@ -1,4 +1,4 @@
-"""Enriched prospects into Supabase, erased ones out of it.
+"""The sink: writes enriched prospects to Supabase, and deletes erased ones.
 
 From: topic ``prospects-enriched`` (JSON v1, key = session key). To: ``prospect_sessions`` and ``prospect_tracking``; an
 erase command to ``nexus-prospect-ingestion`` for a new session of an erased person. Dead letters:
@@ -99,7 +99,7 @@ class Sink(Stage):
     """The sink's stage: batches by count or age, one transaction each. Offsets are done after the transaction.
 
     Args:
-        parts: What the worker provides.
+        parts: The worker's services.
         settings: Batch sizes and topics.
         writer: Where batches go.
     """
@@ -177,11 +177,11 @@ class Sink(Stage):
     async def _write_batch(self, batch: list[_Row], letters: list[_Letter]) -> None:
         """Write one batch, then mark its offsets done.
 
-        1. One transaction for the rows. Crash before its commit: the rows are written again. Crash after: they are
-           written again too, and the guard per session leaves every row as it is.
-        2. Send letters for rows that cannot be stored, and commands for sessions that must be erased again. Await the
-           broker. Crash after: they are sent twice with the same id.
-        3. Mark the offsets done. Moved above 1 or 2, a crash loses the rows.
+        1. Write the rows in one transaction. After a crash, the rows are written again. If the transaction had
+           committed, the guard per session changes no row.
+        2. Send letters for rows that cannot be stored, and commands for sessions that must be erased again. Wait for
+           the broker. After a crash here they are sent twice with the same id.
+        3. Mark the offsets done. Before step 1 or 2, a crash would lose the rows.
         """
         # Step 1.
         batch = [entry for entry in batch if self.assignment.owns(entry[0])]
@@ -294,7 +294,7 @@ class Sink(Stage):
 
 
 def _same_kind(rows: Sequence[_Row], limit: int) -> int:
-    """How many of the first rows are of one kind: a session's records must not change places with its erasure."""
+    """Number of first rows of one kind. So a session's records and its erasure keep their order."""
     erases = isinstance(rows[0][1], ErasedSession) if rows else False
     for index, (_, item) in enumerate(rows[:limit]):
         if isinstance(item, ErasedSession) is not erases:

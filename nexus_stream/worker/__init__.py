@@ -1,1 +1,1 @@
-"""What the two Faust apps share."""
+"""The common parts of the two Faust apps."""

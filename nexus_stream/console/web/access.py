@@ -1,7 +1,7 @@
-"""Who uses the console, and what they may: tokens, signed cookies, roles, protection of forms.
+"""Login of the console: tokens, signed cookies, roles, protection of forms.
 
-From: settings and request headers. To: guard.py. An operator acts and sees people's data; a viewer sees it masked and
-acts on nothing. Without any token the console serves its own host only, and whoever reaches it is the operator.
+An operator sees people's data and may act. A viewer sees masked data and may not act. Without any token the console
+serves only its own host, and every user there is an operator.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _CSRF_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Someone who is let in.
+    """A user who is logged in.
 
     Attributes:
-        role: What they may.
-        name: What they call themselves; for the audit log, proves nothing.
-        csrf: What their forms must carry; empty for a program with a bearer token, which needs none.
+        role: The user's role.
+        name: The name that the user chose, for the audit log. Nothing proves it.
+        csrf: The token that the user's forms must contain. Empty for a program with a bearer token: it sends no forms.
     """
 
     role: ConsoleRole
@@ -48,7 +48,7 @@ class Identity:
 
     @property
     def is_operator(self) -> bool:
-        """Whether they see people's data and may act."""
+        """Whether the user sees people's data and may act."""
         return self.role == "operator"
 
 
@@ -71,7 +71,8 @@ class Access:
         self._now = now
         key = secrets.token_bytes(32)
         if self._tokens:
-            # From the tokens, so that several consoles know each other's cookies, and a new token ends every session.
+            # The key comes from the tokens. So several consoles accept each other's cookies, and a new token ends every
+            # session.
             key = hmac.digest(b"nexus-console-cookies", json.dumps(self._tokens).encode(), "sha256")
         self._cookies = URLSafeSerializer(key, signer_kwargs={"digest_method": hashlib.sha256})
 
@@ -81,54 +82,54 @@ class Access:
         return bool(self._tokens)
 
     def require_safe_host(self, host: str) -> None:
-        """Refuse an address that other machines can reach while anyone there would be let in.
+        """Refuse an address that other machines can reach, if no login is required.
 
         Raises:
-            ConfigurationError: with what to set.
+            ConfigurationError: the address is not a loopback address, and no token is set.
         """
         if not self.needs_login and not is_loopback(host):
             raise ConfigurationError(
                 f"NEXUS_CONSOLE_HOST: {host} can be reached from other machines, and the console shows personal data. "
-                "Set NEXUS_CONSOLE_TOKEN (and NEXUS_CONSOLE_VIEWER_TOKEN for who may only look), or serve a loopback "
-                "address: 127.0.0.1, ::1 or localhost. To look from another machine, use a tunnel: "
+                "Set NEXUS_CONSOLE_TOKEN (and NEXUS_CONSOLE_VIEWER_TOKEN for viewers), or use a loopback address: "
+                "127.0.0.1, ::1 or localhost. To open the console from another machine, use a tunnel: "
                 "ssh -L 8090:127.0.0.1:8090 HOST."
             )
 
     def answers_to(self, host: str) -> bool:
-        """Whether a request may name that host.
+        """Whether the console answers requests for that host name.
 
-        Without a login a page elsewhere could point its own name here (DNS rebinding) and read everything. With one,
-        its requests come without our cookie.
+        Without a login, another site could point its own name at this address (DNS rebinding) and read everything.
+        With a login, requests of such a page come without the console's cookie.
         """
         name = _without_port(host)
         return self.needs_login or is_loopback(name) or name.lower() in self._hosts
 
     def of_token(self, token: str, name: str) -> Identity | None:
-        """Who has that token; None for nobody."""
+        """The user of that token. None if the token is not valid."""
         found: ConsoleRole | None = None
         for role, known in self._tokens:
-            # All are compared, and each in constant time.
+            # Compare every token, each in constant time.
             if hmac.compare_digest(token.encode("utf-8", "replace"), known.encode()):
                 found = role
         return None if found is None else Identity(found, _clean(name) or found)
 
     def of_bearer(self, header: str) -> Identity | None:
-        """Who an ``Authorization`` header names; None for nobody."""
+        """The user of an ``Authorization`` header. None if it has no valid token."""
         scheme, _, token = header.partition(" ")
         return self.of_token(token.strip(), "api") if scheme.lower() == "bearer" else None
 
     def anyone(self) -> Identity | None:
-        """Who comes without a cookie: the operator where no token is set, else nobody."""
+        """The user of a request without a cookie: an operator if no token is set, otherwise None."""
         return None if self._tokens else Identity("operator", "local")
 
     def sign(self, identity: Identity) -> str:
-        """A cookie for someone who was let in."""
+        """Return a cookie for a user who is logged in."""
         until = int(self._now() + self._lifetime_seconds)
-        # The form token is in the cookie: no script and no other site reads an HttpOnly cookie.
+        # The form token is in the cookie: no script and no other site can read an HttpOnly cookie.
         return str(self._cookies.dumps([identity.role, identity.name, until, secrets.token_hex(_CSRF_BYTES)]))
 
     def of_cookie(self, cookie: str) -> Identity | None:
-        """Whose cookie it is; None when it is nobody's, too old or not ours."""
+        """The user of the cookie. None if the cookie is not valid or too old."""
         try:
             role, name, until, csrf = self._cookies.loads(cookie.encode("utf-8", "replace"))
         except BadData:
@@ -137,18 +138,18 @@ class Access:
 
     @property
     def lifetime_seconds(self) -> int:
-        """Of a cookie."""
+        """The lifetime of a cookie."""
         return int(self._lifetime_seconds)
 
     def is_own_form(self, identity: Identity, token: str, origin: str | None, host: str) -> bool:
-        """Whether a form was ours: its token is, and the browser names no other origin."""
+        """Whether the form is from this console: its token is valid, and the browser names no other origin."""
         if not identity.csrf or not hmac.compare_digest(token.encode("utf-8", "replace"), identity.csrf.encode()):
             return False
         return self.is_own_origin(origin, host)
 
     @staticmethod
     def is_own_origin(origin: str | None, host: str) -> bool:
-        """Whether the page that sends is served from here; a browser that says nothing is believed."""
+        """Whether this console served the page that sends. True if the browser names no origin."""
         try:
             return origin is None or urlsplit(origin).netloc.lower() == host.lower()
         except ValueError:

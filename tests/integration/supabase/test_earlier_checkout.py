@@ -79,7 +79,7 @@ async def test_it_is_refused_and_nothing_changes(earlier: Database, names: tuple
             await work(earlier.dsn())
         assert "was made by an earlier checkout of nexus-stream" in raised.value.found
         assert (
-            f"names {len(names)} migration(s) that no file has: {', '.join(names)}. Nothing was changed."
+            f"names {len(names)} migration(s) without a file: {', '.join(names)}. Nothing was changed."
             in raised.value.found
         )
         assert str(raised.value) == f"{raised.value.found}\n{raised.value.fix}"

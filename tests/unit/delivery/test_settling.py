@@ -32,7 +32,7 @@ def test_a_longer_snapshot_replaces_the_pending_one_and_restarts_the_quiet_time(
     joined = settling.offer(snapshot(["a", "b"], offset=2), 8)
     assert isinstance(joined, Joined.Replaced)
     assert joined.superseded.record.offset == 1
-    assert joined.let_go is None
+    assert joined.dropped is None
     assert settling.take(17.9, 10) == []
     (work,) = settling.take(18, 10)
     assert work.snapshot.turns == 2
@@ -55,7 +55,7 @@ def test_only_the_last_two_bodies_are_kept(settling, snapshot):
     settling.add(snapshot(["a"], offset=1), 0)
     settling.offer(snapshot(["a", "b"], offset=2), 1)
     joined = settling.offer(snapshot(["a", "b", "c"], offset=3), 2)
-    assert joined.let_go.record.offset == 1
+    assert joined.dropped.record.offset == 1
     assert joined.work.replaced.record.offset == 2
 
 
