@@ -123,7 +123,7 @@ def test_the_command_shows_what_stays(older: Database, monkeypatch: pytest.Monke
     assert any(
         line.startswith("update_prospect_data(text,jsonb,uuid) existed before and stays unchanged") for line in lines
     )
-    assert any("two tenants cannot both have a person" in line for line in lines)
+    assert any("two tenants cannot have the same fingerprint" in line for line in lines)
 
     applied = _migrate(older, monkeypatch)
     assert applied.exit_code == 0, applied.output
