@@ -27,6 +27,7 @@ from nexus_stream.embedded.processes import kill_process, last_lines, spawn, sto
 from nexus_stream.embedded.procfile import read_procfile
 from nexus_stream.host.free_ports import free_port
 from nexus_stream.kafka.clients import client_options
+from nexus_stream.kafka.reading import read_to
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings, load_settings
 from nexus_stream.supabase.migrate import apply_migrations
@@ -34,7 +35,6 @@ from nexus_stream.supabase.migrate import apply_migrations
 __all__ = ["Stack", "StackProcess", "eventually"]
 
 READY_TIMEOUT_SECONDS = 60.0
-_READ_TIMEOUT_SECONDS = 60.0
 # A group join on the embedded broker takes half the session timeout.
 FAST_GROUPS = {
     "NEXUS_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
@@ -200,12 +200,8 @@ class Stack:
         rows = await self.fetch("SELECT * FROM prospect_tracking WHERE fingerprint_id = $1", fingerprint)
         return rows[0]["prospect_data"] if rows else None
 
-    async def read_topic(self, topic: str) -> list[ConsumerRecord]:
-        """Everything a topic holds when this is called; writers that go on do not lengthen it.
-
-        The embedded broker says that a partition ends one past the first record of its last batch (kafka.is_embedded).
-        A batch comes as a whole, so that is far enough.
-        """
+    async def read_topic(self, topic: str, *, stall_seconds: float = 60.0) -> list[ConsumerRecord]:
+        """Everything a topic holds when this is called; writers that go on do not lengthen it."""
         # Without a group, naming the topic assigns all of its partitions.
         consumer = AIOKafkaConsumer(
             topic,
@@ -214,19 +210,13 @@ class Stack:
             auto_offset_reset="earliest",
             fetch_max_wait_ms=50,
         )
-        records: list[ConsumerRecord] = []
         try:
             await consumer.start()
-            async with asyncio.timeout(_READ_TIMEOUT_SECONDS):
-                left = await consumer.end_offsets(consumer.assignment())
-                while left := {place: end for place, end in left.items() if await consumer.position(place) < end}:
-                    for batch in (await consumer.getmany(*left, timeout_ms=400)).values():
-                        records.extend(batch)
-        except TimeoutError as error:
-            raise AssertionError(f"{topic}: {len(records)} records read, not up to the end {left}") from error
+            ends = await consumer.end_offsets(consumer.assignment())
+            batches = read_to(consumer, ends, stall_seconds=stall_seconds)
+            return [record async for records in batches for record in records]
         finally:
             await consumer.stop()
-        return records
 
     async def produce(
         self, topic: str, records: list[tuple[bytes | None, bytes | None]], partition: int | None = None
