@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -49,11 +50,11 @@ def broker(request: pytest.FixtureRequest) -> EmbeddedBroker | KafkaCluster:
 
 
 def settings_of(broker: EmbeddedBroker | KafkaCluster) -> Settings:
-    # A second: what the broker does not answer is then given up after three.
+    # What the broker does not answer is given up after three times as long.
     return load_settings(
         environ={
             "NEXUS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "NEXUS_KAFKA_REQUEST_TIMEOUT_SECONDS": "1",
+            "NEXUS_KAFKA_REQUEST_TIMEOUT_SECONDS": "3",
         }
     )
 
@@ -89,6 +90,10 @@ async def put(broker: EmbeddedBroker | KafkaCluster, topic: str, keys: list[str]
 
 async def _ends_at(log: TopicLog, end: int) -> bool:
     return (await log.ends())[0] == end
+
+
+async def _is_stopped(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
 
 
 async def read(broker: EmbeddedBroker | KafkaCluster, topic: str) -> list[tuple[int, int, str]]:
@@ -217,20 +222,21 @@ async def test_a_broker_that_stops_answering(stops: str):
             began = time.monotonic()
             os.kill(broker.pid, signal.SIGSTOP)
             try:
+                await eventually(lambda: _is_stopped(broker.pid), seconds=10, what="a stopped broker")
                 # There will be no tenth record.
                 reading = log.read(None if stops == "before" else {0: ends[0] + 9})
                 with pytest.raises(BrokerUnavailableError):
                     _ = [record async for record in reading]
             finally:
                 os.kill(broker.pid, signal.SIGCONT)
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 40
 
 
 async def test_an_end_that_never_comes_is_given_up(broker: EmbeddedBroker | KafkaCluster):
     topic = await create(broker)
     await put(broker, topic, ["a"])
     async with TopicLog(settings_of(broker), topic) as log:
-        with pytest.raises(BrokerUnavailableError, match=f"nothing arrives for 3 s: {topic}-0 at offset 1"):
+        with pytest.raises(BrokerUnavailableError, match=f"nothing arrives for 9 s: {topic}-0 at offset 1"):
             _ = [record async for record in log.read({0: 2})]
 
 
