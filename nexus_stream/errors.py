@@ -195,7 +195,7 @@ class AccessDeniedError(ConfigurationError):
 
 
 class TopicMismatchError(ConfigurationError):
-    """Topics are missing or differ from what is declared; the message names the command that fixes it."""
+    """Topics are missing or differ from the declared ones. The message names the command that fixes this."""
 
 
 class StateVersionError(ConfigurationError):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def steps(names: tuple[str, ...]) -> list[Step]:
     ]
 
 
+def total(results: list[str]) -> str:
+    """The sum of pytest's closing lines: ``5 passed, 0 failed, 2 skipped``. An error counts as a failure."""
+    counts: Counter[str] = Counter()
+    for number, word in re.findall(r"(\d+) (\w+)", " ".join(results)):
+        counts["failed" if word.startswith("error") else word] += int(number)
+    return ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "skipped"))
+
+
 def main() -> int:
     """Run all steps, even after a failure, and return 1 if any step failed."""
     arguments = sys.argv[1:]
@@ -111,6 +120,7 @@ def main() -> int:
         for step in lane:
             print(step)
     print(f"{time.monotonic() - started:.0f} s in all")
+    print(total([step.result for lane in lanes for step in lane]))
     return int(any(step.code != 0 for lane in lanes for step in lane))
 
 

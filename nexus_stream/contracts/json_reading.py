@@ -1,4 +1,4 @@
-"""JSON that may be anything: whatever does not fit reads as empty, and nothing is raised."""
+"""Read JSON of an unknown form. A value of another type is read as empty, and nothing is raised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["items", "json_object", "mapping", "number", "text"]
 
 
 def json_object(raw: bytes | str | None) -> dict[str, Any]:
-    """The JSON object in a text; an empty one for everything else."""
+    """The JSON object in a text; an empty object for anything else."""
     try:
         return mapping(orjson.loads(raw or b"null"))
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Times as text: ISO 8601, and what an operator may write instead."""
+"""Times as text: ISO 8601, and the short forms for operators."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def iso_ms(text: Any) -> int | None:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """A moment as an operator writes it: ISO 8601, or as long ago as ``30m``, ``2h``.
+    """Read an operator's moment: ISO 8601, or a time ago such as ``30m``, ``2h``.
 
     Raises:
         ValueError: it is neither.

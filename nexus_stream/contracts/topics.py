@@ -103,7 +103,7 @@ def _wanted_topics(settings: Settings) -> tuple[TopicSpec, ...]:
             settings.status_topic,
             1,
             replication,
-            # The newest record of each process is all there is to know; one that was killed is forgotten after a day.
+            # Only the newest record of each process is needed. A killed process is forgotten after a day.
             {**durable, "cleanup.policy": "compact,delete", "retention.ms": str(_DAY_MS), "segment.ms": str(_HOUR_MS)},
         ),
     )

@@ -40,7 +40,7 @@ def judge_permissions(settings: Settings, role: str, denied: Sequence[Permission
     """Judge one role's missing permissions."""
     who = principal(settings)
     listed = "; ".join(f"{one.resource} {one.name}: {', '.join(one.operations)}" for one in denied)
-    found = f"{who} lacks what the {role} needs: {listed}"
+    found = f"{who} lacks permissions that the {role} needs: {listed}"
     fix = " && ".join(acl_command(who, one, bootstrap_servers=settings.kafka_bootstrap_servers) for one in denied)
     if roles_are_named:
         return error("kafka.permissions", found, f"The {role} ends with an authorization error.", fix)

@@ -94,7 +94,7 @@ class EmbeddedBroker:
         cluster_id = f"{EMBEDDED_CLUSTER_PREFIX}{uuid.uuid4().hex}"
         argv = [program, "broker", "--cluster-id", cluster_id, "--storage-engine", "memory://tansu/"]
         argv += ["--listener-url", url, "--advertised-listener-url", url]
-        # The broker also reads options from variables with common names (CLUSTER_ID, LISTENER_URL): pass none of ours.
+        # The broker also reads options from variables with common names (CLUSTER_ID, LISTENER_URL): pass none of them.
         env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "TMPDIR", "RUST_LOG"}}
         return cls(spawn(argv, log_path=log_path, env={**env, "NO_COLOR": "1"}), port, cluster_id, log_path)
 

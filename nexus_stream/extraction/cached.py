@@ -43,7 +43,7 @@ class CachedExtractor:
         self._flights: dict[str, _Flight] = {}
 
     async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns, or reuse the findings of equal turns. Raises what the wrapped extractor raises."""
+        """Read the turns, or reuse the findings of equal turns. Raises the errors of the wrapped extractor."""
         started = time.monotonic()
         key = cache_key(self.labels, turns)
         flight = self._flights.get(key)
@@ -88,7 +88,7 @@ class CachedExtractor:
     def _ended(self, key: str, task: asyncio.Task[Findings]) -> None:
         self._forget(key, task)
         if not task.cancelled():
-            task.exception()  # marks the exception as retrieved, because nobody may be waiting any more
+            task.exception()  # marks the exception as retrieved, because perhaps no caller waits any more
 
     def _forget(self, key: str, task: asyncio.Task[Findings]) -> None:
         flight = self._flights.get(key)

@@ -82,9 +82,10 @@ async def require_access(settings: Settings, role: PermissionRole) -> None:
             f"  {acl_command(who, one, bootstrap_servers=settings.kafka_bootstrap_servers)}" for one in denied
         )
         raise AccessDeniedError(
-            f"The broker does not allow {who} what the {role} needs:\n{needs}\nAllow it, as an administrator:\n"
-            f"{commands}\nAll of them: `nexus topics acls --role {role} --principal {who}`; "
-            "docs/reference/kafka-permissions.md explains each."
+            f"The broker does not give {who} these permissions of the {role}:\n{needs}\n"
+            f"Give them as an administrator:\n{commands}\n"
+            f"All commands of the role: `nexus topics acls --role {role} --principal {who}`. "
+            "docs/reference/kafka-permissions.md explains each permission."
         )
 
 

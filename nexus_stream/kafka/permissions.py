@@ -48,7 +48,7 @@ class Permission:
 
 
 def permissions(settings: Settings, role: PermissionRole) -> tuple[Permission, ...]:
-    """The permissions of a role, and no more.
+    """Return the permissions that a role needs, and no others.
 
     Args:
         settings: Prefix of topics, app ids.

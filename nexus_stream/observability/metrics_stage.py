@@ -154,7 +154,7 @@ class LagCollector(Collector):
         return (
             GaugeMetricFamily(
                 "nexus_partition_lag_records",
-                "Records of an owned partition that are not finished, by what they wait for",
+                "Unfinished records of an owned partition, by kind",
                 labels=[*_PARTITION_LABELS, "kind"],
             ),
             GaugeMetricFamily("nexus_lag_known", "1 if the broker said where partitions end", labels=["stage"]),

@@ -119,7 +119,7 @@ class Installation:
         estimated_rows: The row count in the planner's statistics.
         problems: Why the migrations cannot be applied.
         obstacles: Why the mode ``tables`` cannot write to the table after the migrations.
-        remarks: How the table will differ from one that our migrations made.
+        remarks: Differences that will remain between this table and one made by the migrations.
         duplicates: Some fingerprints with several rows, those with the most rows first.
         duplicate_count: The number of all such fingerprints.
         has_person_index: Whether an index allows a fingerprint only once for each tenant.

@@ -84,7 +84,7 @@ _BY_CLASS = {
 # Supavisor reports every problem as internal_error.
 _POOLER_CONFIGURATION = ("tenant or user not found", "unsupported or invalid secret format")
 
-# SQLSTATE -> what is wrong, and what to do.
+# SQLSTATE -> the problem and the fix.
 _ADVICE = {
     "28P01": (
         "it refuses the login",
@@ -169,7 +169,7 @@ def original(error: BaseException) -> BaseException:
 
 
 def needs_new_connection(error: BaseException) -> bool:
-    """Whether to replace the open connections: they may lead to a server that is gone, read-only or out of date.
+    """Whether to replace the open connections: they may lead to a server that stopped, is read-only or out of date.
 
     True for every error that is retried. A new connection takes milliseconds. An old one to the wrong server fails the
     batch again.
@@ -200,7 +200,7 @@ def describe(error: BaseException) -> str:
 
 
 def advice(error: BaseException) -> tuple[str, str] | None:
-    """What is wrong and what to do about it; None if nothing is known about the error."""
+    """The problem and the fix; None for an unknown error."""
     if is_tls_refused(error):
         return (
             "the server does not support TLS, but sslmode in SUPABASE_DB_URL requires it",

@@ -63,7 +63,7 @@ class Target:
 
     @property
     def is_secure(self) -> bool:
-        """Whether nobody between us and the server can read or answer."""
+        """Whether a third party on the network can neither read nor answer the connection."""
         return self.is_loopback or self.sslmode == "verify-full"
 
     def __str__(self) -> str:

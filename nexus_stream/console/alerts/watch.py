@@ -159,7 +159,7 @@ class AlertWatch:
         if kind in _FROM_REPORTS and follows_seconds < _REPORT_WAIT_SECONDS:
             return True
         if kind is AlertKind.SILENT and where in figures.forgotten:
-            # Nobody confirmed that the process is gone (`nexus status forget`), so a firing alert continues. An old
+            # No operator confirmed the end of the process (`nexus status forget`), so a firing alert continues. An old
             # silence begins no alert.
             return True
         if kind is AlertKind.PERSISTENCE and not figures.role("sink").running and not unable_to_save(figures):

@@ -3,7 +3,7 @@
 There are two small files a worker. ``<slot>.budget.json`` has the spending by minute and is written about once a
 second. ``<slot>.budget.under-way`` has one number, written before and after each call: the maximum cost of the calls
 under way, plus the spending since the first file was written. An orderly end deletes the second file. If it exists at
-the start, a process was killed. The number then counts as spent, because nobody knows what was billed.
+the start, a process was killed. The number then counts as spent, because the billed amount is unknown.
 
 A kill loses nothing that was written. A power cut loses writes that the system had not yet flushed: for the second
 file, some seconds.

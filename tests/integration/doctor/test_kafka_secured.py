@@ -82,7 +82,7 @@ def test_missing_permissions_are_reported_with_the_commands_that_grant_them(
 
     denied = finding(report, "kafka.permissions")
     assert denied.severity == "error"
-    assert "User:doctor-gateway lacks what the sink needs" in denied.found
+    assert "User:doctor-gateway lacks permissions that the sink needs" in denied.found
     assert "--topic prospects-enriched" in denied.fix
     assert "--group nexus-sink" in denied.fix
     assert finding(report, "kafka.group_forbidden").severity == "error"

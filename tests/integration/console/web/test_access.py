@@ -329,7 +329,7 @@ async def test_a_malformed_message_in_the_address_is_ignored(serve: Callable[...
 
 
 async def test_a_database_that_is_down_is_named(
-    settings: Settings, model: ReadModel, capsys: pytest.CaptureFixture[str]
+    settings: Settings, model: ReadModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings.model_copy(update={"database_url": SecretStr("postgresql://u:secret@127.0.0.1:1/postgres")})
     server = TestServer(make_app(settings, model))
@@ -343,7 +343,7 @@ async def test_a_database_that_is_down_is_named(
             assert "Database 127.0.0.1:1/postgres is unavailable" in text
             assert "The broker does not answer" not in text
             assert "secret" not in text
-    assert capsys.readouterr().out.count("console_unavailable") == 2
+    assert [record.getMessage() for record in caplog.records].count("console_unavailable") == 2
     await server.close()
     model.close()
 

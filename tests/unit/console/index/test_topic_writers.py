@@ -208,7 +208,7 @@ def test_emissions_after_an_id_are_the_next_ones(model: ReadModel, activity: Act
 
 
 def test_a_record_that_cannot_be_stored_is_left_out(
-    model: ReadModel, activity: ActivityQueries, capsys: pytest.CaptureFixture[str]
+    model: ReadModel, activity: ActivityQueries, caplog: pytest.LogCaptureFixture
 ) -> None:
     # A number out of SQLite's range, and text without a UTF-8 form.
     bad = dataclasses.replace(emission(3), timestamp_ms=2**80)
@@ -219,11 +219,11 @@ def test_a_record_that_cannot_be_stored_is_left_out(
     assert [row["offset"] for row in activity.emissions(0, 100)] == [n for n in range(20) if n not in {3, 11}]
     assert usage(model)[0] == 18
     assert model.next_offset(0, "enriched") == 20
-    told = [line for line in capsys.readouterr().out.splitlines() if "console_record_left_out" in line]
-    assert len(told) == 2
+    logged = [vars(record) for record in caplog.records if record.getMessage() == "console_record_left_out"]
+    assert len(logged) == 2
     assert left_out() == before + 2
-    assert "OverflowError" in told[0]
-    assert "carlos" not in "".join(told).lower()
+    assert logged[0]["error"] == "OverflowError"
+    assert "carlos" not in str(logged).lower()
 
 
 def left_out() -> float:
