@@ -81,7 +81,7 @@ async def stop_while_another_joins(row: Row) -> None:
         row.start(joining, "enricher")
         await row.until_ready(*staying)
         # Calls that are open for longer than a rebalance waits are somebody else's to make again.
-        row.note_outage(time.time(), f"{leaving} told to stop, {joining} started")
+        await row.note_outage(time.time(), f"{leaving} told to stop, {joining} started")
         row.stand_in.set_mode("answer")
         await stopping
         await row.until_ready(*staying)
@@ -117,7 +117,7 @@ async def lose_embedded_broker(row: Row) -> None:
     await row.rest(0.0, row.profile.outage_seconds / 2)
     await row.environment.start_embedded_broker_again()
     await apply_topics(row.stack.settings)
-    row.note_outage(gone_at, "broker")
+    await row.note_outage(gone_at, "broker")
     row.start("enricher", "enricher")
     row.sender.release()
     await eventually(sink_noticed, seconds=60, what="the sink to end because another cluster answers")
@@ -175,7 +175,7 @@ async def _freeze(row: Row, name: str, group: str, topic: str) -> None:
         process = row.stack.processes[name].process
         process.send_signal(signal.SIGSTOP)
         try:
-            row.note_outage(time.time(), f"{name} frozen")
+            await row.note_outage(time.time(), f"{name} frozen")
             # What is there half a second later was read by nobody but the other, if it is of the frozen one's.
             await asyncio.sleep(0.5)
             await passed_by(row.stack, group, topic, seconds=_TAKEN_OVER_SECONDS)

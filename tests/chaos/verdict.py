@@ -26,9 +26,17 @@ __all__ = ["Outage", "Verdict", "is_complete", "judge", "lag", "passed_by", "wro
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A moment at which calls may be lost: a process was killed or told to stop."""
+    """A moment at which calls may be lost: a process was killed or told to stop.
+
+    Attributes:
+        at: When.
+        until: When all that was asked before it had reached the stand-in.
+        what: Which processes.
+        open_at_stand_in: How many calls were open.
+    """
 
     at: float
+    until: float
     what: str
     open_at_stand_in: int
 
@@ -214,7 +222,7 @@ async def _judge_calls(stack: Stack, calls: list[Call], outages: list[Outage], v
         allowed |= {
             id(call)
             for call in calls
-            if call.started_at <= outage.at and recorded.get(call.digest, outage.at) >= outage.at
+            if call.started_at <= outage.until and recorded.get(call.digest, outage.at) >= outage.at
         }
     verdict.repeated_calls_allowed = len(allowed)
     for known, asked in by_digest.items():
