@@ -14,7 +14,7 @@ from typing import Any
 
 from nexus_stream import cli
 from nexus_stream.backfill import batches, command, run, store
-from nexus_stream.dead_letters import log
+from nexus_stream.kafka import sender
 
 POINTS = (
     "loading",
@@ -79,7 +79,7 @@ def arm(point: str) -> None:
         case "created":
             after(batches.Batches, "create", every(2))
         case "opened":
-            after(run.Run, "_opened", every(2))
+            after(run.Run, "_mark_open", every(2))
         case "watching":
             after(batches.Batches, "retrieve")
         case "half read":
@@ -89,7 +89,7 @@ def arm(point: str) -> None:
         case "read":
             after(run.Reader, "read")
         case "half sent":
-            after(log.Sender, "send", every(3))
+            after(sender.Sender, "send", every(3))
         case "sent":
             after(run.Run, "_send_ready", lambda one: bool(one._store.chunks("read")))
         case "deleted":

@@ -109,7 +109,7 @@ async def test_forgetting_without_a_topic_or_a_broker_says_what_to_do(broker: Em
 def test_forgetting_accepts_names_from_alerts(name: str) -> None:
     result = CliRunner().invoke(command, ["forget", name])
     assert result.exit_code == 2
-    assert "neither a type nor a process id" in result.output
+    assert "is neither a process type nor a process id" in " ".join(result.output.split())
 
 
 async def test_a_missing_topic_is_not_created(broker: EmbeddedBroker, tmp_path: Path) -> None:
