@@ -68,13 +68,12 @@ class DevProcess:
         """Wait for this one's ``dev.json`` and return it."""
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         while True:
-            if self.info_path.exists():
+            # The file of one that was killed stays until the next start, which deletes it.
+            with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
                 info: dict[str, Any] = json.loads(self.info_path.read_text())
-                # The file of one that was killed stays until the next start.
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    dev = psutil.Process(info["pids"]["dev"])
-                    if self.process.pid in {dev.pid, dev.ppid()}:
-                        return info
+                dev = psutil.Process(info["pids"]["dev"])
+                if self.process.pid in {dev.pid, dev.ppid()}:
+                    return info
             assert self.process.poll() is None, f"nexus dev ended early:\n{self.text()}"
             assert time.monotonic() < deadline, f"nexus dev is not ready:\n{self.text()}"
             time.sleep(0.05)

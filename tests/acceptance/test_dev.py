@@ -355,7 +355,7 @@ def test_a_database_of_an_earlier_checkout_is_told_with_what_removes_it(start_de
     assert "migrations: Database 127.0.0.1" in dev.text()
     assert "was made by an earlier checkout of nexus-stream" in dev.text()
     assert "20261124000100_prospect_tables. Nothing was changed." in dev.text()
-    assert "nexus dev reset` removes this database: the next start makes an empty one." in dev.text()
+    assert "nexus dev reset` deletes this database. The next start creates an empty one." in dev.text()
     for other in ("pg_dump", "The last lines of", "Traceback"):
         assert other not in dev.text()
     reset = subprocess.run([str(NEXUS), "dev", "reset"], cwd=dev.cwd, capture_output=True, text=True, timeout=30)
