@@ -18,7 +18,7 @@ from nexus_stream.doctor.network import connect, trouble_of
 from nexus_stream.doctor.running import CHECK_SECONDS, REACH_SECONDS, guarded
 from nexus_stream.errors import ConfigurationError, NexusError
 from nexus_stream.settings import Settings
-from nexus_stream.supabase.pool import connect_once, find_mode, target_of
+from nexus_stream.supabase.pool import connect_once, is_direct, target_of
 from nexus_stream.supabase.sqlstates import advice
 from nexus_stream.supabase.target import Mode, Target, parse_target
 
@@ -148,11 +148,11 @@ async def _pooler(settings: Settings, target: Target) -> list[Finding]:
     that.
     """
     any_mode = dataclasses.replace(target, mode=None)
-    is_direct = (await find_mode(any_mode, REACH_SECONDS)).mode is Mode.DIRECT
     pids: list[int] = []
     async with connect_once(any_mode, REACH_SECONDS) as first, connect_once(any_mode, REACH_SECONDS) as second:
+        direct = await is_direct(first)
         for connection in (first, second, first, second):
             async with connection.transaction():
                 pids.append(await connection.fetchval("SELECT pg_backend_pid()"))
     shares = bool({pids[0], pids[2]} & {pids[1], pids[3]})
-    return [postgres_judging.judge_pooler(target, settings, is_direct=is_direct, shares=shares)]
+    return [postgres_judging.judge_pooler(target, settings, is_direct=direct, shares=shares)]

@@ -32,6 +32,7 @@ __all__ = [
     "close_pool",
     "connect_once",
     "find_mode",
+    "is_direct",
     "open_pool",
     "statement_cache_size",
     "target_of",
@@ -95,20 +96,22 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
 
 
 async def find_mode(target: Target, timeout_seconds: float) -> Target:
-    """Return the target with its mode. Query the server if address and settings do not decide the mode.
-
-    A pooler announces its own process id to clients. The server behind it reports a different one.
-    """
+    """Return the target with its mode. Query the server if address and settings do not decide the mode."""
     if target.mode is not None:
         return target
     async with connect_once(target, timeout_seconds) as connection:
         try:
-            async with connection.transaction():
-                server_pid = await connection.fetchval("SELECT pg_backend_pid()")
+            direct = await is_direct(connection)
         except Exception as error:
             raise to_nexus_error(error, target) from error
-        direct = server_pid == connection.get_server_pid()
     return dataclasses.replace(target, mode=Mode.DIRECT if direct else Mode.POOLER)
+
+
+async def is_direct(connection: Connection[Any]) -> bool:
+    """Whether no pooler is in between. A pooler announces its own process id; the server behind it has another."""
+    async with connection.transaction():
+        server_pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return server_pid == connection.get_server_pid()
 
 
 @asynccontextmanager
