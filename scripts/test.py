@@ -36,6 +36,10 @@ _CHECKS = {"lint": ("ruff", "check", "."), "format": ("ruff", "format", "--check
 # pytest's closing line: "==== 4718 passed, 2 skipped in 61.20s (0:01:01) ====".
 _CLOSING = re.compile(r"=* ?(\d+ .+?) in [\d.]+s\b")
 
+# pytest's short summary: "FAILED tests/unit/test_ledger.py::test_order - assert 1 == 2".
+_FAILURE = re.compile(r"(FAILED|ERROR) \S+::")
+_FAILURE_CHARS = 500
+
 
 @dataclass
 class Step:
@@ -46,6 +50,8 @@ class Step:
     code: int = 0
     seconds: float = 0.0
     result: str = field(default="")
+    # pytest's short summary of what failed, a line a test.
+    failures: list[str] = field(default_factory=list)
 
     def run(self, environ: dict[str, str]) -> None:
         """Run it and print its output line by line, each with the step's name."""
@@ -57,6 +63,8 @@ class Step:
                 print(f"{self.name:17} | {line}", end="", flush=True)
                 if closing := _CLOSING.match(line):
                     self.result = closing[1]
+                elif _FAILURE.match(line):
+                    self.failures.append(line[:_FAILURE_CHARS].rstrip())
         self.code = process.returncode
         self.seconds = time.monotonic() - started
         print(f"{self.name:17} | {self}", flush=True)
@@ -116,12 +124,15 @@ def main() -> int:
     for thread in threads:
         thread.join()
     print()
-    for lane in lanes:
-        for step in lane:
-            print(step)
+    # Last, so that a reader of the log's end sees which tests failed, and why.
+    all_steps = [step for lane in lanes for step in lane]
+    for failure in (line for step in all_steps for line in step.failures):
+        print(failure)
+    for step in all_steps:
+        print(step)
     print(f"{time.monotonic() - started:.0f} s in all")
-    print(total([step.result for lane in lanes for step in lane]))
-    return int(any(step.code != 0 for lane in lanes for step in lane))
+    print(total([step.result for step in all_steps]))
+    return int(any(step.code != 0 for step in all_steps))
 
 
 if __name__ == "__main__":
