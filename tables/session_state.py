@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,7 +29,8 @@ from nexus_stream.contracts.prospect import (
     Prospect,
     Source,
 )
-from nexus_stream.delivery.ordering import Relation, relate
+from nexus_stream.contracts.said import Said, words_hashes
+from nexus_stream.delivery.ordering import Relation, is_later, joined, missing_steps, relate
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import MAX_FINGERPRINTS, Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
@@ -44,13 +45,21 @@ __all__ = [
     "after_dead_letter",
     "after_extraction",
     "after_fingerprints",
+    "after_retelling",
     "correlation_id_of",
     "decode_state",
     "encode_state",
     "joined_fingerprints",
+    "words_hash",
 ]
 
 STATE_VERSION = 1
+# Hashes of turns that a state keeps. They tell a growing answer from an older one.
+_MAX_CHAIN = 16
+# Hashes of past histories that a state keeps.
+_MAX_PAST = 64
+# A snapshot with one of these relations tells something that the state does not have.
+_TELLING = frozenset({Relation.EXTENDS, Relation.RETOLD, Relation.PRECEDES, Relation.LATER})
 
 
 class Verdict(Enum):
@@ -59,6 +68,7 @@ class Verdict(Enum):
     NEW = auto()  # extract it
     REDELIVERED = auto()  # this record is in the table: emit the stored result, no call
     FINGERPRINT = auto()  # stored, but the fingerprint is new: emit the stored result with it, no call
+    RETOLD = auto()  # the user said nothing new: let it settle, then emit the stored result with its facts, no call
     DEAD = auto()  # this record was dead-lettered: send the same letter again
     GIVEN_UP = auto()  # an equal snapshot was dead-lettered, and no operator sent this one back
     DUPLICATE = auto()
@@ -74,10 +84,16 @@ class Dead(_StateModel):
     """The last snapshot that could not be extracted."""
 
     digest: str
+    # Hash of what the user said. A snapshot that only tells the same again is given up too.
+    words: str = ""
     partition: int
     offset: int
     reason: Reason
     attempts: int = 1
+
+    def holds(self, snapshot: Snapshot) -> bool:
+        """Whether that snapshot, or one in which the user said the same, was given up."""
+        return snapshot.digest == self.digest or (bool(self.words) and words_hash(snapshot) == self.words)
 
 
 class Counters(_StateModel):
@@ -109,13 +125,19 @@ class SessionState(_StateModel):
     session_id: str
     fingerprints: tuple[str, ...] = ()
     status: Literal["enriched", "dead", "erased", "unblocked"] = "enriched"
-    # The newest extracted snapshot. Empty while every snapshot so far was dead-lettered.
+    # The newest snapshot's last turns. Empty while every snapshot so far was dead-lettered.
     chain: tuple[str, ...] = ()
+    # The user's words of that snapshot, and those before that its site cut off. None: a state without them.
+    said: Said | None = None
+    # Hashes of histories that the site has restarted since: nothing in them is new.
+    past: tuple[str, ...] = ()
+    consent: bool | None = None
     turns: int = 0
     digest: str = ""
     snapshot_at_ms: int = 0
     source_partition: int = 0
     source_offset: int = 0
+    is_returned: bool = False
     correlation_id: str | None = None
     enqueued_at: str | None = None
     # Partition and offset of the newest record that only added a fingerprint.
@@ -146,6 +168,10 @@ class SessionState(_StateModel):
             return True
         return self.lifted_at_ms is not None and snapshot.snapshot_at_ms <= self.lifted_at_ms
 
+    def begins_after(self, snapshot: Snapshot) -> bool:
+        """Whether the snapshot has older words that this state lacks, and not its newest words."""
+        return bool(self.chain) and relate(snapshot, self) is Relation.PRECEDES
+
     def improves(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot brings a model's answer for turns that only the offline rules have read."""
         if snapshot.record.header(ANSWER_HEADER) is None or snapshot.conversation.metadata.consent is False:
@@ -157,7 +183,7 @@ class SessionState(_StateModel):
         record = snapshot.record
         if self.suppresses(snapshot):
             return Verdict.SUPPRESSED
-        if self.dead is not None and snapshot.digest == self.dead.digest:
+        if self.dead is not None and self.dead.holds(snapshot):
             if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
                 return Verdict.DEAD
             if record.header(REDRIVE_HEADER) is None:
@@ -166,7 +192,7 @@ class SessionState(_StateModel):
             return Verdict.NEW
         fingerprint = snapshot.conversation.fingerprint
         relation = relate(snapshot, self)
-        if self.linked_at == (record.partition, record.offset) and relation not in {Relation.EXTENDS, Relation.LATER}:
+        if self.linked_at == (record.partition, record.offset) and relation not in _TELLING:
             return Verdict.REDELIVERED
         if relation is Relation.EQUAL and snapshot.digest == self.digest:
             if (record.partition, record.offset) == (self.source_partition, self.source_offset):
@@ -176,11 +202,14 @@ class SessionState(_StateModel):
             if fingerprint is not None and fingerprint not in self.fingerprints:
                 return Verdict.FINGERPRINT
             return Verdict.DUPLICATE
-        if relation is Relation.EQUAL:
-            # The same turns with another consent: the later one counts.
-            newer = (snapshot.snapshot_at_ms, record.offset) > (self.snapshot_at_ms, self.source_offset)
-            relation = Relation.LATER if newer else Relation.EARLIER
-        if relation in {Relation.EXTENDS, Relation.LATER}:
+        says_otherwise = snapshot.conversation.metadata.consent != self.consent
+        if relation is Relation.EQUAL or (relation is Relation.RETOLD and says_otherwise):
+            # The same words with another consent: the later one counts.
+            relation = Relation.EXTENDS if is_later(snapshot, self) else Relation.PREFIX
+        if relation is Relation.RETOLD:
+            return Verdict.RETOLD
+        is_past = relation is Relation.LATER and not snapshot.is_returned and words_hash(snapshot) in self.past
+        if relation in {Relation.EXTENDS, Relation.PRECEDES, Relation.LATER} and not is_past:
             return Verdict.NEW
         # The snapshot is late, but it may be the first with a fingerprint.
         if fingerprint is not None and not self.fingerprints:
@@ -236,27 +265,16 @@ def after_extraction(
     snapshot = work.snapshot
     conversation = snapshot.conversation
     before = previous or SessionState(session_id=conversation.session_id, tenant_id=conversation.tenant_id)
-    # Strictly later than the record before, whatever clocks say: readers keep the later record.
-    snapshot_at_ms = max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.chain else 0)
     return before.model_copy(
         update={
+            **_told(before, work, now_ms),
             "state_version": STATE_VERSION,
-            "fingerprints": joined_fingerprints(before.fingerprints, work.fingerprints),
             "status": "enriched",
-            "chain": snapshot.chain,
-            "turns": snapshot.turns,
-            "digest": snapshot.digest,
-            "snapshot_at_ms": snapshot_at_ms,
-            "source_partition": snapshot.record.partition,
-            "source_offset": snapshot.record.offset,
-            "correlation_id": correlation_id_of(snapshot.record),
-            "enqueued_at": conversation.metadata.enqueued_at,
-            "first_url": before.first_url or conversation.metadata.url,
+            "past": _past(before, snapshot),
             "prospect": prospect,
             "extraction": extraction,
-            "enriched_at": _later_timestamp(before.enriched_at, now_ms),
             # A dead letter is remembered, so that its redelivery costs no call. A redriven letter is forgotten.
-            "dead": None if before.dead is not None and before.dead.digest == snapshot.digest else before.dead,
+            "dead": None if before.dead is not None and before.dead.holds(snapshot) else before.dead,
             "counters": Counters(
                 snapshots=before.counters.snapshots + work.snapshots,
                 calls=before.counters.calls + (1 if called else 0),
@@ -265,9 +283,76 @@ def after_extraction(
                 cost_usd=before.counters.cost_usd + extraction.cost_usd,
             ),
             "first_seen_ms": before.first_seen_ms or now_ms,
-            "last_seen_ms": now_ms,
         }
     )
+
+
+def after_retelling(previous: SessionState, work: Work, *, now_ms: int) -> SessionState:
+    """The state after a snapshot in which the user said nothing new.
+
+    Args:
+        previous: The state before.
+        work: The settled work, with the fingerprints seen meanwhile.
+        now_ms: Unix milliseconds.
+    """
+    counters = previous.counters.model_copy(update={"snapshots": previous.counters.snapshots + work.snapshots})
+    return previous.model_copy(update={**_told(previous, work, now_ms), "counters": counters})
+
+
+def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
+    """The fields that say which snapshot is the newest, and what the user said up to there."""
+    snapshot = work.snapshot
+    if before.begins_after(snapshot):
+        return _told_late(before, work, now_ms)
+    metadata = snapshot.conversation.metadata
+    return {
+        "fingerprints": joined_fingerprints(before.fingerprints, work.fingerprints),
+        "chain": snapshot.chain[-_MAX_CHAIN:],
+        "said": joined(before.said, snapshot.said),
+        "consent": metadata.consent,
+        "turns": snapshot.turns,
+        "digest": snapshot.digest,
+        # Strictly later than the record before, whatever clocks say: readers keep the later record.
+        "snapshot_at_ms": max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.chain else 0),
+        "source_partition": snapshot.record.partition,
+        "source_offset": snapshot.record.offset,
+        "is_returned": snapshot.is_returned,
+        "correlation_id": correlation_id_of(snapshot.record),
+        "enqueued_at": metadata.enqueued_at,
+        "first_url": before.first_url or metadata.url,
+        "enriched_at": _later_timestamp(before.enriched_at, now_ms),
+        "last_seen_ms": now_ms,
+    }
+
+
+def _told_late(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
+    """The same for older words that arrived late: the newest snapshot stays what it was."""
+    record = work.snapshot.record
+    return {
+        "fingerprints": joined_fingerprints(tuple(work.fingerprints), before.fingerprints),
+        "said": joined(before.said, work.snapshot.said),
+        "snapshot_at_ms": before.snapshot_at_ms + 1,
+        # A second delivery finds itself here.
+        "linked_at": (record.partition, record.offset),
+        "enriched_at": _later_timestamp(before.enriched_at, now_ms),
+        "last_seen_ms": now_ms,
+    }
+
+
+def _past(before: SessionState, snapshot: Snapshot) -> tuple[str, ...]:
+    """The histories that the site restarted; with the one before, if this snapshot is unrelated to it."""
+    said = before.said or ()
+    is_related = missing_steps(snapshot.said, said) is not None or missing_steps(said, snapshot.said) is not None
+    return before.past if is_related else _with_past(before, words_hashes(said, before.consent))
+
+
+def _with_past(before: SessionState, hashes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*before.past, *hashes)))[-_MAX_PAST:]
+
+
+def words_hash(snapshot: Snapshot) -> str:
+    """A hash of all that the user said in a snapshot, and of the consent; empty if the user said nothing."""
+    return (words_hashes(snapshot.said, snapshot.conversation.metadata.consent) or [""])[-1]
 
 
 def after_fingerprints(
@@ -303,12 +388,14 @@ def after_dead_letter(
     )
     dead = Dead(
         digest=snapshot.digest,
+        words=words_hash(snapshot),
         partition=snapshot.record.partition,
         offset=snapshot.record.offset,
         reason=reason,
         attempts=attempts,
     )
-    return before.model_copy(update={"status": "dead", "dead": dead, "last_seen_ms": now_ms})
+    past = _with_past(before, [words_hash(snapshot)])
+    return before.model_copy(update={"status": "dead", "dead": dead, "past": past, "last_seen_ms": now_ms})
 
 
 def correlation_id_of(record: Received) -> str | None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from nexus_stream.backfill.records import Item
+from nexus_stream.backfill.records import Item, origin_headers
 from nexus_stream.backfill.store import RunStore
-from nexus_stream.contracts.conversation import Conversation, Limits, decode, mended
+from nexus_stream.contracts.conversation import Limits, decode, mended
 from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Received
@@ -38,6 +38,7 @@ def limits_of(settings: Settings) -> Limits:
 def snapshot_of(topic: str, item: Item, limits: Limits, headers: Headers = ()) -> Snapshot:
     """Build the snapshot as the enricher will see it, except its position on the topic."""
     # No partition has this offset, so the table cannot take it for a record that it knows.
+    headers = (*origin_headers(item.timestamp_ms), *headers)
     record = Received(topic, -1, -1, item.timestamp_ms, item.session, item.value, headers, epoch=0)
     return Snapshot.of(record, decode(item.value, limits))
 
@@ -89,10 +90,15 @@ class Intake:
         self.taken += 1
         known = self.store.find(conversation.key)
         timestamp_ms = self._timestamp_ms(conversation.enqueued_at_ms or said_at_ms)
-        if known is not None and not self._is_newer(conversation, value, timestamp_ms, known):
-            if known.fingerprint is None and conversation.fingerprint is not None:
-                self._put(known.session, known.value, known.headers, known.timestamp_ms, conversation.fingerprint)
-            return
+        if known is not None:
+            topic, headers_of_both = self.settings.ingestion_topic, origin_headers(timestamp_ms)
+            record = Received(topic, -1, self.taken, timestamp_ms, conversation.key, value, headers_of_both, epoch=0)
+            new, old = Snapshot.of(record, conversation), snapshot_of(topic, known, limits)
+            if not _is_newer(new, old):
+                if known.fingerprint is None and conversation.fingerprint is not None:
+                    self._put(known.session, known.value, known.headers, known.timestamp_ms, conversation.fingerprint)
+                return
+            value = _with_earlier(value, new.behind(old))
         inherited = known.fingerprint if known is not None else None
         kept = tuple(header for header in headers if not header[0].startswith("nexus-"))
         self._put(conversation.key, value, kept, timestamp_ms, conversation.fingerprint or inherited)
@@ -109,21 +115,25 @@ class Intake:
             value = orjson.dumps({**body, "fingerprint": fingerprint})
         self.store.put_snapshot(session, value, headers, timestamp_ms, fingerprint)
 
-    def _is_newer(self, conversation: Conversation, value: bytes, timestamp_ms: int, known: Item) -> bool:
-        record = Received(
-            self.settings.ingestion_topic, -1, self.taken, timestamp_ms, conversation.key, value, (), epoch=0
-        )
-        new = Snapshot.of(record, conversation)
-        old = snapshot_of(self.settings.ingestion_topic, known, limits_of(self.settings))
-        relation = relate(new, old)
-        if relation is Relation.EQUAL:
-            return new.digest != old.digest and new.snapshot_at_ms >= old.snapshot_at_ms
-        return relation in {Relation.EXTENDS, Relation.LATER}
-
     def _timestamp_ms(self, said_at_ms: int) -> int:
         """The record's timestamp: the snapshot's time, but recent enough that the topic's retention keeps it."""
         oldest_ms = self.now_ms - self.settings.ingestion_retention_hours * _HOUR_MS // 3
         return min(self.now_ms, max(oldest_ms, said_at_ms))
+
+
+def _is_newer(new: Snapshot, old: Snapshot) -> bool:
+    relation = relate(new, old)
+    if relation is Relation.EQUAL:
+        return new.digest != old.digest and new.snapshot_at_ms >= old.snapshot_at_ms
+    return relation in {Relation.EXTENDS, Relation.RETOLD, Relation.LATER}
+
+
+def _with_earlier(value: bytes, whole: Snapshot | None) -> bytes:
+    """The body, with the turns that its site cut off: only the newest snapshot of a session is read."""
+    if whole is None or not whole.earlier:
+        return value
+    turns = [{"role": message.role, "content": message.content} for message in whole.messages]
+    return orjson.dumps({**orjson.loads(value), "messages": turns})
 
 
 def take_lines(intake: Intake, lines: Iterable[bytes], said_at_ms: int) -> None:

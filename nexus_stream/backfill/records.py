@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.headers import ANSWER_HEADER, ORIGIN_TIMESTAMP_HEADER, Headers
 
-__all__ = ["Chunk", "Counts", "Item", "ProgressDisplay", "View"]
+__all__ = ["Chunk", "Counts", "Item", "ProgressDisplay", "View", "origin_headers"]
+
+
+def origin_headers(timestamp_ms: int) -> Headers:
+    """The header that says when a record was first written, Unix milliseconds."""
+    return ((ORIGIN_TIMESTAMP_HEADER, str(timestamp_ms).encode()),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,12 @@ class Item:
     output_tokens: int
     cache_read_tokens: int
     cost_usd: float
+
+    @property
+    def sent_headers(self) -> Headers:
+        """The headers of its record; they say how old it is, because its offset will not."""
+        answer = () if self.answer is None else ((ANSWER_HEADER, self.answer),)
+        return (*self.headers, *origin_headers(self.timestamp_ms), *answer)
 
 
 @dataclass(frozen=True, slots=True)

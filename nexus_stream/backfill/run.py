@@ -33,7 +33,6 @@ from nexus_stream.backfill.fitting import Fitting
 from nexus_stream.backfill.reading import Reader
 from nexus_stream.backfill.records import Chunk, Counts, Item, ProgressDisplay, View
 from nexus_stream.backfill.store import RunStore
-from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.errors import (
     BudgetExhaustedError,
     ConfigurationError,
@@ -309,12 +308,14 @@ class Run:
                     raise result
 
     async def _send(self, item: Item) -> None:
-        headers = item.headers
         if item.answer is not None:
-            headers = (*headers, (ANSWER_HEADER, item.answer))
             await self._share_answer(item, item.answer)
         await self._sender.send(
-            self._settings.ingestion_topic, item.session, item.value, timestamp_ms=item.timestamp_ms, headers=headers
+            self._settings.ingestion_topic,
+            item.session,
+            item.value,
+            timestamp_ms=item.timestamp_ms,
+            headers=item.sent_headers,
         )
 
     async def _share_answer(self, item: Item, answer: bytes) -> None:

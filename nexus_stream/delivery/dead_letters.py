@@ -59,7 +59,7 @@ def letter_headers(record: Received, error: PermanentError | Reason, *, attempts
         ORIGIN_TOPIC_HEADER: record.topic,
         ORIGIN_PARTITION_HEADER: str(record.partition),
         ORIGIN_OFFSET_HEADER: str(record.offset),
-        ORIGIN_TIMESTAMP_HEADER: str(max(0, record.timestamp_ms)),
+        ORIGIN_TIMESTAMP_HEADER: str(max(0, record.timestamp_ms if record.origin_ms is None else record.origin_ms)),
         FAILED_AT_HEADER: failed_at,
     }
     # Drop an extracted answer: it holds personal data, and the console shows headers. A redrive calls the model again.

@@ -1,7 +1,10 @@
-"""Decide which of two snapshots of a session is newer: by content first, by time only if the content cannot decide.
+"""Decide which of two snapshots of a session is newer: by content first, by their place only if content cannot decide.
 
-Every message holds the whole history. So if a snapshot begins with all turns of another, it is newer, whatever the
-clocks say. Only unrelated snapshots (the site shortened or restarted its history) are ordered by time.
+A snapshot holds the history as the site knows it: all of it, or its newest turns. The user's words decide
+(contracts/said.py). A snapshot with all words of another and more is newer, whatever the clocks say. Snapshots with the
+same words are one extraction. Only unrelated snapshots (the site restarted its history, the user edited a turn) are
+ordered by place: by offset, which is the broker's word. A record that returns to the topic (a redrive, a backfill) has
+a late offset, so its time counts instead.
 """
 
 from __future__ import annotations
@@ -9,10 +12,25 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
-__all__ = ["MAX_CHAIN", "MAX_CLOCK_AHEAD_MS", "Placed", "Relation", "relate", "snapshot_time_ms"]
+from nexus_stream.contracts.said import Said, fits
 
-# A producer's clock may be wrong, so its time may be at most this far ahead of the broker's time.
+__all__ = [
+    "MAX_CHAIN",
+    "MAX_CLOCK_AHEAD_MS",
+    "MAX_CLOCK_BEHIND_MS",
+    "Placed",
+    "Relation",
+    "is_later",
+    "joined",
+    "missing_steps",
+    "relate",
+    "snapshot_time_ms",
+]
+
+# `enqueuedAt` is the gateway's clock, or what another producer wrote. It may differ this far from the broker's receipt:
+# ahead by a clock's error, behind by the longest wait for the broker's acknowledgement.
 MAX_CLOCK_AHEAD_MS = 5_000
+MAX_CLOCK_BEHIND_MS = 60_000
 # Hashes stored per session: a late snapshot is recognised as a prefix up to 256 turns back.
 MAX_CHAIN = 256
 
@@ -20,11 +38,13 @@ MAX_CHAIN = 256
 class Relation(Enum):
     """The relation of a new snapshot to a known snapshot."""
 
-    EQUAL = auto()  # the same turns (consent or tenant may still differ: compare digests)
-    EXTENDS = auto()  # all turns of the known snapshot, then more
-    PREFIX = auto()  # the known snapshot has all turns of the new one, then more
-    LATER = auto()  # unrelated, and later by time
-    EARLIER = auto()  # unrelated, and earlier by time
+    EQUAL = auto()  # the same turns
+    RETOLD = auto()  # the user said the same; the text around the user's words is newer
+    EXTENDS = auto()  # all the user said in the known snapshot, then more
+    PREFIX = auto()  # the known snapshot has all of the new one
+    PRECEDES = auto()  # words from before the known snapshot's cut, then a part of its words
+    LATER = auto()  # unrelated, and later by place
+    EARLIER = auto()  # unrelated, and earlier by place
 
 
 class Placed(Protocol):
@@ -33,6 +53,11 @@ class Placed(Protocol):
     @property
     def chain(self) -> tuple[str, ...]:
         """The newest `MAX_CHAIN` cumulative turn hashes."""
+        ...
+
+    @property
+    def said(self) -> Said | None:
+        """The newest `MAX_CHAIN` steps. None: an earlier version wrote the state."""
         ...
 
     @property
@@ -46,16 +71,74 @@ class Placed(Protocol):
         ...
 
     @property
+    def is_returned(self) -> bool:
+        """Whether its record came back to the topic, so that its offset says nothing about its age."""
+        ...
+
+    @property
+    def source_partition(self) -> int:
+        """Partition of the snapshot's record."""
+        ...
+
+    @property
     def source_offset(self) -> int:
         """Offset of the snapshot's record."""
         ...
 
 
-def snapshot_time_ms(enqueued_at_ms: int | None, record_timestamp_ms: int) -> int:
-    """Time of a snapshot: the gateway's time, at most 5 s ahead of the broker's time."""
+def snapshot_time_ms(enqueued_at_ms: int | None, received_ms: int, *, is_brokers_time: bool = True) -> int:
+    """Time of a snapshot: the gateway's time, bounded by the broker's time of receipt.
+
+    Args:
+        enqueued_at_ms: ``enqueuedAt``, if the record has it.
+        received_ms: Kafka's time of the record.
+        is_brokers_time: Whether that is the broker's receipt. A producer's own time cannot bound from below.
+    """
     if enqueued_at_ms is None:
-        return record_timestamp_ms
-    return min(enqueued_at_ms, record_timestamp_ms + MAX_CLOCK_AHEAD_MS)
+        return received_ms
+    earliest_ms = received_ms - MAX_CLOCK_BEHIND_MS if is_brokers_time else 0
+    return min(max(enqueued_at_ms, earliest_ms), received_ms + MAX_CLOCK_AHEAD_MS)
+
+
+def relate(new: Placed, known: Placed) -> Relation:
+    """The relation of ``new`` to ``known``."""
+    by_turns = _by_turns(new, known)
+    if by_turns is Relation.EQUAL:
+        return by_turns
+    if new.said is None or known.said is None:
+        return by_turns or _by_place(new, known)
+    by_words = _by_words(new.said, known.said)
+    if by_words is None:
+        return _by_place(new, known)
+    if by_words is not Relation.RETOLD:
+        return by_words
+    if by_turns is Relation.PREFIX:
+        return by_turns
+    return Relation.RETOLD if by_turns is Relation.EXTENDS or is_later(new, known) else Relation.PREFIX
+
+
+def is_later(new: Placed, known: Placed) -> bool:
+    """Whether ``new`` is later by place: by offset, or by time if one of the two returned to the topic."""
+    if not new.is_returned and not known.is_returned and new.source_partition == known.source_partition:
+        return new.source_offset > known.source_offset
+    new_place = (new.snapshot_at_ms, new.turns, new.source_offset)
+    return new_place > (known.snapshot_at_ms, known.turns, known.source_offset)
+
+
+def _by_place(new: Placed, known: Placed) -> Relation:
+    return Relation.LATER if is_later(new, known) else Relation.EARLIER
+
+
+def _by_turns(new: Placed, known: Placed) -> Relation | None:
+    """The relation by whole turns; None if neither begins with all turns of the other."""
+    last_new, last_known = new.chain[-1], known.chain[-1]
+    if new.turns == known.turns and last_new == last_known:
+        return Relation.EQUAL
+    if new.turns > known.turns and _hash_at(new, known.turns) == last_known:
+        return Relation.EXTENDS
+    if new.turns < known.turns and _hash_at(known, new.turns) == last_new:
+        return Relation.PREFIX
+    return None
 
 
 def _hash_at(placed: Placed, turns: int) -> str | None:
@@ -64,15 +147,44 @@ def _hash_at(placed: Placed, turns: int) -> str | None:
     return placed.chain[index] if 0 <= index < len(placed.chain) else None
 
 
-def relate(new: Placed, known: Placed) -> Relation:
-    """The relation of ``new`` to ``known``."""
-    last_new, last_known = new.chain[-1], known.chain[-1]
-    if new.turns == known.turns and last_new == last_known:
-        return Relation.EQUAL
-    if new.turns > known.turns and _hash_at(new, known.turns) == last_known:
-        return Relation.EXTENDS
-    if new.turns < known.turns and _hash_at(known, new.turns) == last_new:
-        return Relation.PREFIX
-    new_place = (new.snapshot_at_ms, new.turns, new.source_offset)
-    known_place = (known.snapshot_at_ms, known.turns, known.source_offset)
-    return Relation.LATER if new_place > known_place else Relation.EARLIER
+def _by_words(new: Said, known: Said) -> Relation | None:
+    """The relation by the user's words: RETOLD if they are the same, None if they are unrelated."""
+    missing = missing_steps(new, known)
+    if missing is None:
+        # The new snapshot may begin earlier. It is newer if it has all of the known one.
+        older = missing_steps(known, new)
+        if older is None:
+            return None
+        return Relation.EXTENDS if len(known) <= len(new) - older else Relation.PRECEDES
+    more = len(new) - (len(known) - missing)
+    return Relation.EXTENDS if more > 0 else Relation.PREFIX if more < 0 else Relation.RETOLD
+
+
+def missing_steps(new: Said, known: Said) -> int | None:
+    """How many of the known first steps the new snapshot lacks because the site cut its history.
+
+    Returns:
+        0 if both begin with the same words. None if the new snapshot begins at no step of the known one.
+    """
+    if not new or not known:
+        return 0
+    for missing in range(len(known)):
+        # zip ends with the shorter one: the rest of the longer one is what the other lacks.
+        if all(map(fits, new, known[missing:])):
+            return missing
+    return None
+
+
+def joined(known: Said | None, new: Said) -> Said:
+    """All that is known of the user's words after a new snapshot; bounded. Unrelated words are forgotten."""
+    if not known:
+        return new[-MAX_CHAIN:]
+    missing = missing_steps(new, known)
+    if missing is None:
+        older = missing_steps(known, new)
+        if older is None or len(known) <= len(new) - older:
+            return new[-MAX_CHAIN:]
+        return (*new[:older], *known)[-MAX_CHAIN:]
+    # The known steps also have the answered turns before the place of the cut.
+    overlap = tuple(max(one, other, key=len) for one, other in zip(new, known[missing:], strict=False))
+    return (*known[:missing], *overlap, *new[len(overlap) :])[-MAX_CHAIN:]

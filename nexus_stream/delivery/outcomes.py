@@ -35,6 +35,7 @@ class ReemitCause(StrEnum):
 
     REDELIVERED = "redelivered"
     FINGERPRINT = "fingerprint"
+    RETOLD = "retold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Enriched:
 
 @dataclass(frozen=True, slots=True)
 class Reemitted:
-    """The stored result was emitted again: after a redelivery, or with a new fingerprint."""
+    """The stored result was emitted again: redelivered, with a new fingerprint, or with a newer snapshot's facts."""
 
     cause: ReemitCause
 
@@ -69,7 +70,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Replaced before its extraction by a newer snapshot that begins with all of its turns."""
+    """Replaced before its extraction by a newer snapshot that has all of the user's words."""
 
     by: Received | None = field(default=None, compare=False)
 

@@ -6,18 +6,25 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.headers import ANSWER_HEADER, ORIGIN_TIMESTAMP_HEADER, REDRIVE_HEADER, Headers
 from nexus_stream.delivery.lease import Lease
 from nexus_stream.errors import PartitionLostError
 
 __all__ = ["Assignment", "Received", "TopicPartition"]
 
 TopicPartition = tuple[str, int]
+# Of Unix milliseconds, with room for the next 200,000 years.
+_MAX_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A record, and the epoch of the assignment in which it was read. ``timestamp_ms``: Kafka's record time."""
+    """A record, and the epoch of the assignment in which it was read.
+
+    Attributes:
+        timestamp_ms: Kafka's time of the record.
+        is_brokers_time: Whether that is the broker's time of receipt, not the producer's claim.
+    """
 
     topic: str
     partition: int
@@ -27,6 +34,7 @@ class Received:
     value: bytes | None
     headers: Headers
     epoch: int
+    is_brokers_time: bool = True
 
     @property
     def tp(self) -> TopicPartition:
@@ -39,6 +47,18 @@ class Received:
             if header_name == name:
                 return value
         return None
+
+    @property
+    def origin_ms(self) -> int | None:
+        """The first time of a record that came back to the topic; None for every other record.
+
+        A redrive, a backfill and a reroute say it. Under ``LogAppendTime`` Kafka's time is that of the return.
+        """
+        origin = self.header(ORIGIN_TIMESTAMP_HEADER)
+        if origin is not None and origin.isdigit() and len(origin) <= _MAX_DIGITS:
+            return min(int(origin), self.timestamp_ms)
+        is_returned = any(self.header(name) is not None for name in (REDRIVE_HEADER, ANSWER_HEADER))
+        return self.timestamp_ms if is_returned else None
 
     def __repr__(self) -> str:
         # Never the key or the value: they hold personal data.

@@ -3,8 +3,9 @@
 `offer` adds each decoded snapshot. `take` returns settled work, at most one per session. Pure data: no task, no clock,
 no I/O. The caller passes "now" (monotonic seconds).
 
-A newer snapshot replaces a pending one only if it begins with all of its turns. Otherwise (the site shortened its
-history) both stay, in order, and are extracted one after the other.
+A newer snapshot replaces a pending one only if it has all of the user's words (delivery/ordering.py). If the site cut
+its history at the beginning, the cut turns are kept beside the new snapshot until they were read. Otherwise (the site
+restarted its history) both stay, in order, and are extracted one after the other.
 
 Offsets: a `Work` has one unfinished offset, the offset of its first record (``hold``). Later snapshots of the work come
 from the same partition at higher offsets. While the hold is unfinished, the ledger cannot commit past it. So the later
@@ -17,43 +18,86 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from nexus_stream.contracts.conversation import Conversation, cumulative_hashes, digest
-from nexus_stream.delivery.ordering import MAX_CHAIN, Relation, relate, snapshot_time_ms
+from nexus_stream.contracts.conversation import Conversation, Message, cumulative_hashes, digest
+from nexus_stream.contracts.headers import HOP_HEADER
+from nexus_stream.contracts.said import Said, said_steps
+from nexus_stream.delivery.ordering import (
+    MAX_CHAIN,
+    Relation,
+    is_later,
+    joined,
+    missing_steps,
+    relate,
+    snapshot_time_ms,
+)
 from nexus_stream.delivery.received import Received
 
 __all__ = ["MAX_FINGERPRINTS", "Joined", "Settling", "Snapshot", "Work"]
 
 # Per session, both in its pending work and in its stored state.
 MAX_FINGERPRINTS = 8
+# A snapshot that tells nothing new waits at least this long: an answer that still streams is told once, at its end.
+_RETOLD_SETTLE_SECONDS = 2.0
+_RETOLD_MAX_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One decoded conversation, with the fields that order it."""
+    """One decoded conversation, with the fields that order it.
+
+    Attributes:
+        said: The user's words, with those of ``earlier``.
+        earlier: Turns before the conversation's first user turn. The site cut them off, and nobody has read them yet.
+    """
 
     record: Received
     conversation: Conversation
     chain: tuple[str, ...]
+    said: Said
     digest: str
     snapshot_at_ms: int
+    is_returned: bool
+    earlier: tuple[Message, ...] = ()
 
     @classmethod
     def of(cls, record: Received, conversation: Conversation) -> Snapshot:
         """Make the snapshot of a record."""
+        origin_ms = record.origin_ms
+        is_returned = origin_ms is not None
+        # A backfill's records carry the time of their history: no broker has bounded that.
+        is_bounded = not is_returned or record.header(HOP_HEADER) is not None
         return cls(
             record=record,
             conversation=conversation,
             chain=tuple(cumulative_hashes(conversation.messages)[-MAX_CHAIN:]),
+            said=said_steps(conversation.messages)[-MAX_CHAIN:],
             digest=digest(conversation),
-            snapshot_at_ms=snapshot_time_ms(conversation.enqueued_at_ms, record.timestamp_ms),
+            snapshot_at_ms=snapshot_time_ms(
+                conversation.enqueued_at_ms,
+                record.timestamp_ms if origin_ms is None else origin_ms,
+                is_brokers_time=record.is_brokers_time and is_bounded,
+            ),
+            is_returned=is_returned,
         )
 
     @property
     def turns(self) -> int:
-        """Number of turns."""
+        """Number of turns of the conversation."""
         return len(self.conversation.messages)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All turns to read: the earlier ones, then the conversation's."""
+        if not self.earlier:
+            return self.conversation.messages
+        return (*self.earlier, *self.conversation.messages[_user_turns(self.conversation.messages)[0] :])
+
+    @property
+    def source_partition(self) -> int:
+        """Partition of its record."""
+        return self.record.partition
 
     @property
     def source_offset(self) -> int:
@@ -63,7 +107,29 @@ class Snapshot:
     @property
     def size_bytes(self) -> int:
         """Its size for the bound on pending bytes."""
-        return len(self.record.value or b"")
+        return len(self.record.value or b"") + sum(len(message.content) for message in self.earlier)
+
+    def says_otherwise(self, other: Snapshot) -> bool:
+        """Whether the consent differs: with the same words, the later snapshot counts."""
+        return self.conversation.metadata.consent != other.conversation.metadata.consent
+
+    def behind(self, unread: Snapshot) -> Snapshot | None:
+        """This newer snapshot, with those turns of an unread snapshot that its site cut off.
+
+        Returns:
+            None if the turns are too many to be read at once.
+        """
+        missing = missing_steps(self.said, unread.said)
+        if not missing:
+            return self
+        earlier = unread.messages[: _user_turns(unread.messages)[missing]]
+        if len(earlier) + self.turns > MAX_CHAIN:
+            return None
+        return replace(self, earlier=earlier, said=joined(unread.said, self.said))
+
+
+def _user_turns(messages: tuple[Message, ...]) -> list[int]:
+    return [index for index, message in enumerate(messages) if message.role == "user"]
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +146,10 @@ class Work:
     # The previous snapshot, which is extracted instead if this one is dead-lettered.
     replaced: Snapshot | None = None
     snapshots: int = 1
+    # The user's words are in the state, or in the work before. The stored result is emitted again, without a call.
+    is_retold: bool = False
+    # It was queued behind other work, which may have read its words when its turn comes.
+    may_be_read: bool = False
     is_due: bool = False
     in_flight: bool = False
     # The session was erased, so the result is discarded.
@@ -110,7 +180,7 @@ class Joined:
 
     @dataclass(frozen=True, slots=True)
     class Replaced:
-        """The snapshot replaced a pending one (``superseded``). ``dropped``: the snapshot before that one, if any."""
+        """The snapshot replaced a pending one (``superseded``). ``dropped``: the snapshot that is kept no longer."""
 
         work: Work
         superseded: Snapshot
@@ -160,8 +230,14 @@ class Settling:
         """Whether that session has work, pending or in flight."""
         return key in self._sessions
 
-    def offer(self, snapshot: Snapshot, now: float) -> Joined.Any:
-        """Place a snapshot in its session's work: by content first, by time second."""
+    def offer(self, snapshot: Snapshot, now: float, *, is_known: bool = False) -> Joined.Any:
+        """Place a snapshot in its session's work: by content first, by its place in the topic second.
+
+        Args:
+            snapshot: The snapshot.
+            now: Monotonic seconds.
+            is_known: The stored state has all of the snapshot. So it is no new work unless content says so.
+        """
         key = snapshot.conversation.key
         queue = self._sessions.get(key)
         if not queue:
@@ -171,35 +247,53 @@ class Settling:
         for index in range(len(queue) - 1, -1, -1):
             work = queue[index]
             relation = relate(snapshot, work.snapshot)
-            if relation is Relation.EQUAL:
-                if snapshot.digest == work.snapshot.digest:
-                    work.note_fingerprint(fingerprint)
-                    return Joined.Duplicate()
-                # The same turns with another consent: the later snapshot counts.
-                relation = (
-                    Relation.EXTENDS if snapshot.snapshot_at_ms >= work.snapshot.snapshot_at_ms else Relation.PREFIX
-                )
+            if relation is Relation.EQUAL and snapshot.digest == work.snapshot.digest:
+                work.note_fingerprint(fingerprint)
+                return Joined.Duplicate()
+            if relation is Relation.EQUAL or (relation is Relation.RETOLD and snapshot.says_otherwise(work.snapshot)):
+                # The same words with another consent: the later snapshot counts.
+                relation = Relation.EXTENDS if is_later(snapshot, work.snapshot) else Relation.PREFIX
+            if relation is Relation.RETOLD and place is not None:
+                # Of an older history: the newer one counts.
+                relation = Relation.PREFIX
             if relation is Relation.PREFIX:
                 if fingerprint not in work.fingerprints and not work.fingerprints:
                     work.note_fingerprint(fingerprint)
                 return Joined.Stale()
-            if relation is Relation.EXTENDS and not work.in_flight and place is None:
-                return self._replace(work, snapshot, now)
-            if relation in {Relation.EXTENDS, Relation.LATER} and place is None:
+            if relation in {Relation.EXTENDS, Relation.RETOLD} and not work.in_flight and place is None:
+                whole = snapshot.behind(work.snapshot)
+                if whole is not None:
+                    return self._replace(work, whole, now, is_retold=relation is Relation.RETOLD)
+            if relation is Relation.RETOLD:
+                return Joined.Added(self.add(snapshot, now, index + 1, is_retold=work.in_flight))
+            is_behind = relation in {Relation.EXTENDS, Relation.LATER} or (
+                # Its words are older, but nobody has read them.
+                relation is Relation.PRECEDES and work.in_flight
+            )
+            if is_behind and place is None:
                 place = index + 1
-        if place is None:
+        if place is None or is_known:
             # Older than all work. It is too late if work is in flight; otherwise the stored state must decide.
             return Joined.Stale() if queue[0].in_flight else Joined.Unknown()
         return Joined.Added(self.add(snapshot, now, place))
 
-    def add(self, snapshot: Snapshot, now: float, place: int = 0) -> Work:
-        """Add a snapshot as new work, at that place of its session's queue."""
+    def add(self, snapshot: Snapshot, now: float, place: int = 0, *, is_retold: bool = False) -> Work:
+        """Add a snapshot as new work, at that place of its session's queue.
+
+        Args:
+            snapshot: The snapshot.
+            now: Monotonic seconds.
+            place: 0 is the front.
+            is_retold: The user's words are read, or are being read. No call is made.
+        """
         work = Work(
             key=snapshot.conversation.key,
             snapshot=snapshot,
             hold=snapshot.record,
             first_at=now,
-            due_at=now + min(self._settle_seconds, self._max_wait_seconds),
+            due_at=self._due_at(now, now, is_retold=is_retold),
+            is_retold=is_retold,
+            may_be_read=is_retold or place > 0,
         )
         work.note_fingerprint(snapshot.conversation.fingerprint)
         queue = self._sessions.setdefault(work.key, deque())
@@ -210,15 +304,29 @@ class Settling:
         heapq.heappush(self._due_heap, (work.due_at, next(self._sequence), work))
         return work
 
-    def _replace(self, work: Work, snapshot: Snapshot, now: float) -> Joined.Replaced:
-        superseded, dropped = work.snapshot, work.replaced
-        work.replaced = superseded
+    def _due_at(self, now: float, first_at: float, *, is_retold: bool) -> float:
+        settle, max_wait = self._settle_seconds, self._max_wait_seconds
+        if is_retold:
+            settle, max_wait = max(settle, _RETOLD_SETTLE_SECONDS), max(max_wait, _RETOLD_MAX_WAIT_SECONDS)
+        return min(now + settle, first_at + max_wait)
+
+    def _replace(self, work: Work, snapshot: Snapshot, now: float, *, is_retold: bool) -> Joined.Replaced:
+        superseded = work.snapshot
+        # If the new snapshot is dead-lettered, the one before is tried: not if it says the same.
+        dropped = superseded if is_retold else work.replaced
+        if not is_retold:
+            work.replaced = superseded
         work.snapshot = snapshot
         work.snapshots += 1
         work.note_fingerprint(snapshot.conversation.fingerprint)
+        if work.is_retold and not is_retold:
+            # New words: the wait for them begins now.
+            work.is_retold, work.first_at = False, now
         if not work.is_due:
-            # The due time only moves later, so `_settle_heap` corrects the heap's entry when it reaches the top.
-            work.due_at = min(now + self._settle_seconds, work.first_at + self._max_wait_seconds)
+            before, work.due_at = work.due_at, self._due_at(now, work.first_at, is_retold=work.is_retold)
+            # `_settle_heap` corrects the heap's entry of a later time when it reaches the top.
+            if work.due_at < before:
+                heapq.heappush(self._due_heap, (work.due_at, next(self._sequence), work))
         return Joined.Replaced(work, superseded, dropped)
 
     def next_due(self) -> float | None:
@@ -232,7 +340,9 @@ class Settling:
         """Move the work that is due at ``now`` to the ready queue, and correct entries with a changed due time."""
         while self._due_heap:
             due_at, _, work = self._due_heap[0]
-            if work.due_at > due_at:
+            if work.is_due:
+                heapq.heappop(self._due_heap)
+            elif work.due_at > due_at:
                 heapq.heapreplace(self._due_heap, (work.due_at, next(self._sequence), work))
             elif due_at <= now:
                 heapq.heappop(self._due_heap)

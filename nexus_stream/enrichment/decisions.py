@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from nexus_stream.contracts.headers import HOP_HEADER, Headers
+from nexus_stream.contracts.headers import HOP_HEADER, ORIGIN_TIMESTAMP_HEADER, Headers
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.contracts.session_command import CommandKind
 from nexus_stream.delivery.dead_letters import letter_headers, letter_id
@@ -28,10 +28,10 @@ from nexus_stream.delivery.outcomes import (
     Unblocked,
 )
 from nexus_stream.delivery.received import Received
-from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Store
+from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Retell, Store
 from nexus_stream.errors import PermanentError
 from nexus_stream.extraction.extractor import MadeBy
-from nexus_stream.extraction.merging import merge
+from nexus_stream.extraction.merging import merge, merge_older
 from nexus_stream.settings import Settings
 from tables.session_commands import obey
 from tables.session_state import (
@@ -40,6 +40,7 @@ from tables.session_state import (
     after_dead_letter,
     after_extraction,
     after_fingerprints,
+    after_retelling,
     correlation_id_of,
 )
 
@@ -160,12 +161,14 @@ def decide(intent: Intent, known: SessionState | None, rules: Rules, *, now_ms: 
             return _decide_command(intent, known, rules, now_ms)
         case Abandon():
             return Decision(intent, Suppressed())
-        case Reemit() | Store() | GiveUp() if known is not None and known.suppresses(intent.snapshot):
+        case Reemit() | Store() | Retell() | GiveUp() if known is not None and known.suppresses(intent.snapshot):
             return Decision(intent, Suppressed())
         case Reemit():
             return _decide_reemission(intent, known, rules, now_ms)
-        case Store() | GiveUp() if intent.work.cancelled:
+        case Store() | Retell() | GiveUp() if intent.work.cancelled:
             return Decision(intent, Suppressed())
+        case Retell():
+            return _decide_retelling(intent, known, rules, now_ms)
         case Store():
             return _decide_stored(intent, known, rules, now_ms)
         case GiveUp():
@@ -175,7 +178,9 @@ def decide(intent: Intent, known: SessionState | None, rules: Rules, *, now_ms: 
 def _decide_reroute(intent: Reroute) -> Decision:
     record = intent.record
     headers = (*record.headers, (HOP_HEADER, letter_id(record).encode()))
-    # The broker's time of receipt bounds what a producer's clock may claim, so it is kept.
+    if record.is_brokers_time and record.origin_ms is None:
+        # The broker's first receipt orders the record. A producer's own time must not.
+        headers = (*headers, (ORIGIN_TIMESTAMP_HEADER, str(record.timestamp_ms).encode()))
     timestamp_ms = record.timestamp_ms or None
     send = Send(record.topic, intent.key, record.value, headers, intent.partition, timestamp_ms)
     return Decision(intent, Rerouted(), send=send)
@@ -221,6 +226,15 @@ def _decide_reemission(intent: Reemit, known: SessionState | None, rules: Rules,
     return Decision(intent, outcome, Write(state), _emission(intent.key, state, rules))
 
 
+def _decide_retelling(intent: Retell, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
+    if known is None or known.prospect is None:
+        return Decision(intent, Stale())
+    if known.judge(intent.snapshot) is not Verdict.RETOLD:
+        return Decision(intent, Duplicate())
+    state = after_retelling(known, intent.work, now_ms=now_ms)
+    return Decision(intent, Reemitted(ReemitCause.RETOLD), Write(state), _emission(intent.key, state, rules))
+
+
 def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
     if known is not None:
         verdict = known.judge(intent.snapshot)
@@ -230,7 +244,10 @@ def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_
             return Decision(intent, Duplicate())
     work, findings, checked = intent.work, intent.findings, intent.checked
     known_signals = known.extraction.signals if known is not None and known.extraction is not None else ()
-    prospect, signals = merge(known.prospect if known is not None else None, known_signals, checked)
+    if known is not None and known.prospect is not None and known.begins_after(intent.snapshot):
+        prospect, signals = merge_older(known.prospect, known_signals, checked)
+    else:
+        prospect, signals = merge(known.prospect if known is not None else None, known_signals, checked)
     usage = findings.usage
     made_by = findings.made_by or rules.labels
     extraction = ExtractionFacts(

@@ -74,7 +74,7 @@ class Extracting:
 
     async def _until_decided(self, work: Work) -> WorkIntent | None:
         snapshot = work.snapshot
-        turns = [Turn(message.role, message.content) for message in snapshot.conversation.messages]
+        turns = [Turn(message.role, message.content) for message in snapshot.messages]
         successes_at_first_failure: int | None = None
         failures = 0
         extractor = self._extractor_for(snapshot)

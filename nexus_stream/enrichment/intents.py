@@ -15,7 +15,7 @@ from nexus_stream.errors import PermanentError
 from nexus_stream.extraction.extractor import Findings
 from nexus_stream.extraction.grounding import Checked
 
-__all__ = ["Abandon", "DeadLetter", "GiveUp", "Intent", "Obey", "Reemit", "Reroute", "Store", "WorkIntent"]
+__all__ = ["Abandon", "DeadLetter", "GiveUp", "Intent", "Obey", "Reemit", "Reroute", "Retell", "Store", "WorkIntent"]
 
 # Intents of a record
 
@@ -133,6 +133,11 @@ class Store(_OfWork):
 
 
 @dataclass(frozen=True, slots=True)
+class Retell(_OfWork):
+    """Emit the stored result with the facts of a newer snapshot: the user said nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp(_OfWork):
     """Send a snapshot that cannot be extracted to the dead letters, and note it in the session's state."""
 
@@ -145,5 +150,5 @@ class Abandon(_OfWork):
     """Do nothing: the session was erased while the work ran."""
 
 
-WorkIntent = Store | GiveUp | Abandon
+WorkIntent = Store | Retell | GiveUp | Abandon
 Intent = Reroute | DeadLetter | Reemit | Obey | WorkIntent

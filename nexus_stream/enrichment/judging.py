@@ -11,7 +11,7 @@ from tables.session_state import SessionState, Verdict
 __all__ = ["after_commands", "judge"]
 
 # Verdicts from a comparison with a state. A queued expiry deletes that state, so they become NEW.
-_COMPARED = frozenset({Verdict.FINGERPRINT, Verdict.DUPLICATE, Verdict.GIVEN_UP, Verdict.STALE})
+_COMPARED = frozenset({Verdict.FINGERPRINT, Verdict.RETOLD, Verdict.DUPLICATE, Verdict.GIVEN_UP, Verdict.STALE})
 
 
 def judge(state: SessionState | None, queued: Iterable[SessionCommand], snapshot: Snapshot) -> Verdict:

@@ -30,6 +30,7 @@ from nexus_stream.delivery.outcomes import (
     Expired,
     Outcome,
     ReemitCause,
+    Reemitted,
     Stale,
     Superseded,
     Suppressed,
@@ -47,6 +48,7 @@ from nexus_stream.enrichment.intents import (
     Obey,
     Reemit,
     Reroute,
+    Retell,
     Store,
     WorkIntent,
 )
@@ -72,6 +74,8 @@ __all__ = ["Enrichment"]
 
 _log = get_logger(__name__)
 
+# The state has all of the user's words.
+_KNOWN = frozenset({Verdict.REDELIVERED, Verdict.FINGERPRINT, Verdict.RETOLD, Verdict.DUPLICATE, Verdict.STALE})
 # A group costs three round trips to the broker, whatever its size.
 _MAX_GROUP = 500
 
@@ -207,11 +211,11 @@ class Enrichment(Stage):
             self.finish(record, Duplicate())
             return
         now = self.clock.monotonic()
-        match self._settling.offer(snapshot, now):
+        match self._settling.offer(snapshot, now, is_known=verdict in _KNOWN):
             case Joined.Added():
                 self._bound.add(snapshot.size_bytes)
-            case Joined.Replaced(superseded=superseded, dropped=dropped):
-                self._bound.add(snapshot.size_bytes, items=0)
+            case Joined.Replaced(work=work, superseded=superseded, dropped=dropped):
+                self._bound.add(work.snapshot.size_bytes, items=0)
                 if dropped is not None:
                     self._bound.release(dropped.size_bytes, items=0)
                 # The work's first record is still unfinished and covers this record: see settling.py.
@@ -229,8 +233,11 @@ class Enrichment(Stage):
         """Act on the table's verdict: extract the snapshot, emit the stored result again, or finish the record."""
         record, fingerprint = snapshot.record, snapshot.conversation.fingerprint
         match verdict:
-            case Verdict.NEW:
-                self._settling.add(snapshot, now)
+            case Verdict.RETOLD if self._settling.has(snapshot.conversation.key):
+                # Its history ends with the work that waits.
+                self.finish(record, Stale())
+            case Verdict.NEW | Verdict.RETOLD:
+                self._settling.add(snapshot, now, is_retold=verdict is Verdict.RETOLD)
                 self._bound.add(snapshot.size_bytes)
             case Verdict.REDELIVERED:
                 await self._queue(Reemit(record, snapshot, ReemitCause.REDELIVERED))
@@ -343,7 +350,7 @@ class Enrichment(Stage):
         """Extract, and queue the intent. If the partition is revoked meanwhile, there is no intent."""
         intent: WorkIntent | None = None
         try:
-            intent = await self._asking.until_decided(work)
+            intent = Retell(work, work.snapshot) if self._is_read(work) else await self._asking.until_decided(work)
         except ConfigurationError as error:
             self.fatal(error)
         finally:
@@ -351,6 +358,13 @@ class Enrichment(Stage):
                 self._append(intent)
             self._extracting -= 1
             self._note_idle()
+
+    def _is_read(self, work: Work) -> bool:
+        """Whether the user's words were read, or given up, meanwhile."""
+        if not work.may_be_read or work.cancelled or not self.assignment.owns(work.hold):
+            return False
+        state = self._table.get(work.hold, work.key)
+        return judge(state, self._commands.of(work.key), work.snapshot) is not Verdict.NEW
 
     # Committing
 
@@ -441,7 +455,7 @@ class Enrichment(Stage):
             self.observer.outcome(intent.about, Dropped())
             return
         match intent:
-            case Store() | GiveUp() | Abandon():
+            case Store() | Retell() | GiveUp() | Abandon():
                 self._finish_work(decision, intent)
             case Reroute() | DeadLetter() | Reemit() | Obey():
                 if isinstance(intent, Obey):
@@ -517,7 +531,7 @@ def _record_of(decision: Decision) -> Received:
 
 def _late_fingerprints(decision: Decision, work: Work) -> tuple[str, ...]:
     """Fingerprints of duplicates that arrived after the work's state was decided."""
-    if not isinstance(decision.outcome, Enriched) or decision.write is None or decision.write.state is None:
+    if not isinstance(decision.outcome, Enriched | Reemitted) or decision.write is None or decision.write.state is None:
         return ()
     known = decision.write.state.fingerprints
     return tuple(fingerprint for fingerprint in work.fingerprints if fingerprint not in known)

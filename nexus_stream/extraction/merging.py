@@ -14,7 +14,7 @@ from nexus_stream.extraction.grounding import Checked
 from nexus_stream.extraction.rules.name_reading import PARTICLES
 from nexus_stream.extraction.text import fold
 
-__all__ = ["better_name", "merge"]
+__all__ = ["better_name", "merge", "merge_older"]
 
 _OF_THE_NAME = frozenset({SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE})
 
@@ -55,6 +55,23 @@ def merge(
         momento_optimo=scoring.moment(interest),
     )
     return prospect, signals
+
+
+def merge_older(
+    known: Prospect, known_signals: Sequence[Signal], found: Checked
+) -> tuple[Prospect, tuple[Signal, ...]]:
+    """The same for findings of words that are older than the record: the record's values count as the newer ones."""
+    older, signals = merge(None, (), found)
+    newer = Checked(
+        nombre=known.nombre,
+        email=known.email,
+        telefono=known.telefono,
+        ocupacion=known.ocupacion,
+        objeciones=known.objeciones,
+        arquetipo=known.arquetipo,
+        signals=tuple(known_signals),
+    )
+    return merge(older, signals, newer)
 
 
 def _not_blank(value: str | None) -> str | None:

@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.headers import ORIGIN_TIMESTAMP_HEADER
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot
 
@@ -16,6 +17,7 @@ def build_snapshot(
     timestamp_ms: int = 1_000_000,
     fingerprint: str | None = None,
     consent: bool | None = None,
+    origin_ms: int | None = None,
 ) -> Snapshot:
     body = {
         "messages": [
@@ -26,7 +28,8 @@ def build_snapshot(
         "metadata": {"consent": consent} if consent is not None else {},
     }
     value = orjson.dumps(body)
-    record = Received("ingestion", 0, offset, timestamp_ms, b"k", value, (), epoch=1)
+    headers = () if origin_ms is None else ((ORIGIN_TIMESTAMP_HEADER, str(origin_ms).encode()),)
+    record = Received("ingestion", 0, offset, timestamp_ms, b"k", value, headers, epoch=1)
     return Snapshot.of(record, decode(value, Limits()))
 
 

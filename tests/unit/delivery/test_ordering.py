@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_stream.delivery.ordering import MAX_CHAIN, MAX_CLOCK_AHEAD_MS, Relation, relate, snapshot_time_ms
+from nexus_stream.delivery.ordering import (
+    MAX_CHAIN,
+    MAX_CLOCK_AHEAD_MS,
+    MAX_CLOCK_BEHIND_MS,
+    Relation,
+    relate,
+    snapshot_time_ms,
+)
 
 
 def test_a_snapshot_that_begins_with_all_turns_is_newer_whatever_its_clock_says(snapshot):
@@ -18,13 +25,20 @@ def test_equal_turns_are_equal_whatever_else_differs(snapshot):
     assert relate(snapshot(["a"], offset=1), snapshot(["a"], offset=9, fingerprint="f")) is Relation.EQUAL
 
 
-def test_unrelated_snapshots_are_ordered_by_time_then_turns_then_offset(snapshot):
-    early, late = snapshot(["a", "b"], timestamp_ms=1), snapshot(["c"], timestamp_ms=2)
+@pytest.mark.parametrize("clock_ms", [-1, 1, 999_999, 1_000_001, 1_700_000_000_000_000])
+def test_unrelated_snapshots_are_ordered_by_offset_whatever_the_clocks_say(snapshot, clock_ms):
+    first, second = snapshot(["a", "b", "c"], offset=1), snapshot(["d"], offset=2, timestamp_ms=clock_ms)
+    assert relate(second, first) is Relation.LATER
+    assert relate(first, second) is Relation.EARLIER
+
+
+def test_a_record_that_returned_to_the_topic_is_ordered_by_time_then_turns_then_offset(snapshot):
+    early, late = snapshot(["a"], origin_ms=1, offset=9), snapshot(["c"], timestamp_ms=2)
     assert relate(late, early) is Relation.LATER
     assert relate(early, late) is Relation.EARLIER
-    fewer, more = snapshot(["a"]), snapshot(["b", "c"])
+    fewer, more = snapshot(["a"], origin_ms=1), snapshot(["b", "c"], origin_ms=1)
     assert relate(more, fewer) is Relation.LATER
-    first, second = snapshot(["a"], offset=1), snapshot(["b"], offset=2)
+    first, second = snapshot(["a"], origin_ms=1, offset=1), snapshot(["b"], origin_ms=1, offset=2)
     assert relate(second, first) is Relation.LATER
 
 
@@ -44,7 +58,16 @@ def test_a_prefix_is_recognised_within_the_bounded_chain_only(snapshot):
 
 @pytest.mark.parametrize(
     ("enqueued_at_ms", "expected"),
-    [(None, 10_000), (9_000, 9_000), (12_000, 12_000), (99_000, 10_000 + MAX_CLOCK_AHEAD_MS)],
+    [
+        (None, 1_000_000),
+        (999_000, 999_000),
+        (1_002_000, 1_002_000),
+        (9_000_000, 1_000_000 + MAX_CLOCK_AHEAD_MS),
+        (1_000, 1_000_000 - MAX_CLOCK_BEHIND_MS),
+    ],
 )
 def test_a_producers_clock_is_bounded_by_the_brokers(enqueued_at_ms, expected):
-    assert snapshot_time_ms(enqueued_at_ms, 10_000) == expected
+    assert snapshot_time_ms(enqueued_at_ms, 1_000_000) == expected
+    if enqueued_at_ms is not None and enqueued_at_ms < 1_000_000:
+        # The record's own time is a producer's claim too: it bounds nothing from below.
+        assert snapshot_time_ms(enqueued_at_ms, 1_000_000, is_brokers_time=False) == enqueued_at_ms

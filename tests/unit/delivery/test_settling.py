@@ -93,7 +93,7 @@ def test_a_shortened_history_is_extracted_after_the_full_one(settling, snapshot)
 
 
 def test_an_earlier_unrelated_snapshot_is_extracted_before_the_pending_one(settling, snapshot):
-    settling.add(snapshot(["late"], timestamp_ms=5, offset=0), 0)
+    settling.add(snapshot(["late"], timestamp_ms=5, offset=2), 0)
     settling.next_due()
     assert settling.ready(10) == 1
     earlier = snapshot(["early"], timestamp_ms=1, offset=1)
@@ -104,7 +104,7 @@ def test_an_earlier_unrelated_snapshot_is_extracted_before_the_pending_one(settl
     assert first.snapshot.record.offset == 1
     settling.finish(first)
     (second,) = settling.take(20, 10)
-    assert second.snapshot.record.offset == 0
+    assert second.snapshot.record.offset == 2
 
 
 def test_after_a_dead_letter_the_replaced_snapshot_is_extracted(settling, snapshot):
@@ -119,10 +119,14 @@ def test_after_a_dead_letter_the_replaced_snapshot_is_extracted(settling, snapsh
 
 
 def test_another_consent_on_the_same_turns_counts_when_it_is_later(settling, snapshot):
-    settling.add(snapshot(["a"], timestamp_ms=1, consent=True), 0)
-    joined = settling.offer(snapshot(["a"], timestamp_ms=2, consent=False), 1)
+    settling.add(snapshot(["a"], offset=1, consent=True), 0)
+    joined = settling.offer(snapshot(["a"], offset=2, timestamp_ms=1, consent=False), 1)
     assert isinstance(joined, Joined.Replaced)
     assert joined.work.snapshot.conversation.metadata.consent is False
+    # Also if the assistant has answered meanwhile.
+    joined = settling.offer(snapshot(["a", "ok"], offset=3, consent=True), 2)
+    assert isinstance(joined, Joined.Replaced)
+    assert not joined.work.is_retold
 
 
 def test_without_settling_a_session_is_taken_at_once(snapshot):

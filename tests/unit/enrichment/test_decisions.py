@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -14,6 +15,7 @@ from nexus_stream.contracts.headers import (
     EVENT_ID_HEADER,
     EVENT_TYPE_HEADER,
     HOP_HEADER,
+    ORIGIN_TIMESTAMP_HEADER,
 )
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
@@ -90,8 +92,17 @@ def test_a_rerouted_record_keeps_its_bytes_its_time_and_its_headers():
     record = Received("ingestion", 0, 7, NOW_MS, b"random", b"{}", (("a", b"1"),), epoch=1)
     decision = decided(Reroute(record, b"s-1", 2))
     hop = (HOP_HEADER, b"ingestion-0-7")
-    assert decision.send == Send("ingestion", b"s-1", b"{}", (("a", b"1"), hop), partition=2, timestamp_ms=NOW_MS)
+    origin = (ORIGIN_TIMESTAMP_HEADER, str(NOW_MS).encode())
+    headers = (("a", b"1"), hop, origin)
+    assert decision.send == Send("ingestion", b"s-1", b"{}", headers, partition=2, timestamp_ms=NOW_MS)
     assert (decision.outcome, decision.write) == (Rerouted(), None)
+    # A second reroute keeps the first time. A producer's own time is not said.
+    again = decided(Reroute(replace(record, headers=(origin,), timestamp_ms=NOW_MS + 9), b"s-1", 2)).send
+    assert again is not None
+    assert again.headers == (origin, hop)
+    unsaid = decided(Reroute(replace(record, is_brokers_time=False), b"s-1", 2)).send
+    assert unsaid is not None
+    assert unsaid.headers == (("a", b"1"), hop)
 
 
 def test_a_record_without_a_time_is_rerouted_without_one():

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
+from nexus_stream.delivery.ordering import MAX_CLOCK_BEHIND_MS
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
@@ -49,6 +50,9 @@ from tests.unit.enrichment.log_reading import (
 SESSIONS = ("ana", "luz", "s-1")
 DRAIN_SECONDS = 30.0
 MAX_FINGERPRINTS = 8
+# How a site tells the same words: alone, with an answer that grows, with another greeting, with other white space, and
+# with its newest two turns only.
+FORMS = st.sampled_from(["plain", "plain", "answered", "greeted", "spaced"])
 # What follows on a step: seconds (after 11 quiet ones a session settles, every 20 offsets are committed), and whether
 # the open calls end. Hypothesis leaves out some rules in each run; without these nothing would come of the others.
 THEN = st.sampled_from([(0, False), (0, False), (11, False), (25, False), (0, True), (11, True)])
@@ -115,9 +119,12 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         self.fatal: list[BaseException] = []
         self.said: dict[bytes | None, Said] = {}
         self.snapshots: dict[str, list[bytes]] = defaultdict(list)
-        self.by_turns: dict[tuple[str, ...], Said] = {}
+        self.by_words: dict[str, Said] = {}
+        self.told: dict[bytes | None, list[str]] = {}
+        self.asked: set[str] = set()
         self.by_digest: dict[str, Said] = {}
         self.count = 0
+        self.tellings = 0
         # The furthest that was ever read, by partition: what is read again after a crash was read before.
         self.furthest = dict.fromkeys(range(PARTITIONS), 0)
         self.checked = dict.fromkeys(range(PARTITIONS), 0)
@@ -236,19 +243,36 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         )
         self.broker.failing = refused
 
-    async def _say(self, session: str, place: Place, at_ms: int, fingerprint: str | None, *, away: bool) -> None:
+    async def _say(
+        self, session: str, place: Place, at_ms: int, fingerprint: str | None, *, away: bool, form: str = "plain"
+    ) -> None:
         generation, turns = place
         texts = [f"{session} {generation}" + (": me llamo Ana Ruiz" if generation == 0 else "")]
         texts += [f"{session} {generation} turno {turn}" for turn in range(1, turns)]
+        words = texts[-1]
+        self.tellings += 1
+        messages = [{"role": "user", "content": text} for text in texts]
+        match form:
+            case "answered":
+                messages.append({"role": "assistant", "content": "claro" * self.tellings})
+            case "greeted":
+                messages.insert(0, {"role": "assistant", "content": f"Hola, son las {self.tellings}"})
+            case "spaced":
+                messages[-1] = {"role": "user", "content": " " * self.tellings + words.replace(" ", "\n")}
+            case "cut":
+                messages = messages[-2:]
         body = {
-            "messages": [{"role": "user", "content": text} for text in texts],
+            "messages": messages,
             "sessionId": session,
             "fingerprint": fingerprint,
             "metadata": {"enqueuedAt": datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")},
         }
         value = orjson.dumps(body)
+        # Nobody's clock may be so far behind the broker's: see ordering.py.
+        at_ms = max(at_ms, self.clock.time_ms() - MAX_CLOCK_BEHIND_MS)
         said = Said("snapshot", session, at_ms, place, fingerprint, digest(decode(value, Limits())))
-        self.by_turns[tuple(texts)] = self.by_digest[said.digest] = said
+        self.by_words[words] = self.by_digest[said.digest] = said
+        self.told[value] = [message["content"] for message in messages]
         self.snapshots[session].append(value)
         await self._produce(said, value, away=away)
 
@@ -270,7 +294,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
     @initialize(sessions=st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=3))
     def sessions_began(self, sessions: list[str]) -> None:
         for session in sessions:
-            self.goes_on(session, 1, False, None, False, (0, False))
+            self.goes_on(session, 1, False, None, False, "plain", False, (0, False))
 
     @rule(
         session=st.sampled_from(SESSIONS),
@@ -278,15 +302,27 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         begins_anew=st.sampled_from([False, False, False, True]),
         fingerprint=st.sampled_from([None, "fp-a", "fp-b"]),
         away=st.sampled_from([False, False, False, True]),
+        form=FORMS,
+        is_cut=st.booleans(),
         then=THEN,
     )
     def goes_on(
-        self, session: str, more: int, begins_anew: bool, fingerprint: str | None, away: bool, then: tuple[int, bool]
+        self,
+        session: str,
+        more: int,
+        begins_anew: bool,
+        fingerprint: str | None,
+        away: bool,
+        form: str,
+        is_cut: bool,
+        then: tuple[int, bool],
     ) -> None:
         newest = self.newest(session)
         generation, turns = newest.place if newest is not None else (0, 0)
         place = (generation + 1, more) if begins_anew else (generation, turns + more)
-        self.run(self._say(session, place, self.clock.time_ms(), fingerprint, away=away))
+        if is_cut and more == 1 and turns and not begins_anew:
+            form = "cut"
+        self.run(self._say(session, place, self.clock.time_ms(), fingerprint, away=away, form=form))
         self._then(*then)
 
     @rule(
@@ -294,14 +330,15 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         back=st.integers(0, 3),
         fingerprint=st.sampled_from([None, "fp-a", "fp-b", "fp-c"]),
         away=st.sampled_from([False, False, False, True]),
+        form=FORMS,
         then=THEN,
     )
     def says_it_again(
-        self, session: str, back: int, fingerprint: str | None, away: bool, then: tuple[int, bool]
+        self, session: str, back: int, fingerprint: str | None, away: bool, form: str, then: tuple[int, bool]
     ) -> None:
         known = sorted({(said.place, said.at_ms) for said in map(self.said.__getitem__, self.snapshots[session])})
         place, at_ms = known[max(0, len(known) - 1 - back)] if known else ((0, 1), self.clock.time_ms())
-        self.run(self._say(session, place, at_ms, fingerprint, away=away))
+        self.run(self._say(session, place, at_ms, fingerprint, away=away, form=form))
         self._then(*then)
 
     @precondition(lambda self: self.count < 1000 and self.stage.pending_sessions)
@@ -398,14 +435,19 @@ class Interleavings(RuleBasedStateMachine, LogReader):
     # What it has come to
 
     def _asked(self, turns: Sequence[Turn]) -> None:
-        said = self.by_turns[tuple(turn.content for turn in turns)]
-        answered: set[str] = set()
+        words = [" ".join(turn.content.split()) for turn in turns if turn.role == "user"]
+        self.asked.update(words)
+        said = self.by_words[words[-1]]
+        read: set[Place] = set()
         for state in self.states(said.session):
             if state["status"] in {"erased", "unblocked", "expired"}:
-                answered.clear()
+                read.clear()
             # Of refusals only the newest is remembered: test_half_done.py.
-            answered.add(state.get("digest", ""))
-        if said.digest in answered and not self.was_expired(said.session):
+            if state.get("digest"):
+                read.add(self.by_digest[state["digest"]].place)
+        if self.was_expired(said.session):
+            return
+        if said.place in read:
             self.paid_again.append(said)
 
     # What always holds
@@ -514,6 +556,8 @@ class Interleavings(RuleBasedStateMachine, LogReader):
                 assert after["prospect"]["nombre"] or not before["prospect"]["nombre"]
         if state is None or newest is None:
             return
+        self._tells_the_last(session, state.digest, newest)
+        self._left_no_word_out(session, newest)
         last = read(emitted[-1].value)
         assert (last["conversation"]["digest"], last.get("fingerprint")) == (state.digest, state.fingerprint)
         said = [self.said[record.value] for record in self.of_session(session)]
@@ -525,6 +569,30 @@ class Interleavings(RuleBasedStateMachine, LogReader):
                 one.fingerprint for one in said[begin:] if one.digest == state.digest and not reading.keeps_away(one)
             }
             assert same - {None} <= set(state.fingerprints)
+
+    def _left_no_word_out(self, session: str, newest: Place) -> None:
+        """Also where the site sends its newest turns only."""
+        said = [self.said[record.value] for record in self.of_session(session)]
+        if {one.kind for one in said} != {"snapshot"} or self._was_given_up_or_expired(session):
+            return
+        told = {one.place for one in said if one.place[0] == newest[0]}
+        words = {words for words, one in self.by_words.items() if one.session == session and one.place in told}
+        assert words <= self.asked
+
+    def _tells_the_last(self, session: str, digest_of_state: str, newest: Place) -> None:
+        """Of the snapshots with the newest words, the last one on the topic."""
+        records = list(self.of_session(session))
+        said = [self.said[record.value] for record in records]
+        came_home = any("nexus-hop" in dict(record.headers) for record in records)
+        if came_home or {one.kind for one in said} != {"snapshot"} or self._was_given_up_or_expired(session):
+            return
+        last: list[str] = []
+        wanted = ""
+        for record, one in zip(records, said, strict=True):
+            told = self.told[record.value]
+            if one.place == newest and last[: len(told)] != told:
+                last, wanted = told, one.digest
+        assert digest_of_state == wanted
 
 
 TestInterleavings = Interleavings.TestCase

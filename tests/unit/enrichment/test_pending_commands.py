@@ -75,7 +75,13 @@ def test_a_lift_alone_lets_in_only_what_the_table_suppressed(verdict: Verdict):
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_an_expiry_brings_back_what_is_only_known_but_nothing_erased_or_refused(verdict: Verdict):
-    is_compared = verdict in {Verdict.FINGERPRINT, Verdict.DUPLICATE, Verdict.GIVEN_UP, Verdict.STALE}
+    is_compared = verdict in {
+        Verdict.FINGERPRINT,
+        Verdict.RETOLD,
+        Verdict.DUPLICATE,
+        Verdict.GIVEN_UP,
+        Verdict.STALE,
+    }
     assert judged(pending(CommandKind.EXPIRE), snapshot(), verdict) is (Verdict.NEW if is_compared else verdict)
 
 

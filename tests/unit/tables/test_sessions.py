@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.headers import REDRIVE_HEADER, Headers
+from nexus_stream.contracts.headers import ORIGIN_TIMESTAMP_HEADER, REDRIVE_HEADER, Headers
 from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
@@ -77,12 +77,21 @@ def known() -> SessionState:
         (snapshot("hola", "sí", "soy Ana", offset=5, partition=1), Verdict.DUPLICATE),
         (snapshot("hola", "sí", "soy Ana", offset=6, fingerprint="fp-1"), Verdict.DUPLICATE),
         (snapshot("hola", "sí", "soy Ana", offset=6, fingerprint="fp-2"), Verdict.FINGERPRINT),
-        (snapshot("hola", "sí", "soy Ana", "bien", offset=6), Verdict.NEW),
-        (snapshot("hola", "sí", "soy Ana", "bien", offset=6, at_ms=1), Verdict.NEW),
+        (snapshot("hola", "sí", "soy Ana", "bien", "gracias", offset=6), Verdict.NEW),
+        (snapshot("hola", "sí", "soy Ana", "bien", "gracias", offset=6, at_ms=1), Verdict.NEW),
+        (snapshot("hola", "sí", "soy Ana", "bien", offset=6, at_ms=1), Verdict.RETOLD),
+        (snapshot(" hola\n", "sí", "soy  Ana", offset=6, at_ms=1), Verdict.RETOLD),
+        (snapshot("soy Ana", "bien", offset=6), Verdict.RETOLD),
+        (snapshot("soy Ana", "bien", "gracias", offset=6, at_ms=1), Verdict.NEW),
+        (snapshot("soy Ana", "bien", offset=4), Verdict.STALE),
+        (snapshot("hola", "¿sí?", "soy Ana", offset=6), Verdict.NEW),
         (snapshot("hola", offset=6), Verdict.STALE),
         (snapshot("hola", offset=6, at_ms=NOW_MS + 60_000), Verdict.STALE),
         (snapshot("otra", "cosa", offset=6, at_ms=NOW_MS + 1), Verdict.NEW),
-        (snapshot("otra", "cosa", offset=6, at_ms=NOW_MS - 1), Verdict.STALE),
+        (snapshot("otra", "cosa", offset=6, at_ms=NOW_MS - 1), Verdict.NEW),
+        (snapshot("otra", "cosa", offset=4, at_ms=NOW_MS + 1), Verdict.STALE),
+        (snapshot("otra", offset=6, at_ms=NOW_MS, headers=((ORIGIN_TIMESTAMP_HEADER, b"1"),)), Verdict.STALE),
+        (snapshot("otra", offset=6, at_ms=NOW_MS + 1, headers=((REDRIVE_HEADER, b"1"),)), Verdict.NEW),
         (snapshot("hola", "sí", "soy Ana", offset=6, consent=False), Verdict.NEW),
         (snapshot("hola", "sí", "soy Ana", offset=4, at_ms=NOW_MS - 1, consent=False), Verdict.STALE),
     ],
@@ -94,10 +103,19 @@ def known() -> SessionState:
         "the same with a new fingerprint",
         "longer",
         "longer by an early clock",
+        "the assistant answered, by an early clock",
+        "white space",
+        "cut at the beginning",
+        "cut at the beginning, and longer",
+        "cut at the beginning, and read again",
+        "another answer before the user's turn",
         "shorter",
         "shorter by a late clock",
         "unrelated and later",
-        "unrelated and earlier",
+        "unrelated and later, by an early clock",
+        "unrelated and before it on the topic, by a late clock",
+        "unrelated, and back on the topic",
+        "unrelated, back on the topic, and later",
         "another consent, later",
         "another consent, earlier",
     ],
@@ -112,11 +130,13 @@ def test_a_late_snapshot_may_be_the_first_to_say_who_the_browser_is() -> None:
 
 
 def test_a_dead_letter_is_sent_again_for_its_own_record_only(known: SessionState) -> None:
-    failed = snapshot("hola", "sí", "soy Ana", "¿?", offset=9)
+    failed = snapshot("hola", "sí", "soy Ana", "¿?", "gracias", offset=9)
     dead = after_dead_letter(known, failed, Reason.MODEL_REFUSED, 1, now_ms=NOW_MS)
     assert dead.judge(failed) is Verdict.DEAD
-    again = snapshot("hola", "sí", "soy Ana", "¿?", offset=10)
+    again = snapshot("hola", "sí", "soy Ana", "¿?", "gracias", offset=10)
     assert dead.judge(again) is Verdict.GIVEN_UP
+    retold = snapshot("hola", "sí", "soy Ana", "¿?", "gracias", "a ti", offset=11)
+    assert dead.judge(retold) is Verdict.GIVEN_UP
     assert dead.judge(replace(again, record=replace(again.record, headers=((REDRIVE_HEADER, b"1"),)))) is Verdict.NEW
 
 
