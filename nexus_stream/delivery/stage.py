@@ -21,7 +21,7 @@ from nexus_stream.delivery.facts import Facts
 from nexus_stream.delivery.ledger import OffsetLedger
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.ports import BrokerPort, TracePort
-from nexus_stream.delivery.received import Assignment, Received, TopicPartition
+from nexus_stream.delivery.received import Assignment, Received, TopicPartition, Unreadable
 from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
 from nexus_stream.host.log import get_logger
@@ -49,6 +49,13 @@ def _raise_if_too_large(error: BaseException) -> None:
             "The broker refuses a record as too large: a topic's max.message.bytes is below what NEXUS_MAX_BODY_BYTES "
             "admits. `nexus topics plan` shows what each topic needs."
         ) from error
+
+
+def _offsets_held(record: Received) -> tuple[int, ...]:
+    """The unfinished offsets of a record. A range that cannot be read also holds its first offset until its end."""
+    if isinstance(record.value, Unreadable) and record.value.first_offset < record.offset:
+        return record.value.first_offset, record.offset
+    return (record.offset,)
 
 
 class Observer(Protocol):
@@ -169,7 +176,8 @@ class Stage:
         if self.assignment.owns(record):
             if self.ledger.is_unfinished(record.tp, record.offset):
                 return None
-            self.ledger.begin(record.tp, record.offset, record.timestamp_ms)
+            for one in _offsets_held(record):
+                self.ledger.begin(record.tp, one, record.timestamp_ms)
         if self.tracing is not None:
             self.tracing.begin(record)
         return record
@@ -183,7 +191,8 @@ class Stage:
             about: The record of the reported outcome, if it is another one (a work's newest snapshot).
         """
         if self.assignment.owns(record):
-            self.ledger.done(record.tp, record.offset)
+            for one in _offsets_held(record):
+                self.ledger.done(record.tp, one)
         self.observer.outcome(record if about is None else about, outcome)
 
     # Sending
