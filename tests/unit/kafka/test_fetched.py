@@ -13,51 +13,14 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
-from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 import nexus_stream.kafka.clients  # noqa: F401 - the import lets every consumer read everything
 from nexus_stream.delivery.received import Unreadable
+from tests.support.raw_produce import raw_batch, raw_record
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 PLACE = TopicPartition("ingestion", 3)
-Headers = Sequence[tuple[bytes, bytes | None]]
-
-
-def varint(value: int) -> bytes:
-    """Zigzag, as Kafka writes numbers inside a record."""
-    value = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def field(value: bytes | None) -> bytes:
-    return varint(-1) if value is None else varint(len(value)) + value
-
-
-def record(delta: int, value: bytes, headers: Headers = (), count: int | None = None, tail: bytes = b"") -> bytes:
-    parts = [
-        b"\0",
-        varint(0),
-        varint(delta),
-        field(b"k"),
-        field(value),
-        varint(len(headers) if count is None else count),
-    ]
-    body = b"".join(parts) + b"".join(field(name) + field(text) for name, text in headers) + tail
-    return varint(len(body)) + body
-
-
-def batch(base: int, records: Sequence[bytes], codec: int = NONE, payload: bytes | None = None) -> bytes:
-    """A batch of the newest format with a right checksum."""
-    packed = b"".join(records) if payload is None else payload
-    checked = struct.pack(">hiqqqhii", codec, len(records) - 1, 1000, 2000, -1, -1, -1, len(records)) + packed
-    behind = struct.pack(">ibI", 0, 2, calc_crc32c(checked)) + checked
-    return struct.pack(">qi", base, len(behind)) + behind
 
 
 def read(data: bytes, position: int = 0) -> tuple[list[ConsumerRecord], int]:
@@ -78,7 +41,7 @@ def seen(records: Sequence[ConsumerRecord]) -> list[tuple[int, bytes | str]]:
     ]
 
 
-GOOD = [record(0, b"a"), record(1, b"b"), record(2, b"c")]
+GOOD = [raw_record(0, b"a"), raw_record(1, b"b"), raw_record(2, b"c")]
 
 
 @pytest.mark.parametrize("codec", [NONE, GZIP, SNAPPY, LZ4, ZSTD])
@@ -93,14 +56,14 @@ def test_every_codec_is_read(codec: int):
 
 
 def test_a_header_without_a_value_is_as_a_missing_one():
-    found, _ = read(batch(0, [record(0, b"a", [(b"correlation-id", None), (b"other", b"1")])]))
+    found, _ = read(raw_batch(0, [raw_record(0, b"a", [(b"correlation-id", None), (b"other", b"1")])]))
     assert found[0].headers == (("other", b"1"),)
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"caf\xe9", b"\xed\xa0\x80"])
 def test_a_header_name_that_is_no_utf8_is_escaped_and_the_record_is_read(name: bytes):
     found, position = read(
-        batch(5, [record(0, b"a"), record(1, b"b", [(name, b"1"), (b"x", b"2")]), record(2, b"c")]), 5
+        raw_batch(5, [raw_record(0, b"a"), raw_record(1, b"b", [(name, b"1"), (b"x", b"2")]), raw_record(2, b"c")]), 5
     )
     assert seen(found) == [(5, b"a"), (6, b"b"), (7, b"c")]
     assert position == 8
@@ -109,13 +72,13 @@ def test_a_header_name_that_is_no_utf8_is_escaped_and_the_record_is_read(name: b
 
 
 def test_a_header_with_an_empty_name_is_read():
-    found, _ = read(batch(0, [record(0, b"a", [(b"", b"1")])]))
+    found, _ = read(raw_batch(0, [raw_record(0, b"a", [(b"", b"1")])]))
     assert found[0].headers == (("", b"1"),)
 
 
 def test_one_damaged_record_is_told_and_the_next_is_read():
-    damaged = record(1, b"b", count=3)
-    found, position = read(batch(0, [record(0, b"a"), damaged, record(2, b"c")]))
+    damaged = raw_record(1, b"b", count=3)
+    found, position = read(raw_batch(0, [raw_record(0, b"a"), damaged, raw_record(2, b"c")]))
     assert seen(found) == [(0, b"a"), (1, "1: a number is cut off or too long"), (2, b"c")]
     # What could be read of it is kept.
     assert found[1].value == b"b"
@@ -123,19 +86,19 @@ def test_one_damaged_record_is_told_and_the_next_is_read():
 
 
 def test_bytes_behind_a_records_fields():
-    found, _ = read(batch(0, [record(0, b"a", tail=b"??"), record(1, b"b")]))
+    found, _ = read(raw_batch(0, [raw_record(0, b"a", tail=b"??"), raw_record(1, b"b")]))
     assert seen(found) == [(0, "0: bytes behind the last field"), (1, b"b")]
 
 
 def test_if_a_records_length_is_wrong_the_rest_of_the_batch_is_told():
-    found, position = read(batch(10, [GOOD[0], varint(900) + b"x", GOOD[2]]) + batch(13, [record(0, b"d")]), 10)
+    found, position = read(raw_batch(10, [GOOD[0], b"\x88\x0ex", GOOD[2]]) + raw_batch(13, [raw_record(0, b"d")]), 10)
     assert seen(found) == [(10, b"a"), (12, "11: a record's length is wrong"), (13, b"d")]
     assert position == 14
 
 
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD, 5, 7])
 def test_a_batch_that_cannot_be_decompressed_is_told_as_one_range(codec: int):
-    data = batch(20, GOOD, codec, payload=b"not compressed at all") + batch(23, [record(0, b"d")])
+    data = raw_batch(20, GOOD, codec, payload=b"not compressed at all") + raw_batch(23, [raw_record(0, b"d")])
     found, position = read(data, 20)
     assert [one.offset for one in found] == [22, 23]
     assert isinstance(found[0].value, Unreadable)
@@ -144,7 +107,7 @@ def test_a_batch_that_cannot_be_decompressed_is_told_as_one_range(codec: int):
 
 
 def test_a_range_is_the_same_if_reading_begins_in_its_middle():
-    data = batch(20, GOOD, ZSTD, payload=b"garbage")
+    data = raw_batch(20, GOOD, ZSTD, payload=b"garbage")
     for position in (20, 21, 22):
         found, after = read(data, position)
         assert isinstance(found[0].value, Unreadable)
@@ -152,16 +115,16 @@ def test_a_range_is_the_same_if_reading_begins_in_its_middle():
 
 
 def test_a_wrong_checksum():
-    data = bytearray(batch(20, GOOD))
+    data = bytearray(raw_batch(20, GOOD))
     data[-1] ^= 0xFF
-    found, position = read(bytes(data) + batch(23, [record(0, b"d")]), 20)
+    found, position = read(bytes(data) + raw_batch(23, [raw_record(0, b"d")]), 20)
     assert seen(found) == [(22, "20: the checksum is wrong"), (23, b"d")]
     assert position == 24
 
 
 @pytest.mark.parametrize("claimed", [(2**31 - 1, 2**31 - 1), (-5, -4), (50, 3)])
 def test_a_damaged_header_does_not_move_the_position_past_other_records(claimed: tuple[int, int]):
-    data = bytearray(batch(20, GOOD))
+    data = bytearray(raw_batch(20, GOOD))
     struct.pack_into(">i", data, 23, claimed[0])
     struct.pack_into(">i", data, 57, claimed[1])
     found, position = read(bytes(data), 20)
@@ -171,7 +134,7 @@ def test_a_damaged_header_does_not_move_the_position_past_other_records(claimed:
 
 @pytest.mark.parametrize("length", [-1, 0, 5, 10**8])
 def test_a_damaged_length(length: int):
-    data = bytearray(batch(20, GOOD))
+    data = bytearray(raw_batch(20, GOOD))
     struct.pack_into(">i", data, 8, length)
     found, position = read(bytes(data), 20)
     assert [one.offset for one in found] == [22]
@@ -181,19 +144,19 @@ def test_a_damaged_length(length: int):
 
 @pytest.mark.parametrize("delta", [99, 0, -1])
 def test_an_offset_that_is_not_the_records_own(delta: int):
-    found, position = read(batch(0, [record(0, b"a"), record(delta, b"b")]))
+    found, position = read(raw_batch(0, [raw_record(0, b"a"), raw_record(delta, b"b")]))
     assert seen(found) == [(0, b"a"), (1, "1: a record's offset is wrong")]
     assert position == 2
 
 
 def test_a_batch_that_the_broker_cut_off_is_left_for_the_next_fetch():
-    whole = batch(0, GOOD)
-    found, position = read(whole + batch(3, GOOD)[:-4])
+    whole = raw_batch(0, GOOD)
+    found, position = read(whole + raw_batch(3, GOOD)[:-4])
     assert (len(found), position) == (3, 3)
 
 
 def test_control_batches_are_passed():
-    found, position = read(batch(0, [record(0, b"\0\0\0\0")], 0x20) + batch(1, [record(0, b"a")]))
+    found, position = read(raw_batch(0, [raw_record(0, b"\0\0\0\0")], 0x20) + raw_batch(1, [raw_record(0, b"a")]))
     assert seen(found) == [(1, b"a")]
     assert position == 2
 
@@ -218,11 +181,13 @@ def test_whatever_the_bytes_are_reading_goes_on_and_nothing_is_left_out(seed: in
     compress = [bytes, gzip.compress, cramjam.snappy.compress_raw, cramjam.lz4.compress, cramjam.zstd.compress]
     for _ in range(250):
         codec = dice.randrange(5)
-        packed = bytearray(b"".join([record(n, dice.randbytes(20), [(b"n", dice.randbytes(4))]) for n in range(5)]))
+        packed = bytearray(b"".join([raw_record(n, dice.randbytes(20), [(b"n", dice.randbytes(4))]) for n in range(5)]))
         payload = bytearray(bytes(compress[codec](bytes(packed))))
         for _ in range(dice.randrange(1, 4)):
             payload[dice.randrange(len(payload))] = dice.randrange(256)
-        found, position = read(batch(100, [b""] * 5, codec, bytes(payload)) + batch(105, [record(0, b"d")]), 100)
+        found, position = read(
+            raw_batch(100, [b""] * 5, codec, bytes(payload)) + raw_batch(105, [raw_record(0, b"d")]), 100
+        )
         assert found[-1].value == b"d"
         assert position == 106
         covered = itertools.chain.from_iterable(
