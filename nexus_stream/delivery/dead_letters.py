@@ -30,6 +30,8 @@ __all__ = [
 
 
 _MAX_ERROR_CHARS = 500
+# Of a time in Unix milliseconds.
+_MAX_DIGITS = 13
 
 
 def letter_id(record: Received) -> str:
@@ -59,9 +61,16 @@ def letter_headers(record: Received, error: PermanentError | Reason, *, attempts
         ORIGIN_TOPIC_HEADER: record.topic,
         ORIGIN_PARTITION_HEADER: str(record.partition),
         ORIGIN_OFFSET_HEADER: str(record.offset),
-        ORIGIN_TIMESTAMP_HEADER: str(max(0, record.timestamp_ms)),
+        ORIGIN_TIMESTAMP_HEADER: str(_first_received_ms(record)),
         FAILED_AT_HEADER: failed_at,
     }
     # Drop an extracted answer: it holds personal data, and the console shows headers. A redrive calls the model again.
     kept = tuple(header for header in record.headers if header[0] not in about_failure and header[0] != ANSWER_HEADER)
     return kept + tuple((name, value.encode()) for name, value in about_failure.items())
+
+
+def _first_received_ms(record: Received) -> int:
+    """When the record was first received. A forged header can only make that earlier."""
+    claimed = record.header(ORIGIN_TIMESTAMP_HEADER) or b""
+    received_ms = max(0, record.timestamp_ms)
+    return min(received_ms, int(claimed)) if claimed.isdigit() and len(claimed) <= _MAX_DIGITS else received_ms

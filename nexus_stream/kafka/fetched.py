@@ -2,7 +2,8 @@
 
 aiokafka raises at the first record that it cannot read, and never gets past it: one header name that is no UTF-8, or
 one damaged batch, ends a reader at every start. Here such a record has an `Unreadable` as its value, and the records
-behind it follow. If nothing of a batch can be read, one record stands for its whole range of offsets.
+behind it follow. If nothing of a batch can be read, one record stands for its whole range of offsets. A timestamp that
+cannot be right becomes the time of reading: see record_time.py.
 
 `read_everything` replaces two classes in aiokafka/consumer/fetcher.py (0.14, which is pinned) for all consumers of the
 process, also Faust's. tests/unit/kafka/test_fetched.py notices a change.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ from aiokafka.structs import ConsumerRecord
 
 from nexus_stream.delivery.received import Unreadable
 from nexus_stream.host.log import get_logger
+from nexus_stream.kafka.record_time import received_ms
 
 __all__ = ["read_everything"]
 
@@ -109,11 +112,13 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         made: ConsumerRecord = super()._consumer_record(tp, record)
         if isinstance(made.value, Unreadable):
             _log.error("records_unreadable", problem=made.value.describe(tp.topic, tp.partition, made.offset))
-        if any(value is None for _, value in made.headers):
-            # A header without a value is as a missing one: all our readers expect bytes.
-            kept = tuple((name, value) for name, value in made.headers if value is not None)
-            made = dataclasses.replace(made, headers=kept)
-        return made
+        received = received_ms(made.timestamp, made.timestamp_type, time.time_ns() // 1_000_000)
+        has_null = any(value is None for _, value in made.headers)
+        if received == made.timestamp and not has_null:
+            return made
+        # A header without a value is as a missing one: all our readers expect bytes.
+        kept = tuple((name, value) for name, value in made.headers if value is not None)
+        return dataclasses.replace(made, timestamp=received, headers=kept)
 
 
 class _Batch:

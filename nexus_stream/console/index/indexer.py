@@ -233,7 +233,7 @@ def _topic_record(record: ConsumerRecord) -> TopicRecord:
     return TopicRecord(
         partition=record.partition,
         offset=record.offset,
-        timestamp_ms=max(0, record.timestamp),
+        timestamp_ms=record.timestamp,
         key=record.key or b"",
         value=record.value,
         headers=tuple((name, value or b"") for name, value in record.headers),
@@ -244,7 +244,7 @@ def _changelog_record(record: ConsumerRecord) -> ChangelogRecord:
     return ChangelogRecord(
         partition=record.partition,
         offset=record.offset,
-        timestamp_ms=max(0, record.timestamp),
+        timestamp_ms=record.timestamp,
         key=record.key or b"",
         value=record.value,
     )
