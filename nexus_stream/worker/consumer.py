@@ -24,8 +24,8 @@ from nexus_stream.delivery import lease as leases
 from nexus_stream.delivery.received import Unreadable
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.kafka.access_watch import is_access_error
+from nexus_stream.kafka.changelog import require_readable_change
 from nexus_stream.kafka.clients import is_embedded, stop_consumer
-from nexus_stream.worker.changelog import require_readable_change
 
 __all__ = ["WorkerTransport"]
 

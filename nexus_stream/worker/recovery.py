@@ -25,9 +25,9 @@ from faust.types import TP
 
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
 from nexus_stream.host.log import get_logger
+from nexus_stream.kafka.changelog import require_readable_change
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.kafka.reading import read_to
-from nexus_stream.worker.changelog import require_readable_change
 
 __all__ = ["WorkerTables"]
 

@@ -1,7 +1,7 @@
-"""A record of the session table's changelog that cannot be read stops the worker, and is named.
+"""A record of the session table's changelog that cannot be read stops its reader, and is named.
 
-Without it the table would miss a session's state in silence: a snapshot would be paid again, and a session that was
-erased would be read again.
+Without it a session's state would be missing in silence: a snapshot would be paid again, an erased session read again,
+and an export or an erasure would not find it.
 """
 
 from __future__ import annotations
