@@ -94,9 +94,11 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """Reads every batch to its end. Our consumers read uncommitted, so no transaction is left out."""
 
     next_fetch_offset: int
+    _now_ms = 0
 
     def _unpack_records(self) -> Iterator[ConsumerRecord]:
         while self._records.has_next():
+            self._now_ms = time.time_ns() // 1_000_000
             batch = _Batch(self._records.next_batch(), self.next_fetch_offset)
             for record in batch.records():
                 # A fetch in the middle of a batch returns the whole batch.
@@ -112,10 +114,13 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         made: ConsumerRecord = super()._consumer_record(tp, record)
         if isinstance(made.value, Unreadable):
             _log.error("records_unreadable", problem=made.value.describe(tp.topic, tp.partition, made.offset))
-        received = received_ms(made.timestamp, made.timestamp_type, time.time_ns() // 1_000_000)
-        has_null = any(value is None for _, value in made.headers)
-        if received == made.timestamp and not has_null:
-            return made
+        received = received_ms(made.timestamp, made.timestamp_type, self._now_ms)
+        for _, value in made.headers:
+            if value is None:
+                break
+        else:
+            if received == made.timestamp:
+                return made
         # A header without a value is as a missing one: all our readers expect bytes.
         kept = tuple((name, value) for name, value in made.headers if value is not None)
         return dataclasses.replace(made, timestamp=received, headers=kept)

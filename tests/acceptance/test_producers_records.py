@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.partitioner import murmur2
 
-from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.embedded.postgres import EmbeddedPostgres
 from nexus_stream.kafka.clients import client_options
@@ -56,23 +53,11 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 async def change_topics(stack: Stack) -> None:
     """Make the topics as other installations have them: the producers' times, and compressed by the broker."""
     settings = stack.settings
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
-        compressed = {"compression.type": "zstd"}
-        topics = {
-            settings.ingestion_topic: {"compression.type": "lz4", "message.timestamp.type": "CreateTime"},
-            settings.enriched_topic: {"compression.type": "snappy"},
-            **dict.fromkeys(
-                (settings.sessions_changelog_topic, settings.dead_letter_topic, settings.status_topic), compressed
-            ),
-        }
-        for topic, options in topics.items():
-            kept = {spec.name: spec.configs for spec in declared_topics(settings)}[topic]
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=kept | options)
-            await admin.alter_configs([resource])
-    finally:
-        await admin.close()
+    options = {"compression.type": "lz4", "message.timestamp.type": "CreateTime"}
+    await stack.alter_topic(settings.ingestion_topic, options)
+    await stack.alter_topic(settings.enriched_topic, {"compression.type": "snappy"})
+    for topic in (settings.sessions_changelog_topic, settings.dead_letter_topic, settings.status_topic):
+        await stack.alter_topic(topic, {"compression.type": "zstd"})
 
 
 def body(session: str, *texts: str) -> bytes:
