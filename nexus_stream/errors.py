@@ -64,6 +64,7 @@ class Reason(StrEnum):
     docs/reference/errors.md lists them with cause and fix; a test compares the two.
     """
 
+    UNREADABLE = "unreadable"
     NOT_JSON = "not_json"
     WRONG_SHAPE = "wrong_shape"
     TOO_LARGE = "too_large"

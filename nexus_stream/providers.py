@@ -125,7 +125,14 @@ PROVIDERS: dict[ProviderName, Provider] = {
         allowed={**_TLS, "kafka_sasl_mechanism": ("SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")},
         # Redpanda acknowledges by Raft's majority; it has no min.insync.replicas.
         topic_options=frozenset(
-            {"cleanup.policy", "retention.ms", "segment.ms", "max.message.bytes", "max.compaction.lag.ms"}
+            {
+                "cleanup.policy",
+                "retention.ms",
+                "segment.ms",
+                "max.message.bytes",
+                "max.compaction.lag.ms",
+                "message.timestamp.type",
+            }
         ),
         caveats=("A new topic gets three replicas, even if one is requested.",),
         sources=(

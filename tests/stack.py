@@ -21,8 +21,11 @@ from typing import Any, TypeVar
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord
 
+from nexus_stream.contracts.topics import declared_topics
 from nexus_stream.embedded.processes import kill_process, last_lines, spawn, stop_process
 from nexus_stream.embedded.procfile import read_procfile
 from nexus_stream.host.free_ports import free_port
@@ -136,6 +139,18 @@ class Stack:
         """Create topics and tables."""
         await apply_topics(self.settings)
         await apply_migrations(self.dsn)
+
+    async def alter_topic(self, topic: str, options: Mapping[str, str]) -> None:
+        """Change options of a topic, as an installation may have them."""
+        declared = {spec.name: spec.configs for spec in declared_topics(self.settings)}[topic]
+        admin = AIOKafkaAdminClient(**client_options(self.settings))
+        await admin.start()
+        try:
+            # The request replaces all options.
+            configs = {**declared, **options}
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
+        finally:
+            await admin.close()
 
     def start(self, kind: str, name: str | None = None, **variables: str) -> StackProcess:
         """Start one process of that kind, as the Procfile says, without waiting."""

@@ -37,7 +37,7 @@ async def take_topic(intake: Intake, settings: Settings, since: datetime | None)
     since_ms = 0 if since is None else round(since.timestamp() * 1000)
     left = 0
     async with TopicLog(settings, settings.ingestion_topic) as log:
-        await log.rewind(since_ms)
+        # From the beginning, not from the offset at that time: one producer's wrong clock would leave out others.
         ends = await log.ends()
         limits = ends if settings.redis_url is not None else await _starts(settings)
         async for record in log.read(ends):

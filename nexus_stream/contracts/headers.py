@@ -125,6 +125,14 @@ class IngestionHeaders(_Headers):
         str,
         Field(alias=REDRIVE_ID_HEADER, description="the nexus-id of that dead letter"),
     ] = ""
+    origin_timestamp: Annotated[
+        str,
+        Field(
+            alias=ORIGIN_TIMESTAMP_HEADER,
+            description="set on a record that is sent again (rerouted, redriven): when it was first received, Unix "
+            "milliseconds",
+        ),
+    ] = ""
     answer: Annotated[
         str,
         Field(

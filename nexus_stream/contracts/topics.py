@@ -65,6 +65,8 @@ def _wanted_topics(settings: Settings) -> tuple[TopicSpec, ...]:
                 "retention.ms": str(settings.ingestion_retention_hours * _HOUR_MS),
                 "segment.ms": str(segment_hours(settings.ingestion_retention_hours) * _HOUR_MS),
                 "max.message.bytes": max_bytes,
+                # The broker's time of receipt, not what each producer's clock claims: kafka/record_time.py.
+                "message.timestamp.type": "LogAppendTime",
             },
             partition_count_is_fixed=True,
         ),

@@ -107,7 +107,7 @@ def read_record(
     """Parse a record of the dead-letter topic. Return None if it is neither a letter nor a mark."""
     # The last of repeated headers counts. The worker appended its headers last.
     named = {name: raw.decode("utf-8", "replace") for name, raw in headers}
-    written_at = datetime.fromtimestamp(max(0, timestamp_ms) / 1000, UTC)
+    written_at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     letter_id = named.get(LETTER_ID_HEADER, "")
     if not letter_id:
         return None

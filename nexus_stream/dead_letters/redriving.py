@@ -11,7 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from nexus_stream.contracts.headers import COMMAND_HEADER, REDRIVE_HEADER, REDRIVE_ID_HEADER, Headers
+from nexus_stream.contracts.headers import (
+    COMMAND_HEADER,
+    ORIGIN_TIMESTAMP_HEADER,
+    REDRIVE_HEADER,
+    REDRIVE_ID_HEADER,
+    Headers,
+)
 from nexus_stream.dead_letters.filters import Filter
 from nexus_stream.dead_letters.letter import Action, Letter, mark_headers
 from nexus_stream.dead_letters.log import DeadLetterLog
@@ -230,7 +236,7 @@ async def _mark(sender: SenderPort, settings: Settings, letter: Letter, action: 
 
 
 def redriven_headers(letter: Letter, attempt: int) -> Headers:
-    """Return the record's original headers, plus the letter id and the redrive count.
+    """Return the record's original headers, plus the letter id, the redrive count and the original time.
 
     Args:
         letter: The letter to redrive.
@@ -239,7 +245,13 @@ def redriven_headers(letter: Letter, attempt: int) -> Headers:
     kept = tuple(
         header for header in letter.headers if header[0] == COMMAND_HEADER or not header[0].startswith(_OWN_PREFIX)
     )
-    return (*kept, (REDRIVE_HEADER, str(attempt).encode()), (REDRIVE_ID_HEADER, letter.id.encode()))
+    ours = {
+        REDRIVE_HEADER: str(attempt),
+        REDRIVE_ID_HEADER: letter.id,
+        # A topic with LogAppendTime replaces the record's own time.
+        ORIGIN_TIMESTAMP_HEADER: str(letter.origin_timestamp_ms),
+    }
+    return kept + tuple((name, value.encode()) for name, value in ours.items())
 
 
 def _origins(settings: Settings) -> frozenset[str]:

@@ -8,13 +8,40 @@ from dataclasses import dataclass
 
 from nexus_stream.contracts.headers import ANSWER_HEADER, ORIGIN_TIMESTAMP_HEADER, REDRIVE_HEADER, Headers
 from nexus_stream.delivery.lease import Lease
-from nexus_stream.errors import PartitionLostError
+from nexus_stream.errors import DecodeError, PartitionLostError, Reason
 
-__all__ = ["Assignment", "Received", "TopicPartition"]
+__all__ = ["Assignment", "Received", "TopicPartition", "Unreadable"]
 
 TopicPartition = tuple[str, int]
 # Of Unix milliseconds, with room for the next 200,000 years.
 _MAX_DIGITS = 16
+
+
+class Unreadable(bytes):
+    """The value of a record that cannot be read; it stands for a range of records if nothing of a batch can be read.
+
+    The bytes are the record's value, if that much could be read. kafka/fetched.py makes it. The record's own offset is
+    the last one of the range.
+
+    Attributes:
+        problem: Why; holds nothing of the record.
+        first_offset: The first offset of the range.
+    """
+
+    problem: str
+    first_offset: int
+
+    @classmethod
+    def of(cls, value: bytes, *, problem: str, first_offset: int) -> Unreadable:
+        """Make the value of a record or range that cannot be read."""
+        one = cls(value)
+        one.problem, one.first_offset = problem, first_offset
+        return one
+
+    def describe(self, topic: str, partition: int, last_offset: int) -> str:
+        """Which records cannot be read, and why."""
+        offsets = str(last_offset) if self.first_offset == last_offset else f"{self.first_offset} to {last_offset}"
+        return f"{topic}-{partition}, offset {offsets}, cannot be read: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +86,15 @@ class Received:
             return min(int(origin), self.timestamp_ms)
         is_returned = any(self.header(name) is not None for name in (REDRIVE_HEADER, ANSWER_HEADER))
         return self.timestamp_ms if is_returned else None
+
+    def require_readable(self) -> None:
+        """Raise if the record, or the batch it stands for, cannot be read.
+
+        Raises:
+            DecodeError: with the offsets and the problem.
+        """
+        if isinstance(self.value, Unreadable):
+            raise DecodeError(self.value.describe(self.topic, self.partition, self.offset), reason=Reason.UNREADABLE)
 
     def __repr__(self) -> str:
         # Never the key or the value: they hold personal data.

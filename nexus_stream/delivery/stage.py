@@ -21,7 +21,7 @@ from nexus_stream.delivery.facts import Facts
 from nexus_stream.delivery.ledger import OffsetLedger
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.ports import BrokerPort, TracePort
-from nexus_stream.delivery.received import Assignment, Received, TopicPartition
+from nexus_stream.delivery.received import Assignment, Received, TopicPartition, Unreadable
 from nexus_stream.delivery.timings import Timings, Untimed
 from nexus_stream.errors import ConfigurationError, PartitionLostError, RetryableError
 from nexus_stream.host.log import get_logger
@@ -34,6 +34,9 @@ _T = TypeVar("_T")
 
 # A send that fails with one of these is tried again.
 _SEND_ERRORS = (RetryableError, KafkaError)
+
+# Kafka's timestamp type of a topic whose broker sets the times of records.
+_LOG_APPEND_TIME = 1
 
 # How often an unconfirmed worker checks whether the group has confirmed it.
 _CONFIRM_SECONDS = 0.05
@@ -49,6 +52,13 @@ def _raise_if_too_large(error: BaseException) -> None:
             "The broker refuses a record as too large: a topic's max.message.bytes is below what NEXUS_MAX_BODY_BYTES "
             "admits. `nexus topics plan` shows what each topic needs."
         ) from error
+
+
+def _offsets_held(record: Received) -> tuple[int, ...]:
+    """The unfinished offsets of a record. A range that cannot be read also holds its first offset until its end."""
+    if isinstance(record.value, Unreadable) and record.value.first_offset < record.offset:
+        return record.value.first_offset, record.offset
+    return (record.offset,)
 
 
 class Observer(Protocol):
@@ -70,6 +80,7 @@ class AgentMessage(Protocol):
     partition: int
     offset: int
     timestamp: float | None
+    timestamp_type: int | None
     key: bytes | None
     value: bytes | None
     headers: Iterable[tuple[str, bytes]] | None
@@ -138,6 +149,7 @@ class Stage:
             message.key,
             message.value,
             message.headers or (),
+            is_brokers_time=message.timestamp_type == _LOG_APPEND_TIME,
         )
         if record is not None:
             await self.submit(record)
@@ -155,6 +167,8 @@ class Stage:
         key: bytes | None,
         value: bytes | None,
         headers: Iterable[tuple[str, bytes]],
+        *,
+        is_brokers_time: bool = True,
     ) -> Received | None:
         """Note that a record was read. It is unfinished from now on.
 
@@ -164,12 +178,21 @@ class Stage:
             accepted twice, the second copy would be its duplicate, and would finish the same offset.
         """
         record = Received(
-            topic, partition, offset, timestamp_ms, key, value, tuple(headers), epoch=self.assignment.epoch
+            topic,
+            partition,
+            offset,
+            timestamp_ms,
+            key,
+            value,
+            tuple(headers),
+            epoch=self.assignment.epoch,
+            is_brokers_time=is_brokers_time,
         )
         if self.assignment.owns(record):
             if self.ledger.is_unfinished(record.tp, record.offset):
                 return None
-            self.ledger.begin(record.tp, record.offset, record.timestamp_ms)
+            for one in _offsets_held(record):
+                self.ledger.begin(record.tp, one, record.timestamp_ms)
         if self.tracing is not None:
             self.tracing.begin(record)
         return record
@@ -183,7 +206,8 @@ class Stage:
             about: The record of the reported outcome, if it is another one (a work's newest snapshot).
         """
         if self.assignment.owns(record):
-            self.ledger.done(record.tp, record.offset)
+            for one in _offsets_held(record):
+                self.ledger.done(record.tp, one)
         self.observer.outcome(record if about is None else about, outcome)
 
     # Sending

@@ -177,6 +177,8 @@ def _fits(option: str, wanted: str, actual: str) -> bool:
         return actual == "-1" or int(actual) >= int(wanted)
     if option == "cleanup.policy":
         return set(actual.replace(" ", "").split(",")) == set(wanted.split(","))
+    if option == "message.timestamp.type":
+        return actual == wanted
     # segment.ms and max.compaction.lag.ms: a higher value keeps deleted data on disk for longer.
     return int(actual) <= int(wanted)
 
@@ -201,6 +203,9 @@ def _option_differs(settings: Settings, spec: TopicSpec, option: str, wanted: st
             return warning(check, found, why, f"{fix}; or set the NEXUS_…_RETENTION_HOURS variable to the actual value")
         case "min.insync.replicas":
             return warning(check, found, "A write is acknowledged with fewer copies than declared.", fix)
+        case "message.timestamp.type":
+            why = "Ages and the retention follow the producers' clocks. A time that cannot be right is not believed."
+            return note(check, found, why, fix)
         case "max.compaction.lag.ms" | "segment.ms":
             return note(check, found, "An erased person's records stay on disk longer than documented.", fix)
         case _:

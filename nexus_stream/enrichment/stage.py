@@ -186,6 +186,7 @@ class Enrichment(Stage):
             self.fatal(error)
 
     async def _submit(self, record: Received) -> None:
+        record.require_readable()
         header = record.header(COMMAND_HEADER)
         if header is not None:
             command = decode_command(record.value, header)

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
+from nexus_stream.kafka.fetched import read_everything
 from nexus_stream.kafka.tokens import token_provider
 from nexus_stream.settings import Settings
 
@@ -19,6 +20,9 @@ __all__ = ["EMBEDDED_CLUSTER_PREFIX", "batch_bytes", "client_options", "is_embed
 
 # Cluster ids of the embedded broker begin with this, so that clients can adapt to its differences.
 EMBEDDED_CLUSTER_PREFIX = "embedded-"
+
+# Every process that connects imports this module, before it makes a consumer.
+read_everything()
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:

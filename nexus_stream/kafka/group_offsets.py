@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from nexus_stream.contracts.topics import segment_hours
 from nexus_stream.kafka.clients import client_options, is_embedded, stop_consumer
 from nexus_stream.kafka.reading import partitions_of
 from nexus_stream.settings import Settings
@@ -31,6 +32,7 @@ _T = TypeVar("_T")
 Offsets = dict[int, int]
 
 _ANSWER_SECONDS = 5.0
+_HOUR_MS = 3_600_000
 # The part of that time for reading records. The offsets are useful even without the records' times.
 _READ_SECONDS = 2.0
 _FETCH_WAIT_MS = 100
@@ -48,8 +50,8 @@ class PartitionStanding:
         committed: The group's committed offset. Records below it are done. Without a commit it is the partition's
             beginning, because the group begins there.
         end: One past the last record.
-        oldest_ms: Time of the record at the committed offset, Unix milliseconds. None if there is no record, or its
-            time is not known.
+        oldest_ms: Time of the record at the committed offset, Unix milliseconds; if it cannot be right, when the record
+            was first seen here. None if there is no record, or it could not be read.
         beginning: Offset of the first record that the topic still has.
     """
 
@@ -126,7 +128,16 @@ class GroupOffsets:
         # Used only for the times of records.
         self._reader: AIOKafkaConsumer | None = None
         self._places: list[TopicPartition] = []
-        self._known_times: dict[TopicPartition, tuple[int, int | None]] = {}
+        self._known_times: dict[TopicPartition, tuple[int, int]] = {}
+        # Offset of the group, and since when it is seen there with a record that has no plausible time.
+        self._waits_since: dict[TopicPartition, tuple[int, int]] = {}
+        hours = (
+            settings.enriched_retention_hours
+            if topic == settings.enriched_topic
+            else settings.ingestion_retention_hours
+        )
+        # Kafka keeps no record longer, so an older timestamp is no time of receipt.
+        self._kept_ms = (hours + segment_hours(hours)) * _HOUR_MS
         self._is_embedded: bool | None = None
 
     async def ask(self) -> GroupStanding | None:
@@ -150,7 +161,8 @@ class GroupOffsets:
         """Whether a record that is not done was written before that moment. None if the broker does not answer.
 
         Needs only Describe of group and topic, because a public gateway should not be able to read conversations. An
-        old record after newer records does not count, because Kafka removes a segment by its newest record.
+        old record after newer records does not count, because Kafka removes a segment by its newest record. A time
+        before the topic's retention is not believed: such a record counts from when it was first seen here.
 
         Args:
             than_ms: Unix milliseconds.
@@ -179,10 +191,37 @@ class GroupOffsets:
             return None
         standings = await self._offsets(consumer, places)
         firsts = await consumer.offsets_for_times(dict.fromkeys(places, than_ms))
+        waits_since, self._waits_since = self._waits_since, {}
+        now_ms = time.time_ns() // 1_000_000
         for place, one in standings.items():
             # The first record at or after that moment. Without such a record, all records are older.
             newer = one.end if firsts[place] is None else firsts[place].offset
-            if one.start < newer:
+            if one.start >= newer:
+                continue
+            if await self._has_record_between(consumer, place, (one.start, newer), (now_ms - self._kept_ms, than_ms)):
+                return True
+            offset, since_ms = waits_since.get(place, (one.start, now_ms))
+            self._waits_since[place] = (one.start, since_ms if offset == one.start else now_ms)
+        return any(since_ms < than_ms for _, since_ms in self._waits_since.values())
+
+    @staticmethod
+    async def _has_record_between(
+        consumer: AIOKafkaConsumer, place: TopicPartition, offsets: tuple[int, int], times_ms: tuple[int, int]
+    ) -> bool:
+        """Whether one of those records is the first with a time in that span; halves the span until it is known.
+
+        The broker tells only the first record at or after a moment. So a record counts if its time is later than all
+        times before it.
+        """
+        (first, behind), (begin_ms, end_ms) = offsets, times_ms
+        while begin_ms < end_ms:
+            middle_ms = (begin_ms + end_ms) // 2
+            at = (await consumer.offsets_for_times({place: middle_ms}))[place]
+            if at is None or at.offset >= behind:
+                end_ms = middle_ms
+            elif at.offset < first:
+                begin_ms = middle_ms + 1
+            else:
                 return True
         return False
 
@@ -202,6 +241,7 @@ class GroupOffsets:
         reader, self._reader = self._reader, None
         # After an outage the same offset may hold another record: the topic was recreated, or the broker is another.
         self._known_times.clear()
+        self._waits_since.clear()
         self._places = []
         self._is_embedded = None
         for consumer in (of_group, reader):
@@ -277,35 +317,36 @@ class GroupOffsets:
             await self._reader.start()
         return self._reader
 
-    async def _times(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int | None]:
+    async def _times(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         # A group that does not move is queried again and again. Its record is read only once.
         known = {place: time for place, time in self._known_times.items() if starts.get(place) == time[0]}
         missing = [place for place in starts if place not in known]
         if missing:
             reader = await self._connected_reader()
+            now_ms = time.time_ns() // 1_000_000
             for place, record_ms in (await _read_times(reader, missing, starts)).items():
-                known[place] = (starts[place], record_ms)
+                # The first time that this record is seen waiting, if its own time cannot be right.
+                known[place] = (starts[place], now_ms if record_ms < now_ms - self._kept_ms else record_ms)
         self._known_times = known
         return {place: record_ms for place, (_, record_ms) in known.items()}
 
 
 async def _read_times(
     reader: AIOKafkaConsumer, places: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, int | None]:
+) -> dict[TopicPartition, int]:
     """Times of the records at those offsets. A record that does not arrive in time is left out."""
     reader.assign(places)
     try:
         for place in places:
             reader.seek(place, starts[place])
-        found: dict[TopicPartition, int | None] = {}
+        found: dict[TopicPartition, int] = {}
         deadline = time.monotonic() + _READ_SECONDS
         while len(found) < len(places) and (left := deadline - time.monotonic()) > 0:
             waiting = [place for place in places if place not in found]
             batch = await reader.getmany(*waiting, timeout_ms=int(left * 1000), max_records=1)
             for place, records in batch.items():
                 if records:
-                    # -1: the producer gave no time.
-                    found[place] = records[0].timestamp if records[0].timestamp >= 0 else None
+                    found[place] = records[0].timestamp
         return found
     finally:
         # Stop fetching until the next query.

@@ -151,23 +151,13 @@ class TopicLog:
         ends = await self._ask(self._consumer.end_offsets(self._partitions))
         return {place.partition: offset for place, offset in ends.items()}
 
-    async def rewind(self, since_ms: int = 0) -> None:
-        """Go back to the first record, or to the first record at or after ``since_ms``.
-
-        A broker may return the beginning of a batch, or of the partition. So older records may come first.
-
-        Args:
-            since_ms: Unix milliseconds.
+    async def rewind(self) -> None:
+        """Go back to the first record.
 
         Raises:
             BrokerUnavailableError: the broker does not answer.
         """
-        starts = await self._ask(self._consumer.beginning_offsets(self._partitions))
-        if since_ms:
-            found = await self._ask(self._consumer.offsets_for_times(dict.fromkeys(self._partitions, since_ms)))
-            ends = await self._ask(self._consumer.end_offsets(self._partitions))
-            starts = {place: ends[place] if at is None else at.offset for place, at in found.items()}
-        for place, offset in starts.items():
+        for place, offset in (await self._ask(self._consumer.beginning_offsets(self._partitions))).items():
             self._consumer.seek(place, offset)
 
     async def read(self, ends: Ends | None = None) -> AsyncIterator[ConsumerRecord]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from nexus_stream.contracts.json_reading import json_object
+from nexus_stream.kafka.changelog import require_readable_change
 from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.privacy.people import Person
 from nexus_stream.privacy.selector import Selector
@@ -59,9 +60,11 @@ class States:
 
         Raises:
             BrokerUnavailableError: the broker does not answer.
+            ConfigurationError: a record cannot be read. The message names it.
         """
         async for record in self._log.read():
             self.records_read += 1
+            require_readable_change(record.topic, record.partition, record.offset, record.value)
             _take(self._found, record.key or b"", record.value, self._wanted)
         return dict(self._found)
 

@@ -72,7 +72,9 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
         ConfigurationError: the DSN, the login or the database is wrong.
         DatabaseUnavailableError: the database does not answer, or has no free connection.
     """
-    target = await find_mode(target_of(settings), settings.database_connect_timeout_seconds)
+    target = target_of(settings)
+    connect_seconds = target.connect_timeout_seconds or settings.database_connect_timeout_seconds
+    target = await find_mode(target, connect_seconds)
     answer_seconds = settings.database_statement_timeout_seconds + _ANSWER_MARGIN_SECONDS
     try:
         pool = await asyncpg.create_pool(
@@ -82,7 +84,7 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
             database=target.database,
             min_size=1,
             max_size=settings.database_pool_max,
-            timeout=settings.database_connect_timeout_seconds,
+            timeout=connect_seconds,
             command_timeout=answer_seconds,
             statement_cache_size=statement_cache_size(target),
             server_settings={"application_name": APPLICATION_NAME},
@@ -91,6 +93,8 @@ async def open_pool(settings: Settings) -> tuple[Pool[Any], Target]:
         )
     except Exception as error:
         raise to_nexus_error(error, target) from error
+    if target.left_out:
+        _log.info("database_url_parameters_left_out", names=",".join(target.left_out))
     _log.info("database_connected", target=str(target), mode=str(target.mode))
     return pool, target
 

@@ -6,6 +6,7 @@ this table misses one.
 
 from __future__ import annotations
 
+import re
 import ssl
 from enum import StrEnum
 
@@ -84,6 +85,8 @@ _BY_CLASS = {
 # Supavisor reports every problem as internal_error.
 _POOLER_CONFIGURATION = ("tenant or user not found", "unsupported or invalid secret format")
 
+_STARTUP_PARAMETER = re.compile(r"unsupported startup parameter[^:]*: ([A-Za-z_.]{1,60})")
+
 # SQLSTATE -> the problem and the fix.
 _ADVICE = {
     "28P01": (
@@ -131,6 +134,8 @@ def classify(error: BaseException) -> Failure | None:
             return _T
         case asyncpg.InternalServerError() if _pooler_refuses(error):
             return _C
+        case asyncpg.PostgresError() if _refused_parameter(error) is not None:
+            return _C
         case asyncpg.PostgresError():
             return failure_of(error.sqlstate or "") or _T
         case exceptions.DataError():
@@ -158,6 +163,13 @@ def classify(error: BaseException) -> Failure | None:
 def _pooler_refuses(error: asyncpg.PostgresError) -> bool:
     text = str(error.args[0]).lower() if error.args else ""
     return any(phrase in text for phrase in _POOLER_CONFIGURATION)
+
+
+def _refused_parameter(error: BaseException) -> str | None:
+    """The parameter of the DSN that a pooler does not pass on (pgbouncer: ignore_startup_parameters)."""
+    text = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else ""
+    found = _STARTUP_PARAMETER.search(text)
+    return found[1] if found else None
 
 
 def original(error: BaseException) -> BaseException:
@@ -205,6 +217,11 @@ def advice(error: BaseException) -> tuple[str, str] | None:
         return (
             "the server does not support TLS, but sslmode in SUPABASE_DB_URL requires it",
             "Use the server's TLS port, or enable TLS on the server.",
+        )
+    if (parameter := _refused_parameter(error)) is not None:
+        return (
+            f"the pooler does not accept the parameter {parameter}",
+            f"Remove {parameter} from the end of SUPABASE_DB_URL, or connect without the pooler.",
         )
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate in _NOT_AS_EXPECTED:

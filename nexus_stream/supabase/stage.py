@@ -317,6 +317,7 @@ def _outcome(item: EnrichedProspect | ErasedSession, *, suppressed: bool) -> Sto
 
 
 def _decode(record: Received) -> EnrichedProspect | ErasedSession:
+    record.require_readable()
     if record.header(EVENT_TYPE_HEADER) == ERASED_TYPE.encode():
         return decode_erased(record.value)
     if not record.value:

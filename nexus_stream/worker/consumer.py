@@ -21,7 +21,10 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from nexus_stream.delivery import lease as leases
+from nexus_stream.delivery.received import Unreadable
+from nexus_stream.errors import ConfigurationError
 from nexus_stream.kafka.access_watch import is_access_error
+from nexus_stream.kafka.changelog import require_readable_change
 from nexus_stream.kafka.clients import is_embedded, stop_consumer
 
 __all__ = ["WorkerTransport"]
@@ -234,6 +237,17 @@ class _Consumer(Consumer):
         self.seeks += 1
         await super().seek(partition, offset)
         self.seeks += 1
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        """Stop at a changelog record that cannot be read. The stage takes every other record as it is."""
+        if isinstance(record.value, Unreadable) and self._is_changelog_tp(tp):
+            try:
+                require_readable_change(record.topic, record.partition, record.offset, record.value)
+            except ConfigurationError as error:
+                app: Any = self.app
+                app.fail(error)
+                raise
+        return super()._to_message(tp, record)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Resume changelogs at once, and streams at the next `resume_flow`, which comes after the seek."""

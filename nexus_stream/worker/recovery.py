@@ -23,8 +23,9 @@ from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
-from nexus_stream.errors import BrokerUnavailableError
+from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
 from nexus_stream.host.log import get_logger
+from nexus_stream.kafka.changelog import require_readable_change
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.kafka.reading import read_to
 
@@ -66,6 +67,10 @@ class _Recovery(Recovery):
             except (KafkaError, BrokerUnavailableError) as error:
                 # Faust's own way finds out why.
                 _log.warning("tables are restored record by record", problem=type(error).__name__)
+            except ConfigurationError as error:
+                app: Any = self.app
+                app.fail(error)
+                raise
         await super()._seek_offsets(consumer, tps, offsets, title)
 
     async def _read_ahead(self, tps: set[TP], offsets: Counter[TP]) -> None:
@@ -111,6 +116,8 @@ class _Recovery(Recovery):
         return -1 if offset is None else offset
 
     def _apply(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            require_readable_change(record.topic, record.partition, record.offset, record.value)
         changes: list[Any] = [_Change(tp, record) for record in records]
         self.tp_to_table[tp].apply_changelog_batch(changes)
 

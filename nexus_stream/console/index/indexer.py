@@ -21,7 +21,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from nexus_stream.console.index.read_model import ReadModel
 from nexus_stream.console.index.session_row import ChangelogRecord
 from nexus_stream.console.index.store import is_damage, is_damaged, note_damage
-from nexus_stream.console.index.topic_record import TopicRecord
+from nexus_stream.console.index.topic_record import LEFT_OUT, TopicRecord
+from nexus_stream.delivery.received import Unreadable
 from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.clients import client_options, stop_consumer
 from nexus_stream.settings import Settings
@@ -168,7 +169,10 @@ class Indexer:
         by_topic: dict[str, list[ConsumerRecord]] = {}
         for partition, records in batch.items():
             by_topic.setdefault(partition.topic, []).extend(records)
-        for topic, records in by_topic.items():
+        for topic, fetched in by_topic.items():
+            # Logged where they were fetched.
+            records = [record for record in fetched if not isinstance(record.value, Unreadable)]
+            LEFT_OUT.labels(topic).inc(len(fetched) - len(records))
             if topic == self._topic:
                 self._model.apply([_changelog_record(record) for record in records])
             else:
@@ -233,7 +237,7 @@ def _topic_record(record: ConsumerRecord) -> TopicRecord:
     return TopicRecord(
         partition=record.partition,
         offset=record.offset,
-        timestamp_ms=max(0, record.timestamp),
+        timestamp_ms=record.timestamp,
         key=record.key or b"",
         value=record.value,
         headers=tuple((name, value or b"") for name, value in record.headers),
@@ -244,7 +248,7 @@ def _changelog_record(record: ConsumerRecord) -> ChangelogRecord:
     return ChangelogRecord(
         partition=record.partition,
         offset=record.offset,
-        timestamp_ms=max(0, record.timestamp),
+        timestamp_ms=record.timestamp,
         key=record.key or b"",
         value=record.value,
     )

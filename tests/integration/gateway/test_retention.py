@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.gateway.app import create_app
@@ -18,6 +18,7 @@ from nexus_stream.gateway.retention import RetentionWatch
 from nexus_stream.kafka.group_offsets import GroupOffsets
 from nexus_stream.settings import load_settings
 from tests.kafka.launcher import KafkaCluster, available
+from tests.support.raw_produce import raw_batch, raw_record, send_raw
 from tests.support.requirements import require
 
 _SNAPSHOT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hola"}], "sessionId": "s"}
@@ -81,15 +82,17 @@ async def base_url(own_topic: Any) -> AsyncIterator[str]:
 
 
 async def put(own: Any, *minutes_old: int, partition: int = 1) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=own.bootstrap_servers, max_batch_size=1)
-    await producer.start()
-    try:
-        now_ms = time.time_ns() // 1_000_000
-        for minutes in minutes_old:
-            time_ms = now_ms - minutes * _MINUTE_MS
-            await producer.send_and_wait(own.name, b"{}", key=b"k", partition=partition, timestamp_ms=time_ms)
-    finally:
-        await producer.stop()
+    now_ms = time.time_ns() // 1_000_000
+    await put_at(own, *(now_ms - minutes * _MINUTE_MS for minutes in minutes_old), partition=partition)
+
+
+async def put_at(own: Any, *times_ms: int, partition: int = 1) -> None:
+    """Send one record of each time. A broker may refuse a time: Apache Kafka refuses microseconds."""
+    settings = settings_of(own)
+    for time_ms in times_ms:
+        data = raw_batch(0, [raw_record(0, b"{}")], first_ms=time_ms)
+        refused = await send_raw(settings, own.name, partition, data)
+        assert refused in {"", "InvalidTimestampError"}, refused
 
 
 async def commit(own: Any, offset: int, partition: int = 1) -> None:
@@ -148,8 +151,58 @@ async def test_old_unread_messages_make_it_refuse_until_they_are_done(own_topic:
             assert response.status == 202
 
 
+@pytest.mark.parametrize("kind", ["seconds", "microseconds", "-1", "0", "50 minutes ahead", "year 2020"])
+async def test_a_producers_wrong_clock_makes_it_refuse_nobody(own_topic: Any, base_url: str, kind: str) -> None:
+    """Also if the record before it, which is done, is older than half the retention."""
+    now_ms = time.time_ns() // 1_000_000
+    claimed = {
+        "seconds": now_ms // 1000,
+        "microseconds": now_ms * 1000,
+        "-1": -1,
+        "0": 0,
+        "50 minutes ahead": now_ms + 50 * _MINUTE_MS,
+        "year 2020": 1_580_000_000_000,
+    }[kind]
+    await put(own_topic, 40)
+    await commit(own_topic, 1)
+    await put_at(own_topic, claimed, claimed)
+    settings = settings_of(own_topic)
+    offsets = GroupOffsets(settings, settings.enricher_app_id, own_topic.name)
+    try:
+        assert await offsets.has_older(now_ms - 30 * _MINUTE_MS) is False
+        standing = await offsets.ask()
+        assert standing is not None
+        assert standing.oldest_age_seconds(time.time_ns() // 1_000_000) < 30
+        # It counts from the moment it was seen. Apache Kafka takes an hour ahead, and keeps the record longer.
+        is_kept = standing.lag == 0 or kind == "50 minutes ahead"
+        assert is_kept or await offsets.has_older(time.time_ns() // 1_000_000 + 1000) is True
+        # A later query of the same record keeps that moment.
+        again = await offsets.ask()
+        assert again is not None
+        assert again.oldest_ms == standing.oldest_ms
+    finally:
+        await offsets.close()
+    async with ClientSession() as session:
+        await asyncio.sleep(1)
+        async with session.post(f"{base_url}/api/nexus/producer", json=_SNAPSHOT) as response:
+            assert response.status == 202
+
+
+async def test_a_truly_old_message_behind_a_wrong_clock_still_counts(own_topic: Any) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    await put_at(own_topic, now_ms // 1000)
+    await put(own_topic, 40)
+    settings = settings_of(own_topic)
+    offsets = GroupOffsets(settings, settings.enricher_app_id, own_topic.name)
+    try:
+        await commit(own_topic, 1)
+        assert await offsets.has_older(now_ms - 30 * _MINUTE_MS) is True
+    finally:
+        await offsets.close()
+
+
 async def test_finished_records_may_have_any_age(own_topic: Any) -> None:
-    await put(own_topic, 50, 50, 1)
+    await put(own_topic, 50, 49, 1)
     await commit(own_topic, 2)
     offsets = GroupOffsets(settings_of(own_topic), settings_of(own_topic).enricher_app_id, own_topic.name)
     limit_ms = time.time_ns() // 1_000_000 - 30 * _MINUTE_MS

@@ -151,18 +151,6 @@ async def test_reading_goes_on_and_begins_again(broker: EmbeddedBroker | KafkaCl
         assert [record.value async for record in log.read({0: 2})] == [b"a", b"b"]
 
 
-async def test_from_a_moment_on(kafka: KafkaCluster):
-    topic = await create(kafka)
-    async with producing(kafka) as producer:
-        for age_ms in (30_000, 20_000, 10_000):
-            await producer.send_and_wait(topic, b"%d" % age_ms, partition=0, timestamp_ms=1_000_000 - age_ms)
-    async with TopicLog(settings_of(kafka), topic) as log:
-        await log.rewind(1_000_000 - 20_000)
-        assert [record.value async for record in log.read()] == [b"20000", b"10000"]
-        await log.rewind(1_000_000)
-        assert [record.value async for record in log.read()] == []
-
-
 @pytest.mark.parametrize("ends_by", ["commit", "abort"])
 async def test_a_marker_of_a_transaction_at_the_end(kafka: KafkaCluster, ends_by: str):
     topic = await create(kafka)

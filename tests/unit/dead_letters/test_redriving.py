@@ -39,7 +39,7 @@ def test_a_redriven_record_has_its_original_headers_and_its_letter_id(make_lette
         ("nexus-redrive", b"2"),
         ("nexus-redrive-id", b"older"),
     )
-    letter = make_letter(headers=received)
+    letter = make_letter(headers=received, timestamp_ms=1_796_000_000_000)
     assert letter.redrives_before == 2
     assert redriven_headers(letter, 3) == (
         ("correlation-id", b"c-1"),
@@ -47,6 +47,7 @@ def test_a_redriven_record_has_its_original_headers_and_its_letter_id(make_lette
         ("x-repeated", b"2"),
         ("nexus-redrive", b"3"),
         ("nexus-redrive-id", b"nexus-prospect-ingestion-3-41"),
+        ("nexus-origin-timestamp", b"1796000000000"),
     )
 
 

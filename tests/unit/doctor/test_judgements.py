@@ -176,6 +176,19 @@ def test_options_of_the_changelog(option: str, value: str, severity: str | None)
     assert _severities(judge_topics(settings, topics, [name])).get("kafka.topic_option") == severity
 
 
+@pytest.mark.parametrize(("value", "severity"), [("CreateTime", "note"), ("LogAppendTime", None)])
+def test_a_topic_with_the_producers_times_is_advice(value: str, severity: str | None) -> None:
+    settings = _settings()
+    name = settings.ingestion_topic
+    topics = [
+        replace(topic, configs={**(topic.configs or {}), "message.timestamp.type": value})
+        for topic in _topics(settings)
+        if topic.name == name
+    ]
+
+    assert _severities(judge_topics(settings, topics, [name])).get("kafka.topic_option") == severity
+
+
 def test_fewer_than_three_brokers_in_production() -> None:
     settings = load_settings(environ={"NEXUS_ENV": "production"})
 
