@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nexus_stream.contracts.conversation import Metadata
+from nexus_stream.contracts.cutting import Cut
 from nexus_stream.contracts.headers import (
     ANSWER_HEADER,
     CORRELATION_ID_HEADER,
@@ -28,6 +30,7 @@ from nexus_stream.contracts.prospect import (
     ExtractionFacts,
     Prospect,
     Source,
+    VisitorIdentity,
 )
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Received
@@ -121,6 +124,10 @@ class SessionState(_StateModel):
     # Partition and offset of the newest record that only added a fingerprint.
     linked_at: tuple[int, int] | None = None
     first_url: str | None = None
+    # Of the newest extracted snapshot.
+    cut: Cut | None = None
+    left_out: dict[str, int] = {}
+    identity: VisitorIdentity | None = None
     prospect: Prospect | None = None
     extraction: ExtractionFacts | None = None
     enriched_at: str | None = None
@@ -205,7 +212,14 @@ class SessionState(_StateModel):
             session_id=self.session_id,
             fingerprint=self.fingerprint,
             prospect=self.prospect,
-            conversation=ConversationFacts(turns=self.turns, digest=self.digest, first_url=self.first_url),
+            conversation=ConversationFacts(
+                turns=self.turns,
+                digest=self.digest,
+                first_url=self.first_url,
+                cut=self.cut,
+                left_out=self.left_out,
+                identity=self.identity,
+            ),
             extraction=self.extraction,
             snapshot_at_ms=self.snapshot_at_ms,
             enqueued_at=self.enqueued_at,
@@ -252,6 +266,9 @@ def after_extraction(
             "correlation_id": correlation_id_of(snapshot.record),
             "enqueued_at": conversation.metadata.enqueued_at,
             "first_url": before.first_url or conversation.metadata.url,
+            "cut": conversation.cut,
+            "left_out": dict(conversation.left_out),
+            "identity": _identity_after(before.identity, conversation.metadata),
             "prospect": prospect,
             "extraction": extraction,
             "enriched_at": _later_timestamp(before.enriched_at, now_ms),
@@ -268,6 +285,13 @@ def after_extraction(
             "last_seen_ms": now_ms,
         }
     )
+
+
+def _identity_after(before: VisitorIdentity | None, metadata: Metadata) -> VisitorIdentity | None:
+    """The claim of the newest snapshot that has one, but a claim without proof replaces no proven identity."""
+    if metadata.identity is None or (before is not None and before.proven and not metadata.identity_proven):
+        return before
+    return VisitorIdentity(value=metadata.identity, proven=metadata.identity_proven)
 
 
 def after_fingerprints(

@@ -22,6 +22,7 @@ from nexus_stream.contracts.message_forms import LEFT_OUT_KINDS
 from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.placeholders import is_no_tenant
 from nexus_stream.contracts.plain_form import (
+    MAX_IDENTITY_CHARS,
     Noticed,
     is_usable_fingerprint,
     is_usable_id,
@@ -45,11 +46,14 @@ __all__ = [
 ]
 
 
+def _blank_or(value: Any) -> Any:
+    # Sites send "" for an unknown value: the same as a missing one.
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def _missing_or(value: Any) -> Any:
-    # Sites send "" for an unknown value, PHP an empty array: the same as a missing one.
-    if (isinstance(value, str) and not value.strip()) or value == {} or value == []:
-        return None
-    return value
+    # Likewise {}, what a promise becomes that was not awaited, and PHP's [].
+    return None if value == {} or value == [] else _blank_or(value)
 
 
 def _lenient_text(value: Any) -> Any:
@@ -64,17 +68,13 @@ def _lenient_text(value: Any) -> Any:
 
 
 _MAX_CONTEXT_CHARS = 2048
-_MAX_IDENTITY_CHARS = 256
 # The largest integer that JSON, SQLite and JavaScript all hold exactly.
 _MAX_COUNT = 2**53
 
 _Context = Annotated[str | None, BeforeValidator(_lenient_text)]
 _PrintableText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Identity = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_IDENTITY_CHARS)]
 _Tenant = Annotated[str, Field(pattern=TENANT_PATTERN)]
-
-
-def _lenient_identity(value: Any) -> Any:
-    return value if isinstance(value, str) and value.strip() and len(value) <= _MAX_IDENTITY_CHARS else None
 
 
 def _lenient_cut(value: Any) -> Any:
@@ -112,11 +112,13 @@ class Metadata(_Wire):
     producer_version: Annotated[_Context, Field(alias="producerVersion")] = None
     url: _Context = None
     user_agent: Annotated[_Context, Field(alias="userAgent")] = None
-    tenant_id: Annotated[_Tenant | None, BeforeValidator(_missing_or)] = None
+    tenant_id: Annotated[_Tenant | None, BeforeValidator(_blank_or)] = None
     consent: Annotated[bool | None, BeforeValidator(_missing_or)] = None
-    identity: Annotated[str | None, BeforeValidator(_lenient_identity), Field(max_length=_MAX_IDENTITY_CHARS)] = None
+    identity: Annotated[_Identity | None, BeforeValidator(_blank_or)] = None
     identity_proven: Annotated[
-        bool, BeforeValidator(lambda value: value is True), Field(alias="identityProven", description="by the gateway")
+        bool,
+        BeforeValidator(lambda value: value is True),
+        Field(alias="identityProven", description="set by the gateway"),
     ] = False
     cut: Annotated[Cut | None, BeforeValidator(_lenient_cut), Field(description="what the gateway cut")] = None
     left_out: Annotated[
@@ -127,13 +129,14 @@ class Metadata(_Wire):
 
 
 class Conversation(_Wire):
-    """The request body, as posted and as stored on the topic."""
+    """The plain form: as the gateway stores it on the topic. More forms are read: docs/reference/message-forms.md."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True)
 
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    # Other forms are read once more anyway, and a hostile body can be wrong in a million places.
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, fail_fast=True)]
     session_id: Annotated[_PrintableText, Field(alias="sessionId")]
-    fingerprint: Annotated[_PrintableText | None, BeforeValidator(_missing_or)] = None
+    fingerprint: Annotated[_PrintableText | None, BeforeValidator(_blank_or)] = None
     metadata: Annotated[Metadata, BeforeValidator(lambda value: {} if value is None else value)] = Metadata()
 
     @property
@@ -276,9 +279,12 @@ def _json_bytes(turn: Spoken, content: str) -> int:
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Match every escape, so that the second half of an escaped backslash is not mistaken for the start of an escape.
+# Match every escape, so that the second half of an escaped backslash is not mistaken for the start of an escape. Right
+# ones are matched in runs, which saves a call for each.
 _ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+    rb"(?:\\(?:[^u]|u(?![dD][89a-fA-F][0-9a-fA-F]{2})|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))+"
+    rb"|\\(u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
 )
 
 

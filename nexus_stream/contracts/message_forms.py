@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["LEFT_OUT_KINDS", "PlainTurn", "Role", "count_elements", "read_turns"]
+__all__ = ["LEFT_OUT_KINDS", "PlainTurn", "count_elements", "read_turns"]
 
-Role = Literal["user", "assistant"]
+Speaker = Literal["user", "assistant"]
 
 # What is left out of a conversation. The list is fixed, because metrics have the kind as a label.
 LEFT_OUT_KINDS: Final = (
@@ -106,7 +106,7 @@ _CLASS_SUFFIX = re.compile(r"message(chunk)?$")
 class PlainTurn(NamedTuple):
     """One turn in the plain form. ``timestamp`` is what the site wrote: a short text, a number, or None."""
 
-    role: Role
+    role: Speaker
     content: str
     timestamp: str | int | float | None = None
 
@@ -130,12 +130,12 @@ def read_turns(messages: Sequence[Any], left_out: Counter[str]) -> Iterator[Plai
         left_out: Counts by kind (`LEFT_OUT_KINDS`) what is not read.
     """
     for message in messages:
-        if not isinstance(message, dict):
+        if not isinstance(message, dict) or not message:
             left_out["other"] += 1
             continue
         speaker = _speaker(message)
         if speaker in _USER:
-            role: Role = "user"
+            role: Speaker = "user"
         elif speaker in _ASSISTANT:
             role = "assistant"
         else:
@@ -158,6 +158,8 @@ def _speaker(message: Mapping[str, Any]) -> str:
         return _word(path[-1]) if isinstance(path, list) and path else ""
     for key in _ROLE_KEYS:
         value = message.get(key)
+        if value is None:
+            continue
         if isinstance(value, dict):
             value = value.get("role")
         word = _word(value)

@@ -48,7 +48,7 @@ _SHAPES = re.compile(
     | [{<\[(][^\W\d]*[}>\])]                # {id}, <id>, [id], {}, [], ()
     | %[sdi]|\$[^\W\d]+                     # %s, $id
     | .*=>.*|(async\s+)?function\b.*\(.*     # a function's source
-    | (class|symbol|promise)\b\s*[({<].*
+    | (class|symbol|promise)\b\s*\w*\s*[({<].*
     | [0\-]+                                 # the nil UUID
     | f{8}-f{4}-f{4}-f{4}-f{12}              # the max UUID
     | x{8}-x{4}-\wx{3}-\wx{3}-x{12}           # xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx

@@ -33,10 +33,12 @@ __all__ = [
 
 # In prospect_tracking a fingerprint with this prefix means a session without a fingerprint.
 RESERVED_FINGERPRINT_PREFIX = "session:"
+MAX_IDENTITY_CHARS = 256
+NOT_EMPTY = "must not be empty"
 # A chat never has so many messages and parts: at this count a body is made to cost time.
-_MAX_ELEMENTS = 20_000
+_MAX_ELEMENTS = 10_000
 # The same bound before parsing: braces and brackets of the whole body.
-_MAX_BRACKETS = 200_000
+_MAX_BRACKETS = 100_000
 _MAX_EXACT_FLOAT = 2**53
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -119,7 +121,7 @@ def is_usable_fingerprint(text: str, max_chars: int) -> bool:
 
 def _messages(messages: object) -> list[Any]:
     if messages is None or messages == []:
-        problem = "Field required" if messages is None else "must not be empty"
+        problem = "Field required" if messages is None else NOT_EMPTY
         raise _wrong("messages", problem, RefusalCode.MESSAGES_REQUIRED)
     if not isinstance(messages, list):
         raise _wrong("messages", "must be an array", RefusalCode.MESSAGES_REQUIRED)
@@ -204,7 +206,7 @@ def _metadata(value: object, limits: Limits, noticed: Noticed) -> dict[str, Any]
 
 def _metadata_id(value: object, key: str, limits: Limits) -> tuple[object, Why | None]:
     if key == "identity":
-        return _id_text(value, limits.id_chars)
+        return _id_text(value, min(limits.id_chars, MAX_IDENTITY_CHARS))
     if value in ({}, []) or isinstance(value, bool) or (isinstance(value, str) and is_no_tenant(value)):
         return None, "placeholder"
     # Any other tenant is checked with the record: a wrong one must not become no tenant.

@@ -19,7 +19,7 @@ from nexus_stream.contracts.conversation import Limits, decode, mended
 from nexus_stream.contracts.cutting import Cut, CutTurn, cut_turns
 from nexus_stream.contracts.message_forms import PlainTurn
 from nexus_stream.contracts.placeholders import is_no_tenant
-from nexus_stream.contracts.plain_form import Noticed, PlainForm, plain_form, require_few_elements
+from nexus_stream.contracts.plain_form import NOT_EMPTY, Noticed, PlainForm, plain_form, require_few_elements
 from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import DecodeError
@@ -231,12 +231,14 @@ def _too_deep() -> RequestRefusedError:
 
 
 def _refusal(error: DecodeError) -> RequestRefusedError:
+    # The existing site's two answers have no details.
     code = _CODES.get(error.code or "", RefusalCode.CONVERSATION_INVALID)
     match code:
         case RefusalCode.MESSAGES_REQUIRED:
-            return RequestRefusedError(code.status, MESSAGES_REQUIRED, error.details, code=code)
+            details = error.details if NOT_EMPTY not in error.details.values() else {}
+            return RequestRefusedError(code.status, MESSAGES_REQUIRED, details, code=code)
         case RefusalCode.SESSION_ID_REQUIRED:
-            return RequestRefusedError(code.status, SESSION_REQUIRED, error.details, code=code)
+            return RequestRefusedError(code.status, SESSION_REQUIRED, code=code)
         case RefusalCode.BODY_TOO_DEEP:
             # `decode` has a lower limit on depth than the parser above.
             return _too_deep()

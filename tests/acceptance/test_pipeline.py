@@ -163,13 +163,9 @@ async def test_other_clients_read_what_the_enricher_sent(stack: Stack, client: s
     assert found == expected
 
 
-def _is_fine(field: str, item: object) -> bool:
-    """What the contract accepts: text for ids, no fingerprint at all, metadata with anything in it."""
-    if field == "fingerprint":
-        return item is None or item in ("", "x")
-    if field == "metadata":
-        return item is None or isinstance(item, dict)
-    return field == "sessionId" and item == "x"
+def _is_session(item: object) -> bool:
+    """What the contract accepts as a session: a text or a number. Anything else is refused, and no list has a turn."""
+    return item in ("x", 1.5)
 
 
 def malformed_values() -> list[tuple[bytes | None, Reason]]:
@@ -177,31 +173,36 @@ def malformed_values() -> list[tuple[bytes | None, Reason]]:
     good = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "bad"}
     wrong: list[object] = [None, 0, -1, 1.5, True, "x", "", [], {}, [[]], [None], {"a": 1}, "\u0000", 10**400, [1, 2]]
     no_json = [b" ", b"{", b"[", b"}", b"\xff\xfe\x00", b"{'a':1}", b'{"a":"\\ud83d"', b"\xef\xbb\xbf"]
-    no_json += [json.dumps(good).encode()[:length] for length in range(1, 62)]
+    no_json += [json.dumps(good).encode()[:length] for length in range(1, len(json.dumps(good)))]
     # Deeper than the parser goes.
     no_json += [b"[" * depth + b"]" * depth for depth in (1000, 50_000)]
     shapes: list[object] = [*wrong, [[[[[]]]]]]
-    for field in ("messages", "sessionId", "fingerprint", "metadata"):
-        shapes += [{**good, field: item} for item in wrong if not _is_fine(field, item)]
+    textless: list[object] = []
     for item in wrong:
+        textless += [{**good, "messages": item}] if isinstance(item, list) and item else []
+        shapes += [{**good, "messages": item}] if not isinstance(item, list) or not item else []
+        shapes += [] if _is_session(item) else [{**good, "sessionId": item}]
         for field in ("role", "content"):
-            if field == "content" and isinstance(item, str):
-                continue
-            message = {"role": "user", "content": "hola", field: item}
-            shapes += [{**good, "messages": [message]}, {**good, "messages": [*good["messages"], message]}]
-    shapes += [{**good, "metadata": {"tenant_id": item}} for item in ("a b", "a:b", "ñ", 5, [], "x" * 65)]
-    shapes += [{**good, "metadata": {"consent": item}} for item in ("maybe", [], {}, 7)]
+            if field == "role" or not isinstance(item, str) or not item.strip():
+                textless.append({**good, "messages": [{"role": "user", "content": "hola", field: item}]})
+    placeholders = (
+        "undefined null None nil NaN true false 0 -1 unknown anonymous guest N/A default fingerprint UNDEFINED"
+    )
+    placeholders += " sessionId session_id visitor-id {} [] ${sessionId} {{id}} sess-${id} %s <session-id> [id] userId"
+    placeholders += (
+        " 00000000-0000-0000-0000-000000000000 xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx ()=>id session-undefined"
+    )
+    shapes += [{**good, "sessionId": word} for word in [*placeholders.split(), "[object Object]", "function () { x }"]]
+    shapes += [{**good, "metadata": {"tenant_id": item}} for item in ("a b", "a:b", "ñ", [1], "x" * 65)]
+    shapes += [{**good, "metadata": {"consent": item}} for item in ("maybe", [1], {"a": 1}, 7)]
     shapes += [{**good, "sessionId": "s" * size} for size in (257, 5000)]
-    shapes += [{**good, "fingerprint": text} for text in ("f" * 257, "session:other", "a\nb")]
     values: list[tuple[bytes | None, Reason]] = [(None, Reason.EMPTY), (b"", Reason.EMPTY)]
     values += [(value, Reason.NOT_JSON) for value in no_json]
     values += [
         (value, Reason.WRONG_SHAPE) for value in (b"null", b"NaN", *(json.dumps(one).encode() for one in shapes))
     ]
-    for count in (201, 500):
-        values.append((json.dumps({**good, "messages": good["messages"] * count}).encode(), Reason.TOO_MANY_TURNS))
-    for size, reason in ((8001, Reason.TURN_TOO_LONG), (300_000, Reason.TOO_LARGE)):
-        values.append((json.dumps({**good, "messages": [{"role": "user", "content": "x" * size}]}).encode(), reason))
+    values += [(json.dumps(one).encode(), Reason.NO_TEXT) for one in textless]
+    values.append((json.dumps({**good, "messages": [{}] * 10_001}).encode(), Reason.TOO_LARGE))
     return values
 
 

@@ -275,8 +275,8 @@ async def test_a_fingerprint_that_arrives_while_the_record_is_being_written_is_n
         (b"\xff\xfe", Reason.NOT_JSON),
         (b"{}", Reason.WRONG_SHAPE),
         (b'{"messages":[],"sessionId":"x"}', Reason.WRONG_SHAPE),
-        (b'{"messages":[{"role":"system","content":"x"}],"sessionId":"x"}', Reason.WRONG_SHAPE),
-        (b'"' + b"x" * 400_000 + b'"', Reason.TOO_LARGE),
+        (b'{"messages":[{"role":"system","content":"x"}],"sessionId":"x"}', Reason.NO_TEXT),
+        (b'"' + b"x" * 1_100_000 + b'"', Reason.TOO_LARGE),
     ],
 )
 async def test_what_cannot_be_read_becomes_a_dead_letter_and_the_next_message_is_processed(bench: Bench, value, reason):
