@@ -19,7 +19,7 @@ def _words(*lines: str) -> frozenset[str]:
 
 # JavaScript, Python, PHP, Java, Go, C#, SQL: the text of "no value".
 _NO_VALUE: Final = _words(
-    "undefined undef unset null none nil nan void nothing missing empty blank infinity true false n/a",
+    "undefined undef unset null none nil nan void nothing missing empty blank infinity inf true false n/a",
     "indefinido indefinida nulo nula ninguno ninguna",
 )
 # Defaults of code, of forms and of API documentation.
@@ -39,7 +39,7 @@ _PREFIXES: Final = _words(
     "usuario sesion sesión visitante cliente",
 )
 # Whole ids that mean "no value", apart from words.
-_NUMBERS: Final = frozenset({"0", "-1", "0.0", "-0", "-infinity"})
+_NUMBERS: Final = frozenset({"0", "-1", "0.0", "-0", "-infinity", "-inf"})
 _BREAKS = re.compile(r"[\W_]+")
 _SHAPES = re.compile(
     r"""

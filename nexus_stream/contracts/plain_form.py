@@ -6,7 +6,6 @@ used is left out and noticed. Pure.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ __all__ = [
     "PlainForm",
     "is_usable_fingerprint",
     "is_usable_id",
+    "number_as_id",
     "plain_form",
     "require_few_elements",
 ]
@@ -40,6 +40,7 @@ _MAX_ELEMENTS = 10_000
 # The same bound before parsing: braces and brackets of the whole body.
 _MAX_BRACKETS = 100_000
 _MAX_EXACT_FLOAT = 2**53
+_MAX_NUMBER_BITS = 8192
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 Why = Literal["placeholder", "too_long", "invalid"]
@@ -173,13 +174,8 @@ def _id_text(value: object, max_chars: int) -> tuple[str | None, Why | None]:
     if isinstance(value, bool) or value in ({}, []):
         # What an unset variable becomes: a promise that was not awaited, an empty object of PHP.
         return None, "placeholder"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None, "placeholder"
-        value = int(value) if value.is_integer() and abs(value) < _MAX_EXACT_FLOAT else repr(value)
-    if isinstance(value, int):
-        # Python converts no integer of over 4,300 digits to text.
-        value = str(value) if value.bit_length() < 4 * max_chars else " " * (max_chars + 1)
+    if isinstance(value, int | float):
+        value = number_as_id(value)
     if not isinstance(value, str):
         return None, "invalid"
     if len(value) > max_chars:
@@ -187,6 +183,16 @@ def _id_text(value: object, max_chars: int) -> tuple[str | None, Why | None]:
     if _UNPRINTABLE.search(value):
         return None, "invalid"
     return (None, "placeholder") if is_placeholder(value) else (value, None)
+
+
+def number_as_id(value: float) -> str:
+    """A number as the text of an id: as JavaScript writes it, so 7.0 is 7."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT_FLOAT:
+        value = int(value)
+    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
+        # Longer than any id; Python converts no integer of over 4,300 digits.
+        return f"{value:x}"
+    return str(value)
 
 
 def _metadata(value: object, limits: Limits, noticed: Noticed) -> dict[str, Any]:

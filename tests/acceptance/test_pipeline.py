@@ -278,6 +278,72 @@ async def test_generated_values_end_as_the_contract_says_and_never_as_an_error_o
     assert Reason.INTERNAL_ERROR not in reasons.values()
 
 
+async def test_a_shared_placeholder_joins_nobody(stack: Stack):
+    """Two visitors whose page sends the same ``undefined`` are two people."""
+    said = {
+        "placeholder-1": ("nombre", "Carlos Rojas", "Hola, me llamo Carlos Rojas y mi celular es 300 555 0102"),
+        "placeholder-2": ("email", "laura@example.com", "Hola, soy Laura Gomez, mi correo es laura@example.com"),
+    }
+    for session, (_, _, text) in said.items():
+        body = {"messages": [{"role": "user", "content": text}], "sessionId": session, "fingerprint": "undefined"}
+        assert stack.post(body)[0] == 202
+    for session, (name, value, _) in said.items():
+        row = await eventually(
+            lambda session=session: stack.prospect(f"session:{session}"), seconds=60, what=f"a row of {session}"
+        )
+        assert row[name] == value
+    assert await stack.prospect("undefined") is None
+    refused = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "undefined"}
+    status, answer = stack.post(refused)
+    assert (status, answer["code"]) == (400, "session_id_placeholder")
+
+
+async def test_every_form_of_message_becomes_a_row_by_either_way(stack: Stack):
+    """Parts, content arrays, system and tool turns, numbers as ids, long histories."""
+    text = "Hola, me llamo Marcela Ríos y mi celular es 300 555 0102"
+    long = [{"role": "assistant" if n % 2 else "user", "content": f"{n} " + "x" * 9000} for n in range(100)]
+    chats: dict[str, dict[str, Any]] = {
+        "parts": {"messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}]},
+        "array": {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]},
+        "agent": {
+            "messages": [
+                {"role": "developer", "content": "Sell plans"},
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+                {"role": "tool", "tool_call_id": "c", "content": "301 555 0199"},
+            ]
+        },
+        "long": {"messages": [*long, {"role": "user", "content": text}]},
+    }
+    for name, chat in chats.items():
+        for way in ("http", "topic"):
+            ids = {"sessionId": f"form-{way}-{name}", "fingerprint": f"fp-form-{way}-{name}"}
+            if way == "http":
+                assert stack.post({**chat, **ids})[0] == 202, name
+            else:
+                await stack.produce(stack.settings.ingestion_topic, [(b"form", orjson.dumps({**chat, **ids}))])
+    await stack.produce(
+        stack.settings.ingestion_topic,
+        [(b"form", orjson.dumps({**chats["parts"], "sessionId": 1768478400123, "fingerprint": 1768478400}))],
+    )
+    fingerprints = [f"fp-form-{way}-{name}" for name in chats for way in ("http", "topic")]
+    for fingerprint in [*fingerprints, "1768478400"]:
+        row = await eventually(
+            lambda fingerprint=fingerprint: stack.prospect(fingerprint), seconds=60, what=f"a row of {fingerprint}"
+        )
+        assert (row["nombre"], row["telefono"]) == ("Marcela Ríos", "+573005550102")
+    facts = {
+        row["session_id"]: row["record"]["conversation"]
+        for row in await stack.fetch("SELECT session_id, record FROM prospect_sessions WHERE session_id LIKE 'form-%'")
+    }
+    assert facts["form-http-agent"]["left_out"] == facts["form-topic-agent"]["left_out"] == {"system": 1, "tool": 2}
+    for way in ("http", "topic"):
+        # The user's 51 turns stay, as far as they fit.
+        assert facts[f"form-{way}-long"]["cut"]["turns"] >= 50
+    letters = await stack.read_topic(stack.settings.dead_letter_topic)
+    assert b"form" not in {letter.key for letter in letters}
+
+
 async def test_half_an_emoji_is_no_reason_to_lose_anybody_by_either_way(stack: Stack):
     """As JSON.stringify writes a text that was cut by length: over HTTP, and from a producer of the site's own."""
     values = {

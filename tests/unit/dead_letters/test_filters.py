@@ -54,6 +54,11 @@ def test_a_session_is_found_in_the_value_or_else_in_the_key(
     assert Filter(session=session).matches(make_letter(orjson.dumps(value), key=key)) is expected
 
 
+def test_a_session_may_be_a_number_or_the_id_of_use_chat(make_letter: MakeLetter):
+    assert session_key_of(make_letter(b'{"sessionId": 1768478400123}')) == "1768478400123"
+    assert session_key_of(make_letter(b'{"sessionId": null, "id": "chat-Xy12"}')) == "chat-Xy12"
+
+
 def test_a_value_that_is_no_json_has_the_session_of_its_key(make_letter: MakeLetter):
     assert Filter(session="s-1").matches(make_letter(b"{", key=b"s-1"))
     assert session_key_of(make_letter(b"{", key=b"s-1")) is None

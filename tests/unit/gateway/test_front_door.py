@@ -48,7 +48,8 @@ class _Door:
 
     async def post(self, body: Any) -> tuple[int, dict[str, Any]]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        answer = await self.client.post(PRODUCER_PATH, data=io.BytesIO(data), headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        answer = await self.client.post(PRODUCER_PATH, data=io.BytesIO(data), headers=headers)
         return answer.status, await answer.json()
 
     async def accepted(self, body: Any) -> dict[str, Any]:
