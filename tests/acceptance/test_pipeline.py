@@ -302,7 +302,7 @@ async def test_every_form_of_message_becomes_a_row_by_either_way(stack: Stack):
     """Parts, content arrays, system and tool turns, numbers as ids, long histories."""
     text = "Hola, me llamo Marcela Ríos y mi celular es 300 555 0102"
     long = [{"role": "assistant" if n % 2 else "user", "content": f"{n} " + "x" * 9000} for n in range(100)]
-    chats: dict[str, dict[str, Any]] = {
+    chats: dict[str, dict[str, object]] = {
         "parts": {"messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}]},
         "array": {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]},
         "agent": {

@@ -44,7 +44,7 @@ def test_since_is_inclusive_and_until_is_not(make_letter: MakeLetter):
         ({"sessionId": "s-1", "metadata": {"tenant_id": "acme"}}, None, "other:s-1", False),
         ({"session_id": "s-1", "tenant_id": "acme"}, b"acme:s-1", "acme:s-1", True),
         ({"sessionId": "s-2"}, b"s-1", "s-1", False),
-        ({"sessionId": 7}, b"s-1", "s-1", True),
+        ({"sessionId": [7]}, b"s-1", "s-1", True),
         ([1], b"s-1", "s-1", True),
     ],
 )
