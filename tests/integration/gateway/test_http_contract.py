@@ -143,10 +143,12 @@ async def test_400_with_details_for_malformed_json_and_missing_messages(gateway,
     assert await topic.records() == []
 
 
-async def test_413_by_the_announced_length(gateway) -> None:
-    status, answer, _ = await gateway.post(b"x" * 2_100_000)
-    assert status == 413
-    assert answer["error"] == "The body is over 2097152 bytes"
+async def test_413_by_the_announced_length(start_gateway, topic) -> None:
+    running = await start_gateway(topic, max_request_bytes=300_000)
+    await running.wait_for_health(200)
+    status, answer, _ = await running.post(b"x" * 300_001)
+    assert (status, answer["code"]) == (413, "body_too_large")
+    assert answer["error"] == "The body is over 300000 bytes"
 
 
 async def test_413_while_it_streams_without_a_length(gateway) -> None:
