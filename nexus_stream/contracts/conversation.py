@@ -20,12 +20,11 @@ from nexus_stream.contracts.cutting import Cut, Spoken, cut_turns
 from nexus_stream.contracts.limits import Limits
 from nexus_stream.contracts.message_forms import LEFT_OUT_KINDS
 from nexus_stream.contracts.moments import iso_ms
-from nexus_stream.contracts.placeholders import is_no_tenant
+from nexus_stream.contracts.placeholders import is_no_tenant, is_placeholder
 from nexus_stream.contracts.plain_form import (
     MAX_IDENTITY_CHARS,
+    RESERVED_FINGERPRINT_PREFIX,
     Noticed,
-    is_usable_fingerprint,
-    is_usable_id,
     plain_form,
     require_few_elements,
 )
@@ -209,11 +208,21 @@ def read(value: bytes | None, limits: Limits) -> tuple[Conversation, Noticed | N
 def _checked(conversation: Conversation, limits: Limits) -> tuple[bool, bool]:
     """Whether a conversation needs no other reading, and whether its turns are within the limits."""
     messages, metadata, id_chars = conversation.messages, conversation.metadata, limits.id_chars
+    session_id, fingerprint, identity = conversation.session_id, conversation.fingerprint, metadata.identity
+    # The patterns of the fields have refused control characters. This runs for every record, so it calls little.
     is_plain = (
-        is_usable_id(conversation.session_id, id_chars)
-        and ((text := conversation.fingerprint) is None or is_usable_fingerprint(text, id_chars))
-        and ((text := metadata.tenant_id) is None or not is_no_tenant(text))
-        and ((text := metadata.identity) is None or is_usable_id(text, id_chars))
+        len(session_id) <= id_chars
+        and not is_placeholder(session_id)
+        and (
+            fingerprint is None
+            or (
+                len(fingerprint) <= id_chars
+                and not fingerprint.startswith(RESERVED_FINGERPRINT_PREFIX)
+                and not is_placeholder(fingerprint)
+            )
+        )
+        and (metadata.tenant_id is None or not is_no_tenant(metadata.tenant_id))
+        and (identity is None or (len(identity) <= id_chars and not is_placeholder(identity)))
     )
     fits, turn_chars = len(messages) <= limits.turns, limits.turn_chars
     for message in messages:

@@ -24,8 +24,6 @@ __all__ = [
     "WHYS",
     "Noticed",
     "PlainForm",
-    "is_usable_fingerprint",
-    "is_usable_id",
     "number_as_id",
     "plain_form",
     "require_few_elements",
@@ -108,16 +106,6 @@ def require_few_elements(value: bytes) -> None:
     """
     if value.count(b"{") + value.count(b"[") > _MAX_BRACKETS:
         raise _too_many_elements()
-
-
-def is_usable_id(text: str, max_chars: int) -> bool:
-    """Whether a text without control characters is an id as it stands."""
-    return 0 < len(text) <= max_chars and not is_placeholder(text)
-
-
-def is_usable_fingerprint(text: str, max_chars: int) -> bool:
-    """Likewise for a fingerprint, which has a reserved beginning."""
-    return is_usable_id(text, max_chars) and not text.startswith(RESERVED_FINGERPRINT_PREFIX)
 
 
 def _messages(messages: object) -> list[Any]:
