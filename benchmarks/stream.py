@@ -31,7 +31,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
-from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.conversation import decode
+from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.contracts.prospect import ExtractionFacts
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
@@ -109,7 +110,7 @@ def minimal(record: ConsumerRecord) -> tuple[bytes, list[tuple[str, bytes]]]:
 
 def same_transform(settings: Settings) -> Transform:
     """The enricher's work for a first conversation, with the same functions: decode, check, merge, encode."""
-    limits = Limits(settings.max_body_bytes, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
+    limits = enricher_limits(settings)
     extractor = NoExtraction()
     made_by = extractor.labels
     findings = Findings()

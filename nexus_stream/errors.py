@@ -68,8 +68,7 @@ class Reason(StrEnum):
     NOT_JSON = "not_json"
     WRONG_SHAPE = "wrong_shape"
     TOO_LARGE = "too_large"
-    TOO_MANY_TURNS = "too_many_turns"
-    TURN_TOO_LONG = "turn_too_long"
+    NO_TEXT = "no_text"
     EMPTY = "empty"
     NOT_HOME = "not_home"
     MODEL_REFUSED = "model_refused"
@@ -160,12 +159,21 @@ class DecodeError(PermanentError):
     """The bytes are not a conversation, or are over a limit.
 
     Attributes:
-        details: The problem of each field, ``{"messages.0.role": "..."}``; never the refused value.
+        details: The problem of each field, ``{"metadata.consent": "..."}``; never the refused value.
+        code: The gateway's code for this problem (contracts/refusal_codes.py).
     """
 
-    def __init__(self, message: str, *, reason: Reason, details: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason,
+        details: dict[str, str] | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message, reason=reason)
         self.details = details or {}
+        self.code = code
 
 
 class ModelRefusedError(PermanentError):

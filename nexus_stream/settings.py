@@ -101,6 +101,8 @@ class Settings(BaseSettings):
 
     # Limits on conversations
     max_body_bytes: Annotated[int, Field(ge=1024, le=10_000_000)] = 262_144
+    # Bytes of a request on the wire: attachments and tool results come with a history, and are not kept.
+    max_request_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
     max_turns: Annotated[int, Field(ge=1, le=2000)] = 200
     max_turn_chars: Annotated[int, Field(ge=1)] = 8000
     max_id_chars: Annotated[int, Field(ge=8, le=1024)] = 256

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nexus_stream.contracts.conversation import Metadata
+from nexus_stream.contracts.cutting import Cut
 from nexus_stream.contracts.headers import (
     ANSWER_HEADER,
     CORRELATION_ID_HEADER,
@@ -28,6 +30,7 @@ from nexus_stream.contracts.prospect import (
     ExtractionFacts,
     Prospect,
     Source,
+    VisitorIdentity,
 )
 from nexus_stream.contracts.said import Said, words_hashes
 from nexus_stream.delivery.ordering import Relation, is_later, joined, missing_steps, relate
@@ -143,6 +146,10 @@ class SessionState(_StateModel):
     # Partition and offset of the newest record that only added a fingerprint.
     linked_at: tuple[int, int] | None = None
     first_url: str | None = None
+    # Of the newest extracted snapshot.
+    cut: Cut | None = None
+    left_out: dict[str, int] = {}
+    identity: VisitorIdentity | None = None
     prospect: Prospect | None = None
     extraction: ExtractionFacts | None = None
     enriched_at: str | None = None
@@ -199,6 +206,8 @@ class SessionState(_StateModel):
                 return Verdict.REDELIVERED
             if self.improves(snapshot):
                 return Verdict.NEW
+            if _identity_after(self.identity, snapshot.conversation.metadata) != self.identity:
+                return Verdict.RETOLD
             if fingerprint is not None and fingerprint not in self.fingerprints:
                 return Verdict.FINGERPRINT
             return Verdict.DUPLICATE
@@ -234,7 +243,14 @@ class SessionState(_StateModel):
             session_id=self.session_id,
             fingerprint=self.fingerprint,
             prospect=self.prospect,
-            conversation=ConversationFacts(turns=self.turns, digest=self.digest, first_url=self.first_url),
+            conversation=ConversationFacts(
+                turns=self.turns,
+                digest=self.digest,
+                first_url=self.first_url,
+                cut=self.cut,
+                left_out=self.left_out,
+                identity=self.identity,
+            ),
             extraction=self.extraction,
             snapshot_at_ms=self.snapshot_at_ms,
             enqueued_at=self.enqueued_at,
@@ -320,6 +336,9 @@ def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
         "correlation_id": correlation_id_of(snapshot.record),
         "enqueued_at": metadata.enqueued_at,
         "first_url": before.first_url or metadata.url,
+        "cut": snapshot.conversation.cut,
+        "left_out": dict(snapshot.conversation.left_out),
+        "identity": _identity_after(before.identity, metadata),
         "enriched_at": _later_timestamp(before.enriched_at, now_ms),
         "last_seen_ms": now_ms,
     }
@@ -331,6 +350,7 @@ def _told_late(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
     return {
         "fingerprints": joined_fingerprints(tuple(work.fingerprints), before.fingerprints),
         "said": joined(before.said, work.snapshot.said),
+        "identity": before.identity or _identity_after(None, work.snapshot.conversation.metadata),
         "snapshot_at_ms": before.snapshot_at_ms + 1,
         # A second delivery finds itself here.
         "linked_at": (record.partition, record.offset),
@@ -353,6 +373,13 @@ def _with_past(before: SessionState, hashes: Sequence[str]) -> tuple[str, ...]:
 def words_hash(snapshot: Snapshot) -> str:
     """A hash of all that the user said in a snapshot, and of the consent; empty if the user said nothing."""
     return (words_hashes(snapshot.said, snapshot.conversation.metadata.consent) or [""])[-1]
+
+
+def _identity_after(before: VisitorIdentity | None, metadata: Metadata) -> VisitorIdentity | None:
+    """The claim of the newest snapshot that has one, but a claim without proof replaces no proven identity."""
+    if metadata.identity is None or (before is not None and before.proven and not metadata.identity_proven):
+        return before
+    return VisitorIdentity(value=metadata.identity, proven=metadata.identity_proven)
 
 
 def after_fingerprints(

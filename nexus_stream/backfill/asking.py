@@ -9,10 +9,10 @@ from typing import Final
 
 from anthropic.types.messages.batch_create_params import Request
 
-from nexus_stream.backfill.intake import limits_of
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import decode, digest
+from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude.request import ask_again, message_params
 from nexus_stream.extraction.extractor import MadeBy, Turn
@@ -40,7 +40,7 @@ class Asking:
         self.made_by = MadeBy(_EXTRACTOR_NAME, settings.claude_model, self.prompt.version)
         self._settings = settings
         self._store = store
-        self._limits = limits_of(settings)
+        self._limits = enricher_limits(settings)
 
     def request(self, item: Item, chunk: int) -> Request:
         """Build the item's request for a chunk."""

@@ -16,23 +16,19 @@ import orjson
 
 from nexus_stream.backfill.records import Item, origin_headers
 from nexus_stream.backfill.store import RunStore
-from nexus_stream.contracts.conversation import Limits, decode, mended
+from nexus_stream.contracts.conversation import decode, mended
 from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.limits import Limits, enricher_limits
 from nexus_stream.delivery.ordering import Relation, relate
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot
 from nexus_stream.errors import DecodeError, Reason
 from nexus_stream.settings import Settings
 
-__all__ = ["Intake", "limits_of", "snapshot_of", "take_lines"]
+__all__ = ["Intake", "enricher_limits", "snapshot_of", "take_lines"]
 
 _HOUR_MS = 3_600_000
 _SHOWN_PROBLEMS = 5
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the same limits as the enricher's: the gateway may add some bytes to a body of the maximum size."""
-    return Limits(settings.max_body_bytes + 16_384, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
 
 
 def snapshot_of(topic: str, item: Item, limits: Limits, headers: Headers = ()) -> Snapshot:
@@ -74,7 +70,7 @@ class Intake:
             said_at_ms: The time of the snapshot, if the body has no ``enqueuedAt``.
             headers: The headers of its record.
         """
-        limits = limits_of(self.settings)
+        limits = enricher_limits(self.settings)
         # Mended first, because the parser below is strict.
         value = mended(value or b"")
         try:
@@ -108,7 +104,7 @@ class Intake:
         self.store.drop(session)
 
     def _put(self, session: bytes, value: bytes, headers: Headers, timestamp_ms: int, fingerprint: str | None) -> None:
-        conversation = decode(value, limits_of(self.settings))
+        conversation = decode(value, enricher_limits(self.settings))
         if fingerprint is not None and conversation.fingerprint is None:
             # Only an earlier snapshot has the fingerprint, and only the newest one is sent: copy it.
             body = orjson.loads(value)
@@ -150,7 +146,11 @@ def _with_enqueued_at(value: bytes, moment: str) -> bytes:
     except orjson.JSONDecodeError:
         # For example NaN, which the records' own parser accepts.
         raise DecodeError("the value is not JSON", reason=Reason.NOT_JSON) from None
-    return orjson.dumps({**body, "metadata": {**(body.get("metadata") or {}), "enqueuedAt": moment}})
+    metadata = body.get("metadata")
+    # The records' own reader ignores metadata that is no object.
+    return orjson.dumps(
+        {**body, "metadata": {**(metadata if isinstance(metadata, dict) else {}), "enqueuedAt": moment}}
+    )
 
 
 def _iso(unix_ms: int) -> str:

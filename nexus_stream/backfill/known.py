@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import orjson
 
-from nexus_stream.backfill.intake import limits_of, snapshot_of
+from nexus_stream.backfill.intake import snapshot_of
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation
 from nexus_stream.contracts.headers import ANSWER_HEADER
+from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.privacy.changelog import StoredState, read_states
 from nexus_stream.settings import Settings
@@ -53,7 +54,7 @@ async def judge_pending(store: RunStore, settings: Settings, *, use_table: bool 
 
 
 def _judge(store: RunStore, settings: Settings, item: Item, raw: StoredState | None) -> None:
-    topic, limits = settings.ingestion_topic, limits_of(settings)
+    topic, limits = settings.ingestion_topic, enricher_limits(settings)
     if raw is not None:
         state = decode_state(orjson.dumps(raw))
         # With an answer header, a snapshot also counts as new if only the offline rules have read it.

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nexus_stream.contracts.cutting import Cut
+
 __all__ = [
     "SCHEMA_VERSION",
     "Arquetipo",
@@ -23,6 +25,7 @@ __all__ = [
     "Signal",
     "SignalName",
     "Source",
+    "VisitorIdentity",
 ]
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -105,12 +108,22 @@ class Prospect(_Record):
     momento_optimo: Momento = Momento.FRIO
 
 
+class VisitorIdentity(_Record):
+    """The visitor's id at the site, as the site claims it."""
+
+    value: Annotated[str, Field(description="personal data")]
+    proven: Annotated[bool, Field(description="whether the site's server proved it to the gateway")] = False
+
+
 class ConversationFacts(_Record):
     """Facts about the snapshot of the record; never its text."""
 
     turns: Annotated[int, Field(ge=0)]
     digest: Annotated[str, Field(description="hash of the turns, consent and tenant")]
     first_url: str | None = None
+    cut: Annotated[Cut | None, Field(description="what the limits cut from the snapshot; null if nothing")] = None
+    left_out: Annotated[dict[str, int], Field(description="turns and parts that were not read, by kind")] = {}
+    identity: VisitorIdentity | None = None
 
 
 class ExtractionFacts(_Record):

@@ -35,17 +35,18 @@ def said_steps(turns: Iterable[_Turn], *, answers_known_from: int = 0) -> Said:
 
     Args:
         turns: All turns, of the roles ``user`` and ``assistant``.
-        answers_known_from: Before this index, assistant turns may be missing.
+        answers_known_from: Right before each turn before this index, assistant turns may be missing.
     """
     steps: list[str] = []
     answered: list[str] = []
+    begins_at = 0
     for index, turn in enumerate(turns):
         if turn.role != "user":
             answered.append(turn.content)
             continue
-        is_known = bool(steps) and index >= answers_known_from
+        is_known = bool(steps) and begins_at >= answers_known_from
         steps.append(_hash([turn.content]) + (_hash(answered) if is_known else ""))
-        answered = []
+        answered, begins_at = [], index + 1
     return tuple(steps)
 
 

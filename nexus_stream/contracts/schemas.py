@@ -59,6 +59,8 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
     # Null fields are left out on the wire.
     PROCESS_STATUS: (ProcessStatus, "validation"),
 }
+# Fields that version 1 got after its first records: by class.
+_ADDED_LATER: dict[str, frozenset[str]] = {"ConversationFacts": frozenset({"cut", "left_out", "identity"})}
 
 
 class _Published(GenerateJsonSchema):
@@ -85,7 +87,11 @@ def json_schema(record: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]
         record: The pydantic class.
         mode: ``serialization`` for a record that we write, ``validation`` for one that we read.
     """
-    return record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
+    schema = record.model_json_schema(by_alias=True, mode=mode, schema_generator=_Published)
+    for name, added in _ADDED_LATER.items():
+        if (definition := schema.get("$defs", {}).get(name)) is not None:
+            definition["required"] = [field for field in definition["required"] if field not in added]
+    return schema
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

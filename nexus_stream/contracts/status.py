@@ -89,6 +89,9 @@ class ProcessStatus(_Record):
     lag_known: Annotated[bool, Field(description="whether the broker reported the partitions' end offsets")] = True
     outcomes: Annotated[_Counts, Field(description="records by outcome")] = {}
     dead_letters: Annotated[_Counts, Field(description="by reason")] = {}
+    placeholder_ids: Annotated[
+        _Counts, Field(description="ids such as `undefined`, which were read as missing, by field")
+    ] = {}
     latency: Annotated[Latency, Field(description="from settled (enricher), or from emitted (sink), to done")] = (
         Latency()
     )

@@ -66,13 +66,14 @@ class Snapshot:
         """Make the snapshot of a record."""
         origin_ms = record.origin_ms
         is_returned = origin_ms is not None
+        cut = conversation.cut
         # A backfill's records carry the time of their history: no broker has bounded that.
         is_bounded = not is_returned or record.header(HOP_HEADER) is not None
         return cls(
             record=record,
             conversation=conversation,
             chain=tuple(cumulative_hashes(conversation.messages)[-MAX_CHAIN:]),
-            said=said_steps(conversation.messages)[-MAX_CHAIN:],
+            said=said_steps(conversation.messages, answers_known_from=0 if cut is None else cut.until)[-MAX_CHAIN:],
             digest=digest(conversation),
             snapshot_at_ms=snapshot_time_ms(
                 conversation.enqueued_at_ms,
@@ -112,6 +113,12 @@ class Snapshot:
     def says_otherwise(self, other: Snapshot) -> bool:
         """Whether the consent differs: with the same words, the later snapshot counts."""
         return self.conversation.metadata.consent != other.conversation.metadata.consent
+
+    def identifies(self, other: Snapshot) -> bool:
+        """Whether it claims or proves an identity that the other one does not."""
+        mine, theirs = self.conversation.metadata, other.conversation.metadata
+        is_same = (mine.identity, mine.identity_proven) == (theirs.identity, theirs.identity_proven)
+        return mine.identity is not None and not is_same and (mine.identity_proven or not theirs.identity_proven)
 
     def behind(self, unread: Snapshot) -> Snapshot | None:
         """This newer snapshot, with those turns of an unread snapshot that its site cut off.
@@ -248,8 +255,10 @@ class Settling:
             work = queue[index]
             relation = relate(snapshot, work.snapshot)
             if relation is Relation.EQUAL and snapshot.digest == work.snapshot.digest:
-                work.note_fingerprint(fingerprint)
-                return Joined.Duplicate()
+                if not snapshot.identifies(work.snapshot):
+                    work.note_fingerprint(fingerprint)
+                    return Joined.Duplicate()
+                relation = Relation.RETOLD
             if relation is Relation.EQUAL or (relation is Relation.RETOLD and snapshot.says_otherwise(work.snapshot)):
                 # The same words with another consent: the later snapshot counts.
                 relation = Relation.EXTENDS if is_later(snapshot, work.snapshot) else Relation.PREFIX

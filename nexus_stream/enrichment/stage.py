@@ -16,8 +16,9 @@ from collections.abc import Awaitable
 
 from aiokafka.partitioner import murmur2
 
-from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.conversation import read
 from nexus_stream.contracts.headers import COMMAND_HEADER, HOP_HEADER
+from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand, decode_command
 from nexus_stream.delivery.bounds import PendingBound
 from nexus_stream.delivery.dead_letters import letter_id
@@ -103,13 +104,7 @@ class Enrichment(Stage):
         self._settings = settings
         self._table = table
         self._extractor_is_immediate = getattr(extractor, "is_immediate", False)
-        self._limits = Limits(
-            # The gateway adds metadata to a body. These bytes do not count against the sender's limit.
-            body_bytes=settings.max_body_bytes + 16_384,
-            turns=settings.max_turns,
-            turn_chars=settings.max_turn_chars,
-            id_chars=settings.max_id_chars,
-        )
+        self._limits = enricher_limits(settings)
         self._settling = Settling(settle_seconds=settings.settle_seconds, max_wait_seconds=settings.max_wait_seconds)
         self._bound = PendingBound(max_items=settings.pending_max_sessions, max_bytes=settings.pending_max_bytes)
         self._partition_count = settings.topic_partitions
@@ -173,6 +168,8 @@ class Enrichment(Stage):
             try:
                 await self._submit(record)
             except PermanentError as error:
+                if isinstance(error, DecodeError):
+                    self.facts.refused(error.code)
                 await self._queue(DeadLetter(record, error))
             except (PartitionLostError, ConfigurationError):
                 raise
@@ -193,7 +190,9 @@ class Enrichment(Stage):
             if not await self._is_rerouted(record, command.key):
                 await self._submit_command(record, command)
             return
-        conversation = decode(record.value, self._limits)
+        conversation, noticed = read(record.value, self._limits)
+        if noticed is not None:
+            self.facts.noticed(noticed)
         if not await self._is_rerouted(record, conversation.key):
             await self._submit_snapshot(Snapshot.of(record, conversation))
 

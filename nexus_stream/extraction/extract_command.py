@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.conversation import decode
+from nexus_stream.contracts.limits import gateway_limits
 from nexus_stream.contracts.prospect import Prospect, Signal
 from nexus_stream.errors import DecodeError, PermanentError, RetryableError
 from nexus_stream.extraction.consent import NoExtraction
@@ -62,8 +63,7 @@ async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
         PermanentError: the conversation would become a dead letter.
         RetryableError: nothing was decided.
     """
-    limits = Limits(settings.max_body_bytes, settings.max_turns, settings.max_turn_chars, settings.max_id_chars)
-    body = decode(value, limits)
+    body = decode(value, gateway_limits(settings))
     turns = [Turn(message.role, message.content) for message in body.messages]
     refused = body.metadata.consent is False and settings.consent_respected
     extractor: Extractor = NoExtraction() if refused else create_extractor(settings)

@@ -22,9 +22,10 @@ from aiohttp.typedefs import Handler, Middleware
 from aiokafka.structs import RecordMetadata
 
 from nexus_stream import __version__
-from nexus_stream.contracts.conversation import Limits
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, PRODUCER_VERSION_HEADER, TRACEPARENT_HEADER
+from nexus_stream.contracts.limits import gateway_limits
 from nexus_stream.contracts.message_id import message_id
+from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.contracts.status import ProcessState
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.errors import BrokerUnavailableError, PermanentError
@@ -97,14 +98,9 @@ class Gateway:
         self._tracing = tracing
         self._accepted = EventLines(__name__)
         self._body_timeout_seconds = body_timeout_seconds
-        self._limits = Limits(
-            body_bytes=settings.max_body_bytes,
-            turns=settings.max_turns,
-            turn_chars=settings.max_turn_chars,
-            id_chars=settings.max_id_chars,
-        )
+        self._limits = gateway_limits(settings)
         self._limiter = RateLimiter(settings.gateway_requests_per_minute)
-        self._budget = ByteBudget(max(_BODY_BUDGET_BYTES, 4 * settings.max_body_bytes))
+        self._budget = ByteBudget(max(_BODY_BUDGET_BYTES, 4 * self._limits.read_bytes))
         self._cors = CorsPolicy(settings.gateway_allowed_origins)
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -130,7 +126,7 @@ class Gateway:
         started = time.perf_counter()
         self._limit_rate(request)
         require_json(request)
-        body = await read_body(request, self._limits.body_bytes, self._body_timeout_seconds, self._budget)
+        body = await read_body(request, self._limits.read_bytes, self._body_timeout_seconds, self._budget)
         context = RequestContext(
             enqueued_at=_now(),
             producer_version=PRODUCER_VERSION,
@@ -139,11 +135,13 @@ class Gateway:
             user_agent=request.headers.get(hdrs.USER_AGENT),
         )
         record = ingestion_record(body, context, self._limits)
+        self.facts.noticed(record.noticed)
         if self._retention is not None and self._retention.problem is not None:
             raise RequestRefusedError(
                 503,
                 "Messages are not accepted: they might expire before they are read; try again later",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
+                code=RefusalCode.MESSAGES_MAY_EXPIRE,
                 reason="retention",
             )
         id_ = message_id()
@@ -155,10 +153,13 @@ class Gateway:
                 503,
                 "The message could not be queued; try again",
                 retry_after_seconds=error.retry_after_seconds or _BROKER_RETRY_SECONDS,
+                code=RefusalCode.STOPPING if self._draining else RefusalCode.BROKER_UNAVAILABLE,
                 reason="stopping" if self._draining else None,
             ) from error
         except PermanentError as error:
-            raise RequestRefusedError(413, "The body is over the broker's limit") from error
+            raise RequestRefusedError(
+                413, "The body is over the broker's limit", code=RefusalCode.RECORD_TOO_LARGE
+            ) from error
         if self._accepted.is_on:
             self._accepted.write(
                 "message accepted",
@@ -248,7 +249,9 @@ class Gateway:
         )
         wait_seconds = self._limiter.take(client)
         if wait_seconds > 0:
-            raise RequestRefusedError(429, "Too many requests", retry_after_seconds=wait_seconds)
+            raise RequestRefusedError(
+                429, "Too many requests", code=RefusalCode.TOO_MANY_REQUESTS, retry_after_seconds=wait_seconds
+            )
 
     async def _traced_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._tracing is None or request.path != PRODUCER_PATH or request.method != hdrs.METH_POST:
@@ -265,6 +268,7 @@ class Gateway:
             # At DEBUG: any client can cause many refusals. The metrics count them.
             _log.debug("message refused", extra={"event": "message_refused", "status": refusal.status})
             self._metrics.refused(refusal.status, refusal.reason)
+            self.facts.refused(refusal.code)
             response = _json(refusal.body, refusal.status, refusal.headers)
             if refusal.close:
                 response.force_close()

@@ -26,6 +26,7 @@ from nexus_stream.kafka.access import require_access
 from nexus_stream.observability.exposition import serve_metrics
 from nexus_stream.observability.logs import configure_logs
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
+from nexus_stream.observability.metrics_reading import ReadingCollector
 from nexus_stream.observability.status import StatusPublisher, failed_status, process_id
 from nexus_stream.observability.tracing import start_tracing
 from nexus_stream.settings import Settings, load_settings
@@ -99,7 +100,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
         announce_build("gateway")
         # The metrics server also runs while the gateway stops, and answers /ready with "stopping".
         async with serve_metrics(settings, gateway.not_ready_because):
-            with shown(ProcessStateCollector("gateway", gateway.state)):
+            with shown(ProcessStateCollector("gateway", gateway.state), ReadingCollector("gateway", gateway.facts)):
                 await stop.wait()
                 status.cancel()
                 watching.cancel()

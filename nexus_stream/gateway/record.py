@@ -1,6 +1,7 @@
 """Build the record for ``nexus-prospect-ingestion`` from a request's body and headers.
 
-The value is the client's JSON with more fields in ``metadata``. The gateway checks that value with the enricher's own
+The value is the conversation in the plain form, cut to the limits, with small keys of the client and the gateway's
+``metadata``. So files and tool results never reach the topic. The gateway checks the value with the enricher's own
 function. So the enricher can read every record that the gateway accepts.
 """
 
@@ -8,14 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from nexus_stream.contracts.conversation import Limits, decode, mended
+from nexus_stream.contracts.cutting import Cut, CutTurn, cut_turns
+from nexus_stream.contracts.message_forms import PlainTurn
+from nexus_stream.contracts.placeholders import is_no_tenant
+from nexus_stream.contracts.plain_form import NOT_EMPTY, Noticed, PlainForm, plain_form, require_few_elements
+from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.contracts.session_key import TENANT_PATTERN
-from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.errors import DecodeError
 from nexus_stream.gateway.refusal import RequestRefusedError
 
 __all__ = ["MESSAGES_REQUIRED", "SESSION_REQUIRED", "IngestionRecord", "RequestContext", "ingestion_record"]
@@ -29,7 +36,18 @@ _MAX_CONTEXT_CHARS = 2048
 _MAX_EXTRA_KEYS = 50
 _MAX_EXTRA_KEY_CHARS = 128
 _MAX_EXTRA_VALUE_BYTES = 2048
-_SET_BY_GATEWAY = frozenset({"enqueuedAt", "producerVersion", "url", "userAgent", "tenant_id"})
+# All extra keys together, as a share of a record.
+_EXTRAS_SHARE = 8
+# If a history must be cut to the record's bytes, this much is left for the rest, so that the cut does not depend on it.
+_REST_BYTES = 16_384
+_MIN_TURN_BYTES = 64
+_PLAIN_KEYS = frozenset({"messages", "sessionId", "session_id", "fingerprint", "metadata"})
+_SET_BY_GATEWAY = frozenset(
+    {"enqueuedAt", "producerVersion", "url", "userAgent", "tenant_id", "identityProven", "cut", "leftOut"}
+)
+# Read later, so no other key may crowd them out.
+_KEPT_FIRST = ("consent", "identity")
+_CODES = {code.value: code for code in RefusalCode}
 _TENANT = re.compile(TENANT_PATTERN)
 
 
@@ -46,33 +64,75 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class IngestionRecord:
-    """Key and value for the topic."""
+    """Key and value for the topic, and what was left out, ignored or cut."""
 
     key: bytes
     value: bytes
+    noticed: Noticed
 
 
 def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> IngestionRecord:
-    """Check the body and build the record.
+    """Read the body and build the record.
 
     Raises:
-        RequestRefusedError: 400 with the problem of each field, 413 if the value is over ``limits.body_bytes``.
+        RequestRefusedError: 400 with the problem of each field, 413 if it cannot be cut to ``limits.body_bytes``.
     """
-    data = _parse(body)
-    _require_existing_fields(data)
-    metadata = data.get("metadata")
-    if metadata is None or isinstance(metadata, dict):
-        data["metadata"] = _enriched(metadata or {}, context)
-    # Any other type stays: `decode` reports it.
+    noticed = Noticed()
     try:
-        value = orjson.dumps(data)
+        require_few_elements(body)
+        data = _parse(body)
+        form = plain_form(data, limits, noticed)
+        rest = _extras(data, _PLAIN_KEYS, limits) | {"sessionId": form.session_id}
+        if form.fingerprint is not None:
+            rest["fingerprint"] = form.fingerprint
+        rest["metadata"] = _enriched(form.metadata, context, limits, noticed)
+        value = _fitted(form, rest, limits, noticed)
+        return IngestionRecord(decode(value, limits).key, value, noticed)
     except orjson.JSONEncodeError:
         raise _too_deep() from None
-    try:
-        conversation = decode(value, limits)
     except DecodeError as error:
         raise _refusal(error) from error
-    return IngestionRecord(conversation.key, value)
+
+
+def _fitted(form: PlainForm, rest: dict[str, Any], limits: Limits, noticed: Noticed) -> bytes:
+    kept, cut = cut_turns(form.turns, max_turns=limits.turns, max_chars=limits.turn_chars)
+    value = _value(form.turns, kept, cut, rest, noticed)
+    if len(value) > limits.body_bytes:
+        rest_bytes = len(_value(form.turns, (), Cut(turns=2**52, characters=2**52, until=2**52), rest, noticed))
+        room = limits.body_bytes - max(rest_bytes, min(_REST_BYTES, limits.body_bytes // 4))
+        if room < _MIN_TURN_BYTES:
+            raise RequestRefusedError(
+                413, "The body without its messages is over the limit", code=RefusalCode.BODY_TOO_LARGE
+            )
+        kept, cut = cut_turns(
+            form.turns, max_turns=limits.turns, max_chars=limits.turn_chars, max_bytes=room, size_of=_turn_bytes
+        )
+        value = _value(form.turns, kept, cut, rest, noticed)
+    noticed.cut = cut
+    return value
+
+
+def _value(
+    turns: Sequence[PlainTurn], kept: Sequence[CutTurn], cut: Cut, rest: dict[str, Any], noticed: Noticed
+) -> bytes:
+    metadata = dict(rest["metadata"])
+    if cut:
+        metadata["cut"] = cut.model_dump()
+    if noticed.left_out:
+        metadata["leftOut"] = dict(noticed.left_out)
+    messages = [_plain_message(turns[position], content) for position, content in kept]
+    return orjson.dumps({"messages": messages, **rest, "metadata": metadata})
+
+
+def _plain_message(turn: PlainTurn, content: str) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": turn.role, "content": content}
+    if turn.timestamp is not None:
+        message["timestamp"] = turn.timestamp
+    return message
+
+
+def _turn_bytes(turn: PlainTurn, content: str) -> int:
+    return len(orjson.dumps(_plain_message(turn, content))) + 1
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -81,7 +141,9 @@ def _parse(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise _not_json(error) from None
     if not isinstance(data, dict):
-        raise RequestRefusedError(400, "The body must be a JSON object", {"body": "must be an object"})
+        raise RequestRefusedError(
+            400, "The body must be a JSON object", {"body": "must be an object"}, code=RefusalCode.BODY_NOT_OBJECT
+        )
     return data
 
 
@@ -95,50 +157,49 @@ def _loaded(body: bytes) -> Any:
         return orjson.loads(mended_body)
 
 
-def _require_existing_fields(data: dict[str, Any]) -> None:
-    messages = data.get("messages")
-    if messages == []:
-        raise RequestRefusedError(400, MESSAGES_REQUIRED)
-    if not isinstance(messages, list):
-        problem = "Field required" if messages is None else "must be an array"
-        raise RequestRefusedError(400, MESSAGES_REQUIRED, {"messages": problem})
-    session_id = data.get("sessionId")
-    if session_id is None or (isinstance(session_id, str) and not session_id.strip()):
-        raise RequestRefusedError(400, SESSION_REQUIRED)
-
-
-def _enriched(metadata: dict[str, Any], context: RequestContext) -> dict[str, Any]:
-    enriched = _bounded_extras(metadata)
+def _enriched(metadata: dict[str, Any], context: RequestContext, limits: Limits, noticed: Noticed) -> dict[str, Any]:
+    enriched = _extras(metadata, _SET_BY_GATEWAY, limits, _KEPT_FIRST)
     enriched["enqueuedAt"] = context.enqueued_at
     enriched["producerVersion"] = context.producer_version
     enriched["url"] = _first_text(metadata.get("url"), context.referer)
     enriched["userAgent"] = _first_text(metadata.get("userAgent"), context.user_agent)
+    # A tenant in the body does not count, so what it holds is not noticed either.
+    noticed.ignored.pop("tenant_id", None)
     # Only from the header, which the site's own server sets: a page must not choose a tenant in its body.
     tenant_id = (context.tenant_id or "").strip()
-    if tenant_id:
+    if tenant_id and is_no_tenant(tenant_id):
+        noticed.ignored["tenant_id"] = "placeholder"
+    elif tenant_id:
         if not _TENANT.fullmatch(tenant_id):
             raise RequestRefusedError(
                 400,
                 "x-tenant-id is not a tenant id",
                 {"x-tenant-id": "letters, digits, '_', '.' and '-' only, at most 64"},
+                code=RefusalCode.TENANT_INVALID,
             )
         enriched["tenant_id"] = tenant_id
     return enriched
 
 
-def _bounded_extras(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The site's own keys, without those over a limit: a dropped key is better than a refused lead."""
+def _extras(
+    fields: dict[str, Any], others: frozenset[str], limits: Limits, first: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The site's own keys, without those over a limit: a dropped key is better than a refused lead.
+
+    Raises:
+        orjson.JSONEncodeError: a small value is nested too deeply.
+    """
     extras: dict[str, Any] = {}
-    for key, value in metadata.items():
-        if key in _SET_BY_GATEWAY or len(key) > _MAX_EXTRA_KEY_CHARS:
+    room = limits.body_bytes // _EXTRAS_SHARE
+    for key in (*(key for key in first if key in fields), *(key for key in fields if key not in first)):
+        if key in others or len(key) > _MAX_EXTRA_KEY_CHARS or fields[key] is None:
             continue
         if len(extras) == _MAX_EXTRA_KEYS:
             break
-        try:
-            if len(orjson.dumps(value)) <= _MAX_EXTRA_VALUE_BYTES:
-                extras[key] = value
-        except orjson.JSONEncodeError:
-            continue
+        size = len(orjson.dumps(fields[key]))
+        if size <= min(_MAX_EXTRA_VALUE_BYTES, room):
+            extras[key] = fields[key]
+            room -= size + len(key)
     return extras
 
 
@@ -151,25 +212,35 @@ def _first_text(*candidates: object) -> str:
 
 
 def _not_json(error: json.JSONDecodeError) -> RequestRefusedError:
+    if "depth limit" in error.msg:
+        return _too_deep()
     # Only the position, not the parser's message: an answer must never repeat anything of the body.
     return RequestRefusedError(
         400,
         "The body is not valid JSON",
         {"body": f"not JSON at line {error.lineno}, column {error.colno}"},
+        code=RefusalCode.BODY_NOT_JSON,
         reason="not_json",
     )
 
 
 def _too_deep() -> RequestRefusedError:
-    return RequestRefusedError(400, "The body is nested too deeply", {"body": "nested too deeply"})
+    return RequestRefusedError(
+        400, "The body is nested too deeply", {"body": "nested too deeply"}, code=RefusalCode.BODY_TOO_DEEP
+    )
 
 
 def _refusal(error: DecodeError) -> RequestRefusedError:
-    match error.reason:
-        case Reason.TOO_LARGE:
-            return RequestRefusedError(413, f"The body with its metadata is over the limit: {error}")
-        case Reason.NOT_JSON:
-            # The body was valid JSON above, so only the depth is left: `decode` has a lower limit on depth.
+    # The existing site's two answers have no details.
+    code = _CODES.get(error.code or "", RefusalCode.CONVERSATION_INVALID)
+    match code:
+        case RefusalCode.MESSAGES_REQUIRED:
+            details = error.details if NOT_EMPTY not in error.details.values() else {}
+            return RequestRefusedError(code.status, MESSAGES_REQUIRED, details, code=code)
+        case RefusalCode.SESSION_ID_REQUIRED:
+            return RequestRefusedError(code.status, SESSION_REQUIRED, code=code)
+        case RefusalCode.BODY_TOO_DEEP:
+            # `decode` has a lower limit on depth than the parser above.
             return _too_deep()
         case _:
-            return RequestRefusedError(400, str(error), error.details)
+            return RequestRefusedError(code.status, str(error), error.details, code=code)

@@ -9,12 +9,13 @@ __all__ = ["RequestRefusedError"]
 
 
 class RequestRefusedError(Exception):
-    """The answer is ``status`` with ``{"error": ..., "details": {...}}``.
+    """The answer is ``status`` with ``{"error": ..., "code": ..., "details": {...}}``.
 
     Attributes:
         status: HTTP status, 4xx or 503.
         error: The problem, for a developer.
         details: The problem of each field; not in the body if empty.
+        code: The problem, stable, for a program; docs/reference/errors.md lists all.
         retry_after_seconds: Sent as ``Retry-After``, rounded up.
         close: Close the connection instead of reading the rest of the body.
         reason: Label for the metrics (metrics_gateway.py) if one status has several reasons.
@@ -26,6 +27,7 @@ class RequestRefusedError(Exception):
         error: str,
         details: Mapping[str, str] | None = None,
         *,
+        code: str,
         retry_after_seconds: float | None = None,
         close: bool = False,
         reason: str | None = None,
@@ -34,6 +36,7 @@ class RequestRefusedError(Exception):
         self.status = status
         self.error = error
         self.details = dict(details or {})
+        self.code = code
         self.retry_after_seconds = retry_after_seconds
         self.close = close
         self.reason = reason
@@ -41,7 +44,8 @@ class RequestRefusedError(Exception):
     @property
     def body(self) -> dict[str, object]:
         """The JSON body."""
-        return {"error": self.error, "details": self.details} if self.details else {"error": self.error}
+        body: dict[str, object] = {"error": self.error, "code": self.code}
+        return body | {"details": self.details} if self.details else body
 
     @property
     def headers(self) -> dict[str, str]:

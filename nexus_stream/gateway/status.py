@@ -9,6 +9,7 @@ from nexus_stream import __version__
 from nexus_stream.contracts.status import Latency, ProcessStatus
 from nexus_stream.gateway.app import Gateway
 from nexus_stream.gateway.publisher import Publisher
+from nexus_stream.observability.metrics_reading import ignored_by_field
 from nexus_stream.observability.status import StateClock, StatusReport, host_name
 from nexus_stream.settings import Settings
 
@@ -37,6 +38,7 @@ def gateway_status(settings: Settings, gateway: Gateway, publisher: Publisher, k
             started_at_ms=started_at_ms,
             updated_at_ms=now_ms,
             outcomes=dict(gateway.outcomes),
+            placeholder_ids=ignored_by_field(gateway.facts.ignored),
             latency=Latency.of_seconds(p50, p95),
         )
 

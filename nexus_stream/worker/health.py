@@ -18,6 +18,7 @@ from nexus_stream.errors import StalledError
 from nexus_stream.host.log import get_logger
 from nexus_stream.observability.lag import StageLag
 from nexus_stream.observability.metrics import ProcessStateCollector, announce_build, shown
+from nexus_stream.observability.metrics_reading import ReadingCollector
 from nexus_stream.observability.metrics_stage import LagCollector
 from nexus_stream.settings import Settings
 from nexus_stream.worker.status import state_of
@@ -72,7 +73,8 @@ class WorkerHealth:
         state = ProcessStateCollector(self._role, lambda: state_of(self._stage, self.not_processing_because()).state)
         asking = asyncio.create_task(self.lag.run(), name="offsets")
         try:
-            with shown(state, LagCollector(self._role, self.lag)):
+            reading = () if self._role == "sink" else (ReadingCollector(self._role, self._stage.facts),)
+            with shown(state, LagCollector(self._role, self.lag), *reading):
                 while True:
                     await self._stage.clock.sleep(WATCH_INTERVAL_SECONDS)
                     if asking.done():

@@ -10,6 +10,7 @@ from nexus_stream import __version__
 from nexus_stream.contracts.status import BudgetStanding, Latency, ProcessRole, ProcessState, ProcessStatus
 from nexus_stream.delivery.stage import Stage
 from nexus_stream.observability.lag import StageLag
+from nexus_stream.observability.metrics_reading import ignored_by_field
 from nexus_stream.observability.outcomes import counted_dead_letters, counted_outcomes
 from nexus_stream.observability.status import StateClock, StatusReport, host_name
 from nexus_stream.settings import Settings
@@ -59,6 +60,7 @@ def stage_status(
             lag_known=lag.is_known,
             outcomes=counted_outcomes(role),
             dead_letters=counted_dead_letters(role),
+            placeholder_ids=ignored_by_field(stage.facts.ignored),
             latency=Latency.of_seconds(p50, p95),
             input_tokens=stage.facts.input_tokens,
             output_tokens=stage.facts.output_tokens,

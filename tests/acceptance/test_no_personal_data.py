@@ -178,6 +178,7 @@ def stack(parts: tuple[Collector, EchoingClaude], tmp_path_factory: pytest.TempP
             database.dsn,
             ANTHROPIC_API_KEY=KEY,
             ANTHROPIC_BASE_URL=claude.url,
+            NEXUS_MAX_REQUEST_BYTES="262144",
             NEXUS_CLAUDE_REQUESTS_PER_MINUTE="600000",
             NEXUS_CLAUDE_BREAKER_FAILURES="1000",
             NEXUS_LOG_LEVEL="DEBUG",

@@ -163,13 +163,9 @@ async def test_other_clients_read_what_the_enricher_sent(stack: Stack, client: s
     assert found == expected
 
 
-def _is_fine(field: str, item: object) -> bool:
-    """What the contract accepts: text for ids, no fingerprint at all, metadata with anything in it."""
-    if field == "fingerprint":
-        return item is None or item in ("", "x")
-    if field == "metadata":
-        return item is None or isinstance(item, dict)
-    return field == "sessionId" and item == "x"
+def _is_session(item: object) -> bool:
+    """What the contract accepts as a session: a text or a number. Anything else is refused, and no list has a turn."""
+    return item in ("x", 1.5)
 
 
 def malformed_values() -> list[tuple[bytes | None, Reason]]:
@@ -177,31 +173,36 @@ def malformed_values() -> list[tuple[bytes | None, Reason]]:
     good = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "bad"}
     wrong: list[object] = [None, 0, -1, 1.5, True, "x", "", [], {}, [[]], [None], {"a": 1}, "\u0000", 10**400, [1, 2]]
     no_json = [b" ", b"{", b"[", b"}", b"\xff\xfe\x00", b"{'a':1}", b'{"a":"\\ud83d"', b"\xef\xbb\xbf"]
-    no_json += [json.dumps(good).encode()[:length] for length in range(1, 62)]
+    no_json += [json.dumps(good).encode()[:length] for length in range(1, len(json.dumps(good)))]
     # Deeper than the parser goes.
     no_json += [b"[" * depth + b"]" * depth for depth in (1000, 50_000)]
     shapes: list[object] = [*wrong, [[[[[]]]]]]
-    for field in ("messages", "sessionId", "fingerprint", "metadata"):
-        shapes += [{**good, field: item} for item in wrong if not _is_fine(field, item)]
+    textless: list[object] = []
     for item in wrong:
+        textless += [{**good, "messages": item}] if isinstance(item, list) and item else []
+        shapes += [{**good, "messages": item}] if not isinstance(item, list) or not item else []
+        shapes += [] if _is_session(item) else [{**good, "sessionId": item}]
         for field in ("role", "content"):
-            if field == "content" and isinstance(item, str):
-                continue
-            message = {"role": "user", "content": "hola", field: item}
-            shapes += [{**good, "messages": [message]}, {**good, "messages": [*good["messages"], message]}]
-    shapes += [{**good, "metadata": {"tenant_id": item}} for item in ("a b", "a:b", "ñ", 5, [], "x" * 65)]
-    shapes += [{**good, "metadata": {"consent": item}} for item in ("maybe", [], {}, 7)]
+            if field == "role" or not isinstance(item, str) or not item.strip():
+                textless.append({**good, "messages": [{"role": "user", "content": "hola", field: item}]})
+    placeholders = (
+        "undefined null None nil NaN true false 0 -1 unknown anonymous guest N/A default fingerprint UNDEFINED"
+    )
+    placeholders += " sessionId session_id visitor-id {} [] ${sessionId} {{id}} sess-${id} %s <session-id> [id] userId"
+    placeholders += (
+        " 00000000-0000-0000-0000-000000000000 xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx ()=>id session-undefined"
+    )
+    shapes += [{**good, "sessionId": word} for word in [*placeholders.split(), "[object Object]", "function () { x }"]]
+    shapes += [{**good, "metadata": {"tenant_id": item}} for item in ("a b", "a:b", "ñ", [1], "x" * 65)]
+    shapes += [{**good, "metadata": {"consent": item}} for item in ("maybe", [1], {"a": 1}, 7)]
     shapes += [{**good, "sessionId": "s" * size} for size in (257, 5000)]
-    shapes += [{**good, "fingerprint": text} for text in ("f" * 257, "session:other", "a\nb")]
     values: list[tuple[bytes | None, Reason]] = [(None, Reason.EMPTY), (b"", Reason.EMPTY)]
     values += [(value, Reason.NOT_JSON) for value in no_json]
     values += [
         (value, Reason.WRONG_SHAPE) for value in (b"null", b"NaN", *(json.dumps(one).encode() for one in shapes))
     ]
-    for count in (201, 500):
-        values.append((json.dumps({**good, "messages": good["messages"] * count}).encode(), Reason.TOO_MANY_TURNS))
-    for size, reason in ((8001, Reason.TURN_TOO_LONG), (300_000, Reason.TOO_LARGE)):
-        values.append((json.dumps({**good, "messages": [{"role": "user", "content": "x" * size}]}).encode(), reason))
+    values += [(json.dumps(one).encode(), Reason.NO_TEXT) for one in textless]
+    values.append((json.dumps({**good, "messages": [{}] * 10_001}).encode(), Reason.TOO_LARGE))
     return values
 
 
@@ -275,6 +276,72 @@ async def test_generated_values_end_as_the_contract_says_and_never_as_an_error_o
     reasons = {key: Reason(dict(letter.headers)["nexus-reason"].decode()) for key, letter in letters.items()}
     assert reasons == expected
     assert Reason.INTERNAL_ERROR not in reasons.values()
+
+
+async def test_a_shared_placeholder_joins_nobody(stack: Stack):
+    """Two visitors whose page sends the same ``undefined`` are two people."""
+    said = {
+        "placeholder-1": ("nombre", "Carlos Rojas", "Hola, me llamo Carlos Rojas y mi celular es 300 555 0102"),
+        "placeholder-2": ("email", "laura@example.com", "Hola, soy Laura Gomez, mi correo es laura@example.com"),
+    }
+    for session, (_, _, text) in said.items():
+        body = {"messages": [{"role": "user", "content": text}], "sessionId": session, "fingerprint": "undefined"}
+        assert stack.post(body)[0] == 202
+    for session, (name, value, _) in said.items():
+        row = await eventually(
+            lambda session=session: stack.prospect(f"session:{session}"), seconds=60, what=f"a row of {session}"
+        )
+        assert row[name] == value
+    assert await stack.prospect("undefined") is None
+    refused = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "undefined"}
+    status, answer = stack.post(refused)
+    assert (status, answer["code"]) == (400, "session_id_placeholder")
+
+
+async def test_every_form_of_message_becomes_a_row_by_either_way(stack: Stack):
+    """Parts, content arrays, system and tool turns, numbers as ids, long histories."""
+    text = "Hola, me llamo Marcela Ríos y mi celular es 300 555 0102"
+    long = [{"role": "assistant" if n % 2 else "user", "content": f"{n} " + "x" * 9000} for n in range(100)]
+    chats: dict[str, dict[str, object]] = {
+        "parts": {"messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}]},
+        "array": {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]},
+        "agent": {
+            "messages": [
+                {"role": "developer", "content": "Sell plans"},
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+                {"role": "tool", "tool_call_id": "c", "content": "301 555 0199"},
+            ]
+        },
+        "long": {"messages": [*long, {"role": "user", "content": text}]},
+    }
+    for name, chat in chats.items():
+        for way in ("http", "topic"):
+            ids = {"sessionId": f"form-{way}-{name}", "fingerprint": f"fp-form-{way}-{name}"}
+            if way == "http":
+                assert stack.post({**chat, **ids})[0] == 202, name
+            else:
+                await stack.produce(stack.settings.ingestion_topic, [(b"form", orjson.dumps({**chat, **ids}))])
+    await stack.produce(
+        stack.settings.ingestion_topic,
+        [(b"form", orjson.dumps({**chats["parts"], "sessionId": 1768478400123, "fingerprint": 1768478400}))],
+    )
+    fingerprints = [f"fp-form-{way}-{name}" for name in chats for way in ("http", "topic")]
+    for fingerprint in [*fingerprints, "1768478400"]:
+        row = await eventually(
+            lambda fingerprint=fingerprint: stack.prospect(fingerprint), seconds=60, what=f"a row of {fingerprint}"
+        )
+        assert (row["nombre"], row["telefono"]) == ("Marcela Ríos", "+573005550102")
+    facts = {
+        row["session_id"]: row["record"]["conversation"]
+        for row in await stack.fetch("SELECT session_id, record FROM prospect_sessions WHERE session_id LIKE 'form-%'")
+    }
+    assert facts["form-http-agent"]["left_out"] == facts["form-topic-agent"]["left_out"] == {"system": 1, "tool": 2}
+    for way in ("http", "topic"):
+        # The user's 51 turns stay, as far as they fit.
+        assert facts[f"form-{way}-long"]["cut"]["turns"] >= 50
+    letters = await stack.read_topic(stack.settings.dead_letter_topic)
+    assert b"form" not in {letter.key for letter in letters}
 
 
 async def test_half_an_emoji_is_no_reason_to_lose_anybody_by_either_way(stack: Stack):

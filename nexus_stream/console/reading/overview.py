@@ -53,6 +53,7 @@ class ProcessFigures:
     partitions: tuple[PartitionLag, ...]
     outcomes: Mapping[str, int]
     lag_known: bool = True
+    placeholder_ids: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_silent(self) -> bool:
@@ -254,6 +255,7 @@ def _process(status: ProcessStatus, now_ms: int) -> ProcessFigures:
         partitions=status.partitions,
         outcomes=status.outcomes,
         lag_known=status.lag_known,
+        placeholder_ids=status.placeholder_ids,
     )
 
 

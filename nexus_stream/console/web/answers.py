@@ -94,6 +94,7 @@ class Process(Answer):
     partitions: list[PartitionLag]
     outcomes: dict[str, _Count]
     lag_known: bool
+    placeholder_ids: dict[str, _Count]
 
 
 class Alert(Answer):

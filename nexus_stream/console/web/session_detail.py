@@ -19,14 +19,15 @@ from nexus_stream.console.web.database_row import database_row
 from nexus_stream.console.web.session_pages import ShownConversation
 from nexus_stream.console.web.topic_reader import Absent
 from nexus_stream.console.web.viewing import Viewing
-from nexus_stream.contracts.conversation import Limits, decode, digest
+from nexus_stream.contracts.conversation import Conversation, Limits, decode, digest
+from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.errors import DecodeError
 
 __all__ = ["SessionDetail", "load_detail"]
 
 _OTHERS = 20
 _LETTERS = 5
-# Limits that accept every stored conversation, even if the present settings are stricter.
+# Limits that cut no stored conversation: the settings may have been wider when it was extracted.
 _ANY = Limits(body_bytes=20_000_000, turns=10_000, turn_chars=10_000_000, id_chars=100_000)
 
 
@@ -54,6 +55,15 @@ async def load_detail(context: Context, reader: Viewing, row: sqlite3.Row) -> Se
     )
 
 
+def _decoded(value: bytes | None, limits: Limits, state: Mapping[str, Any]) -> Conversation | None:
+    """The conversation of the state. After a topic was recreated, an offset may contain another person's text."""
+    try:
+        conversation = decode(value, limits)
+    except DecodeError:
+        return None
+    return conversation if digest(conversation) == state.get("digest") else None
+
+
 async def _hidden() -> Mapping[str, Any]:
     return {"problem": "hidden"}
 
@@ -68,12 +78,9 @@ async def _conversation(context: Context, reader: Viewing, state: Mapping[str, A
     record = await context.reader.read(context.settings.ingestion_topic, partition, offset)
     if isinstance(record, Absent):
         return ShownConversation(problem=record.name.lower())
-    try:
-        conversation = decode(record.value, _ANY)
-    except DecodeError:
-        return ShownConversation(problem="changed")
-    # After a topic was recreated, this offset may contain another person's text.
-    if digest(conversation) != state.get("digest"):
+    conversation = _decoded(record.value, enricher_limits(context.settings), state)
+    conversation = conversation or _decoded(record.value, _ANY, state)
+    if conversation is None:
         return ShownConversation(problem="changed")
     extraction = state.get("extraction")
     signals = extraction.get("signals", []) if isinstance(extraction, dict) else []

@@ -124,8 +124,11 @@ async def test_415_for_what_is_not_plain_json(gateway, headers: dict[str, str]) 
 
 async def test_the_exact_400_bodies(gateway) -> None:
     for body, expected in (
-        ({**_SNAPSHOT, "messages": []}, {"error": "Messages array is required and cannot be empty"}),
-        ({"messages": _SNAPSHOT["messages"]}, {"error": "sessionId is required"}),
+        (
+            {**_SNAPSHOT, "messages": []},
+            {"error": "Messages array is required and cannot be empty", "code": "messages_required"},
+        ),
+        ({"messages": _SNAPSHOT["messages"]}, {"error": "sessionId is required", "code": "session_id_required"}),
     ):
         status, answer, _ = await gateway.post(body)
         assert (status, answer) == (400, expected)
@@ -140,10 +143,12 @@ async def test_400_with_details_for_malformed_json_and_missing_messages(gateway,
     assert await topic.records() == []
 
 
-async def test_413_by_the_announced_length(gateway) -> None:
-    status, answer, _ = await gateway.post(b"x" * 300_000)
-    assert status == 413
-    assert answer["error"] == "The body is over 262144 bytes"
+async def test_413_by_the_announced_length(start_gateway, topic) -> None:
+    running = await start_gateway(topic, max_request_bytes=300_000)
+    await running.wait_for_health(200)
+    status, answer, _ = await running.post(b"x" * 300_001)
+    assert (status, answer["code"]) == (413, "body_too_large")
+    assert answer["error"] == "The body is over 300000 bytes"
 
 
 async def test_413_while_it_streams_without_a_length(gateway) -> None:
@@ -164,14 +169,18 @@ async def test_413_while_it_streams_without_a_length(gateway) -> None:
         assert sent < 50_000_000
 
 
-async def test_a_body_exactly_at_the_limit_of_turns_and_characters_is_accepted(start_gateway, topic) -> None:
+async def test_a_history_over_the_limits_is_cut_and_accepted(start_gateway, topic) -> None:
     running = await start_gateway(topic, max_turns=3, max_turn_chars=10)
     await running.wait_for_health(200)
     turn = {"role": "user", "content": "ñ" * 10}
-    assert (await running.post({"messages": [turn] * 3, "sessionId": "s"}))[0] == 202
-    assert (await running.post({"messages": [turn] * 4, "sessionId": "s"}))[0] == 400
     longer = {"role": "user", "content": "ñ" * 11}
-    assert (await running.post({"messages": [longer], "sessionId": "s"}))[0] == 400
+    for messages in ([turn] * 3, [turn] * 4, [longer]):
+        assert (await running.post({"messages": messages, "sessionId": "s"}))[0] == 202
+    at_the_limit, one_less, shorter = [orjson.loads(record.value) for record in await topic.records()]
+    assert at_the_limit["messages"] == one_less["messages"] == [turn] * 3
+    assert "cut" not in at_the_limit["metadata"]
+    assert one_less["metadata"]["cut"] == {"turns": 1, "characters": 0, "until": 1}
+    assert len(shorter["messages"][0]["content"]) <= 10
 
 
 async def test_429_with_retry_after_when_a_client_floods(start_gateway, topic) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nexus_stream.backfill.intake import Intake, limits_of, snapshot_of, take_lines
+from nexus_stream.backfill.intake import Intake, snapshot_of, take_lines
 from nexus_stream.backfill.store import RunStore
+from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.settings import load_settings
 
 NOW_MS = 1_790_000_000_000
@@ -75,7 +76,7 @@ def test_a_line_without_a_time_gets_the_files_time(intake: Intake):
     assert item is not None
     # The record's timestamp is recent enough that the topic does not drop it. The snapshot's time is unchanged.
     assert item.timestamp_ms == NOW_MS - SETTINGS.ingestion_retention_hours * HOUR_MS // 3
-    assert snapshot_of("t", item, limits_of(SETTINGS)).snapshot_at_ms == said_at_ms
+    assert snapshot_of("t", item, enricher_limits(SETTINGS)).snapshot_at_ms == said_at_ms
 
 
 def test_equal_session_ids_of_two_tenants_are_different_sessions(intake: Intake):

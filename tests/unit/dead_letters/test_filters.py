@@ -44,7 +44,7 @@ def test_since_is_inclusive_and_until_is_not(make_letter: MakeLetter):
         ({"sessionId": "s-1", "metadata": {"tenant_id": "acme"}}, None, "other:s-1", False),
         ({"session_id": "s-1", "tenant_id": "acme"}, b"acme:s-1", "acme:s-1", True),
         ({"sessionId": "s-2"}, b"s-1", "s-1", False),
-        ({"sessionId": 7}, b"s-1", "s-1", True),
+        ({"sessionId": [7]}, b"s-1", "s-1", True),
         ([1], b"s-1", "s-1", True),
     ],
 )
@@ -52,6 +52,11 @@ def test_a_session_is_found_in_the_value_or_else_in_the_key(
     make_letter: MakeLetter, value: object, key: bytes | None, session: str, expected: bool
 ):
     assert Filter(session=session).matches(make_letter(orjson.dumps(value), key=key)) is expected
+
+
+def test_a_session_may_be_a_number_or_the_id_of_use_chat(make_letter: MakeLetter):
+    assert session_key_of(make_letter(b'{"sessionId": 1768478400123}')) == "1768478400123"
+    assert session_key_of(make_letter(b'{"sessionId": null, "id": "chat-Xy12"}')) == "chat-Xy12"
 
 
 def test_a_value_that_is_no_json_has_the_session_of_its_key(make_letter: MakeLetter):

@@ -275,8 +275,8 @@ async def test_a_fingerprint_that_arrives_while_the_record_is_being_written_is_n
         (b"\xff\xfe", Reason.NOT_JSON),
         (b"{}", Reason.WRONG_SHAPE),
         (b'{"messages":[],"sessionId":"x"}', Reason.WRONG_SHAPE),
-        (b'{"messages":[{"role":"system","content":"x"}],"sessionId":"x"}', Reason.WRONG_SHAPE),
-        (b'"' + b"x" * 400_000 + b'"', Reason.TOO_LARGE),
+        (b'{"messages":[{"role":"system","content":"x"}],"sessionId":"x"}', Reason.NO_TEXT),
+        (b'"' + b"x" * 1_100_000 + b'"', Reason.TOO_LARGE),
     ],
 )
 async def test_what_cannot_be_read_becomes_a_dead_letter_and_the_next_message_is_processed(bench: Bench, value, reason):
@@ -495,3 +495,28 @@ async def test_a_newer_state_version_stops_the_worker(bench: Bench):
     bench.table.values[b"s-1"] = b'{"state_version":99,"session_id":"s-1"}'
     await bench.post(NAME)
     assert "state_version 99" in str(bench.fatal[0])
+
+
+async def test_what_the_enricher_ignores_leaves_out_and_cuts_is_counted(bench: Bench):
+    body = {
+        "messages": [
+            {"role": "system", "content": "x"},
+            {"role": "assistant", "content": "x" * 9000},
+            {"role": "user", "parts": [{"type": "text", "text": "me llamo Carlos"}]},
+        ],
+        "sessionId": "s-forms",
+        "fingerprint": "undefined",
+    }
+    await bench.post_bytes(orjson.dumps(body))
+    await bench.post_bytes(orjson.dumps({**body, "sessionId": "null"}))
+    await bench.clock.advance(30)
+    facts = bench.stage.facts
+    assert facts.ignored == {("fingerprint", "placeholder"): 1, ("session_id", "placeholder"): 1}
+    assert facts.left_out == {"system": 1}
+    assert facts.cut == {"characters": 1}
+    (enriched,) = bench.enriched()
+    assert enriched["fingerprint"] is None
+    assert enriched["conversation"]["cut"] == {"turns": 0, "characters": 1000, "until": 0}
+    assert enriched["conversation"]["left_out"] == {"system": 1}
+    (letter,) = bench.letters()
+    assert header(letter, "nexus-reason") == Reason.WRONG_SHAPE

@@ -120,10 +120,12 @@ def test_the_enricher_can_read_every_accepted_record() -> None:
 
 
 def test_the_two_exact_bodies_of_the_existing_site() -> None:
-    assert _refused(_body(messages=[])).body == {"error": "Messages array is required and cannot be empty"}
+    messages_required = {"error": "Messages array is required and cannot be empty", "code": "messages_required"}
+    assert _refused(_body(messages=[])).body == messages_required
+    session_required = {"error": "sessionId is required", "code": "session_id_required"}
     for session_id in (None, "", "  "):
-        assert _refused(_body(sessionId=session_id)).body == {"error": "sessionId is required"}
-    assert _refused(b'{"messages":[{"role":"user","content":"Hola"}]}').body == {"error": "sessionId is required"}
+        assert _refused(_body(sessionId=session_id)).body == session_required
+    assert _refused(b'{"messages":[{"role":"user","content":"Hola"}]}').body == session_required
 
 
 @pytest.mark.parametrize(
@@ -139,20 +141,15 @@ def test_missing_messages_are_named(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("field", "body"),
     [
-        ("sessionId", _body(sessionId=7)),
+        ("sessionId", _body(sessionId=[7])),
+        ("sessionId", _body(sessionId="undefined")),
         ("sessionId", _body(sessionId="a\nb")),
         ("sessionId", _body(sessionId="x" * 300)),
-        ("fingerprint", _body(fingerprint=["x"])),
-        ("fingerprint", _body(fingerprint="session:someone")),
-        ("metadata", _body(metadata=[1])),
-        ("metadata", _body(metadata="x")),
         ("metadata.consent", _body(metadata={"consent": "perhaps"})),
-        ("messages.0", _body(messages=[None])),
-        ("messages.0.role", _body(messages=[{"role": "system", "content": "x"}])),
-        ("messages.0.content", _body(messages=[{"role": "user"}])),
-        ("messages.1.content", _body(messages=[{"role": "user", "content": "a"}, {"role": "user", "content": 1}])),
-        ("messages", _body(messages=[{"role": "user", "content": "a"}] * 201)),
-        ("messages.0.content", _body(messages=[{"role": "user", "content": "x" * 8001}])),
+        ("messages", _body(messages=[None])),
+        ("messages", _body(messages=[{"role": "system", "content": "x"}])),
+        ("messages", _body(messages=[{"role": "user"}])),
+        ("messages", _body(messages=[{}] * 10_001)),
     ],
 )
 def test_each_wrong_field_is_named(field: str, body: bytes) -> None:
@@ -175,7 +172,6 @@ def test_each_wrong_field_is_named(field: str, body: bytes) -> None:
         b"\x00",
         b'{"a":1e999}',
         b'{"a":"\x01"}',
-        b"[" * 5000,
     ],
 )
 def test_invalid_json_is_refused_with_a_position(body: bytes) -> None:
@@ -190,7 +186,7 @@ def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     assert _refused(body).error == "The body must be a JSON object"
 
 
-@pytest.mark.parametrize("depth", [150, 210, 300, 900])
+@pytest.mark.parametrize("depth", [150, 210, 300, 900, 5000])
 def test_depth_is_bounded_without_a_crash(depth: int) -> None:
     body = _body().removesuffix(b"}") + b',"x":' + b"[" * depth + b"]" * depth + b"}"
     if depth == 150:
@@ -212,18 +208,16 @@ def test_the_last_of_repeated_keys_counts_in_every_process() -> None:
 
 
 def test_a_value_over_the_limit_after_enriching_is_413() -> None:
-    body = _body()
-    assert _refused(body, limits=Limits(body_bytes=len(body))).status == 413
+    refusal = _refused(_body(metadata={"url": "x" * 2000}), limits=Limits(body_bytes=1024, wire_bytes=9999))
+    assert (refusal.status, refusal.code) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("secret", ["ana.perez@example.com", "+1 202 555 0147"])
 def test_a_refused_value_never_comes_back(secret: str) -> None:
     for fields in (
         {"sessionId": [secret]},
-        {"fingerprint": {secret: secret}},
         {"messages": [{"role": secret, "content": secret}]},
         {"messages": secret},
-        {"metadata": secret},
         {"metadata": {"consent": secret}},
         {secret: float("nan")},
     ):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from aiokafka.partitioner import murmur2
 
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
@@ -47,6 +48,20 @@ async def test_an_erased_session_leaves_a_marker_without_personal_data(bench: Be
     assert event["fingerprint_hashes"] == [FP_HASH]
     assert bench.kinds() == ["Enriched", "Erased"]
     assert bench.broker.committed["nexus-prospect-ingestion", 0] == 2
+
+
+async def test_the_visitors_identity_is_erased_too(bench: Bench):
+    messages = [{"role": "user", "content": NAME[0]}]
+    metadata = {"identity": "customer-17", "identityProven": True}
+    await bench.send(orjson.dumps({"messages": messages, "sessionId": "s-1", "metadata": metadata}))
+    await bench.clock.advance(30)
+    ((_, enriched),) = bench.emitted()
+    assert enriched["conversation"]["identity"] == {"value": "customer-17", "proven": True}
+    assert b"customer-17" in bench.everything_written()
+    await bench.command("erase")
+    await bench.clock.advance(10)
+    assert b"customer-17" not in bench.everything_written()
+    assert "customer-17" not in str(bench.emitted()[-1])
 
 
 async def test_later_messages_are_suppressed_without_a_call(bench: Bench):

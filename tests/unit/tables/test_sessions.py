@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.cutting import Cut
 from nexus_stream.contracts.headers import ORIGIN_TIMESTAMP_HEADER, REDRIVE_HEADER, Headers
-from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect
+from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, Prospect, VisitorIdentity
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
@@ -310,3 +311,30 @@ def test_a_state_of_a_long_chat_stays_small() -> None:
     assert len(encode_state(six_turns)) < 2000
     longest = extracted(None, work(snapshot(*["hola"] * 200, fingerprint="f" * 64)))
     assert len(encode_state(longest)) < 5000
+
+
+def _after(previous: SessionState | None, **metadata: Any) -> SessionState:
+    messages = [{"role": "system", "content": "x"}, {"role": "user", "content": "hola"}]
+    value = orjson.dumps({"messages": messages, "sessionId": "s-1", "metadata": metadata})
+    record = Received("t", 0, 0, 0, b"s-1", value, (), epoch=1)
+    snapshot = Snapshot.of(record, decode(value, Limits()))
+    work = Work(b"s-1", snapshot, record, 0.0, 0.0)
+    return after_extraction(previous, work, Prospect(), ExtractionFacts(extractor="none"), called=False, now_ms=1)
+
+
+def test_the_record_says_what_was_cut_and_left_out() -> None:
+    facts = _after(None, cut={"turns": 3, "characters": 0, "until": 2}).to_enriched("t").conversation
+    assert facts.cut == Cut(turns=3, until=2)
+    assert facts.left_out == {"system": 1}
+    assert _after(None).to_enriched("t").conversation.cut is None
+
+
+def test_a_claim_without_proof_replaces_no_proven_identity() -> None:
+    claimed = _after(None, identity="u-1")
+    assert claimed.identity == VisitorIdentity(value="u-1", proven=False)
+    proven = _after(claimed, identity="u-2", identityProven=True)
+    assert proven.identity == VisitorIdentity(value="u-2", proven=True)
+    assert _after(proven, identity="u-3").identity == proven.identity
+    assert _after(proven).identity == proven.identity
+    assert _after(proven, identity="u-4", identityProven=True).identity == VisitorIdentity(value="u-4", proven=True)
+    assert decode_state(encode_state(proven)).identity == proven.identity

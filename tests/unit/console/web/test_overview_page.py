@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def model(tmp_path: Path) -> Iterator[ReadModel]:
     model.close()
 
 
-def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, language: str = "en") -> str:
+def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, language: str = "en", **more: Any) -> str:
     """The overview as one line of text, after this report of a sink."""
     at_ms = NOW_MS - seconds_ago * 1000
     status = ProcessStatus(
@@ -43,6 +44,7 @@ def page(model: ReadModel, state: str, detail: str | None, seconds_ago: int, lan
         since_ms=at_ms,
         started_at_ms=at_ms,
         updated_at_ms=at_ms,
+        **more,
     )
     model.apply_beside("status", [TopicRecord(0, 0, at_ms, b"sink-a", status.model_dump_json().encode())])
     figures = OverviewQueries(model.path).overview(NOW_MS)
@@ -59,6 +61,14 @@ def test_a_failed_process_is_shown_with_its_error(model: ReadModel, seconds_ago:
     assert f"failed cause: Supabase · last report {shown} ago" in text
     assert f"sink-a: stopped with an error {shown} ago: Supabase" in text
     assert "silent" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "shown"), [("en", "placeholders instead of ids:"), ("es", "marcadores en lugar de ids:")]
+)
+def test_ids_that_were_placeholders_are_shown(model: ReadModel, language: str, shown: str) -> None:
+    text = page(model, "running", None, 1, language, placeholder_ids={"session_id": 2, "fingerprint": 31})
+    assert f"{shown} fingerprint 31, session_id 2" in text
 
 
 def test_a_process_that_failed_without_detail_is_not_silent(model: ReadModel) -> None:
