@@ -9,6 +9,7 @@ import asyncio
 
 from aiohttp import web
 
+from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.gateway.refusal import RequestRefusedError
 
 __all__ = ["ByteBudget", "read_body", "require_json"]
@@ -51,13 +52,26 @@ def require_json(request: web.Request) -> None:
     )
     if not is_json:
         raise RequestRefusedError(
-            415, "Content-Type must be application/json", {"content-type": "application/json or text/plain with JSON"}
+            415,
+            "Content-Type must be application/json",
+            {"content-type": "application/json or text/plain with JSON"},
+            code=RefusalCode.CONTENT_TYPE_UNSUPPORTED,
         )
     charset = request.charset
     if charset is not None and charset.lower() not in _UTF8:
-        raise RequestRefusedError(415, "The charset must be utf-8", {"content-type": "JSON is UTF-8 (RFC 8259)"})
+        raise RequestRefusedError(
+            415,
+            "The charset must be utf-8",
+            {"content-type": "JSON is UTF-8 (RFC 8259)"},
+            code=RefusalCode.CHARSET_UNSUPPORTED,
+        )
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in {"identity", ""}:
-        raise RequestRefusedError(415, "Compressed bodies are not accepted", {"content-encoding": "send it plain"})
+        raise RequestRefusedError(
+            415,
+            "Compressed bodies are not accepted",
+            {"content-encoding": "send it plain"},
+            code=RefusalCode.ENCODING_UNSUPPORTED,
+        )
 
 
 async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float, budget: ByteBudget) -> bytes:
@@ -80,17 +94,19 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
                     raise RequestRefusedError(
                         503,
                         "Too many requests at the same time",
+                        code=RefusalCode.OVERLOADED,
                         retry_after_seconds=_RETRY_SECONDS,
                         close=True,
-                        reason="overloaded",
                     )
                 held_bytes += len(chunk)
                 chunks.append(chunk)
     except TimeoutError:
-        raise RequestRefusedError(408, f"The body did not arrive in {timeout_seconds:g} s", close=True) from None
+        raise RequestRefusedError(
+            408, f"The body did not arrive in {timeout_seconds:g} s", code=RefusalCode.BODY_TIMEOUT, close=True
+        ) from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise RequestRefusedError(
-            400, "The body is incomplete or wrongly encoded", close=True, reason="incomplete"
+            400, "The body is incomplete or wrongly encoded", code=RefusalCode.BODY_INCOMPLETE, close=True
         ) from error
     finally:
         budget.give_back(held_bytes)
@@ -99,5 +115,9 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
 
 def _too_large(max_bytes: int) -> RequestRefusedError:
     return RequestRefusedError(
-        413, f"The body is over {max_bytes} bytes", {"body": f"at most {max_bytes} bytes"}, close=True
+        413,
+        f"The body is over {max_bytes} bytes",
+        {"body": f"at most {max_bytes} bytes"},
+        code=RefusalCode.BODY_TOO_LARGE,
+        close=True,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from nexus_stream.contracts.conversation import Limits, decode, mended
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import DecodeError, Reason
+from nexus_stream.gateway.identity import Identity, take_identity
 from nexus_stream.gateway.refusal import RequestRefusedError
 
 __all__ = ["MESSAGES_REQUIRED", "SESSION_REQUIRED", "IngestionRecord", "RequestContext", "ingestion_record"]
@@ -42,14 +43,16 @@ class RequestContext:
     tenant_id: str | None = None
     referer: str | None = None
     user_agent: str | None = None
+    identity_secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class IngestionRecord:
-    """Key and value for the topic."""
+    """Key and value for the topic, and the identity that the visitor claims."""
 
     key: bytes
     value: bytes
+    identity: Identity | None = None
 
 
 def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> IngestionRecord:
@@ -60,9 +63,10 @@ def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> In
     """
     data = _parse(body)
     _require_existing_fields(data)
+    identity = take_identity(data, context.identity_secrets)
     metadata = data.get("metadata")
     if metadata is None or isinstance(metadata, dict):
-        data["metadata"] = _enriched(metadata or {}, context)
+        data["metadata"] = _enriched(metadata or {}, context) | ({} if identity is None else identity.metadata)
     # Any other type stays: `decode` reports it.
     try:
         value = orjson.dumps(data)
@@ -72,7 +76,7 @@ def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> In
         conversation = decode(value, limits)
     except DecodeError as error:
         raise _refusal(error) from error
-    return IngestionRecord(conversation.key, value)
+    return IngestionRecord(conversation.key, value, identity)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -81,7 +85,9 @@ def _parse(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise _not_json(error) from None
     if not isinstance(data, dict):
-        raise RequestRefusedError(400, "The body must be a JSON object", {"body": "must be an object"})
+        raise RequestRefusedError(
+            400, "The body must be a JSON object", {"body": "must be an object"}, code="body_not_object"
+        )
     return data
 
 
@@ -98,13 +104,13 @@ def _loaded(body: bytes) -> Any:
 def _require_existing_fields(data: dict[str, Any]) -> None:
     messages = data.get("messages")
     if messages == []:
-        raise RequestRefusedError(400, MESSAGES_REQUIRED)
+        raise RequestRefusedError(400, MESSAGES_REQUIRED, code="messages_required")
     if not isinstance(messages, list):
         problem = "Field required" if messages is None else "must be an array"
-        raise RequestRefusedError(400, MESSAGES_REQUIRED, {"messages": problem})
+        raise RequestRefusedError(400, MESSAGES_REQUIRED, {"messages": problem}, code="messages_required")
     session_id = data.get("sessionId")
     if session_id is None or (isinstance(session_id, str) and not session_id.strip()):
-        raise RequestRefusedError(400, SESSION_REQUIRED)
+        raise RequestRefusedError(400, SESSION_REQUIRED, code="session_id_required")
 
 
 def _enriched(metadata: dict[str, Any], context: RequestContext) -> dict[str, Any]:
@@ -121,6 +127,7 @@ def _enriched(metadata: dict[str, Any], context: RequestContext) -> dict[str, An
                 400,
                 "x-tenant-id is not a tenant id",
                 {"x-tenant-id": "letters, digits, '_', '.' and '-' only, at most 64"},
+                code="tenant_invalid",
             )
         enriched["tenant_id"] = tenant_id
     return enriched
@@ -156,20 +163,24 @@ def _not_json(error: json.JSONDecodeError) -> RequestRefusedError:
         400,
         "The body is not valid JSON",
         {"body": f"not JSON at line {error.lineno}, column {error.colno}"},
-        reason="not_json",
+        code="body_not_json",
     )
 
 
 def _too_deep() -> RequestRefusedError:
-    return RequestRefusedError(400, "The body is nested too deeply", {"body": "nested too deeply"})
+    return RequestRefusedError(
+        400, "The body is nested too deeply", {"body": "nested too deeply"}, code="body_too_deep"
+    )
 
 
 def _refusal(error: DecodeError) -> RequestRefusedError:
     match error.reason:
         case Reason.TOO_LARGE:
-            return RequestRefusedError(413, f"The body with its metadata is over the limit: {error}")
+            return RequestRefusedError(
+                413, f"The body with its metadata is over the limit: {error}", code="body_too_large"
+            )
         case Reason.NOT_JSON:
             # The body was valid JSON above, so only the depth is left: `decode` has a lower limit on depth.
             return _too_deep()
         case _:
-            return RequestRefusedError(400, str(error), error.details)
+            return RequestRefusedError(400, str(error), error.details, code="conversation_invalid")

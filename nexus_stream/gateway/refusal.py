@@ -1,4 +1,7 @@
-"""The exception that refuses a request: a status and a JSON body with ``error``. It never holds a refused value."""
+"""The exception that refuses a request: a status and a JSON body with ``error`` and ``code``.
+
+It never holds a refused value.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ __all__ = ["RequestRefusedError"]
 
 
 class RequestRefusedError(Exception):
-    """The answer is ``status`` with ``{"error": ..., "details": {...}}``.
+    """The answer is ``status`` with ``{"error": ..., "code": ..., "details": {...}}``.
 
     Attributes:
         status: HTTP status, 4xx or 503.
         error: The problem, for a developer.
+        code: The problem, for a program: a `RefusalCode`. Also the label of the metrics.
         details: The problem of each field; not in the body if empty.
         retry_after_seconds: Sent as ``Retry-After``, rounded up.
         close: Close the connection instead of reading the rest of the body.
-        reason: Label for the metrics (metrics_gateway.py) if one status has several reasons.
     """
 
     def __init__(
@@ -26,22 +29,23 @@ class RequestRefusedError(Exception):
         error: str,
         details: Mapping[str, str] | None = None,
         *,
+        code: str,
         retry_after_seconds: float | None = None,
         close: bool = False,
-        reason: str | None = None,
     ) -> None:
         super().__init__(error)
         self.status = status
         self.error = error
+        self.code = code
         self.details = dict(details or {})
         self.retry_after_seconds = retry_after_seconds
         self.close = close
-        self.reason = reason
 
     @property
     def body(self) -> dict[str, object]:
         """The JSON body."""
-        return {"error": self.error, "details": self.details} if self.details else {"error": self.error}
+        body: dict[str, object] = {"error": self.error, "code": self.code}
+        return body | {"details": self.details} if self.details else body
 
     @property
     def headers(self) -> dict[str, str]:
