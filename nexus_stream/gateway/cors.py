@@ -39,9 +39,10 @@ class CorsPolicy:
     def __init__(self, allowed_origins: Iterable[str]) -> None:
         origins = {origin.strip().rstrip("/").lower() for origin in allowed_origins}
         self._any = "*" in origins
-        self._any_port = frozenset(origin.removesuffix(_ANY_PORT) for origin in origins if origin.endswith(_ANY_PORT))
+        patterns = {origin for origin in origins if origin.endswith(_ANY_PORT)}
+        self._any_port = frozenset(pattern.removesuffix(_ANY_PORT) for pattern in patterns)
         # Sandboxed frames and local files send "null": an allowed "null" would allow all of them.
-        self._named = frozenset(origins - {"*", "null", ""})
+        self._named = frozenset(origins - patterns - {"*", "null", ""})
 
     def headers(self, origin: str | None, *, preflight: bool = False, requested: str = "") -> dict[str, str]:
         """The headers of one answer; without ``allow-origin`` the browser hides the answer from the page.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["MAX_IDENTITY_CHARS", "Identity", "take_identity"]
+__all__ = ["MAX_IDENTITY_CHARS", "ClaimedIdentity", "take_identity"]
 
 MAX_IDENTITY_CHARS = 256
 
@@ -24,7 +24,7 @@ _CLAIM, _HASH, _PROVEN = "identity", "identityHash", "identityProven"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ClaimedIdentity:
     """One claim.
 
     Attributes:
@@ -41,7 +41,7 @@ class Identity:
         return {_CLAIM: self.value, _PROVEN: self.outcome == "proven"}
 
 
-def take_identity(body: dict[str, Any], secrets: Sequence[bytes]) -> Identity | None:
+def take_identity(body: dict[str, Any], secrets: Sequence[bytes]) -> ClaimedIdentity | None:
     """Remove the claim and its hash from the body and from the body's metadata, and check the claim.
 
     ``identity`` and ``identityHash`` are read beside ``messages``, else in ``metadata``. A client's ``identityProven``
@@ -68,8 +68,8 @@ def take_identity(body: dict[str, Any], secrets: Sequence[bytes]) -> Identity | 
         return None
     sent = next((text for text in hashes if text), None)
     if sent is None or not secrets:
-        return Identity(claim, "claimed")
-    return Identity(claim, "proven" if _proves(sent, claim, secrets) else "wrong_hash")
+        return ClaimedIdentity(claim, "claimed")
+    return ClaimedIdentity(claim, "proven" if _proves(sent, claim, secrets) else "wrong_hash")
 
 
 def _text(value: object) -> str | None:

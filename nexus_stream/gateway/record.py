@@ -16,7 +16,7 @@ import orjson
 from nexus_stream.contracts.conversation import Limits, decode, mended
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import DecodeError, Reason
-from nexus_stream.gateway.identity import Identity, take_identity
+from nexus_stream.gateway.identity import ClaimedIdentity, take_identity
 from nexus_stream.gateway.refusal import RequestRefusedError
 
 __all__ = ["MESSAGES_REQUIRED", "SESSION_REQUIRED", "IngestionRecord", "RequestContext", "ingestion_record"]
@@ -52,7 +52,7 @@ class IngestionRecord:
 
     key: bytes
     value: bytes
-    identity: Identity | None = None
+    identity: ClaimedIdentity | None = None
 
 
 def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> IngestionRecord:

@@ -1,4 +1,4 @@
-"""Bad input of every kind: an answer in JSON with ``error``, never a 5xx, and nothing unreadable on the topic."""
+"""Bad input of every kind: JSON with ``error`` and ``code``, never a 5xx, and nothing unreadable on the topic."""
 
 import asyncio
 import itertools
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
+from nexus_stream.contracts.refusal_codes import RefusalCode
 from tests.bodies import mutated_bodies
 
 _ALLOWED = {202, 400, 408, 413, 415}
@@ -80,7 +81,8 @@ async def _check(gateway, body: bytes, headers: dict[str, str] | None = None) ->
     if response.status != 202:
         assert isinstance(answer["error"], str)
         assert answer["error"]
-        assert set(answer) <= {"error", "details"}
+        assert set(answer) <= {"error", "code", "details"}
+        assert RefusalCode(answer["code"]).status == response.status
         assert all(isinstance(problem, str) for problem in answer.get("details", {}).values())
         assert len(text) < 4096
     return response.status
