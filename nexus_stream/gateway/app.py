@@ -281,7 +281,9 @@ class Gateway:
             return await handler(request)
         except RequestRefusedError as refusal:
             # At DEBUG: any client can cause many refusals. The metrics count them.
-            _log.debug("message refused", extra={"event": "message_refused", "status": refusal.status})
+            _log.debug(
+                "message refused", extra={"event": "message_refused", "status": refusal.status, "code": refusal.code}
+            )
             self._metrics.refused(refusal.code)
             response = json_answer(refusal.body, refusal.status, refusal.headers)
             if refusal.close:

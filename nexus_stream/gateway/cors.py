@@ -25,7 +25,7 @@ _ANY_PORT = ":*"
 _PORT = re.compile(r":[0-9]{1,5}$")
 
 _FOR_SERVERS = frozenset({"x-tenant-id", "x-nexus-server-key", "x-nexus-visitor-address"})
-# A token (RFC 9110, section 5.6.2). `*` alone would be one, and would allow every header (Fetch, section 3.3.5).
+# A token (RFC 9110, section 5.6.2). `*` alone would be one, and would allow every header (Fetch standard).
 _HEADER_NAME = re.compile(r"(?!\*$)[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MAX_REQUESTED = 64
 

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from nexus_stream.gateway.app import create_app
@@ -178,3 +179,28 @@ async def test_the_record_says_whether_an_identity_is_proven(keyed, topic) -> No
         (None, None),
     ]
     assert not any("identityHash" in one for one in found)
+
+
+async def test_the_metrics_tell_codes_keys_and_identities(keyed) -> None:
+    def counts() -> dict[str, float]:
+        samples = {
+            "wrong key": ("nexus_gateway_refused_total", {"code": "server_key_wrong"}),
+            "no JSON": ("nexus_gateway_refused_total", {"code": "body_not_json"}),
+            "key": ("nexus_gateway_keyed_total", {"key": "web"}),
+            "proven": ("nexus_gateway_identities_total", {"outcome": "proven"}),
+            "wrong hash": ("nexus_gateway_identities_total", {"outcome": "wrong_hash"}),
+            "claimed": ("nexus_gateway_identities_total", {"outcome": "claimed"}),
+        }
+        return {name: REGISTRY.get_sample_value(*sample) or 0.0 for name, sample in samples.items()}
+
+    before = counts()
+    proof = hmac.new(SECRET.encode(), b"u", "sha256").hexdigest()
+    await keyed.post(BODY, headers={"x-nexus-server-key": "guess"})
+    await keyed.post(b"{", headers=KEYED)
+    await keyed.post({**BODY, "identity": "u", "identityHash": proof}, headers=KEYED)
+    await keyed.post({**BODY, "identity": "u", "identityHash": "0"})
+    await keyed.post({**BODY, "identity": "u"})
+    # What is refused counts no identity.
+    await keyed.post({"identity": "u", "identityHash": proof})
+    grown = {name: value - before[name] for name, value in counts().items()}
+    assert grown == {"wrong key": 1, "no JSON": 1, "key": 2, "proven": 1, "wrong hash": 1, "claimed": 1}
