@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +34,13 @@ _UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
 _PRODUCTION = "production"
 _MIN_TOKEN_CHARS = 16
 _MIN_SIGNING_KEY_BYTES = 24
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+# The name of a key or a secret: a label of metrics.
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+# As browsers send it, or with any port; not a path, and no part of a host.
+_ORIGIN = re.compile(
+    r"\*|null|[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/?#*:@\[\]]+)(:([0-9]{1,5}|\*))?/?", re.IGNORECASE
+)
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -113,6 +121,10 @@ class Settings(BaseSettings):
     gateway_allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     gateway_requests_per_minute: Annotated[int, Field(ge=1)] = 120
     gateway_trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    # Keys of the site's servers: <name>:sha256:<hex>,... `nexus gateway key` makes one.
+    gateway_server_keys: Annotated[dict[str, SecretStr], NoDecode] = {}
+    # Secrets that prove a visitor's identity: <name>:<secret>,...
+    gateway_identity_secrets: Annotated[dict[str, SecretStr], NoDecode] = {}
     gateway_stop_seconds: _PositiveSeconds = 10.0
 
     # Extraction
@@ -219,6 +231,27 @@ class Settings(BaseSettings):
     # commands and results that were emitted again.
     log_outcomes: Literal["all", "unusual"] = "all"
 
+    @field_validator("gateway_server_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        named = _split_named(value, "<name>:sha256:<hex>")
+        hashes = {name: text.lower() for name, text in named.items()}
+        if not all(_SHA256.fullmatch(text) for text in hashes.values()):
+            raise ValueError("write <name>:sha256:<64 hex digits>; `nexus gateway key` makes a key and its hash")
+        return {name: text.removeprefix("sha256:") for name, text in hashes.items()}
+
+    @field_validator("gateway_identity_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        named = _split_named(value, "<name>:<secret>")
+        if any(len(secret) < _MIN_TOKEN_CHARS for secret in named.values()):
+            raise ValueError(f"at least {_MIN_TOKEN_CHARS} characters a secret; `openssl rand -hex 32` makes one")
+        return named
+
     @field_validator("tenant_constructors", mode="before")
     @classmethod
     def _split_pairs(cls, value: Any) -> Any:
@@ -296,6 +329,17 @@ def _from_dotenv(path: Path) -> dict[str, str]:
 
 def _split_list(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _split_named(value: str, form: str) -> dict[str, str]:
+    """``name:text,name:text``: name -> text."""
+    pairs = [part.partition(":") for part in _split_list(value)]
+    if not all(_SECRET_NAME.fullmatch(name) and text for name, _, text in pairs):
+        raise ValueError(f"write {form}, with commas between them; a name has letters, digits, - and _, at most 32")
+    named = {name: text for name, _, text in pairs}
+    if len(named) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return named
 
 
 def load_settings(role: Role = "tool", environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -443,6 +487,11 @@ def _cross_checks(settings: Settings, role: Role) -> list[str]:
     if len(set(tokens)) < len(tokens):
         problems.append("NEXUS_CONSOLE_VIEWER_TOKEN: must differ from NEXUS_CONSOLE_TOKEN.")
     problems += _webhook_problems(settings)
+    if not all(_ORIGIN.fullmatch(origin) for origin in settings.gateway_allowed_origins):
+        problems.append(
+            "NEXUS_GATEWAY_ALLOWED_ORIGINS: write scheme and host as in https://www.example.com, without a path. "
+            "http://localhost:* allows every port; * has no other use, except alone."
+        )
     if settings.env == _PRODUCTION and "*" in settings.gateway_allowed_origins:
         problems.append("NEXUS_GATEWAY_ALLOWED_ORIGINS: name the sites in production; * allows every page.")
     if 3 * settings.kafka_heartbeat_interval_seconds > settings.kafka_session_timeout_seconds:

@@ -1,4 +1,4 @@
-"""``nexus contracts write|check DIR``: the published schemas and the AsyncAPI document, as files.
+"""``nexus contracts write|check DIR``: the published schemas, AsyncAPI and OpenAPI documents, as files.
 
 To: ``contracts/``, which is checked in, so that other services do not need Python.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from nexus_stream.contracts.asyncapi import ASYNCAPI, asyncapi_text
+from nexus_stream.contracts.openapi import OPENAPI, openapi_text
 from nexus_stream.contracts.schemas import schema_files
 
 __all__ = ["command", "differences", "published_files"]
@@ -20,7 +21,7 @@ _DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_t
 
 def published_files() -> dict[str, str]:
     """File name -> text of every file in ``contracts/``."""
-    return {**schema_files(), ASYNCAPI: asyncapi_text()}
+    return {**schema_files(), ASYNCAPI: asyncapi_text(), OPENAPI: openapi_text()}
 
 
 def differences(directory: Path) -> list[str]:

@@ -49,6 +49,7 @@ def banner(info: DevInfo, settings: Settings, directory: DevDirectory, elapsed_s
 nexus dev is ready after {elapsed_seconds:.1f} s
 
   gateway     {info.gateway_url}/api/nexus/producer
+              pages may post from {", ".join(settings.gateway_allowed_origins)}
   console     {info.console_url}
   database    {kept}
   broker      {info.bootstrap_servers}

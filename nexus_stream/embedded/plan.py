@@ -17,6 +17,7 @@ from nexus_stream.errors import ConfigurationError
 from nexus_stream.host.free_ports import free_port, port_is_free, port_owner
 
 __all__ = [
+    "LOCAL_ORIGINS",
     "DevPorts",
     "choose_ports",
     "port_environment",
@@ -32,6 +33,8 @@ CONSOLE_PORT = 8090
 BROKER_PORT = 29092
 DATABASE_PORT = 25432
 
+# A site in development is a page on any port of this machine.
+LOCAL_ORIGINS = ("http://localhost:*", "http://127.0.0.1:*")
 # Short, because the user at the terminal wants to see the row soon.
 _SETTLE_SECONDS = "2"
 _DEFAULTS = {
@@ -70,6 +73,7 @@ _REPLACED = {
 _CHOSEN = {"NEXUS_DATA_DIR": "", "NEXUS_WEB_PORT": "", "NEXUS_WEB_HOST": ""}
 # The user's port variables. Each process gets only its own port.
 _PORT_VARIABLES = ("PORT", "NEXUS_GATEWAY_PORT", "NEXUS_CONSOLE_PORT", "NEXUS_METRICS_PORT")
+_ORIGINS = "NEXUS_GATEWAY_ALLOWED_ORIGINS"
 _LAST_PORT = 65_535
 
 
@@ -194,6 +198,8 @@ def process_environment(
         "NEXUS_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "SUPABASE_DB_URL": database_url,
         "NEXUS_DATA_DIR": str(tables),
+        # Beside the user's own origins: a `.env` often names only the real site.
+        _ORIGINS: ",".join(filter(None, (environ.get(_ORIGINS, ""), *LOCAL_ORIGINS))),
         "PATH": f"{programs}{os.pathsep}{environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
     }

@@ -1,7 +1,8 @@
-"""The gateway's HTTP contract: ``/api/nexus/producer``, ``/live`` and ``/ready``.
+"""The gateway's HTTP contract: ``/api/nexus/producer``, ``/live``, ``/ready`` and ``/openapi.json``.
 
 From: browsers (fetch, ``navigator.sendBeacon``) and servers. To: publisher.py. The gateway sends a 202 only after the
-broker's acknowledgement. Every answer is JSON, also 404, 405 and refusals. Logs hold nothing about a person: no
+broker's acknowledgement. Every answer is JSON, also 404, 405 and refusals; a refusal has a code
+(contracts/refusal_codes.py). Logs hold nothing about a person: no
 address, no header, no body.
 """
 
@@ -11,11 +12,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-import orjson
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
@@ -25,14 +25,15 @@ from nexus_stream import __version__
 from nexus_stream.contracts.headers import CORRELATION_ID_HEADER, PRODUCER_VERSION_HEADER, TRACEPARENT_HEADER
 from nexus_stream.contracts.limits import gateway_limits
 from nexus_stream.contracts.message_id import message_id
+from nexus_stream.contracts.openapi import openapi_text
 from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.contracts.status import ProcessState
 from nexus_stream.delivery.facts import Facts
 from nexus_stream.errors import BrokerUnavailableError, PermanentError
+from nexus_stream.gateway.admission import Admission
+from nexus_stream.gateway.answer import STANDARD_HEADERS, http_error, json_answer
 from nexus_stream.gateway.body import ByteBudget, read_body, require_json
-from nexus_stream.gateway.client_address import client_bucket
 from nexus_stream.gateway.cors import CorsPolicy
-from nexus_stream.gateway.rate_limit import RateLimiter
 from nexus_stream.gateway.record import IngestionRecord, RequestContext, ingestion_record
 from nexus_stream.gateway.refusal import RequestRefusedError
 from nexus_stream.gateway.retention import RETRY_AFTER_SECONDS, RetentionWatch
@@ -50,6 +51,9 @@ PRODUCER_PATH = "/api/nexus/producer"
 PRODUCER_VERSION = f"nexus-stream/{__version__}"
 
 _log = get_logger(__name__)
+
+# Some sites and frameworks add the slash. A redirect instead would fail a preflight.
+_PRODUCER_PATHS = (PRODUCER_PATH, f"{PRODUCER_PATH}/")
 
 _BODY_TIMEOUT_SECONDS = 10.0
 # Bytes of all bodies being received at one moment. Records pending at the broker have their own bound (publisher.py).
@@ -99,14 +103,17 @@ class Gateway:
         self._accepted = EventLines(__name__)
         self._body_timeout_seconds = body_timeout_seconds
         self._limits = gateway_limits(settings)
-        self._limiter = RateLimiter(settings.gateway_requests_per_minute)
+        self._admission = Admission(settings)
+        self._identity_secrets = tuple(
+            secret.get_secret_value().encode() for secret in settings.gateway_identity_secrets.values()
+        )
         self._budget = ByteBudget(max(_BODY_BUDGET_BYTES, 4 * self._limits.read_bytes))
         self._cors = CorsPolicy(settings.gateway_allowed_origins)
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
-        self._metrics = RequestMetrics()
+        self._metrics = RequestMetrics(settings.gateway_server_keys)
         # For the status record: posts by outcome, and their latency.
         self.outcomes: Counter[str] = Counter()
         self.facts = Facts()
@@ -124,15 +131,17 @@ class Gateway:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Accept one snapshot."""
         started = time.perf_counter()
-        self._limit_rate(request)
+        admitted = self._admission.admit(request)
+        self._metrics.admitted(admitted.key_name)
         require_json(request)
         body = await read_body(request, self._limits.read_bytes, self._body_timeout_seconds, self._budget)
         context = RequestContext(
             enqueued_at=_now(),
             producer_version=PRODUCER_VERSION,
-            tenant_id=request.headers.get("x-tenant-id"),
+            tenant_id=admitted.tenant_id,
             referer=request.headers.get(hdrs.REFERER),
             user_agent=request.headers.get(hdrs.USER_AGENT),
+            identity_secrets=self._identity_secrets,
         )
         record = ingestion_record(body, context, self._limits)
         self.facts.noticed(record.noticed)
@@ -140,9 +149,8 @@ class Gateway:
             raise RequestRefusedError(
                 503,
                 "Messages are not accepted: they might expire before they are read; try again later",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
                 code=RefusalCode.MESSAGES_MAY_EXPIRE,
-                reason="retention",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         id_ = message_id()
         headers = [(CORRELATION_ID_HEADER, id_.encode()), (PRODUCER_VERSION_HEADER, PRODUCER_VERSION.encode())]
@@ -152,14 +160,14 @@ class Gateway:
             raise RequestRefusedError(
                 503,
                 "The message could not be queued; try again",
-                retry_after_seconds=error.retry_after_seconds or _BROKER_RETRY_SECONDS,
                 code=RefusalCode.STOPPING if self._draining else RefusalCode.BROKER_UNAVAILABLE,
-                reason="stopping" if self._draining else None,
+                retry_after_seconds=error.retry_after_seconds or _BROKER_RETRY_SECONDS,
             ) from error
         except PermanentError as error:
             raise RequestRefusedError(
                 413, "The body is over the broker's limit", code=RefusalCode.RECORD_TOO_LARGE
             ) from error
+        self._metrics.identity(None if record.identity is None else record.identity.outcome)
         if self._accepted.is_on:
             self._accepted.write(
                 "message accepted",
@@ -173,7 +181,7 @@ class Gateway:
                     "took_ms": round((time.perf_counter() - started) * 1000),
                 },
             )
-        return _json(
+        return json_answer(
             {
                 "status": "accepted",
                 "messageId": id_,
@@ -197,8 +205,10 @@ class Gateway:
         """Answer whether messages are accepted; sends no message."""
         problem = self._refuses_because()
         if problem is not None:
-            return _json({"status": "unhealthy", "version": __version__, "error": problem}, 503)
-        return _json(
+            return json_answer(
+                {"status": "unhealthy", "version": __version__, "error": problem, "code": self._problem_code()}, 503
+            )
+        return json_answer(
             {
                 "status": "healthy",
                 "version": __version__,
@@ -213,18 +223,24 @@ class Gateway:
 
     async def options(self, request: web.Request) -> web.StreamResponse:
         """Answer a preflight; `middleware` adds the CORS headers, as to every answer."""
-        return web.Response(status=204, headers={hdrs.ALLOW: "GET, HEAD, OPTIONS, POST"})
+        return web.Response(status=204, headers={**STANDARD_HEADERS, hdrs.ALLOW: "GET, HEAD, OPTIONS, POST"})
+
+    async def openapi(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the OpenAPI document of this gateway."""
+        return web.Response(
+            text=openapi_text(), headers=STANDARD_HEADERS, content_type="application/json", charset="utf-8"
+        )
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """Answer that the process runs, also while the broker is down: a restart would not help then."""
-        return _json({"status": "live"})
+        return json_answer({"status": "live"})
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
         """Answer whether a load balancer should send requests to this process."""
         error = self.not_ready_because()
         if error is not None:
-            return _json({"status": "not ready", "error": error}, 503)
-        return _json({"status": "ready"})
+            return json_answer({"status": "not ready", "error": error, "code": self._problem_code()}, 503)
+        return json_answer({"status": "ready"})
 
     def not_ready_because(self) -> str | None:
         """Why a load balancer should send no requests to this process; None if it may."""
@@ -241,20 +257,15 @@ class Gateway:
             return self._publisher.problem
         return None if self._retention is None else self._retention.problem
 
-    def _limit_rate(self, request: web.Request) -> None:
-        client = client_bucket(
-            request.remote,
-            request.headers.getall(hdrs.X_FORWARDED_FOR, ()),
-            self._settings.gateway_trusted_proxies,
-        )
-        wait_seconds = self._limiter.take(client)
-        if wait_seconds > 0:
-            raise RequestRefusedError(
-                429, "Too many requests", code=RefusalCode.TOO_MANY_REQUESTS, retry_after_seconds=wait_seconds
-            )
+    def _problem_code(self) -> RefusalCode:
+        if self._draining:
+            return RefusalCode.STOPPING
+        if not self._publisher.connected:
+            return RefusalCode.BROKER_UNAVAILABLE
+        return RefusalCode.MESSAGES_MAY_EXPIRE
 
     async def _traced_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._tracing is None or request.path != PRODUCER_PATH or request.method != hdrs.METH_POST:
+        if self._tracing is None or request.path not in _PRODUCER_PATHS or request.method != hdrs.METH_POST:
             return await self._answer(request, handler)
         with self._tracing.request(hdrs.METH_POST, PRODUCER_PATH, request.headers.get(TRACEPARENT_HEADER)) as span:
             response = await self._answer(request, handler)
@@ -266,32 +277,40 @@ class Gateway:
             return await handler(request)
         except RequestRefusedError as refusal:
             # At DEBUG: any client can cause many refusals. The metrics count them.
-            _log.debug("message refused", extra={"event": "message_refused", "status": refusal.status})
-            self._metrics.refused(refusal.status, refusal.reason)
+            _log.debug(
+                "message refused", extra={"event": "message_refused", "status": refusal.status, "code": refusal.code}
+            )
+            self._metrics.refused(refusal.code)
             self.facts.refused(refusal.code)
-            response = _json(refusal.body, refusal.status, refusal.headers)
+            response = json_answer(refusal.body, refusal.status, refusal.headers)
             if refusal.close:
                 response.force_close()
             return response
         except web.HTTPException as error:
-            allow = {"Allow": error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
-            return _json({"error": error.reason}, error.status, allow)
+            return http_error(error)
         except Exception as error:
             # Only the type and the place: the message of an unexpected error may quote the request.
             _log.error(
                 "request failed",
                 extra={"event": "request_failed", "error": type(error).__name__, "place": _place(error)},
             )
-            self._metrics.refused(500, None)
-            return _json({"error": "Internal error"}, 500)
+            self._metrics.refused(RefusalCode.INTERNAL_ERROR)
+            return json_answer({"error": "Internal error", "code": RefusalCode.INTERNAL_ERROR}, 500)
 
     def _count(self, status: int, started: float) -> None:
         self.outcomes["accepted" if status == _ACCEPTED else "failed" if status >= _SERVER_ERROR else "refused"] += 1
         now = time.monotonic()
         self.facts.took(now - started, now)
 
+    def _cors_headers(self, request: web.Request) -> dict[str, str]:
+        return self._cors.headers(
+            request.headers.get(hdrs.ORIGIN),
+            preflight=request.method == hdrs.METH_OPTIONS,
+            requested=request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, ""),
+        )
+
     def middleware(self) -> Middleware:
-        """The middleware of every request: metrics, JSON errors, CORS, no caching."""
+        """The middleware of every request: metrics, JSON errors, CORS."""
 
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -300,7 +319,7 @@ class Gateway:
             started = time.monotonic()
             try:
                 response = await self._traced_answer(request, handler)
-                if request.path == PRODUCER_PATH:
+                if request.path in _PRODUCER_PATHS:
                     self._metrics.answered(request.method, response.status, time.monotonic() - started)
                     if request.method == hdrs.METH_POST:
                         self._count(response.status, started)
@@ -308,12 +327,8 @@ class Gateway:
                 self._in_flight -= 1
                 if self._in_flight == 0:
                     self._idle.set()
-            response.headers[hdrs.CACHE_CONTROL] = "no-store"
-            # aiohttp's own value shows the versions of Python and of aiohttp.
-            response.headers[hdrs.SERVER] = "nexus-stream"
-            if request.path == PRODUCER_PATH:
-                preflight = request.method == hdrs.METH_OPTIONS
-                response.headers.update(self._cors.headers(request.headers.get(hdrs.ORIGIN), preflight=preflight))
+            if request.path in _PRODUCER_PATHS:
+                response.headers.update(self._cors_headers(request))
             if self._draining:
                 response.force_close()
             return response
@@ -359,11 +374,13 @@ def create_app(
         },
     )
     app[GATEWAY] = gateway
-    app.router.add_get(PRODUCER_PATH, gateway.health)
-    app.router.add_post(PRODUCER_PATH, gateway.post)
-    app.router.add_options(PRODUCER_PATH, gateway.options)
+    for path in _PRODUCER_PATHS:
+        app.router.add_get(path, gateway.health)
+        app.router.add_post(path, gateway.post)
+        app.router.add_options(path, gateway.options)
     app.router.add_get("/live", gateway.live)
     app.router.add_get("/ready", gateway.ready)
+    app.router.add_get("/openapi.json", gateway.openapi)
     return app
 
 
@@ -376,12 +393,6 @@ def _without_personal_data(record: logging.LogRecord) -> bool:
         # Scanners send bytes that are not HTTP all day. That is no fault of the gateway.
         record.levelno, record.levelname = logging.INFO, "INFO"
     return True
-
-
-def _json(body: dict[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body), status=status, headers=headers, content_type="application/json", charset="utf-8"
-    )
 
 
 def _now() -> str:

@@ -94,10 +94,9 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
                     raise RequestRefusedError(
                         503,
                         "Too many requests at the same time",
-                        retry_after_seconds=_RETRY_SECONDS,
                         code=RefusalCode.OVERLOADED,
+                        retry_after_seconds=_RETRY_SECONDS,
                         close=True,
-                        reason="overloaded",
                     )
                 held_bytes += len(chunk)
                 chunks.append(chunk)
@@ -107,11 +106,7 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
         ) from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise RequestRefusedError(
-            400,
-            "The body is incomplete or wrongly encoded",
-            code=RefusalCode.BODY_INCOMPLETE,
-            close=True,
-            reason="incomplete",
+            400, "The body is incomplete or wrongly encoded", code=RefusalCode.BODY_INCOMPLETE, close=True
         ) from error
     finally:
         budget.give_back(held_bytes)

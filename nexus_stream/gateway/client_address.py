@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-__all__ = ["client_bucket"]
+__all__ = ["address_bucket", "client_bucket"]
 
 _UNKNOWN = b"unknown"
 # A visitor gets a /64 and may use any address in it (RFC 6177).
@@ -36,11 +36,21 @@ def client_bucket(peer: str | None, forwarded_for: Sequence[str], trusted_proxie
             if parsed is None:
                 break
             address = parsed
-    if address is None:
-        return _UNKNOWN
-    if isinstance(address, IPv6Address):
-        return address.packed[:_IPV6_SITE_BYTES]
-    return address.packed
+    return _UNKNOWN if address is None else _packed(address)
+
+
+def address_bucket(named: str) -> bytes | None:
+    """The key of an address that a trusted server names; None if it is no address.
+
+    Args:
+        named: An address, or a list of them as in ``X-Forwarded-For``: then the first one is the visitor's.
+    """
+    address = _parse(named.partition(",")[0].strip())
+    return None if address is None else _packed(address)
+
+
+def _packed(address: IPv4Address | IPv6Address) -> bytes:
+    return address.packed[:_IPV6_SITE_BYTES] if isinstance(address, IPv6Address) else address.packed
 
 
 def _parse(text: str | None) -> IPv4Address | IPv6Address | None:

@@ -1,4 +1,4 @@
-"""``nexus gateway``: serve the HTTP gateway until SIGTERM or SIGINT.
+"""``nexus gateway``: serve the HTTP gateway until SIGTERM or SIGINT. ``nexus gateway key NAME``: make a server's key.
 
 The address comes from ``NEXUS_GATEWAY_HOST`` and ``NEXUS_GATEWAY_PORT`` (or ``PORT``). The process serves at once, also
 while the broker is down. It answers 503 until the broker is up.
@@ -18,8 +18,10 @@ from aiohttp import web
 
 from nexus_stream.errors import BrokerUnavailableError, ConfigurationError
 from nexus_stream.gateway.app import GATEWAY, create_app
+from nexus_stream.gateway.protocol import GatewayRunner
 from nexus_stream.gateway.publisher import Publisher
 from nexus_stream.gateway.retention import RetentionWatch
+from nexus_stream.gateway.server_keys import key_hash, new_key
 from nexus_stream.gateway.status import gateway_status
 from nexus_stream.host.log import get_logger
 from nexus_stream.kafka.access import require_access
@@ -43,9 +45,12 @@ _STATUS_STOP_SECONDS = 2.0
 _ACCESS_SECONDS = 3.0
 
 
-@click.command()
-def command() -> None:
+@click.group(name="gateway", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
     """Serve the HTTP gateway."""
+    if context.invoked_subcommand is not None:
+        return
     settings = load_settings("gateway")
     configure_logs(settings)
     if sys.platform == "win32":
@@ -54,6 +59,22 @@ def command() -> None:
         import uvloop
 
         uvloop.run(serve(settings))
+
+
+@command.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make a key for the site's server and print it once, with its line for NEXUS_GATEWAY_SERVER_KEYS.
+
+    NAME tells keys apart in the metrics, for example web-2027. To rotate: add the new line beside the old one, give the
+    site the new key, and remove the old line when its count stays the same.
+    """
+    made = new_key()
+    line = f"{name}:sha256:{key_hash(made)}"
+    # The settings check the name.
+    load_settings("tool", {"NEXUS_GATEWAY_SERVER_KEYS": line})
+    click.echo(f"For the site's server, as a secret; it is not shown again:\n\n  {made}\n")
+    click.echo(f"For the gateway, in NEXUS_GATEWAY_SERVER_KEYS, with a comma after an earlier one:\n\n  {line}")
 
 
 async def serve(settings: Settings) -> None:
@@ -86,7 +107,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, key: str) -> None:
     app = create_app(settings, publisher, tracing=tracing, retention=retention)
     gateway = app[GATEWAY]
     await publisher.start()
-    runner = web.AppRunner(app, shutdown_timeout=settings.gateway_stop_seconds * _FLUSH_SHARE / 3)
+    runner = GatewayRunner(app, shutdown_timeout=settings.gateway_stop_seconds * _FLUSH_SHARE / 3)
     report = gateway_status(settings, gateway, publisher, key)
     telling = StatusPublisher(settings, key, report, failed_by=lambda: failed_by)
     status = asyncio.create_task(telling.run(), name="gateway-status")

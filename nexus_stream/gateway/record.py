@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -23,6 +23,7 @@ from nexus_stream.contracts.plain_form import NOT_EMPTY, Noticed, PlainForm, pla
 from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import DecodeError
+from nexus_stream.gateway.identity import ClaimedIdentity, take_identity
 from nexus_stream.gateway.refusal import RequestRefusedError
 
 __all__ = ["MESSAGES_REQUIRED", "SESSION_REQUIRED", "IngestionRecord", "RequestContext", "ingestion_record"]
@@ -46,7 +47,7 @@ _SET_BY_GATEWAY = frozenset(
     {"enqueuedAt", "producerVersion", "url", "userAgent", "tenant_id", "identityProven", "cut", "leftOut"}
 )
 # Read later, so no other key may crowd them out.
-_KEPT_FIRST = ("consent", "identity")
+_KEPT_FIRST = ("consent",)
 _CODES = {code.value: code for code in RefusalCode}
 _TENANT = re.compile(TENANT_PATTERN)
 
@@ -60,15 +61,17 @@ class RequestContext:
     tenant_id: str | None = None
     referer: str | None = None
     user_agent: str | None = None
+    identity_secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class IngestionRecord:
-    """Key and value for the topic, and what was left out, ignored or cut."""
+    """Key and value for the topic, the identity that the visitor claims, and what was left out, ignored or cut."""
 
     key: bytes
     value: bytes
     noticed: Noticed
+    identity: ClaimedIdentity | None = None
 
 
 def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> IngestionRecord:
@@ -81,13 +84,15 @@ def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> In
     try:
         require_few_elements(body)
         data = _parse(body)
+        identity = take_identity(data, context.identity_secrets)
         form = plain_form(data, limits, noticed)
         rest = _extras(data, _PLAIN_KEYS, limits) | {"sessionId": form.session_id}
         if form.fingerprint is not None:
             rest["fingerprint"] = form.fingerprint
-        rest["metadata"] = _enriched(form.metadata, context, limits, noticed)
+        claimed = {} if identity is None else identity.metadata
+        rest["metadata"] = _enriched(form.metadata, context, limits, noticed) | claimed
         value = _fitted(form, rest, limits, noticed)
-        return IngestionRecord(decode(value, limits).key, value, noticed)
+        return IngestionRecord(decode(value, limits).key, value, noticed, identity)
     except orjson.JSONEncodeError:
         raise _too_deep() from None
     except DecodeError as error:
@@ -220,7 +225,6 @@ def _not_json(error: json.JSONDecodeError) -> RequestRefusedError:
         "The body is not valid JSON",
         {"body": f"not JSON at line {error.lineno}, column {error.colno}"},
         code=RefusalCode.BODY_NOT_JSON,
-        reason="not_json",
     )
 
 

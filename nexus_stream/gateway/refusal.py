@@ -1,4 +1,7 @@
-"""The exception that refuses a request: a status and a JSON body with ``error``. It never holds a refused value."""
+"""The exception that refuses a request: a status and a JSON body with ``error`` and ``code``.
+
+It never holds a refused value.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ class RequestRefusedError(Exception):
     Attributes:
         status: HTTP status, 4xx or 503.
         error: The problem, for a developer.
+        code: The problem, for a program: a `RefusalCode`. Also the label of the metrics.
         details: The problem of each field; not in the body if empty.
         code: The problem, stable, for a program; docs/reference/errors.md lists all.
         retry_after_seconds: Sent as ``Retry-After``, rounded up.
         close: Close the connection instead of reading the rest of the body.
-        reason: Label for the metrics (metrics_gateway.py) if one status has several reasons.
     """
 
     def __init__(
@@ -30,16 +33,15 @@ class RequestRefusedError(Exception):
         code: str,
         retry_after_seconds: float | None = None,
         close: bool = False,
-        reason: str | None = None,
     ) -> None:
         super().__init__(error)
         self.status = status
         self.error = error
+        self.code = code
         self.details = dict(details or {})
         self.code = code
         self.retry_after_seconds = retry_after_seconds
         self.close = close
-        self.reason = reason
 
     @property
     def body(self) -> dict[str, object]:

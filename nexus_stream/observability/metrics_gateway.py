@@ -1,15 +1,16 @@
-"""Metrics of the gateway: requests by answer, their duration, and the reasons of refusals."""
+"""Metrics of the gateway: requests by answer, their duration, why messages were refused, keys and identities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import Counter, Histogram
 
+from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.observability.metrics import LATENCY_BUCKETS
 
-__all__ = ["REFUSED_REASONS", "RequestMetrics"]
+__all__ = ["RequestMetrics"]
 
 _REQUESTS = Counter("nexus_gateway_requests_total", "Requests by their answer", ["method", "status"])
 _SECONDS = Histogram(
@@ -18,42 +19,29 @@ _SECONDS = Histogram(
     ["method"],
     buckets=LATENCY_BUCKETS,
 )
-_REFUSED = Counter("nexus_gateway_refused_total", "Messages that were not accepted, by why", ["reason"])
+_REFUSED = Counter("nexus_gateway_refused_total", "Messages that were not accepted, by why", ["code"])
+_KEYED = Counter("nexus_gateway_keyed_total", "Posts with a server's key, by the key's name", ["key"])
+_IDENTITIES = Counter("nexus_gateway_identities_total", "Accepted messages with an identity", ["outcome"])
 
 # A client may send any word as a method; the number of labels must stay bounded.
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST"})
-REFUSED_REASONS: Final = (
-    "broker",
-    "incomplete",
-    "internal",
-    "invalid",
-    "not_json",
-    "overloaded",
-    "rate_limited",
-    "retention",
-    "stopping",
-    "timeout",
-    "too_large",
-    "unsupported_type",
-)
-# The reason of a refusal that names none itself.
-_BY_STATUS: Final[Mapping[int, str]] = {
-    408: "timeout",
-    413: "too_large",
-    415: "unsupported_type",
-    429: "rate_limited",
-    500: "internal",
-    503: "broker",
-}
+_IDENTITY_OUTCOMES: Final = ("proven", "claimed", "wrong_hash")
 
 
 class RequestMetrics:
-    """Counts requests; looks up each label only once."""
+    """Counts requests; looks up each label only once.
 
-    def __init__(self) -> None:
+    Args:
+        key_names: The names of the servers' keys.
+    """
+
+    def __init__(self, key_names: Iterable[str] = ()) -> None:
         self._requests: dict[tuple[str, int], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
-        self._refused = {reason: _REFUSED.labels(reason) for reason in REFUSED_REASONS}
+        for code in RefusalCode:
+            _REFUSED.labels(str(code))
+        self._keyed = {name: _KEYED.labels(name) for name in key_names}
+        self._identities = {outcome: _IDENTITIES.labels(outcome) for outcome in _IDENTITY_OUTCOMES}
         # Create these series at the start, so that the first request counts as an increase.
         for status in (202, 400, 429, 500, 503):
             self._requests["POST", status] = _REQUESTS.labels("POST", str(status))
@@ -70,6 +58,16 @@ class RequestMetrics:
             timed = self._seconds[method] = _SECONDS.labels(method)
         timed.observe(seconds)
 
-    def refused(self, status: int, reason: str | None) -> None:
-        """Count a refused message, by its reason or by its status."""
-        self._refused[reason or _BY_STATUS.get(status, "invalid")].inc()
+    def refused(self, code: str) -> None:
+        """Count a refused message, by its `RefusalCode`."""
+        _REFUSED.labels(str(code)).inc()
+
+    def admitted(self, key_name: str | None) -> None:
+        """Count a post with a server's key."""
+        if key_name is not None:
+            self._keyed[key_name].inc()
+
+    def identity(self, outcome: str | None) -> None:
+        """Count an accepted message whose visitor claims an identity."""
+        if outcome is not None:
+            self._identities[outcome].inc()

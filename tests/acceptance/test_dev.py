@@ -154,6 +154,7 @@ async def test_what_it_prints_and_what_dev_json_says(start_dev) -> None:
         info["bootstrap_servers"],
         "kept in .nexus/postgres",
         "in memory only",
+        "pages may post from http://localhost:*, http://127.0.0.1:*",
         "offline rules: set ANTHROPIC_API_KEY for Claude",
         typed("nexus demo"),
     ):

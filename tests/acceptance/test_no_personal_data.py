@@ -249,6 +249,9 @@ def hostile(person: Person) -> list[tuple[bytes | dict[str, Any], dict[str, str]
         ({**good, ascii_name: said, "metadata": {person.email: person.phone}}, {}, path),
         (good, {"x-tenant-id": f"{ascii_name} {person.phone}"}, path),
         (good, {"x-tenant-id": person.word}, path),
+        (good, {"x-tenant-id": person.word, "Origin": f"https://{person.word}.example.com"}, path),
+        (good, {"x-nexus-server-key": person.word, "x-nexus-visitor-address": person.phone}, path),
+        ({**good, "identity": person.email, "identityHash": person.word}, {}, path),
         (
             good,
             {

@@ -413,7 +413,7 @@ async def test_metrics_tell_what_happened(stack: Stack):
         ("nexus_gateway_requests_total", frozenset({("method", "POST"), ("status", "202")})): 5,
         ("nexus_gateway_requests_total", frozenset({("method", "POST"), ("status", "400")})): 1,
         ("nexus_gateway_request_seconds_count", frozenset({("method", "POST")})): 6,
-        ("nexus_gateway_refused_total", frozenset({("reason", "not_json")})): 1,
+        ("nexus_gateway_refused_total", frozenset({("code", "body_not_json")})): 1,
         ("nexus_records_total", frozenset({("stage", "enricher"), ("outcome", "enriched")})): 5,
         ("nexus_records_total", frozenset({("stage", "enricher"), ("outcome", "deadlettered")})): 1,
         ("nexus_dead_letters_total", frozenset({("stage", "enricher"), ("reason", "not_json")})): 1,

@@ -52,6 +52,9 @@ def test_the_test_suites_own_variable_is_accepted() -> None:
         {"NEXUS_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "NEXUS_KAFKA_PASSWORD": SECRET},
         {"SUPABASE_DB_URL": f"postgresql://u:{SECRET}@h/d", "NEXUS_TOPIC_PARTITIONS": "-1"},
         {"UPSTASH_KAFKA_REST_PASSWORD": SECRET},
+        {"NEXUS_GATEWAY_SERVER_KEYS": f"web:{SECRET}"},
+        {"NEXUS_GATEWAY_IDENTITY_SECRETS": f"web:{SECRET},{SECRET}"},
+        {"NEXUS_GATEWAY_IDENTITY_SECRETS": f"web:{SECRET[:8]}"},
     ],
     ids=lambda environ: next(iter(environ)),
 )
@@ -235,3 +238,92 @@ def test_the_prefix_goes_before_our_topics_and_the_app_id_names_the_changelog() 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().max_turns = 1  # type: ignore[misc]
+
+
+HASH = "ab" * 32
+
+
+def test_server_keys_are_named_hashes() -> None:
+    settings = load_settings(environ={"NEXUS_GATEWAY_SERVER_KEYS": f"web:sha256:{HASH}, web-2:SHA256:{'CD' * 32}"})
+    keys = {name: value.get_secret_value() for name, value in settings.gateway_server_keys.items()}
+    assert keys == {"web": HASH, "web-2": "cd" * 32}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "web",
+        f"sha256:{HASH}",
+        f"web:{HASH}",
+        f"web:md5:{HASH}",
+        f"web:sha256:{HASH[1:]}",
+        f"web:sha256:{HASH}0",
+        f":sha256:{HASH}",
+        f"a name:sha256:{HASH}",
+        f"{'n' * 33}:sha256:{HASH}",
+        f"web:sha256:{HASH},web:sha256:{'cd' * 32}",
+    ],
+)
+def test_a_key_in_another_form_is_refused_at_the_start(value: str) -> None:
+    (line,) = problems({"NEXUS_GATEWAY_SERVER_KEYS": value})
+    assert line.startswith("  - NEXUS_GATEWAY_SERVER_KEYS: ")
+    assert HASH[:8] not in line
+
+
+def test_identity_secrets_are_named_and_may_hold_colons() -> None:
+    settings = load_settings(environ={"NEXUS_GATEWAY_IDENTITY_SECRETS": f"web:{SECRET}:b,old:{SECRET}"})
+    assert {name: value.get_secret_value() for name, value in settings.gateway_identity_secrets.items()} == {
+        "web": f"{SECRET}:b",
+        "old": SECRET,
+    }
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings.model_dump())
+
+
+@pytest.mark.parametrize("value", [SECRET, f":{SECRET}", "web:short", f"web:{SECRET},web:{SECRET}2", "web:"])
+def test_an_identity_secret_in_another_form_is_refused_at_the_start(value: str) -> None:
+    (line,) = problems({"NEXUS_GATEWAY_IDENTITY_SECRETS": value})
+    assert line.startswith("  - NEXUS_GATEWAY_IDENTITY_SECRETS: ")
+
+
+def test_wrong_keys_and_secrets_are_reported_together() -> None:
+    environ = {
+        "NEXUS_GATEWAY_SERVER_KEYS": "web",
+        "NEXUS_GATEWAY_IDENTITY_SECRETS": "web:short",
+        "NEXUS_TOPIC_PARTITIONS": "0",
+    }
+    assert len(problems(environ)) == 3
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://www.example.com,http://localhost:*",
+        "https://www.example.com/, HTTPS://Example.com:8443",
+        "*",
+        "null",
+        "http://[::1]:*,http://127.0.0.1:3000",
+        "capacitor://localhost,tauri://localhost",
+        "https://xn--caf-dma.example.com",
+    ],
+)
+def test_origins_as_browsers_send_them_are_accepted(origins: str) -> None:
+    assert load_settings(environ={"NEXUS_GATEWAY_ALLOWED_ORIGINS": origins}).gateway_allowed_origins
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "www.example.com",
+        "https://www.example.com/chat",
+        "https://*.example.com",
+        "https://*",
+        "localhost:3000",
+        "http://localhost:30*",
+        "https://user@example.com",
+        "https://www.example.com https://example.com",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origins: str) -> None:
+    (line,) = problems({"NEXUS_GATEWAY_ALLOWED_ORIGINS": f"https://example.com,{origins}"})
+    assert line.startswith("  - NEXUS_GATEWAY_ALLOWED_ORIGINS: ")

@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from nexus_stream.embedded.broker import EmbeddedBroker
 from nexus_stream.gateway.app import PRODUCER_PATH, create_app
+from nexus_stream.gateway.protocol import GatewayRunner
 from nexus_stream.gateway.publisher import Publisher
 from nexus_stream.kafka.reading import TopicLog
 from nexus_stream.settings import Settings, load_settings
@@ -123,7 +124,7 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
         publisher = Publisher(settings)
         await publisher.start()
         stops.append(lambda: publisher.stop(2.0))
-        runner = web.AppRunner(
+        runner = GatewayRunner(
             create_app(settings, publisher, body_timeout_seconds=body_timeout_seconds), shutdown_timeout=2.0
         )
         await runner.setup()

@@ -32,6 +32,7 @@ async def _expect_503(gateway) -> None:
     status, answer, headers = await gateway.post(_SNAPSHOT)
     assert status == 503
     assert answer["error"]
+    assert answer["code"] == "broker_unavailable"
     assert int(headers["Retry-After"]) >= 1
     assert time.monotonic() - started < 9
 
@@ -44,7 +45,8 @@ async def test_it_starts_while_the_broker_is_down_and_recovers_when_it_comes(sta
     assert time.monotonic() - started < 9
     answer = await gateway.wait_for_health(503)
     assert answer["status"] == "unhealthy"
-    assert set(answer) == {"status", "version", "error"}
+    assert set(answer) == {"status", "version", "error", "code"}
+    assert answer["code"] == "broker_unavailable"
     assert str(port) not in answer["error"]
     await _expect_503(gateway)
     async with gateway.session.get(gateway.base_url + "/live") as response:

@@ -189,7 +189,7 @@ async def test_429_with_retry_after_when_a_client_floods(start_gateway, topic) -
     answers = [await running.post(_SNAPSHOT, headers={"X-Forwarded-For": "203.0.113.5"}) for _ in range(8)]
     assert [status for status, _, _ in answers] == [202] * 5 + [429] * 3
     _, answer, headers = answers[-1]
-    assert answer["error"] == "Too many requests"
+    assert (answer["error"], answer["code"]) == ("Too many requests", "too_many_requests")
     assert 1 <= int(headers["Retry-After"]) <= 12
     # Another client, and the health check, are not affected; a forged entry on the left changes nothing.
     assert (await running.post(_SNAPSHOT, headers={"X-Forwarded-For": "203.0.113.6"}))[0] == 202
@@ -208,7 +208,9 @@ async def test_404_and_405_are_json(gateway) -> None:
     ):
         async with gateway.session.request(method, gateway.base_url + path) as response:
             assert response.status == status
-            assert (await response.json())["error"]
+            answer = await response.json()
+            assert answer["error"]
+            assert answer["code"] == {404: "not_found", 405: "method_not_allowed"}[status]
             if status == 405:
                 assert "GET" in response.headers["Allow"]
 
@@ -249,7 +251,7 @@ async def test_a_listed_site_can_preflight_post_and_read_errors(start_gateway, t
         assert response.headers["Access-Control-Allow-Credentials"] == "true"
         assert "POST" in response.headers["Access-Control-Allow-Methods"]
         assert "content-type" in response.headers["Access-Control-Allow-Headers"]
-        assert response.headers["Vary"] == "Origin"
+        assert response.headers["Vary"] == "Origin, Access-Control-Request-Headers"
     for body in (_SNAPSHOT, {}, b"x" * 300_000):
         _, _, headers = await running.post(body, headers=origin)
         assert headers["Access-Control-Allow-Origin"] == "https://www.example.com"
@@ -257,7 +259,7 @@ async def test_a_listed_site_can_preflight_post_and_read_errors(start_gateway, t
     for foreign in ({"Origin": "https://evil.example"}, {"Origin": "null"}):
         async with running.session.options(running.url, headers={**preflight, **foreign}) as response:
             assert not any(name.lower().startswith("access-control-") for name in response.headers)
-            assert response.headers["Vary"] == "Origin"
+            assert "Origin" in response.headers["Vary"]
         _, _, headers = await running.post(_SNAPSHOT, headers=foreign)
         assert "Access-Control-Allow-Origin" not in headers
 
@@ -302,6 +304,41 @@ async def test_a_client_that_leaves_in_the_middle_harms_nobody(gateway, topic) -
         await writer.wait_closed()
     assert (await gateway.post(_SNAPSHOT))[0] == 202
     assert len(await topic.records()) == 1
+
+
+async def test_a_trailing_slash_answers_as_without_it(start_gateway, topic) -> None:
+    running = await start_gateway(topic, gateway_allowed_origins=("https://www.example.com",))
+    await running.wait_for_health(200)
+    url = f"{running.url}/"
+    origin = {"Origin": "https://www.example.com"}
+    preflight = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "traceparent"}
+    # A browser takes a redirect for a failed preflight.
+    async with running.session.options(url, headers=preflight, allow_redirects=False) as response:
+        assert response.status == 204
+        assert "traceparent" in response.headers["Access-Control-Allow-Headers"]
+    async with running.session.post(url, json=_SNAPSHOT, headers=origin, allow_redirects=False) as response:
+        assert response.status == 202
+        assert response.headers["Access-Control-Allow-Origin"] == "https://www.example.com"
+    async with running.session.get(url) as response:
+        assert (await response.json())["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/nexus/producer"),
+        ("GET", "/api/nexus/producer"),
+        ("OPTIONS", "/api/nexus/producer"),
+        ("GET", "/live"),
+        ("GET", "/none"),
+        ("GET", "/openapi.json"),
+    ],
+)
+async def test_no_answer_keeps_a_share_of_the_keepalive_quota(gateway, method: str, path: str) -> None:
+    """Chromium does not give it back for an unread answer with ``no-store``."""
+    async with gateway.session.request(method, gateway.base_url + path, data=b"{}") as response:
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["Server"] == "nexus-stream"
 
 
 async def test_many_requests_at_once_are_all_on_the_topic(gateway, topic) -> None:

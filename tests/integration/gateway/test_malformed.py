@@ -1,18 +1,20 @@
-"""Bad input of every kind: an answer in JSON with ``error``, never a 5xx, and nothing unreadable on the topic."""
+"""Bad input of every kind: JSON with ``error`` and ``code``, never a 5xx, and nothing unreadable on the topic."""
 
 import asyncio
 import itertools
 import json
 import time
+from collections import Counter
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nexus_stream.contracts.conversation import Limits, decode
 from nexus_stream.contracts.refusal_codes import RefusalCode
+from nexus_stream.contracts.session_key import session_key
 from tests.bodies import mutated_bodies
 
 _ALLOWED = {202, 400, 408, 413, 415}
@@ -82,7 +84,7 @@ async def _check(gateway, body: bytes, headers: dict[str, str] | None = None) ->
         assert isinstance(answer["error"], str)
         assert answer["error"]
         assert set(answer) <= {"error", "code", "details"}
-        assert answer["code"] in set(RefusalCode)
+        assert RefusalCode(answer["code"]).status == response.status
         assert all(isinstance(problem, str) for problem in answer.get("details", {}).values())
         assert len(text) < 4096
     return response.status
@@ -150,6 +152,48 @@ async def test_strange_headers(gateway, headers: dict[str, str]) -> None:
 @given(body=mutated_bodies() | st.binary(max_size=200))
 async def test_any_body(gateway, body: bytes) -> None:
     await _check(gateway, body)
+
+
+def _generated(count: int) -> list[bytes]:
+    bodies: list[bytes] = []
+    # Many a draw: 10,000 draws of one are repeats for the most part.
+    size = 50
+
+    @settings(
+        max_examples=count // size,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=[*HealthCheck],
+    )
+    @given(drawn=st.lists(mutated_bodies() | st.binary(max_size=200), min_size=size, max_size=size))
+    def collect(drawn: list[bytes]) -> None:
+        bodies.extend(drawn)
+
+    collect()
+    return bodies
+
+
+async def test_ten_thousand_generated_bodies_touch_no_other_session(gateway, topic) -> None:
+    bodies = _generated(10_000)
+    assert len(bodies) >= 10_000
+    at_once = asyncio.Semaphore(20)
+
+    async def one(body: bytes) -> int:
+        async with at_once:
+            return await _check(gateway, body)
+
+    statuses = Counter(await asyncio.gather(*[one(body) for body in bodies]))
+    assert statuses[202] > 500, statuses
+    assert statuses[400] > 500, statuses
+    records = await topic.records()
+    assert len(records) == statuses[202]
+    for record in records:
+        # The key is the body's own session, and the tenant is never the body's.
+        value = orjson.loads(record.value)
+        assert record.key == session_key("", decode(record.value, Limits()).session_id)
+        assert "tenant_id" not in value["metadata"]
 
 
 async def test_bad_requests_do_not_delay_good_ones(gateway, topic) -> None:

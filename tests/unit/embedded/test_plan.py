@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus_stream.embedded.banner import banner
 from nexus_stream.embedded.plan import (
     choose_ports,
     port_environment,
@@ -15,6 +16,7 @@ from nexus_stream.embedded.plan import (
     unused_variables,
     user_environment,
 )
+from nexus_stream.embedded.state import DevDirectory, DevInfo
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.host.free_ports import LOOPBACK, free_port
 from nexus_stream.providers import PROVIDERS, ProviderName
@@ -50,6 +52,19 @@ def test_sessions_settle_after_two_seconds_unless_the_user_sets_another_time() -
     assert _settings({}).settle_seconds == 2
     assert _settings({"NEXUS_SETTLE_SECONDS": ""}).settle_seconds == 2
     assert _settings({"NEXUS_SETTLE_SECONDS": "0.5"}).settle_seconds == 0.5
+
+
+def test_pages_of_this_machine_may_post_beside_the_users_own_origins() -> None:
+    local = ("http://localhost:*", "http://127.0.0.1:*")
+    assert _settings({}).gateway_allowed_origins == local
+    own = _settings({"NEXUS_GATEWAY_ALLOWED_ORIGINS": "https://www.example.com"}).gateway_allowed_origins
+    assert own == ("https://www.example.com", *local)
+
+
+def test_the_banner_says_which_pages_may_post(tmp_path: Path) -> None:
+    info = DevInfo("http://127.0.0.1:8080", "http://127.0.0.1:8090", _DSN, "127.0.0.1:4", "offline-rules-v1", {})
+    text = banner(info, _settings({}), DevDirectory(root=tmp_path), 1.0, False)
+    assert "pages may post from http://localhost:*, http://127.0.0.1:*" in text
 
 
 def test_the_users_cluster_and_database_are_never_used() -> None:
@@ -106,7 +121,8 @@ def test_every_replaced_variable_is_reported() -> None:
     theirs = {f"NEXUS_{name.upper()}": "theirs" for name in Settings.model_fields} | {"SUPABASE_DB_URL": "theirs"}
     given = _environment(theirs)
 
-    replaced = {name for name in theirs if given[name] != "theirs"}
+    # The banner shows the allowed origins: the user's own stay in the list.
+    replaced = {name for name in theirs if given[name] != "theirs"} - {"NEXUS_GATEWAY_ALLOWED_ORIGINS"}
     assert replaced - set(requested_ports(theirs)) == set(unused_variables(theirs))
 
 

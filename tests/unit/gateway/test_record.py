@@ -1,5 +1,6 @@
 """From a request body to the record on the topic."""
 
+import hmac
 import json
 from typing import Any
 
@@ -224,3 +225,28 @@ def test_a_refused_value_never_comes_back(secret: str) -> None:
         refusal = _refused(_body(**fields))
         assert secret not in json.dumps(refusal.body)
         assert secret not in str(refusal)
+
+
+_SECRET = b"a-secret-of-the-sites-server"
+_PROOF = hmac.new(_SECRET, b"user-42", "sha256").hexdigest()
+
+
+def test_a_proven_identity_is_marked_and_its_hash_is_not_stored() -> None:
+    context = RequestContext("t", "v", identity_secrets=(_SECRET,))
+    value = _value(_body(identity="user-42", identityHash=_PROOF, metadata={"identityProven": False}), context)
+    assert value["metadata"]["identity"] == "user-42"
+    assert value["metadata"]["identityProven"] is True
+    assert _PROOF not in json.dumps(value)
+    assert not {"identity", "identityHash"} & value.keys()
+
+
+def test_a_client_cannot_say_that_its_identity_is_proven() -> None:
+    context = RequestContext("t", "v", identity_secrets=(_SECRET,))
+    for forged in ({"identityProven": True}, {"identityProven": True, "identity": "user-42", "identityHash": "0" * 64}):
+        body = _body(metadata=forged, identityProven=True)
+        assert _value(body, context)["metadata"].get("identityProven", False) is False
+        assert "identityProven" not in _value(body, context)
+
+
+def test_a_context_does_not_show_its_secrets() -> None:
+    assert "secret" not in repr(RequestContext("t", "v", identity_secrets=(_SECRET,)))
