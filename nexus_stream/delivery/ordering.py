@@ -180,11 +180,14 @@ def joined(known: Said | None, new: Said) -> Said:
     if not known:
         return new[-MAX_CHAIN:]
     missing = missing_steps(new, known)
-    if missing is None:
-        older = missing_steps(known, new)
-        if older is None or len(known) <= len(new) - older:
-            return new[-MAX_CHAIN:]
-        return (*new[:older], *known)[-MAX_CHAIN:]
-    # The known steps also have the answered turns before the place of the cut.
-    overlap = tuple(max(one, other, key=len) for one, other in zip(new, known[missing:], strict=False))
-    return (*known[:missing], *overlap, *new[len(overlap) :])[-MAX_CHAIN:]
+    if missing is not None:
+        return _put_together(known, new, missing)
+    older = missing_steps(known, new)
+    return new[-MAX_CHAIN:] if older is None else _put_together(new, known, older)
+
+
+def _put_together(first: Said, second: Said, begins_at: int) -> Said:
+    """Steps that overlap, from the second one's beginning on. The longer form of a step knows what was answered."""
+    overlap = tuple(max(one, other, key=len) for one, other in zip(first[begins_at:], second, strict=False))
+    rest = max(first[begins_at + len(overlap) :], second[len(overlap) :], key=len)
+    return (*first[:begins_at], *overlap, *rest)[-MAX_CHAIN:]

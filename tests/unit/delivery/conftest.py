@@ -18,19 +18,22 @@ def build_snapshot(
     fingerprint: str | None = None,
     consent: bool | None = None,
     origin_ms: int | None = None,
+    identity: str | None = None,
+    first: str = "user",
 ) -> Snapshot:
     body = {
         "messages": [
-            {"role": "user" if index % 2 == 0 else "assistant", "content": text} for index, text in enumerate(turns)
+            {"role": "user" if (index % 2 == 0) == (first == "user") else "assistant", "content": text}
+            for index, text in enumerate(turns)
         ],
         "sessionId": session,
         "fingerprint": fingerprint,
-        "metadata": {"consent": consent} if consent is not None else {},
+        "metadata": {"consent": consent, "identity": identity},
     }
     value = orjson.dumps(body)
     headers = () if origin_ms is None else ((ORIGIN_TIMESTAMP_HEADER, str(origin_ms).encode()),)
     record = Received("ingestion", 0, offset, timestamp_ms, b"k", value, headers, epoch=1)
-    return Snapshot.of(record, decode(value, Limits()))
+    return Snapshot.of(record, decode(value, Limits(turns=1000)))
 
 
 @pytest.fixture

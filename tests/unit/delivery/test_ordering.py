@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nexus_stream.delivery.ordering import (
     MAX_CHAIN,
     MAX_CLOCK_AHEAD_MS,
     MAX_CLOCK_BEHIND_MS,
     Relation,
+    joined,
+    missing_steps,
     relate,
     snapshot_time_ms,
 )
+from nexus_stream.delivery.settling import Snapshot
+from tests.unit.delivery.conftest import build_snapshot
 
 
 def test_a_snapshot_that_begins_with_all_turns_is_newer_whatever_its_clock_says(snapshot):
@@ -71,3 +77,58 @@ def test_a_producers_clock_is_bounded_by_the_brokers(enqueued_at_ms, expected):
     if enqueued_at_ms is not None and enqueued_at_ms < 1_000_000:
         # The record's own time is a producer's claim too: it bounds nothing from below.
         assert snapshot_time_ms(enqueued_at_ms, 1_000_000, is_brokers_time=False) == enqueued_at_ms
+
+
+CHAT = [f"turno {index}" for index in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("new", "relation"),
+    [
+        (CHAT[:8], Relation.RETOLD),
+        (CHAT[4:8], Relation.RETOLD),
+        (CHAT[4:7], Relation.RETOLD),
+        (CHAT[4:9], Relation.EXTENDS),
+        (CHAT[:6], Relation.PREFIX),
+        (CHAT[2:5], Relation.PREFIX),
+        (CHAT[8:], Relation.LATER),
+        ([CHAT[0], "otra respuesta", *CHAT[2:7]], Relation.LATER),
+        ([*CHAT[:6], "otra cosa"], Relation.LATER),
+    ],
+)
+def test_a_later_snapshot_beside_one_that_knows_seven_turns(snapshot, new, relation):
+    known = snapshot(CHAT[:7], offset=1)
+    assert relate(snapshot(new, offset=2), known) is relation
+
+
+def test_a_snapshot_that_begins_before_a_known_one(snapshot):
+    known = snapshot(CHAT[4:9], offset=1)
+    assert relate(snapshot(CHAT[:9], offset=2), known) is Relation.EXTENDS
+    assert relate(snapshot(CHAT[:7], offset=2), known) is Relation.PRECEDES
+    assert joined(known.said, snapshot(CHAT[:7]).said) == joined(None, snapshot(CHAT[:9]).said)
+
+
+def test_before_the_user_said_a_word_there_is_nothing_to_read(snapshot):
+    greeting, other = snapshot(["Hola"], first="assistant"), snapshot(["Buenas"], first="assistant", offset=1)
+    assert relate(other, greeting) is Relation.RETOLD
+    assert relate(snapshot(["Hola", "soy Ana"], first="assistant", offset=2), other) is Relation.EXTENDS
+    assert relate(other, snapshot(["soy Ana"])) is Relation.PREFIX
+
+
+@given(chat=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=12), window=st.integers(1, 6))
+def test_a_window_that_slides_over_a_chat_hides_no_word(chat, window):
+    """Also where the user repeats words. Each window tells more, or only words that are known."""
+    size = 2 * window
+    known: Snapshot | None = None
+    said = joined(None, ())
+    for end in range(1, len(chat) + 1, 2):
+        turns = chat[max(0, end - size) : end]
+        newest = build_snapshot(turns, offset=end, first="user" if end <= size else "assistant")
+        if known is not None and (relation := relate(newest, known)) not in {Relation.EXTENDS, Relation.LATER}:
+            assert relation in {Relation.RETOLD, Relation.PREFIX}
+            assert missing_steps(newest.said, known.said) is not None
+            assert len(newest.said) <= len(known.said)
+        if len(set(chat)) == len(chat):
+            said = joined(said, newest.said)
+            assert len(said) == (end + 1) // 2 if window > 1 else True
+        known = newest

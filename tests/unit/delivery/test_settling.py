@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus_stream.delivery.ordering import MAX_CHAIN
 from nexus_stream.delivery.settling import Joined, Settling
 from tests.unit.delivery.conftest import build_snapshot
 
@@ -29,13 +30,13 @@ def test_a_session_is_taken_after_the_quiet_time(settling, snapshot):
 
 def test_a_longer_snapshot_replaces_the_pending_one_and_restarts_the_quiet_time(settling, snapshot):
     settling.add(snapshot(["a"], offset=1), 0)
-    joined = settling.offer(snapshot(["a", "b"], offset=2), 8)
+    joined = settling.offer(snapshot(["a", "b", "c"], offset=2), 8)
     assert isinstance(joined, Joined.Replaced)
     assert joined.superseded.record.offset == 1
     assert joined.dropped is None
     assert settling.take(17.9, 10) == []
     (work,) = settling.take(18, 10)
-    assert work.snapshot.turns == 2
+    assert work.snapshot.turns == 3
     # The first offset stays unfinished, and so protects the later ones.
     assert work.hold.offset == 1
     assert work.snapshots == 2
@@ -53,8 +54,8 @@ def test_a_busy_chat_is_taken_at_the_maximum_wait(settling, snapshot):
 
 def test_only_the_last_two_bodies_are_kept(settling, snapshot):
     settling.add(snapshot(["a"], offset=1), 0)
-    settling.offer(snapshot(["a", "b"], offset=2), 1)
-    joined = settling.offer(snapshot(["a", "b", "c"], offset=3), 2)
+    settling.offer(snapshot(["a", "b", "c"], offset=2), 1)
+    joined = settling.offer(snapshot(["a", "b", "c", "d", "e"], offset=3), 2)
     assert joined.dropped.record.offset == 1
     assert joined.work.replaced.record.offset == 2
 
@@ -109,7 +110,10 @@ def test_an_earlier_unrelated_snapshot_is_extracted_before_the_pending_one(settl
 
 def test_after_a_dead_letter_the_replaced_snapshot_is_extracted(settling, snapshot):
     settling.add(snapshot(["a"], offset=1), 0)
-    settling.offer(snapshot(["a", "b"], offset=2), 1)
+    settling.offer(snapshot(["a", "b", "c"], offset=2), 1)
+    # An answer that grows meanwhile keeps the snapshot to fall back to: it would fail for the same words.
+    joined = settling.offer(snapshot(["a", "b", "c", "d"], offset=3), 2)
+    assert joined.dropped.record.offset == 2
     (work,) = settling.take(60, 1)
     assert settling.fall_back(work).record.offset == 1
     (again,) = settling.take(60, 1)
@@ -127,6 +131,91 @@ def test_another_consent_on_the_same_turns_counts_when_it_is_later(settling, sna
     joined = settling.offer(snapshot(["a", "ok"], offset=3, consent=True), 2)
     assert isinstance(joined, Joined.Replaced)
     assert not joined.work.is_retold
+
+
+def test_an_answer_that_grows_replaces_the_pending_snapshot(settling, snapshot):
+    settling.add(snapshot(["hola", "Claro"], offset=1), 0)
+    for offset in range(2, 20):
+        joined = settling.offer(snapshot(["hola", "Claro" * offset], offset=offset), offset / 10)
+        assert isinstance(joined, Joined.Replaced)
+    (work,) = settling.take(60, 10)
+    assert (work.snapshot.record.offset, work.hold.offset, work.snapshots) == (19, 1, 19)
+    assert settling.take(60, 10) == []
+
+
+def test_words_that_are_being_read_are_told_again_later_without_a_wait_for_new_words(settling, snapshot):
+    settling.add(snapshot(["hola"], offset=1), 0)
+    (reading,) = settling.take(10, 1)
+    joined = settling.offer(snapshot(["hola", "Claro"], offset=2), 11)
+    assert isinstance(joined, Joined.Added)
+    assert joined.work.is_retold
+    assert joined.work.may_be_read
+    # The user goes on: the waiting work is the one for the new words.
+    joined = settling.offer(snapshot(["hola", "Claro", "soy Ana"], offset=3), 12)
+    assert isinstance(joined, Joined.Replaced)
+    assert not joined.work.is_retold
+    settling.finish(reading)
+    assert settling.take(21.9, 1) == []
+    assert len(settling.take(22, 1)) == 1
+
+
+def test_without_a_settling_time_a_growing_answer_still_settles(snapshot):
+    settling = Settling(settle_seconds=0, max_wait_seconds=0)
+    settling.add(snapshot(["hola", "C"], offset=1), 0, is_retold=True)
+    for tenths in range(1, 30):
+        settling.offer(snapshot(["hola", "C" * tenths], offset=1 + tenths), tenths / 10)
+    assert settling.take(3, 1) == []
+    (work,) = settling.take(2.9 + 2, 1)
+    assert work.snapshot.record.offset == 30
+    # New words do not wait for that.
+    settling.finish(work)
+    settling.add(snapshot(["hola", "C"], offset=40), 10, is_retold=True)
+    settling.offer(snapshot(["hola", "C", "soy Ana"], offset=41), 10.5)
+    assert len(settling.take(10.5, 1)) == 1
+
+
+def test_a_window_that_slides_takes_the_unread_turns_along(settling, snapshot):
+    chat = [f"turno {index}" for index in range(14)]
+    settling.add(snapshot(chat[:6], offset=1), 0)
+    joined = settling.offer(snapshot(chat[2:8], offset=2), 1)
+    joined = settling.offer(snapshot(chat[6:12], offset=3), 2)
+    assert isinstance(joined, Joined.Replaced)
+    assert [message.content for message in joined.work.snapshot.messages] == chat[:12]
+    assert joined.work.snapshot.turns == 6
+    assert joined.work.snapshot.size_bytes > snapshot(chat[6:12]).size_bytes
+    # The full history again is what is waiting, not something older or newer.
+    assert isinstance(settling.offer(snapshot(chat[:10], offset=4), 3), Joined.Stale)
+    # If the newest window cannot be read, the one before has its turns too.
+    (work,) = settling.take(60, 1)
+    assert [message.content for message in settling.fall_back(work).messages] == chat[:8]
+
+
+def test_turns_too_many_to_be_read_at_once_are_read_one_after_the_other(settling, snapshot):
+    chat = [f"turno {index}" for index in range(2 * MAX_CHAIN)]
+    settling.add(snapshot(chat[:200], offset=1), 0)
+    joined = settling.offer(snapshot(chat[100:300], offset=2), 1)
+    assert isinstance(joined, Joined.Added)
+    assert joined.work.may_be_read
+
+
+def test_a_retelling_of_a_history_that_ended_is_stale(settling, snapshot):
+    settling.add(snapshot(["hola"], offset=1), 0)
+    settling.add(snapshot(["otra cosa"], offset=2), 0, place=1)
+    assert isinstance(settling.offer(snapshot(["hola", "Claro"], offset=3), 1), Joined.Stale)
+
+
+def test_what_the_state_has_is_no_new_work(settling, snapshot):
+    settling.add(snapshot(["otra cosa"], offset=2), 0)
+    assert isinstance(settling.offer(snapshot(["hola"], offset=3), 1, is_known=True), Joined.Unknown)
+    assert isinstance(settling.offer(snapshot(["hola"], offset=3), 1), Joined.Added)
+
+
+def test_an_identity_that_comes_later_is_not_lost(settling, snapshot):
+    settling.add(snapshot(["hola"], offset=1), 0)
+    joined = settling.offer(snapshot(["hola"], offset=2, identity="u-1"), 1)
+    assert isinstance(joined, Joined.Replaced)
+    assert joined.work.snapshot.conversation.metadata.identity == "u-1"
+    assert isinstance(settling.offer(snapshot(["hola"], offset=3), 2), Joined.Duplicate)
 
 
 def test_without_settling_a_session_is_taken_at_once(snapshot):

@@ -204,7 +204,8 @@ async def test_what_only_the_gateway_may_say_is_dropped(door: _Door) -> None:
     record = await door.accepted(
         _body(_user("a"), metadata={**said, "identity": "u-17", **{f"k{n}": n for n in range(80)}})
     )
-    assert not {"identityProven", "cut", "leftOut", "tenant_id"} & record["metadata"].keys()
+    assert not {"cut", "leftOut", "tenant_id"} & record["metadata"].keys()
+    assert record["metadata"]["identityProven"] is False
     conversation = decode(door.kept.records[-1][1], Limits())
     assert (conversation.metadata.identity, conversation.metadata.identity_proven) == ("u-17", False)
     assert conversation.cut is None
