@@ -9,6 +9,7 @@ import subprocess
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -342,6 +343,42 @@ async def test_every_form_of_message_becomes_a_row_by_either_way(stack: Stack):
         assert facts[f"form-{way}-long"]["cut"]["turns"] >= 50
     letters = await stack.read_topic(stack.settings.dead_letter_topic)
     assert b"form" not in {letter.key for letter in letters}
+
+
+async def test_an_answer_that_grows_is_one_extraction(stack: Stack):
+    """As a site posts that sends its messages at each render. Then the window slides, and the greeting changes."""
+    question = {"role": "user", "content": "Hola, me llamo Marcela Ríos. ¿Qué planes hay?"}
+    answer = "Tenemos tres planes. " * 8
+    for number in range(20):
+        grown = {"role": "assistant", "content": answer + "y más    "[: number % 9] + "y " * 4 * number}
+        body = {"messages": [question, grown], "sessionId": "grows", "fingerprint": "fp-grows"}
+        assert (await asyncio.to_thread(stack.post, body))[0] == 202
+        await asyncio.sleep(0.12)
+
+    async def records() -> list[dict[str, Any]]:
+        found = [orjson.loads(one.value) for one in await stack.read_topic(stack.settings.enriched_topic)]
+        return [one for one in found if one["session_id"] == "grows"]
+
+    def tells(turns: int) -> Callable[[], Awaitable[bool]]:
+        async def probe() -> bool:
+            found = await records()
+            return bool(found) and found[-1]["conversation"]["turns"] == turns
+
+        return probe
+
+    await eventually(tells(2), seconds=60, what="the record of the last snapshot")
+    await asyncio.sleep(3)
+    found = await records()
+    assert len(found) <= 2
+    assert found[-1]["conversation"]["turns"] == 2
+    # The greeting and the white space change, and the window loses its first turn: nothing is paid for any of it.
+    spaced = {**question, "content": "  Hola,\nme llamo  Marcela Ríos. ¿Qué planes hay?"}
+    for greeting in ("Buenos días", "Buenas tardes"):
+        messages = [{"role": "assistant", "content": greeting}, spaced, {"role": "assistant", "content": answer}]
+        body = {"messages": messages, "sessionId": "grows", "fingerprint": "fp-grows"}
+        assert (await asyncio.to_thread(stack.post, body))[0] == 202
+    await eventually(tells(3), seconds=60, what="the record with a greeting")
+    assert len(await records()) <= len(found) + 2
 
 
 async def test_half_an_emoji_is_no_reason_to_lose_anybody_by_either_way(stack: Stack):

@@ -210,6 +210,35 @@ async def test_a_producers_clock_hides_nothing_that_the_visitor_says_later(stack
     still_runs(stack)
 
 
+@pytest.mark.parametrize("clock", CLOCKS_MS)
+async def test_a_chat_that_begins_anew_is_read_whatever_the_clocks_say(stack: Stack, clock: str):
+    """The same session with another history. Either one may come with that clock, and with any key."""
+    settings = stack.settings
+    now_ms = time.time_ns() // 1_000_000
+    for order in ("clock-first", "clock-second"):
+        session = f"anew-{clock}-{order}"
+        texts = ["Hola, me llamo Carlos Rojas", f"Buenas, mi celular es {PHONE}"]
+        for number, text in enumerate(texts):
+            if (number == 0) == (order == "clock-first"):
+                # Not on its session's partition.
+                record = raw_record(0, body(session, text), key=b"random")
+                partition = (home(stack, session) + 1) % settings.topic_partitions
+                data = raw_batch(0, [record], first_ms=CLOCKS_MS[clock](now_ms))
+                if await send_raw(settings, settings.ingestion_topic, partition, data):
+                    return
+            else:
+                assert (await asyncio.to_thread(stack.post, json.loads(body(session, text))))[0] == 202
+            if number == 0:
+                await row(stack, session)
+
+        async def is_whole(session: str = session) -> bool:
+            found = await row(stack, session)
+            return bool(found.get("telefono")) and found["nombre"] == "Carlos Rojas"
+
+        await eventually(is_whole, seconds=30, what=f"name and phone of {session}")
+    still_runs(stack)
+
+
 async def test_the_topics_own_compression_is_read_at_a_recovery(stack: Stack):
     session = "recovered"
     await stack.produce(stack.settings.ingestion_topic, [(session.encode(), body(session))])
