@@ -57,8 +57,6 @@ __all__ = [
 ]
 
 STATE_VERSION = 1
-# Hashes of turns that a state keeps. They tell a growing answer from an older one.
-_MAX_CHAIN = 16
 # Hashes of past histories that a state keeps.
 _MAX_PAST = 64
 # A snapshot with one of these relations tells something that the state does not have.
@@ -128,10 +126,8 @@ class SessionState(_StateModel):
     session_id: str
     fingerprints: tuple[str, ...] = ()
     status: Literal["enriched", "dead", "erased", "unblocked"] = "enriched"
-    # The newest snapshot's last turns. Empty while every snapshot so far was dead-lettered.
-    chain: tuple[str, ...] = ()
-    # The user's words of that snapshot, and those before that its site cut off. None: a state without them.
-    said: Said | None = None
+    # The user's words of the newest snapshot, and those before that its site cut off.
+    said: Said = ()
     # Hashes of histories that the site has restarted since: nothing in them is new.
     past: tuple[str, ...] = ()
     consent: bool | None = None
@@ -177,7 +173,7 @@ class SessionState(_StateModel):
 
     def begins_after(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot has older words that this state lacks, and not its newest words."""
-        return bool(self.chain) and relate(snapshot, self) is Relation.PRECEDES
+        return bool(self.digest) and relate(snapshot, self) is Relation.PRECEDES
 
     def improves(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot brings a model's answer for turns that only the offline rules have read."""
@@ -195,29 +191,32 @@ class SessionState(_StateModel):
                 return Verdict.DEAD
             if record.header(REDRIVE_HEADER) is None:
                 return Verdict.GIVEN_UP
-        if not self.chain:
+        if not self.digest:
             return Verdict.NEW
         fingerprint = snapshot.conversation.fingerprint
         relation = relate(snapshot, self)
         if self.linked_at == (record.partition, record.offset) and relation not in _TELLING:
             return Verdict.REDELIVERED
-        if relation is Relation.EQUAL and snapshot.digest == self.digest:
+        if relation is Relation.EQUAL:
             if (record.partition, record.offset) == (self.source_partition, self.source_offset):
                 return Verdict.REDELIVERED
             if self.improves(snapshot):
                 return Verdict.NEW
             if _identity_after(self.identity, snapshot.conversation.metadata) != self.identity:
                 return Verdict.RETOLD
+        says_otherwise = snapshot.conversation.metadata.consent != self.consent
+        if relation is Relation.EQUAL or (relation is Relation.TOLD and not says_otherwise):
             if fingerprint is not None and fingerprint not in self.fingerprints:
                 return Verdict.FINGERPRINT
             return Verdict.DUPLICATE
-        says_otherwise = snapshot.conversation.metadata.consent != self.consent
-        if relation is Relation.EQUAL or (relation is Relation.RETOLD and says_otherwise):
+        if relation in {Relation.RETOLD, Relation.TOLD} and says_otherwise:
             # The same words with another consent: the later one counts.
             relation = Relation.EXTENDS if is_later(snapshot, self) else Relation.PREFIX
         if relation is Relation.RETOLD:
             return Verdict.RETOLD
-        is_past = relation is Relation.LATER and not snapshot.is_returned and words_hash(snapshot) in self.past
+        is_past = relation is Relation.LATER and words_hash(snapshot) in self.past
+        # An operator who redrives a letter wants it read, also if its history ended.
+        is_past = is_past and record.header(REDRIVE_HEADER) is None
         if relation in {Relation.EXTENDS, Relation.PRECEDES, Relation.LATER} and not is_past:
             return Verdict.NEW
         # The snapshot is late, but it may be the first with a fingerprint.
@@ -323,13 +322,12 @@ def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
     metadata = snapshot.conversation.metadata
     return {
         "fingerprints": joined_fingerprints(before.fingerprints, work.fingerprints),
-        "chain": snapshot.chain[-_MAX_CHAIN:],
         "said": joined(before.said, snapshot.said),
         "consent": metadata.consent,
         "turns": snapshot.turns,
         "digest": snapshot.digest,
         # Strictly later than the record before, whatever clocks say: readers keep the later record.
-        "snapshot_at_ms": max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.chain else 0),
+        "snapshot_at_ms": max(snapshot.snapshot_at_ms, before.snapshot_at_ms + 1 if before.digest else 0),
         "source_partition": snapshot.record.partition,
         "source_offset": snapshot.record.offset,
         "is_returned": snapshot.is_returned,
@@ -361,9 +359,9 @@ def _told_late(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
 
 def _past(before: SessionState, snapshot: Snapshot) -> tuple[str, ...]:
     """The histories that the site restarted; with the one before, if this snapshot is unrelated to it."""
-    said = before.said or ()
-    is_related = missing_steps(snapshot.said, said) is not None or missing_steps(said, snapshot.said) is not None
-    return before.past if is_related else _with_past(before, words_hashes(said, before.consent))
+    known, new = before.said, snapshot.said
+    is_related = missing_steps(new, known) is not None or missing_steps(known, new) is not None
+    return before.past if is_related else _with_past(before, words_hashes(known, before.consent))
 
 
 def _with_past(before: SessionState, hashes: Sequence[str]) -> tuple[str, ...]:

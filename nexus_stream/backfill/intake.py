@@ -118,10 +118,7 @@ class Intake:
 
 
 def _is_newer(new: Snapshot, old: Snapshot) -> bool:
-    relation = relate(new, old)
-    if relation is Relation.EQUAL:
-        return new.digest != old.digest and new.snapshot_at_ms >= old.snapshot_at_ms
-    return relation in {Relation.EXTENDS, Relation.RETOLD, Relation.LATER}
+    return relate(new, old) in {Relation.EXTENDS, Relation.RETOLD, Relation.LATER}
 
 
 def _with_earlier(value: bytes, whole: Snapshot | None) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -37,7 +37,6 @@ __all__ = [
     "Limits",
     "Message",
     "Metadata",
-    "cumulative_hashes",
     "decode",
     "digest",
     "mended",
@@ -319,26 +318,6 @@ def _decode_error(error: ValidationError) -> DecodeError:
     return DecodeError(
         f"not a conversation: {', '.join(details)}", reason=Reason.WRONG_SHAPE, details=details, code=code
     )
-
-
-_HASH_BYTES = 6
-
-
-def cumulative_hashes(messages: Sequence[Message]) -> list[str]:
-    """One short hash per turn, over that turn and all turns before it.
-
-    Equal hashes at position n mean that the first n turns are equal. So a snapshot extends another one if it has the
-    other's last hash at the same position. 48 bits: within one session a chance collision needs about 10^7 turns.
-    """
-    running = hashlib.blake2b(digest_size=16)
-    hashes: list[str] = []
-    for message in messages:
-        content = message.content.encode("utf-8", "surrogatepass")
-        running.update(b"u" if message.role == "user" else b"a")
-        running.update(len(content).to_bytes(4, "big"))
-        running.update(content)
-        hashes.append(running.copy().digest()[:_HASH_BYTES].hex())
-    return hashes
 
 
 def digest(conversation: Conversation) -> str:

@@ -15,9 +15,9 @@ from typing import Protocol
 from nexus_stream.contracts.said import Said, fits
 
 __all__ = [
-    "MAX_CHAIN",
     "MAX_CLOCK_AHEAD_MS",
     "MAX_CLOCK_BEHIND_MS",
+    "MAX_STEPS",
     "Placed",
     "Relation",
     "is_later",
@@ -31,15 +31,16 @@ __all__ = [
 # ahead by a clock's error, behind by the longest wait for the broker's acknowledgement.
 MAX_CLOCK_AHEAD_MS = 5_000
 MAX_CLOCK_BEHIND_MS = 60_000
-# Hashes stored per session: a late snapshot is recognised as a prefix up to 256 turns back.
-MAX_CHAIN = 256
+# Steps kept per session. More than a snapshot may have turns (NEXUS_MAX_TURNS), so a full history is recognised.
+MAX_STEPS = 256
 
 
 class Relation(Enum):
     """The relation of a new snapshot to a known snapshot."""
 
-    EQUAL = auto()  # the same turns
+    EQUAL = auto()  # the same turns and consent
     RETOLD = auto()  # the user said the same; the text around the user's words is newer
+    TOLD = auto()  # the user said the same; the text around the user's words is older
     EXTENDS = auto()  # all the user said in the known snapshot, then more
     PREFIX = auto()  # the known snapshot has all of the new one
     PRECEDES = auto()  # words from before the known snapshot's cut, then a part of its words
@@ -51,13 +52,13 @@ class Placed(Protocol):
     """The fields that ordering compares; snapshots and session states have them."""
 
     @property
-    def chain(self) -> tuple[str, ...]:
-        """The newest `MAX_CHAIN` cumulative turn hashes."""
+    def said(self) -> Said:
+        """The user's words: the newest `MAX_STEPS` steps."""
         ...
 
     @property
-    def said(self) -> Said | None:
-        """The newest `MAX_CHAIN` steps. None: an earlier version wrote the state."""
+    def digest(self) -> str:
+        """A hash that is equal for equal turns with equal consent."""
         ...
 
     @property
@@ -102,19 +103,14 @@ def snapshot_time_ms(enqueued_at_ms: int | None, received_ms: int, *, is_brokers
 
 def relate(new: Placed, known: Placed) -> Relation:
     """The relation of ``new`` to ``known``."""
-    by_turns = _by_turns(new, known)
-    if by_turns is Relation.EQUAL:
-        return by_turns
-    if new.said is None or known.said is None:
-        return by_turns or _by_place(new, known)
+    if new.digest == known.digest:
+        return Relation.EQUAL
     by_words = _by_words(new.said, known.said)
     if by_words is None:
-        return _by_place(new, known)
-    if by_words is not Relation.RETOLD:
-        return by_words
-    if by_turns is Relation.PREFIX:
-        return by_turns
-    return Relation.RETOLD if by_turns is Relation.EXTENDS or is_later(new, known) else Relation.PREFIX
+        return Relation.LATER if is_later(new, known) else Relation.EARLIER
+    if by_words is Relation.RETOLD and not is_later(new, known):
+        return Relation.TOLD
+    return by_words
 
 
 def is_later(new: Placed, known: Placed) -> bool:
@@ -123,28 +119,6 @@ def is_later(new: Placed, known: Placed) -> bool:
         return new.source_offset > known.source_offset
     new_place = (new.snapshot_at_ms, new.turns, new.source_offset)
     return new_place > (known.snapshot_at_ms, known.turns, known.source_offset)
-
-
-def _by_place(new: Placed, known: Placed) -> Relation:
-    return Relation.LATER if is_later(new, known) else Relation.EARLIER
-
-
-def _by_turns(new: Placed, known: Placed) -> Relation | None:
-    """The relation by whole turns; None if neither begins with all turns of the other."""
-    last_new, last_known = new.chain[-1], known.chain[-1]
-    if new.turns == known.turns and last_new == last_known:
-        return Relation.EQUAL
-    if new.turns > known.turns and _hash_at(new, known.turns) == last_known:
-        return Relation.EXTENDS
-    if new.turns < known.turns and _hash_at(known, new.turns) == last_new:
-        return Relation.PREFIX
-    return None
-
-
-def _hash_at(placed: Placed, turns: int) -> str | None:
-    """The cumulative hash of the first ``turns`` turns, if the bounded chain still holds it."""
-    index = len(placed.chain) - 1 - (placed.turns - turns)
-    return placed.chain[index] if 0 <= index < len(placed.chain) else None
 
 
 def _by_words(new: Said, known: Said) -> Relation | None:
@@ -175,19 +149,19 @@ def missing_steps(new: Said, known: Said) -> int | None:
     return None
 
 
-def joined(known: Said | None, new: Said) -> Said:
+def joined(known: Said, new: Said) -> Said:
     """All that is known of the user's words after a new snapshot; bounded. Unrelated words are forgotten."""
     if not known:
-        return new[-MAX_CHAIN:]
+        return new[-MAX_STEPS:]
     missing = missing_steps(new, known)
     if missing is not None:
         return _put_together(known, new, missing)
     older = missing_steps(known, new)
-    return new[-MAX_CHAIN:] if older is None else _put_together(new, known, older)
+    return new[-MAX_STEPS:] if older is None else _put_together(new, known, older)
 
 
 def _put_together(first: Said, second: Said, begins_at: int) -> Said:
     """Steps that overlap, from the second one's beginning on. The longer form of a step knows what was answered."""
     overlap = tuple(max(one, other, key=len) for one, other in zip(first[begins_at:], second, strict=False))
     rest = max(first[begins_at + len(overlap) :], second[len(overlap) :], key=len)
-    return (*first[:begins_at], *overlap, *rest)[-MAX_CHAIN:]
+    return (*first[:begins_at], *overlap, *rest)[-MAX_STEPS:]

@@ -20,11 +20,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from nexus_stream.contracts.conversation import Conversation, Message, cumulative_hashes, digest
+from nexus_stream.contracts.conversation import Conversation, Message, digest
 from nexus_stream.contracts.headers import HOP_HEADER
 from nexus_stream.contracts.said import Said, said_steps
 from nexus_stream.delivery.ordering import (
-    MAX_CHAIN,
+    MAX_STEPS,
     Relation,
     is_later,
     joined,
@@ -54,7 +54,6 @@ class Snapshot:
 
     record: Received
     conversation: Conversation
-    chain: tuple[str, ...]
     said: Said
     digest: str
     snapshot_at_ms: int
@@ -72,8 +71,7 @@ class Snapshot:
         return cls(
             record=record,
             conversation=conversation,
-            chain=tuple(cumulative_hashes(conversation.messages)[-MAX_CHAIN:]),
-            said=said_steps(conversation.messages, answers_known_from=0 if cut is None else cut.until)[-MAX_CHAIN:],
+            said=said_steps(conversation.messages, answers_known_from=0 if cut is None else cut.until)[-MAX_STEPS:],
             digest=digest(conversation),
             snapshot_at_ms=snapshot_time_ms(
                 conversation.enqueued_at_ms,
@@ -130,7 +128,7 @@ class Snapshot:
         if not missing:
             return self
         earlier = unread.messages[: _user_turns(unread.messages)[missing]]
-        if len(earlier) + self.turns > MAX_CHAIN:
+        if len(earlier) + self.turns > MAX_STEPS:
             return None
         return replace(self, earlier=earlier, said=joined(unread.said, self.said))
 
@@ -254,17 +252,18 @@ class Settling:
         for index in range(len(queue) - 1, -1, -1):
             work = queue[index]
             relation = relate(snapshot, work.snapshot)
-            if relation is Relation.EQUAL and snapshot.digest == work.snapshot.digest:
+            if relation is Relation.EQUAL:
                 if not snapshot.identifies(work.snapshot):
                     work.note_fingerprint(fingerprint)
                     return Joined.Duplicate()
                 relation = Relation.RETOLD
-            if relation is Relation.EQUAL or (relation is Relation.RETOLD and snapshot.says_otherwise(work.snapshot)):
+            if relation in {Relation.RETOLD, Relation.TOLD} and snapshot.says_otherwise(work.snapshot):
                 # The same words with another consent: the later snapshot counts.
                 relation = Relation.EXTENDS if is_later(snapshot, work.snapshot) else Relation.PREFIX
-            if relation is Relation.RETOLD and place is not None:
-                # Of an older history: the newer one counts.
-                relation = Relation.PREFIX
+            if relation is Relation.TOLD or (relation is Relation.RETOLD and place is not None):
+                # Older than the work, or of a history that ended.
+                work.note_fingerprint(fingerprint)
+                return Joined.Duplicate()
             if relation is Relation.PREFIX:
                 if fingerprint not in work.fingerprints and not work.fingerprints:
                     work.note_fingerprint(fingerprint)

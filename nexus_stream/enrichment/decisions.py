@@ -229,7 +229,12 @@ def _decide_reemission(intent: Reemit, known: SessionState | None, rules: Rules,
 def _decide_retelling(intent: Retell, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
     if known is None or known.prospect is None:
         return Decision(intent, Stale())
-    if known.judge(intent.snapshot) is not Verdict.RETOLD:
+    verdict = known.judge(intent.snapshot)
+    # The newest telling may be the one that is stored, but one in between had a fingerprint.
+    brings = verdict in {Verdict.FINGERPRINT, Verdict.DUPLICATE} and set(intent.work.fingerprints) - set(
+        known.fingerprints
+    )
+    if verdict is not Verdict.RETOLD and not brings:
         return Decision(intent, Duplicate())
     state = after_retelling(known, intent.work, now_ms=now_ms)
     return Decision(intent, Reemitted(ReemitCause.RETOLD), Write(state), _emission(intent.key, state, rules))

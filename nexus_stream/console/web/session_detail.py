@@ -71,7 +71,7 @@ async def _hidden() -> Mapping[str, Any]:
 async def _conversation(context: Context, reader: Viewing, state: Mapping[str, Any]) -> ShownConversation:
     """Return the text that the newest record was extracted from, with marked evidence."""
     partition, offset = state.get("source_partition"), state.get("source_offset")
-    if not state.get("chain") or not isinstance(partition, int) or not isinstance(offset, int):
+    if not state.get("digest") or not isinstance(partition, int) or not isinstance(offset, int):
         return ShownConversation(problem="none")
     if not reader.is_operator:
         return ShownConversation(problem="hidden")

@@ -193,7 +193,7 @@ def _place(
         first_url = mask_url(first_url) if isinstance(first_url, str) else None
     source = None
     # Every state has a source offset, but only an extracted one has a real source.
-    if state.get("chain"):
+    if state.get("digest"):
         source = t("place", partition=state.get("source_partition", "?"), offset=state.get("source_offset", "?"))
     facts = [
         ("session_id", row["session_id"], "code"),

@@ -37,7 +37,6 @@ def make_record() -> MakeRecord:
         values: dict[str, Any] = {
             "session_id": session_id,
             "tenant_id": tenant_id,
-            "chain": ("aabbccddeeff",),
             "turns": 2,
             "digest": "d" * 32,
             "snapshot_at_ms": last_seen_ms,

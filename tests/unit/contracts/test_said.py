@@ -61,3 +61,8 @@ def test_every_user_turn_is_one_step_whatever_stands_around(turns: Turns, greeti
     assert said([*turns, ("assistant", answer)]) == steps
     assert said([("assistant", greeting), *turns]) == steps
     assert all(map(fits, said(turns, answers_known_from=len(turns)), steps))
+
+
+def test_half_an_emoji_in_a_turn_can_be_hashed() -> None:
+    """JavaScript strings may end in a lone surrogate."""
+    assert len(said([("user", "\ud83d")])) == 1

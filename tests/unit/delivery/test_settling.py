@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stream.delivery.ordering import MAX_CHAIN
+from nexus_stream.delivery.ordering import MAX_STEPS
 from nexus_stream.delivery.settling import Joined, Settling
 from tests.unit.delivery.conftest import build_snapshot
 
@@ -69,8 +69,14 @@ def test_an_equal_snapshot_is_a_duplicate_while_pending_and_in_flight(settling, 
 
 
 def test_a_shorter_snapshot_is_stale(settling, snapshot):
-    settling.add(snapshot(["a", "b"]), 0)
+    settling.add(snapshot(["a", "b", "c"]), 0)
     assert isinstance(settling.offer(snapshot(["a"], timestamp_ms=9_999_999), 1), Joined.Stale)
+
+
+def test_an_older_telling_of_the_same_words_brings_its_fingerprint(settling, snapshot):
+    work = settling.add(snapshot(["a", "b"], offset=1, fingerprint="fp-1"), 0)
+    assert isinstance(settling.offer(snapshot(["a"], offset=0, fingerprint="fp-2"), 1), Joined.Duplicate)
+    assert work.fingerprints == ["fp-1", "fp-2"]
 
 
 def test_a_session_runs_one_extraction_at_a_time(settling, snapshot):
@@ -191,17 +197,17 @@ def test_a_window_that_slides_takes_the_unread_turns_along(settling, snapshot):
 
 
 def test_turns_too_many_to_be_read_at_once_are_read_one_after_the_other(settling, snapshot):
-    chat = [f"turno {index}" for index in range(2 * MAX_CHAIN)]
+    chat = [f"turno {index}" for index in range(2 * MAX_STEPS)]
     settling.add(snapshot(chat[:200], offset=1), 0)
     joined = settling.offer(snapshot(chat[100:300], offset=2), 1)
     assert isinstance(joined, Joined.Added)
     assert joined.work.may_be_read
 
 
-def test_a_retelling_of_a_history_that_ended_is_stale(settling, snapshot):
+def test_a_retelling_of_a_history_that_ended_is_a_duplicate(settling, snapshot):
     settling.add(snapshot(["hola"], offset=1), 0)
     settling.add(snapshot(["otra cosa"], offset=2), 0, place=1)
-    assert isinstance(settling.offer(snapshot(["hola", "Claro"], offset=3), 1), Joined.Stale)
+    assert isinstance(settling.offer(snapshot(["hola", "Claro"], offset=3), 1), Joined.Duplicate)
 
 
 def test_what_the_state_has_is_no_new_work(settling, snapshot):

@@ -181,14 +181,18 @@ class LogReader:
     def readings(self, session: str) -> set[Reading]:
         """All that the session may have come to. More than one where a command or a failure leaves it open."""
         readings = {Reading()}
+        # Histories that ended are remembered with the session, and forgotten with it.
+        forgets = False
         for record in self.of_session(session):
             said = self.said[record.value]
             match said.kind:
                 case "erase":
+                    forgets = True
                     readings = {Reading(is_erased=True)}
                 case "lift":
                     readings = {Reading(lifted_at_ms=said.at_ms) if one.is_erased else one for one in readings}
                 case "expire":
+                    forgets = True
                     # Unless something was said again before it was obeyed.
                     readings |= {one if one.is_erased else Reading() for one in readings}
                 case "snapshot":
@@ -199,6 +203,13 @@ class LogReader:
                         for one in readings
                     }
                     readings = after | readings if self.is_given_up(record) else after
+                    if forgets:
+                        # Said again, a history that ended before is a new one.
+                        readings |= {
+                            replace(one, newest=said.place)
+                            for one in readings
+                            if not one.keeps_away(said) and one.newest is not None and one.newest[0] > said.place[0]
+                        }
         return readings
 
     def _was_given_up_or_expired(self, session: str) -> bool:

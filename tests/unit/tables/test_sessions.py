@@ -84,7 +84,8 @@ def known() -> SessionState:
         (snapshot(" hola\n", "sí", "soy  Ana", offset=6, at_ms=1), Verdict.RETOLD),
         (snapshot("soy Ana", "bien", offset=6), Verdict.RETOLD),
         (snapshot("soy Ana", "bien", "gracias", offset=6, at_ms=1), Verdict.NEW),
-        (snapshot("soy Ana", "bien", offset=4), Verdict.STALE),
+        (snapshot("soy Ana", "bien", offset=4), Verdict.DUPLICATE),
+        (snapshot("soy Ana", "bien", offset=4, fingerprint="fp-2"), Verdict.FINGERPRINT),
         (snapshot("hola", "¿sí?", "soy Ana", offset=6), Verdict.NEW),
         (snapshot("hola", offset=6), Verdict.STALE),
         (snapshot("hola", offset=6, at_ms=NOW_MS + 60_000), Verdict.STALE),
@@ -109,6 +110,7 @@ def known() -> SessionState:
         "cut at the beginning",
         "cut at the beginning, and longer",
         "cut at the beginning, and read again",
+        "the same with a new fingerprint, and read again",
         "another answer before the user's turn",
         "shorter",
         "shorter by a late clock",
@@ -219,7 +221,7 @@ def test_fingerprints_are_a_bounded_set_with_the_current_one_last(seen: list[str
 def test_a_dead_letter_leaves_what_was_known(known: SessionState) -> None:
     failed = snapshot("hola", "sí", "soy Ana", "¿?", offset=9)
     dead = after_dead_letter(known, failed, Reason.MODEL_TRUNCATED, 2, now_ms=NOW_MS + 1)
-    assert (dead.status, dead.prospect, dead.chain) == ("dead", known.prospect, known.chain)
+    assert (dead.status, dead.prospect, dead.said) == ("dead", known.prospect, known.said)
     assert dead.dead is not None
     assert (dead.dead.offset, dead.dead.reason, dead.dead.attempts) == (9, Reason.MODEL_TRUNCATED, 2)
 
