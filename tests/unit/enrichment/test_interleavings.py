@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.said import said_steps
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.ordering import MAX_CLOCK_BEHIND_MS
 from nexus_stream.delivery.outcomes import Outcome
@@ -50,6 +51,8 @@ from tests.unit.enrichment.log_reading import (
 SESSIONS = ("ana", "luz", "s-1")
 DRAIN_SECONDS = 30.0
 MAX_FINGERPRINTS = 8
+# Of a step: the hash of the user's turn.
+_USER_CHARS = 12
 # How a site tells the same words: alone, with an answer that grows, with another greeting, with other white space, and
 # with its newest two turns only.
 FORMS = st.sampled_from(["plain", "plain", "answered", "greeted", "spaced"])
@@ -436,16 +439,14 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         words = [" ".join(turn.content.split()) for turn in turns if turn.role == "user"]
         self.asked.update(words)
         said = self.by_words[words[-1]]
-        read: set[Place] = set()
+        read: list[set[str]] = []
         for state in self.states(said.session):
             if state["status"] in {"erased", "unblocked", "expired"}:
                 read.clear()
             # Of refusals only the newest is remembered: test_half_done.py.
-            if state.get("digest"):
-                read.add(self.by_digest[state["digest"]].place)
-        if self.was_expired(said.session):
-            return
-        if said.place in read:
+            read.append({step[:_USER_CHARS] for step in state.get("said", ())})
+        hashes = {said_steps([turn])[0] for turn in turns if turn.role == "user"}
+        if any(hashes <= known for known in read) and not self.was_expired(said.session):
             self.paid_again.append(said)
 
     # What always holds
