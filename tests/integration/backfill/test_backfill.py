@@ -185,8 +185,9 @@ async def test_a_dry_run_counts_and_estimates_and_leaves_no_state(desk: Desk):
     ended = await desk.backfill(path, "--dry-run")
     assert ended.code == 1
     assert "7 calls" in ended.output
-    assert "2 need no call" in ended.output
+    assert "1 need no call" in ended.output
     assert "line 8: not_json" in ended.output
+    assert "line 10: no_text" in ended.output
     assert "USD at half the list price" in ended.output
     assert desk.stand_in.created == {}
     assert await desk.ingested() == []

@@ -24,6 +24,9 @@ def _secrets() -> dict[str, str]:
         "redis_url": f"redis://:{_MARK}redis@127.0.0.1:1/0",
         "anthropic_api_key": f"sk-ant-{_MARK}",
         "alert_webhook_url": f"https://hooks.example.com/{_MARK}",
+        # A hash alone is kept of a key. The marker is no hex, so it has no place there.
+        "gateway_server_keys": f"web:sha256:{'a' * 64}",
+        "gateway_identity_secrets": f"web:{_MARK}-identity-0123456789",
         # Base64, so that the marker stands in it as written.
         "alert_webhook_secret": f"whsec_{_MARK}{'A' * 39}",
     }
