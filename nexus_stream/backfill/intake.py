@@ -90,11 +90,18 @@ class Intake:
             topic, headers_of_both = self.settings.ingestion_topic, origin_headers(timestamp_ms)
             record = Received(topic, -1, self.taken, timestamp_ms, conversation.key, value, headers_of_both, epoch=0)
             new, old = Snapshot.of(record, conversation), snapshot_of(topic, known, limits)
-            if not _is_newer(new, old):
+            relation = relate(new, old)
+            if relation is Relation.PRECEDES:
+                # Older words that the newer snapshot's site had cut off.
+                whole = _with_earlier(known.value, old.behind(new, max_turns=None))
+                fingerprint = known.fingerprint or conversation.fingerprint
+                self._put(known.session, whole, known.headers, known.timestamp_ms, fingerprint)
+                return
+            if relation not in {Relation.EXTENDS, Relation.RETOLD, Relation.LATER}:
                 if known.fingerprint is None and conversation.fingerprint is not None:
                     self._put(known.session, known.value, known.headers, known.timestamp_ms, conversation.fingerprint)
                 return
-            value = _with_earlier(value, new.behind(old))
+            value = _with_earlier(value, new.behind(old, max_turns=None))
         inherited = known.fingerprint if known is not None else None
         kept = tuple(header for header in headers if not header[0].startswith("nexus-"))
         self._put(conversation.key, value, kept, timestamp_ms, conversation.fingerprint or inherited)
@@ -115,10 +122,6 @@ class Intake:
         """The record's timestamp: the snapshot's time, but recent enough that the topic's retention keeps it."""
         oldest_ms = self.now_ms - self.settings.ingestion_retention_hours * _HOUR_MS // 3
         return min(self.now_ms, max(oldest_ms, said_at_ms))
-
-
-def _is_newer(new: Snapshot, old: Snapshot) -> bool:
-    return relate(new, old) in {Relation.EXTENDS, Relation.RETOLD, Relation.LATER}
 
 
 def _with_earlier(value: bytes, whole: Snapshot | None) -> bytes:

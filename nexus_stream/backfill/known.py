@@ -60,7 +60,7 @@ def _judge(store: RunStore, settings: Settings, item: Item, raw: StoredState | N
         # With an answer header, a snapshot also counts as new if only the offline rules have read it.
         answered = snapshot_of(topic, item, limits, ((ANSWER_HEADER, b""),))
         verdict = state.judge(answered)
-        if verdict is Verdict.FINGERPRINT:
+        if verdict in {Verdict.FINGERPRINT, Verdict.RETOLD}:
             store.ready(item, PLAIN, None)
             return
         if verdict is not Verdict.NEW:

@@ -87,17 +87,17 @@ class Placed(Protocol):
         ...
 
 
-def snapshot_time_ms(enqueued_at_ms: int | None, received_ms: int, *, is_brokers_time: bool = True) -> int:
-    """Time of a snapshot: the gateway's time, bounded by the broker's time of receipt.
+def snapshot_time_ms(enqueued_at_ms: int | None, received_ms: int, *, is_old: bool = False) -> int:
+    """Time of a snapshot: the gateway's time, bounded by Kafka's time of the record.
 
     Args:
         enqueued_at_ms: ``enqueuedAt``, if the record has it.
-        received_ms: Kafka's time of the record.
-        is_brokers_time: Whether that is the broker's receipt. A producer's own time cannot bound from below.
+        received_ms: Kafka's time of the record, the first one if it came back to the topic.
+        is_old: The snapshot may be much older than that: a backfill writes old histories.
     """
     if enqueued_at_ms is None:
         return received_ms
-    earliest_ms = received_ms - MAX_CLOCK_BEHIND_MS if is_brokers_time else 0
+    earliest_ms = 0 if is_old else received_ms - MAX_CLOCK_BEHIND_MS
     return min(max(enqueued_at_ms, earliest_ms), received_ms + MAX_CLOCK_AHEAD_MS)
 
 
@@ -114,9 +114,12 @@ def relate(new: Placed, known: Placed) -> Relation:
 
 
 def is_later(new: Placed, known: Placed) -> bool:
-    """Whether ``new`` is later by place: by offset, or by time if one of the two returned to the topic."""
-    if not new.is_returned and not known.is_returned and new.source_partition == known.source_partition:
-        return new.source_offset > known.source_offset
+    """Whether ``new`` is later by place: by offset, or by time if the later offset is that of a return."""
+    if new.source_partition == known.source_partition:
+        _, second = sorted((new, known), key=lambda placed: placed.source_offset)
+        if not second.is_returned:
+            # Written after the other one, and after its return.
+            return second is new
     new_place = (new.snapshot_at_ms, new.turns, new.source_offset)
     return new_place > (known.snapshot_at_ms, known.turns, known.source_offset)
 

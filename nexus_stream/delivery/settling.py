@@ -63,22 +63,14 @@ class Snapshot:
     @classmethod
     def of(cls, record: Received, conversation: Conversation) -> Snapshot:
         """Make the snapshot of a record."""
-        origin_ms = record.origin_ms
-        is_returned = origin_ms is not None
         cut = conversation.cut
-        # A backfill's records carry the time of their history: no broker has bounded that.
-        is_bounded = not is_returned or record.header(HOP_HEADER) is not None
         return cls(
             record=record,
             conversation=conversation,
             said=said_steps(conversation.messages, answers_known_from=0 if cut is None else cut.until)[-MAX_STEPS:],
             digest=digest(conversation),
-            snapshot_at_ms=snapshot_time_ms(
-                conversation.enqueued_at_ms,
-                record.timestamp_ms if origin_ms is None else origin_ms,
-                is_brokers_time=record.is_brokers_time and is_bounded,
-            ),
-            is_returned=is_returned,
+            snapshot_at_ms=_snapshot_at_ms(record, conversation),
+            is_returned=record.origin_ms is not None,
         )
 
     @property
@@ -118,7 +110,7 @@ class Snapshot:
         is_same = (mine.identity, mine.identity_proven) == (theirs.identity, theirs.identity_proven)
         return mine.identity is not None and not is_same and (mine.identity_proven or not theirs.identity_proven)
 
-    def behind(self, unread: Snapshot) -> Snapshot | None:
+    def behind(self, unread: Snapshot, max_turns: int | None = MAX_STEPS) -> Snapshot | None:
         """This newer snapshot, with those turns of an unread snapshot that its site cut off.
 
         Returns:
@@ -127,10 +119,20 @@ class Snapshot:
         missing = missing_steps(self.said, unread.said)
         if not missing:
             return self
-        earlier = unread.messages[: _user_turns(unread.messages)[missing]]
-        if len(earlier) + self.turns > MAX_STEPS:
+        earlier = unread.messages[: _user_turns(unread.messages)[-len(unread.said) :][missing]]
+        if max_turns is not None and len(earlier) + self.turns > max_turns:
             return None
         return replace(self, earlier=earlier, said=joined(unread.said, self.said))
+
+
+def _snapshot_at_ms(record: Received, conversation: Conversation) -> int:
+    origin_ms = record.origin_ms
+    if origin_ms is None:
+        return snapshot_time_ms(conversation.enqueued_at_ms, record.timestamp_ms)
+    if record.header(HOP_HEADER) is not None:
+        # The broker's first receipt: no producer's clock has a word in it.
+        return origin_ms
+    return snapshot_time_ms(conversation.enqueued_at_ms, origin_ms, is_old=True)
 
 
 def _user_turns(messages: tuple[Message, ...]) -> list[int]:
@@ -282,7 +284,7 @@ class Settling:
                 place = index + 1
         if place is None or is_known:
             # Older than all work. It is too late if work is in flight; otherwise the stored state must decide.
-            return Joined.Stale() if queue[0].in_flight else Joined.Unknown()
+            return Joined.Stale() if queue[0].in_flight and not is_known else Joined.Unknown()
         return Joined.Added(self.add(snapshot, now, place))
 
     def add(self, snapshot: Snapshot, now: float, place: int = 0, *, is_retold: bool = False) -> Work:

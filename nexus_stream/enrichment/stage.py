@@ -210,6 +210,10 @@ class Enrichment(Stage):
         if verdict is Verdict.GIVEN_UP:
             self.finish(record, Duplicate())
             return
+        if verdict is Verdict.SUPPRESSED:
+            # It must not replace a pending snapshot from after an unblock.
+            self.finish(record, Suppressed())
+            return
         now = self.clock.monotonic()
         match self._settling.offer(snapshot, now, is_known=verdict in _KNOWN):
             case Joined.Added():

@@ -106,3 +106,15 @@ def test_our_own_headers_are_removed(intake: Intake):
     item = intake.store.find(b"s")
     assert item is not None
     assert item.headers == (("correlation-id", b"c"),)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_the_windows_of_a_site_are_put_together(intake: Intake, order: tuple[int, ...]):
+    chat = ["me llamo Ana", "¿celular?", "300 555 0102", "gracias", "quiero empezar", "claro", "adiós"]
+    lines = [
+        line("s", *chat[first : first + 3], metadata={"enqueuedAt": f"2026-01-01T0{first}:00:00Z"})
+        for first in (0, 2, 4)
+    ]
+    take_lines(intake, [lines[index] for index in order], NOW_MS)
+    said = [message["content"] for message in taken(intake)["messages"] if message["role"] == "user"]
+    assert said == chat[::2]

@@ -42,6 +42,10 @@ def test_a_record_that_returned_to_the_topic_is_ordered_by_time_then_turns_then_
     early, late = snapshot(["a"], origin_ms=1, offset=9), snapshot(["c"], timestamp_ms=2)
     assert relate(late, early) is Relation.LATER
     assert relate(early, late) is Relation.EARLIER
+    # What is written behind its return is later, whatever its clock says.
+    behind = snapshot(["d"], timestamp_ms=-1, offset=10)
+    assert relate(behind, early) is Relation.LATER
+    assert relate(early, behind) is Relation.EARLIER
     fewer, more = snapshot(["a"], origin_ms=1), snapshot(["b", "c"], origin_ms=1)
     assert relate(more, fewer) is Relation.LATER
     first, second = snapshot(["a"], origin_ms=1, offset=1), snapshot(["b"], origin_ms=1, offset=2)
@@ -68,8 +72,8 @@ def test_the_whole_history_is_recognised_up_to_the_limit_on_turns(snapshot):
 def test_a_producers_clock_is_bounded_by_the_brokers(enqueued_at_ms, expected):
     assert snapshot_time_ms(enqueued_at_ms, 1_000_000) == expected
     if enqueued_at_ms is not None and enqueued_at_ms < 1_000_000:
-        # The record's own time is a producer's claim too: it bounds nothing from below.
-        assert snapshot_time_ms(enqueued_at_ms, 1_000_000, is_brokers_time=False) == enqueued_at_ms
+        # An old history, which a backfill writes now.
+        assert snapshot_time_ms(enqueued_at_ms, 1_000_000, is_old=True) == enqueued_at_ms
 
 
 CHAT = [f"turno {index}" for index in range(12)]

@@ -270,8 +270,9 @@ class Interleavings(RuleBasedStateMachine, LogReader):
             "metadata": {"enqueuedAt": datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")},
         }
         value = orjson.dumps(body)
-        # Nobody's clock may be so far behind the broker's: see ordering.py.
-        at_ms = max(at_ms, self.clock.time_ms() - MAX_CLOCK_BEHIND_MS)
+        # Nobody's clock may be so far behind the broker's, and none is asked for a rerouted record: see ordering.py.
+        now_ms = self.clock.time_ms()
+        at_ms = now_ms if away else max(at_ms, now_ms - MAX_CLOCK_BEHIND_MS)
         said = Said("snapshot", session, at_ms, place, fingerprint, digest(decode(value, Limits())))
         self.by_words[words] = self.by_digest[said.digest] = said
         self.snapshots[session].append(value)
