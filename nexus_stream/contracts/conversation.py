@@ -54,6 +54,20 @@ def _missing_or(value: Any) -> Any:
     return None if value == {} or value == [] else _blank_or(value)
 
 
+# Words of consent banners. What is none of them is refused: nobody may guess a consent.
+_CONSENT = {
+    **dict.fromkeys(("undefined", "null", "none", "nan", "unset", "pending"), None),
+    **dict.fromkeys(("si", "sí", "granted", "accepted", "allow"), True),
+    **dict.fromkeys(("denied", "rejected", "declined", "deny"), False),
+}
+
+
+def _consent_or(value: Any) -> Any:
+    return (
+        _CONSENT.get(value.strip().lower(), value) if isinstance(value, str) and value.strip() else _missing_or(value)
+    )
+
+
 def _lenient_text(value: Any) -> Any:
     # Drop browser context that is not text: a bad value must not refuse a lead.
     if not isinstance(value, str) or not value or value.isspace():
@@ -111,7 +125,7 @@ class Metadata(_Wire):
     url: _Context = None
     user_agent: Annotated[_Context, Field(alias="userAgent")] = None
     tenant_id: Annotated[_Tenant | None, BeforeValidator(_blank_or)] = None
-    consent: Annotated[bool | None, BeforeValidator(_missing_or)] = None
+    consent: Annotated[bool | None, BeforeValidator(_consent_or)] = None
     identity: Annotated[_Identity | None, BeforeValidator(_blank_or)] = None
     identity_proven: Annotated[
         bool,

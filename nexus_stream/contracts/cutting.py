@@ -113,6 +113,9 @@ def shortened(role: str, content: str, max_chars: int) -> str:
     """
     if len(content) <= max_chars:
         return content
+    if not content[:max_chars].strip():
+        # Cut to its spaces, the turn would be blank.
+        return shortened(role, content.strip(), max_chars)
     half = (max_chars - len(_GAP)) // 2
     if role != "user" or half < 1:
         return content[:max_chars]

@@ -7,7 +7,8 @@ The forms, read in 2026-12 in the documentation of each:
 * Gemini: ``parts`` without a type, and the role ``model``.
 * LangChain: ``type`` ``human`` or ``ai`` instead of a role; also as stored (``data``) and serialized (``kwargs``).
 * Cohere (``CHATBOT``, ``message``), Dialogflow (``participantRole``), Rasa (``event``, ``text``), Botpress
-  (``direction``, ``payload``).
+  (``direction``, ``payload``), chatscope (``direction``, ``message``), LlamaIndex (``blocks``), ShareGPT (``from``,
+  ``value``), Flowise (``apiMessage``).
 
 Text parts are joined. Everything else is left out and counted by kind.
 """
@@ -19,7 +20,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["LEFT_OUT_KINDS", "PlainTurn", "count_elements", "read_turns"]
+__all__ = [
+    "LEFT_OUT_KINDS",
+    "MAX_EXACT_FLOAT",
+    "PlainTurn",
+    "as_list",
+    "count_elements",
+    "number_text",
+    "read_turns",
+]
 
 Speaker = Literal["user", "assistant"]
 
@@ -48,10 +57,10 @@ _USER: Final = _words(
 )
 _ASSISTANT: Final = _words(
     "assistant ai bot model chatbot agent automated_agent human_agent operator support outgoing outbound gpt",
-    "claude gemini llm asistente agente",
+    "chatgpt claude gemini llm api asistente agente",
 )
-# The first of these keys that names a known speaker counts.
-_ROLE_KEYS: Final = ("role", "type", "sender", "from", "author", "participantRole", "direction", "event")
+# Without a role, the first of these keys that names a known speaker counts.
+_SPEAKER_KEYS: Final = ("type", "sender", "from", "author", "participantRole", "direction", "event")
 _KINDS: Final[Mapping[str, str]] = {
     "system": "system",
     "developer": "system",
@@ -90,14 +99,17 @@ _KINDS: Final[Mapping[str, str]] = {
 # Types of a part that begin or end so: ``tool-getWeather`` (AI SDK), ``web_search_call`` (OpenAI).
 _KIND_PREFIXES: Final = (("tool_", "tool"), ("data_", "data"), ("source_", "source"))
 _KIND_SUFFIXES: Final = (("_call", "tool"), ("_tool_result", "tool"), ("_call_output", "tool"), ("_tool_use", "tool"))
-_TEXT_TYPES: Final = frozenset({"text", "input_text", "output_text"})
+_TEXT_TYPES: Final = frozenset({"text", "input_text", "output_text", "plain_text", "plain", "markdown", "md", "string"})
 # The AI SDK marks the start of a step with a part that holds nothing.
 _NOTHING: Final = frozenset({"step_start"})
 # The first of these keys with text counts.
-_TEXT_KEYS: Final = ("content", "parts", "text", "message", "payload", "data")
+_TEXT_KEYS: Final = ("content", "parts", "blocks", "text", "message", "payload", "data", "value", "body", "msg")
 _PART_KEYS: Final = ("text", "content", "value")
 _TOOL_KEYS: Final = ("tool_calls", "toolInvocations", "function_call", "functionCall", "functionResponse", "toolUse")
 _MAX_DEPTH = 3
+# Above it, two different integers may be one float.
+MAX_EXACT_FLOAT: Final = 2**53
+_MAX_NUMBER_BITS = 8192
 _MAX_TIMESTAMP_CHARS = 64
 _WORD_BREAKS = re.compile(r"[\s\-]+")
 _CLASS_SUFFIX = re.compile(r"message(chunk)?$")
@@ -117,7 +129,7 @@ def count_elements(messages: Sequence[Any]) -> int:
         len(value)
         for message in messages
         if isinstance(message, dict)
-        for key in ("content", "parts")
+        for key in ("content", "parts", "blocks")
         if isinstance(value := message.get(key), list)
     )
 
@@ -152,22 +164,30 @@ def read_turns(messages: Sequence[Any], left_out: Counter[str]) -> Iterator[Plai
 
 def _speaker(message: Mapping[str, Any]) -> str:
     """The role in lower case, or the kind of an element that has none; empty if neither is known."""
-    if message.get("type") == "constructor":
+    if _is_constructor(message):
         # LangChain: the last name of the class's path.
-        path = message.get("id")
-        return _word(path[-1]) if isinstance(path, list) and path else ""
-    for key in _ROLE_KEYS:
-        value = message.get(key)
-        if value is None:
-            continue
-        if isinstance(value, dict):
-            value = value.get("role")
-        word = _word(value)
-        if word in _USER or word in _ASSISTANT or _kind_of(word) != "other":
-            return word
-        if key == "role" and word:
-            return ""
-    return ""
+        return _word(message["id"][-1])
+    role = _speaker_word(message, "role")
+    if role:
+        return role if role in _USER or role in _ASSISTANT or _kind_of(role) != "other" else ""
+    words = [word for key in _SPEAKER_KEYS if (word := _speaker_word(message, key))]
+    speakers = [word for word in words if word in _USER or word in _ASSISTANT]
+    # An element without a speaker may name its kind.
+    return (speakers or [word for word in words if _kind_of(word) != "other"] or [""])[0]
+
+
+def _speaker_word(message: Mapping[str, Any], key: str) -> str:
+    value = message.get(key)
+    word = _word(value.get("role") if isinstance(value, dict) else value)
+    if key == "direction" and "message" in message:
+        # chatscope's widgets speak of the page: what goes out is the user's. Botpress speaks of the bot.
+        return {"outgoing": "user", "incoming": "assistant"}.get(word, word)
+    return word
+
+
+def _is_constructor(message: Mapping[str, Any]) -> bool:
+    path = message.get("id")
+    return message.get("type") == "constructor" and isinstance(path, list) and bool(path)
 
 
 def _word(value: object) -> str:
@@ -178,15 +198,15 @@ def _word(value: object) -> str:
 
 def _unwrapped(message: Mapping[str, Any]) -> Mapping[str, Any]:
     arguments = message.get("kwargs")
-    return arguments if message.get("type") == "constructor" and isinstance(arguments, dict) else message
+    return arguments if _is_constructor(message) and isinstance(arguments, dict) else message
 
 
 def _text_of(holder: Mapping[str, Any], found: Counter[str], depth: int = 0) -> str:
     """The text of a turn: that of the first key which has some."""
     for key in _TEXT_KEYS:
-        value = holder.get(key)
-        if isinstance(value, str):
-            text = value
+        value = as_list(holder.get(key))
+        if (scalar := _scalar_text(value)) is not None:
+            text = scalar
         elif isinstance(value, list):
             text = _joined(value, found)
         elif isinstance(value, dict) and depth < _MAX_DEPTH:
@@ -199,7 +219,8 @@ def _text_of(holder: Mapping[str, Any], found: Counter[str], depth: int = 0) -> 
 
 
 def _joined(parts: Sequence[Any], found: Counter[str]) -> str:
-    texts = (part if isinstance(part, str) else _part_text(part, found) for part in parts)
+    scalars = ((part, _scalar_text(part)) for part in parts)
+    texts = (_part_text(part, found) if scalar is None else scalar for part, scalar in scalars)
     return "\n".join(text for text in texts if text.strip())
 
 
@@ -210,8 +231,13 @@ def _part_text(part: object, found: Counter[str]) -> str:
         return ""
     if not part:
         return ""
-    type_ = _word(part.get("type"))
+    # LlamaIndex calls it block_type.
+    type_ = _word(part.get("type") or part.get("block_type"))
     if type_ in _NOTHING:
+        return ""
+    if part.get("thought") is True:
+        # Gemini's reasoning looks like its text.
+        found["reasoning"] += 1
         return ""
     if type_ and type_ not in _TEXT_TYPES:
         found[_kind_of(type_)] += 1
@@ -221,12 +247,36 @@ def _part_text(part: object, found: Counter[str]) -> str:
         if isinstance(text, dict):
             # OpenAI Assistants: {"type": "text", "text": {"value": ...}}
             text = text.get("value")
-        if isinstance(text, str):
-            return text
+        if (scalar := _scalar_text(text)) is not None:
+            return scalar
     if not type_:
         # Gemini and Bedrock: the only key names the kind.
         found[next((kind for key in part if (kind := _kind_of(_word(key))) != "other"), "other")] += 1
     return ""
+
+
+def as_list(value: Any) -> Any:
+    """A list that PHP wrote as an object: ``array_filter`` leaves gaps in its numbers. Other values stay."""
+    if not isinstance(value, dict) or not value or not all(isinstance(key, str) and key.isdecimal() for key in value):
+        return value
+    return [value[key] for key in sorted(value, key=lambda key: (len(key.lstrip("0")), key.lstrip("0")))]
+
+
+def _scalar_text(value: object) -> str | None:
+    """A text, or a number as text: PHP writes a phone as a number (``JSON_NUMERIC_CHECK``). None for all else."""
+    if isinstance(value, str):
+        return value
+    return number_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def number_text(value: float) -> str:
+    """A number as JavaScript writes it, so 7.0 is 7."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
+        value = int(value)
+    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
+        # Python converts no integer of over 4,300 digits.
+        return f"{value:x}"
+    return str(value)
 
 
 def _kind_of(word: str) -> str:

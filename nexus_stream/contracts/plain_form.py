@@ -6,6 +6,7 @@ used is left out and noticed. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +14,14 @@ from typing import Any, Final, Literal
 
 from nexus_stream.contracts.cutting import Cut
 from nexus_stream.contracts.limits import Limits
-from nexus_stream.contracts.message_forms import PlainTurn, count_elements, read_turns
+from nexus_stream.contracts.message_forms import (
+    MAX_EXACT_FLOAT,
+    PlainTurn,
+    as_list,
+    count_elements,
+    number_text,
+    read_turns,
+)
 from nexus_stream.contracts.placeholders import is_no_tenant, is_placeholder
 from nexus_stream.contracts.refusal_codes import RefusalCode
 from nexus_stream.errors import DecodeError, Reason
@@ -24,7 +32,6 @@ __all__ = [
     "WHYS",
     "Noticed",
     "PlainForm",
-    "number_as_id",
     "plain_form",
     "require_few_elements",
 ]
@@ -33,12 +40,11 @@ __all__ = [
 RESERVED_FINGERPRINT_PREFIX = "session:"
 MAX_IDENTITY_CHARS = 256
 NOT_EMPTY = "must not be empty"
-# A chat never has so many messages and parts: at this count a body is made to cost time.
-_MAX_ELEMENTS = 10_000
-# The same bound before parsing: braces and brackets of the whole body.
-_MAX_BRACKETS = 100_000
-_MAX_EXACT_FLOAT = 2**53
-_MAX_NUMBER_BITS = 8192
+# A chat never has so many messages and parts, also with 99 parts of tools and data a turn: such a body is made to cost
+# time.
+_MAX_ELEMENTS = 100_000
+# The same bound before parsing: braces and brackets of the whole body, with the tools' answers in it.
+_MAX_BRACKETS = 400_000
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 Why = Literal["placeholder", "too_long", "invalid"]
@@ -84,7 +90,7 @@ def plain_form(data: object, limits: Limits, noticed: Noticed) -> PlainForm:
     """
     if not isinstance(data, dict):
         raise DecodeError("not a conversation: the value", reason=Reason.WRONG_SHAPE, code=RefusalCode.BODY_NOT_OBJECT)
-    messages = _messages(data.get("messages"))
+    messages = _messages(as_list(data.get("messages")))
     session_id = _session_id(data, limits, noticed)
     turns = list(read_turns(messages, noticed.left_out))
     if not turns:
@@ -162,8 +168,11 @@ def _id_text(value: object, max_chars: int) -> tuple[str | None, Why | None]:
     if isinstance(value, bool) or value in ({}, []):
         # What an unset variable becomes: a promise that was not awaited, an empty object of PHP.
         return None, "placeholder"
+    if isinstance(value, float) and math.isfinite(value) and abs(value) >= MAX_EXACT_FLOAT:
+        # Two ids may have become this number.
+        return None, "invalid"
     if isinstance(value, int | float):
-        value = number_as_id(value)
+        value = number_text(value)
     if not isinstance(value, str):
         return None, "invalid"
     if len(value) > max_chars:
@@ -171,16 +180,6 @@ def _id_text(value: object, max_chars: int) -> tuple[str | None, Why | None]:
     if _UNPRINTABLE.search(value):
         return None, "invalid"
     return (None, "placeholder") if is_placeholder(value) else (value, None)
-
-
-def number_as_id(value: float) -> str:
-    """A number as the text of an id: as JavaScript writes it, so 7.0 is 7."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT_FLOAT:
-        value = int(value)
-    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
-        # Longer than any id; Python converts no integer of over 4,300 digits.
-        return f"{value:x}"
-    return str(value)
 
 
 def _metadata(value: object, limits: Limits, noticed: Noticed) -> dict[str, Any]:

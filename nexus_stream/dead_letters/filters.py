@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nexus_stream.contracts.json_reading import json_object
-from nexus_stream.contracts.plain_form import number_as_id
+from nexus_stream.contracts.message_forms import number_text
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.dead_letters.letter import Letter
 
@@ -59,7 +59,7 @@ def session_of(letter: Letter) -> tuple[str, str] | None:
     value = json_object(letter.value)
     session_id = next((value[name] for name in ("sessionId", "session_id", "id") if value.get(name)), None)
     if isinstance(session_id, int | float) and not isinstance(session_id, bool):
-        session_id = number_as_id(session_id)
+        session_id = number_text(session_id)
     metadata = value.get("metadata")
     tenant_id = metadata.get("tenant_id") if isinstance(metadata, dict) else value.get("tenant_id")
     if not isinstance(session_id, str) or not session_id:

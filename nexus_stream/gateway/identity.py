@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nexus_stream.contracts.placeholders import is_placeholder
+
 __all__ = ["MAX_IDENTITY_CHARS", "ClaimedIdentity", "take_identity"]
 
 MAX_IDENTITY_CHARS = 256
@@ -52,8 +54,8 @@ def take_identity(body: dict[str, Any], secrets: Sequence[bytes]) -> ClaimedIden
         secrets: Any of them may prove the claim.
 
     Returns:
-        None if there is no claim: not text and no whole number, blank, over `MAX_IDENTITY_CHARS`, or with control
-        characters.
+        None if there is no claim: not text and no whole number, blank, a placeholder, over `MAX_IDENTITY_CHARS`, or
+        with control characters.
     """
     places = [body]
     if isinstance(body.get("metadata"), dict):
@@ -64,7 +66,7 @@ def take_identity(body: dict[str, Any], secrets: Sequence[bytes]) -> ClaimedIden
     for place in places:
         place.pop(_PROVEN, None)
     claim = next((text for text in claims if text), None)
-    if claim is None or len(claim) > MAX_IDENTITY_CHARS or _CONTROL.search(claim):
+    if claim is None or len(claim) > MAX_IDENTITY_CHARS or _CONTROL.search(claim) or is_placeholder(claim):
         return None
     sent = next((text for text in hashes if text), None)
     if sent is None or not secrets:

@@ -42,6 +42,7 @@ _EXTRAS_SHARE = 8
 # If a history must be cut to the record's bytes, this much is left for the rest, so that the cut does not depend on it.
 _REST_BYTES = 16_384
 _MIN_TURN_BYTES = 64
+_ID_KEYS = ("sessionId", "session_id", "id", "fingerprint")
 _PLAIN_KEYS = frozenset({"messages", "sessionId", "session_id", "fingerprint", "metadata"})
 _SET_BY_GATEWAY = frozenset(
     {"enqueuedAt", "producerVersion", "url", "userAgent", "tenant_id", "identityProven", "cut", "leftOut"}
@@ -93,8 +94,6 @@ def ingestion_record(body: bytes, context: RequestContext, limits: Limits) -> In
         rest["metadata"] = _enriched(form.metadata, context, limits, noticed) | claimed
         value = _fitted(form, rest, limits, noticed)
         return IngestionRecord(decode(value, limits).key, value, noticed, identity)
-    except orjson.JSONEncodeError:
-        raise _too_deep() from None
     except DecodeError as error:
         raise _refusal(error) from error
 
@@ -126,7 +125,14 @@ def _value(
     if noticed.left_out:
         metadata["leftOut"] = dict(noticed.left_out)
     messages = [_plain_message(turns[position], content) for position, content in kept]
-    return orjson.dumps({"messages": messages, **rest, "metadata": metadata})
+    return _dumped({"messages": messages, **rest, "metadata": metadata})
+
+
+def _dumped(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise _too_deep() from None
 
 
 def _plain_message(turn: PlainTurn, content: str) -> dict[str, Any]:
@@ -145,11 +151,22 @@ def _parse(body: bytes) -> dict[str, Any]:
         data = _loaded(body)
     except orjson.JSONDecodeError as error:
         raise _not_json(error) from None
+    if isinstance(data, dict) and any(isinstance(data.get(key), float) for key in _ID_KEYS):
+        data = _with_exact_ids(data, body)
     if not isinstance(data, dict):
         raise RequestRefusedError(
             400, "The body must be a JSON object", {"body": "must be an object"}, code=RefusalCode.BODY_NOT_OBJECT
         )
     return data
+
+
+def _with_exact_ids(data: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Ids of over 64 bits as they were sent: orjson rounds them, and two of them would be one."""
+    try:
+        exact = json.loads(mended(body))
+    except (ValueError, RecursionError):
+        return data
+    return {**data, **{key: exact[key] for key in _ID_KEYS if key in exact}}
 
 
 def _loaded(body: bytes) -> Any:
@@ -192,7 +209,7 @@ def _extras(
     """The site's own keys, without those over a limit: a dropped key is better than a refused lead.
 
     Raises:
-        orjson.JSONEncodeError: a small value is nested too deeply.
+        RequestRefusedError: a value is nested too deeply.
     """
     extras: dict[str, Any] = {}
     room = limits.body_bytes // _EXTRAS_SHARE
@@ -201,7 +218,7 @@ def _extras(
             continue
         if len(extras) == _MAX_EXTRA_KEYS:
             break
-        size = len(orjson.dumps(fields[key]))
+        size = len(_dumped(fields[key]))
         if size <= min(_MAX_EXTRA_VALUE_BYTES, room):
             extras[key] = fields[key]
             room -= size + len(key)

@@ -111,7 +111,7 @@ def test_bytes_that_are_not_a_conversation_are_refused(value: bytes | None, reas
         ({"messages": []}, Reason.WRONG_SHAPE, "messages"),
         ({"messages": None}, Reason.WRONG_SHAPE, "messages"),
         ({"messages": [{"role": "system", "content": "x"}]}, Reason.NO_TEXT, "messages"),
-        ({"messages": [{"role": "user", "content": 7}]}, Reason.NO_TEXT, "messages"),
+        ({"messages": [{"role": "user", "content": True}]}, Reason.NO_TEXT, "messages"),
         ({"sessionId": None}, Reason.WRONG_SHAPE, "sessionId"),
         ({"sessionId": ""}, Reason.WRONG_SHAPE, "sessionId"),
         ({"sessionId": "a\nb"}, Reason.WRONG_SHAPE, "sessionId"),

@@ -172,3 +172,8 @@ def test_a_record_that_the_gateway_cut_says_so_and_a_second_cut_adds_up() -> Non
 @pytest.mark.parametrize("said", ["x", 7, [], {"turns": -1}, {"turns": "x"}, {"until": 2**60}, None])
 def test_a_cut_that_nobody_made_is_ignored(said: object) -> None:
     assert decode(body(("user", "a"), cut=said), Limits()).cut in (None, Cut())
+
+
+def test_a_turn_that_begins_with_spaces_is_not_cut_to_them() -> None:
+    assert shortened("assistant", " " * 50 + "hola", 20) == "hola"
+    assert shortened("user", " " * 50 + "hola", 20).strip() == "hola"

@@ -168,10 +168,10 @@ def test_without_any_text_there_is_nothing_to_read(messages: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("messages", "code"),
     [
-        ([{}] * 10_001, "too_many_elements"),
-        ([{"role": "user", "content": [{}] * 10_001}], "too_many_elements"),
-        ([{"role": "user", "content": HOLA, "parts": [[]] * 110_000}], None),
-        ([{"role": "user", "parts": [[]] * 110_000}], "too_many_elements"),
+        ([{}] * 100_001, "too_many_elements"),
+        ([{"role": "user", "content": [{}] * 100_001}], "too_many_elements"),
+        ([{"role": "user", "content": HOLA, "parts": [[]] * 410_000}], None),
+        ([{"role": "user", "parts": [[]] * 410_000}], "too_many_elements"),
     ],
 )
 def test_the_count_of_elements_is_bounded(messages: list[Any], code: str | None) -> None:
@@ -253,3 +253,66 @@ def test_both_readers_agree_on_the_plain_form(messages: list[dict[str, str]]) ->
     other = decode(body({"role": "system", "content": "x"}, *messages), LIMITS)
     assert other.messages == plain.messages
     assert isinstance(other, Conversation)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        # PHP's JSON_NUMERIC_CHECK.
+        ({"role": "user", "content": 3005550102}, ("user", "3005550102")),
+        ({"role": "user", "content": [text(HOLA), 3005550102]}, ("user", f"{HOLA}\n3005550102")),
+        ({"role": "user", "parts": [{"type": "text", "text": 3005550102.0}]}, ("user", "3005550102")),
+        # PHP's array_filter leaves gaps, and then writes an object.
+        ({"role": "user", "content": {"2": text("b"), "0": text("a"), "10": text("c")}}, ("user", "a\nb\nc")),
+        # LlamaIndex, ShareGPT, Flowise.
+        ({"role": "user", "blocks": [{"block_type": "text", "text": HOLA}]}, ("user", HOLA)),
+        ({"from": "human", "value": HOLA}, ("user", HOLA)),
+        ({"type": "apiMessage", "message": HOLA}, ("assistant", HOLA)),
+        # chatscope speaks of the page, Botpress of the bot.
+        ({"message": HOLA, "sender": "Carlos", "direction": "outgoing"}, ("user", HOLA)),
+        ({"message": HOLA, "sender": "Ventas", "direction": "incoming"}, ("assistant", HOLA)),
+        ({"payload": {"text": HOLA}, "direction": "outgoing"}, ("assistant", HOLA)),
+        # The kind of a message that somebody sent does not hide who sent it.
+        ({"type": "image", "sender": "user", "text": HOLA}, ("user", HOLA)),
+        ({"role": "user", "content": [text(HOLA, "markdown")]}, ("user", HOLA)),
+        ({"role": "user", "type": "constructor", "content": HOLA}, ("user", HOLA)),
+    ],
+)
+def test_forms_that_a_review_found(message: dict[str, Any], said: tuple[str, str]) -> None:
+    assert turns(message) == [said]
+
+
+def test_geminis_thoughts_are_no_answer() -> None:
+    thought = {"role": "model", "parts": [{"text": "He wants a plan", "thought": True}, {"text": HOLA}]}
+    conversation = decode(body({"role": "user", "content": "hola"}, thought), LIMITS)
+    assert [message.content for message in conversation.messages] == ["hola", HOLA]
+    assert conversation.left_out == {"reasoning": 1}
+
+
+def test_messages_as_php_writes_a_filtered_array() -> None:
+    messages = {"10": {"role": "user", "content": "c"}, "2": {"role": "user", "content": "b"}, "0": None}
+    value = json.dumps({"messages": messages, "sessionId": "s-1"}).encode()
+    assert [message.content for message in decode(value, LIMITS).messages] == ["b", "c"]
+
+
+def test_an_agents_long_chat_is_not_refused_for_its_parts() -> None:
+    parts = [text(HOLA), *({"type": "data-step", "data": {}} for _ in range(99))]
+    chat = [{"role": "user", "parts": [text(HOLA)]}, *({"role": "assistant", "parts": parts} for _ in range(202))]
+    assert decode(body(*chat), Limits(wire_bytes=2_000_000)).messages[0].content == HOLA
+
+
+@pytest.mark.parametrize(
+    ("consent", "read_as"),
+    [
+        ("undefined", None),
+        ("null", None),
+        ("sí", True),
+        ("Granted", True),
+        ("denied", False),
+        ("no", False),
+        ({}, None),
+    ],
+)
+def test_consent_in_words(consent: Any, read_as: bool | None) -> None:
+    value = body({"role": "user", "content": HOLA}, metadata={"consent": consent})
+    assert decode(value, LIMITS).metadata.consent is read_as

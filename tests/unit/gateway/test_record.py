@@ -150,7 +150,7 @@ def test_missing_messages_are_named(body: bytes) -> None:
         ("messages", _body(messages=[None])),
         ("messages", _body(messages=[{"role": "system", "content": "x"}])),
         ("messages", _body(messages=[{"role": "user"}])),
-        ("messages", _body(messages=[{}] * 10_001)),
+        ("messages", _body(messages=[{}] * 100_001)),
     ],
 )
 def test_each_wrong_field_is_named(field: str, body: bytes) -> None:
@@ -250,3 +250,11 @@ def test_a_client_cannot_say_that_its_identity_is_proven() -> None:
 
 def test_a_context_does_not_show_its_secrets() -> None:
     assert "secret" not in repr(RequestContext("t", "v", identity_secrets=(_SECRET,)))
+
+
+def test_two_ids_of_over_64_bits_are_two_sessions() -> None:
+    """orjson reads both as one float."""
+    first, second = (
+        ingestion_record(_body(sessionId=123456789012345678900 + last), _CONTEXT, _LIMITS).key for last in (1, 2)
+    )
+    assert (first, second) == (b"123456789012345678901", b"123456789012345678902")
