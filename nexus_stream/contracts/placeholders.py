@@ -41,6 +41,8 @@ _PREFIXES: Final = _words(
     "session sess chat conversation thread visitor user client customer device browser lead person web fp your",
     "usuario sesion sesión visitante cliente",
 )
+# Of these, the ones that no site gives as an id.
+_BARE: Final = _words("session visitor user usuario visitante")
 # Whole ids that mean "no value", apart from words.
 _NUMBERS: Final = frozenset({"0", "-1", "0.0", "-1.0", "-0", "-infinity", "-inf"})
 # Of Google Analytics, JavaScript and documentation, without their signs.
@@ -100,7 +102,7 @@ def is_placeholder(text: str) -> bool:
     """
     given = unquote(text).strip(_QUOTES)
     plain = given.lower()
-    if plain in _WORDS or plain in _PREFIXES or plain in _NUMBERS or plain in _HASHED:
+    if plain in _WORDS or plain in _BARE or plain in _NUMBERS or plain in _HASHED:
         return True
     if len(plain) > _MAX_CHARS or (plain.isalnum() and not plain.isalpha() and len(plain) >= _ID_CHARS):
         # Nearly every id: letters and digits.
