@@ -169,6 +169,13 @@ def _is_session(item: object) -> bool:
     return item in ("x", 1.5)
 
 
+def _has_text(item: object) -> bool:
+    """What the contract reads as a turn's text: a text, a number, or a list of these."""
+    if isinstance(item, list):
+        return any(_has_text(one) for one in item)
+    return bool(item.strip()) if isinstance(item, str) else isinstance(item, int | float) and not isinstance(item, bool)
+
+
 def malformed_values() -> list[tuple[bytes | None, Reason]]:
     """Two hundred ways to be no conversation, each made from a good one, with the reason each has to get."""
     good = {"messages": [{"role": "user", "content": "hola"}], "sessionId": "bad"}
@@ -184,7 +191,7 @@ def malformed_values() -> list[tuple[bytes | None, Reason]]:
         shapes += [{**good, "messages": item}] if not isinstance(item, list) or not item else []
         shapes += [] if _is_session(item) else [{**good, "sessionId": item}]
         for field in ("role", "content"):
-            if field == "role" or not isinstance(item, str) or not item.strip():
+            if field == "role" or not _has_text(item):
                 textless.append({**good, "messages": [{"role": "user", "content": "hola", field: item}]})
     placeholders = (
         "undefined null None nil NaN true false 0 -1 unknown anonymous guest N/A default fingerprint UNDEFINED"
@@ -192,6 +199,7 @@ def malformed_values() -> list[tuple[bytes | None, Reason]]:
     placeholders += " sessionId session_id visitor-id {} [] ${sessionId} {{id}} sess-${id} %s <session-id> [id] userId"
     placeholders += (
         " 00000000-0000-0000-0000-000000000000 xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx ()=>id session-undefined"
+        " :r0: _r_0_ v-0 Array nullnull d41d8cd98f00b204e9800998ecf8427e anonymousUser"
     )
     shapes += [{**good, "sessionId": word} for word in [*placeholders.split(), "[object Object]", "function () { x }"]]
     shapes += [{**good, "metadata": {"tenant_id": item}} for item in ("a b", "a:b", "ñ", [1], "x" * 65)]
@@ -203,7 +211,7 @@ def malformed_values() -> list[tuple[bytes | None, Reason]]:
         (value, Reason.WRONG_SHAPE) for value in (b"null", b"NaN", *(json.dumps(one).encode() for one in shapes))
     ]
     values += [(json.dumps(one).encode(), Reason.NO_TEXT) for one in textless]
-    values.append((json.dumps({**good, "messages": [{}] * 10_001}).encode(), Reason.TOO_LARGE))
+    values.append((json.dumps({**good, "messages": [{}] * 100_001}).encode(), Reason.TOO_LARGE))
     return values
 
 
