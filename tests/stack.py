@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -80,9 +81,19 @@ class StackProcess:
         kill_process(self.process)
 
     def stop(self, timeout_seconds: float = 40.0) -> int:
-        """SIGTERM; returns the exit code."""
-        stop_process(self.process, timeout_seconds)
+        """SIGTERM; returns the exit code. If the process does not end, its log shows where each thread stands."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            # faulthandler writes the stacks.
+            stop_process(self.process, 10.0, first=signal.SIGABRT)
         return self.process.returncode
+
+    def stacks(self) -> str:
+        """The stacks in the log of a process that did not end."""
+        _, found, stacks = self.log.read_text(errors="replace").partition("Fatal Python error: Aborted")
+        return found and stacks[:6000]
 
     def is_ready(self) -> bool:
         """Whether ``/ready`` answers 200; fails when the process is gone."""
@@ -160,6 +171,8 @@ class Stack:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(_OWN_VARIABLES) and key != "PORT"}
         environ = {
             **kept,
+            # A process that does not end tells where it stands.
+            "PYTHONFAULTHANDLER": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             **self.variables,
             **dict.fromkeys(port_variables, str(port)),

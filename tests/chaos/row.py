@@ -287,7 +287,7 @@ class Row:
         self._expected_down.add(name)
         code = await asyncio.to_thread(self.stack.processes[name].stop)
         if code != 0:
-            self._problems.append(f"{name} ended with {code} on SIGTERM")
+            self._problems.append(f"{name} ended with {code} on SIGTERM {self.stack.processes[name].stacks()}")
 
     async def rest(self, least: float, most: float) -> None:
         """Let it work for a random while."""
