@@ -119,3 +119,13 @@ async def test_a_window_that_comes_late_fills_what_the_record_lacks(bench: Bench
     assert len(bench.extractor.calls) == calls
     assert bench.enriched()[records:]
     assert all(one["prospect"] == record["prospect"] for one in bench.enriched()[records:])
+
+
+async def test_older_words_that_come_late_replace_no_newer_value(bench: Bench):
+    chat = [*NAME, "¿seguro?", "quiero empezar", "¿su nombre?", "perdón, me llamo Ana Torres"]
+    await bench.post(chat[2:])
+    await bench.clock.advance(30)
+    await bench.post(chat[:3])
+    await bench.clock.advance(30)
+    assert len(bench.extractor.calls) == 2
+    assert [one["prospect"]["nombre"] for one in bench.enriched()] == ["Ana Torres", "Ana Torres"]
