@@ -28,6 +28,7 @@ from nexus_stream.errors import DecodeError, Reason
 
 __all__ = [
     "IGNORED_FIELDS",
+    "MAX_IDENTITY_CHARS",
     "RESERVED_FINGERPRINT_PREFIX",
     "WHYS",
     "Noticed",

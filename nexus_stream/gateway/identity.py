@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nexus_stream.contracts.placeholders import is_placeholder
+from nexus_stream.contracts.plain_form import MAX_IDENTITY_CHARS
 
-__all__ = ["MAX_IDENTITY_CHARS", "ClaimedIdentity", "take_identity"]
-
-MAX_IDENTITY_CHARS = 256
+__all__ = ["ClaimedIdentity", "take_identity"]
 
 # PostgreSQL's jsonb refuses NUL; no id holds any of these.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stream.gateway.identity import MAX_IDENTITY_CHARS, ClaimedIdentity, take_identity
+from nexus_stream.contracts.plain_form import MAX_IDENTITY_CHARS
+from nexus_stream.gateway.identity import ClaimedIdentity, take_identity
 
 SECRET, OLDER = b"a-secret-of-the-sites-server", b"the-secret-before-it"
 
