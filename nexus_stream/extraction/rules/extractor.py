@@ -16,6 +16,7 @@ from nexus_stream.extraction.rules.countries import regions_of
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
 from nexus_stream.extraction.rules.names import find_name
+from nexus_stream.extraction.rules.number_words import has_numbers
 from nexus_stream.extraction.rules.objections import find_objections
 from nexus_stream.extraction.rules.occupations import find_archetype, find_occupation, find_occupations
 from nexus_stream.extraction.rules.phones import find_phone
@@ -82,7 +83,9 @@ def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
         signals.append(_signal(SignalName.EMAIL, email.turn, email.start, email.end))
         if email.correction:
             signals.append(_signal(SignalName.CORRECCION_EMAIL, email.turn, email.start, email.end))
-    phone = find_phone(prepared, regions_of(prepared, default_region))
+    phone = None
+    if any(has_numbers(turn.folded) for turn in prepared):
+        phone = find_phone(prepared, regions_of(prepared, default_region))
     if phone is not None:
         signals.append(_signal(SignalName.TELEFONO, phone.turn, phone.start, phone.end))
         if phone.correction:

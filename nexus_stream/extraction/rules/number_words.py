@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["NUMBER_WORD", "NumberPart", "NumberRun", "has_number_words", "read_numbers", "word_digits"]
+from nexus_stream.extraction.text import words_of
+
+__all__ = ["NUMBER_WORD", "NumberPart", "NumberRun", "has_number_words", "has_numbers", "read_numbers", "word_digits"]
 
 
 def _numbered(first: int, words: str, step: int = 1) -> dict[str, int]:
@@ -60,7 +62,8 @@ _VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS}
 
 # A spoken number, as a part of other patterns.
 NUMBER_WORD = rf"(?:{'|'.join(sorted((*_VALUES, *_REPEATS), key=len, reverse=True))})"
-_ANY = re.compile(rf"\b(?:{'|'.join(_VALUES)})\b")
+_DIGIT = re.compile(r"\d")
+_SPOKEN = frozenset(_VALUES)
 _TOKEN = re.compile(r"\+|\d+|[a-z]+|[^\sa-z\d+]+")
 # Separators between the groups of one number.
 _SOFT = frozenset(".-()…·•*_~ '\"|")
@@ -114,9 +117,14 @@ class NumberRun:
     parts: list[NumberPart] = field(default_factory=list)
 
 
+def has_numbers(folded: str) -> bool:
+    """Whether the text has a digit or a number word."""
+    return _DIGIT.search(folded) is not None or has_number_words(folded)
+
+
 def has_number_words(folded: str) -> bool:
     """Whether the text has a number word."""
-    return _ANY.search(folded) is not None
+    return not _SPOKEN.isdisjoint(words_of(folded))
 
 
 def word_digits(words: list[str]) -> str | None:
