@@ -64,7 +64,8 @@ _VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS}
 NUMBER_WORD = rf"(?:{'|'.join(sorted((*_VALUES, *_REPEATS), key=len, reverse=True))})"
 _DIGIT = re.compile(r"\d")
 _SPOKEN = frozenset(_VALUES)
-_TOKEN = re.compile(r"\+|\d+|[a-z]+|[^\sa-z\d+]+")
+# A letter O among digits is a zero: "3OO 555 O1O2".
+_TOKEN = re.compile(r"\+|(?<![a-z])o*\d[\do]*(?![a-z])|\d+|[a-z]+|[^\sa-z\d+]+")
 # Separators between the groups of one number.
 _SOFT = frozenset(".-()…·•*_~ '\"|")
 _CUTS = frozenset(",;/|:")
@@ -187,7 +188,7 @@ def _compound(words: list[str], position: int, *, joins: bool = False) -> tuple[
 
 def read_numbers(folded: str) -> list[NumberRun]:
     """Find every run of digits and number words, in order."""
-    tokens = [(match.group(), match.start(), match.end()) for match in _TOKEN.finditer(folded)]
+    tokens = [(_with_zeros(match.group()), match.start(), match.end()) for match in _TOKEN.finditer(folded)]
     words = [token[0] for token in tokens]
     runs: list[NumberRun] = []
     run: NumberRun | None = None
@@ -243,6 +244,10 @@ def read_numbers(folded: str) -> list[NumberRun]:
             run = part = plus_at = None
         position += 1
     return runs
+
+
+def _with_zeros(token: str) -> str:
+    return token.replace("o", "0") if "o" in token and not token.isalpha() else token
 
 
 def _in_groups(words: list[str], position: int, count: int) -> str:
