@@ -27,9 +27,7 @@ EMAIL = "ana.lopez@example.com"
 COLOMBIAN = [
     ["cel3005550102"],
     ["wsp:300-555-0102"],
-    [
     ["mi numero es " + "".join(f"{digit}\ufe0f\u20e3" for digit in "3005550102")],
-    ],
     ["300\u200b555\u200b0102"],
     ["300&nbsp;555&nbsp;0102"],
     ["**300 555 0102**"],
