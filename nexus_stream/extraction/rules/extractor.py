@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
+from nexus_stream.errors import Reason
+from nexus_stream.extraction.extractor import RULES_NAME, Findings, MadeBy, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
 from nexus_stream.extraction.rules.countries import regions_of
 from nexus_stream.extraction.rules.emails import find_email
@@ -24,7 +26,7 @@ from nexus_stream.extraction.text import UserTurn, user_turns
 
 __all__ = ["MAX_READ_CHARS", "NAME", "OfflineRules", "find"]
 
-NAME = "offline-rules-v1"
+NAME = f"{RULES_NAME}-v1"
 # The newest user turns that fit in this are read. A long chat has a tenth of it; a chat as large as the limit of a body
 # would block everything else. Values from the session's earlier snapshots stay in its record.
 MAX_READ_CHARS = 65_536
@@ -45,6 +47,10 @@ class OfflineRules:
     async def extract(self, turns: Sequence[Turn]) -> Findings:
         """Read the turns, oldest first. It runs without awaiting: a chat takes about a millisecond."""
         return find(turns, default_region=self._default_region)
+
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None) -> Findings:
+        """See `HasSubstitute`."""
+        return replace(await self.extract(turns), made_by=self.labels, instead_of=reason)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
