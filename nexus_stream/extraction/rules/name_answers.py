@@ -36,6 +36,10 @@ __all__ = ["addressed_name", "answered_name", "answered_surname", "asks_name", "
 # A turn that has more parts is no answer.
 _MAX_PARTS = 12
 _MAX_VOCATIVES = 20
+_NEXT_WORD = re.compile(r"\s{0,3}([a-z]+)")
+# Endings of modern given names; with one, a single unlisted word answers the question for the name.
+_INVENTED = re.compile(r"[a-z]{3}(?:[dlnr]ys?|eth|[lmr]yn|eidis?|leys?|elis|enis|yson)$")
+_THANKS = re.compile(r"\b(?:gracias|obrigad[oa]|thanks|thank you)[ ,]*$")
 
 
 def asks_name(asked: str) -> bool:
@@ -55,6 +59,8 @@ def answered_name(turn: UserTurn, *, asked_before: bool) -> NameRun | None:
     filler = FILLER.match(turn.folded)
     start = filler.end() if filler else 0
     run = read_name(turn, start, Trust.TOLD)
+    if run is not None and len(run.words) == 1 and _THANKS.search(turn.folded, 0, run.start):
+        return None
     if run is None:
         spelled = read_spelled(turn, start)
         return spelled if spelled is not None else next(_listed_parts(turn), None)
@@ -62,14 +68,22 @@ def answered_name(turn: UserTurn, *, asked_before: bool) -> NameRun | None:
     named = turn.asked.find(run.folded[0])
     if named >= 0 and BOT_IS.search(turn.asked[:named]) and set(run.folded) <= set(words_of(turn.asked)):
         return None
-    if (run.known or len(run.words) > 1) and not OF_OTHERS.match(turn.folded, run.end):
+    if (run.known or len(run.words) > 1 or _INVENTED.search(run.folded[0])) and not OF_OTHERS.match(
+        turn.folded, run.end
+    ):
         if is_boundary(turn.folded, run.end):
             rest = turn.folded[run.end :].lstrip()
             # A question is no answer.
             return None if rest.startswith("?") else run
-        if run.known and GOES_ON.match(turn.folded, run.end):
+        if run.known and _goes_on(turn, run.end):
             return run
     return next(_listed_parts(turn), None)
+
+
+def _goes_on(turn: UserTurn, end: int) -> bool:
+    """Whether the words at ``end`` start another part of the answer: ``keyla ruiz bogota``."""
+    word = _NEXT_WORD.match(turn.folded, end)
+    return GOES_ON.match(turn.folded, end) is not None or (word is not None and word.group(1) in PLACES)
 
 
 def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
@@ -86,7 +100,7 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
         if len(run.folded) == 1 and (run.folded[0] in PLACES or GREETS.search(turn.folded[:first])):
             continue
         ends = is_boundary(turn.folded, run.end) and not turn.folded[run.end :].lstrip().startswith("?")
-        if not ends and not GOES_ON.match(turn.folded, run.end):
+        if not ends and not _goes_on(turn, run.end):
             continue
         if not OF_OTHERS.match(turn.folded, run.end) and not is_of_others(turn, run.start):
             yield run
@@ -108,7 +122,8 @@ def stated_name(turn: UserTurn, bot_names: set[str], *, asked_before: bool) -> N
                 return run
             continue
         alone = not turn.folded[: run.start].strip(" .,") and not turn.folded[run.end :].strip(" .,!\n")
-        if full and (alone or asked_before or ASKS_DETAILS.search(turn.asked) or _has_contact(turn)):
+        invited = asked_before or "?" not in turn.asked or ASKS_DETAILS.search(turn.asked) is not None
+        if full and (_has_contact(turn) or (invited and (alone or turn.asked))):
             return run
         if asked_before and len(words) == 1 and (alone or _has_contact(turn)) and words[0] not in SURNAMES:
             return run

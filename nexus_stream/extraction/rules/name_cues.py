@@ -45,7 +45,7 @@ _RELATIVES = (
 
 TOLD = re.compile(
     r"\b(?:me ?(?:ll|y)[ae]mo|me yamo|mi n[oe][mn]bre(?: completo| real| verdadero|"
-    r" de pila)?(?: y apellidos?)?(?: es| seria| s)?|"
+    r" de pila)?(?: y apellidos?)?(?: es| seria| s| e)?|"
     r"el nombre(?: mio| completo)? es|(?:^|(?<=\n)|(?<=[:;,.] ))(?:nombres?|nome)(?: completo)?(?: y apellidos?)?"
     r"(?= ?[:=\-])|"
     r"mi gracia(?: es)?|my (?:full |first )?name(?:'?s| is)|(?:^|(?<=\n))(?:full )?name(?= ?:)|presentarme|me presento|"
@@ -119,7 +119,11 @@ ASKS_NAME = re.compile(
     r"puedo (?:llamar|decir))|como (?:eu )?posso (?:te |lhe |o |a )?chamar|"
     r"a nombre de quien|your (?:full |first )?name|who am i (?:speaking|talking|chatting)|who(?:'s| is) this|"
     r"(?:what|how) (?:should|can|may) i call you|como (?:puedo|podemos|debo|te puedo|le puedo) (?:llamar|decir)|"
-    r"cual es el nombre(?! del? )|(?:de|da|dime|digame|regal\w*) (?:el|un) nombre(?! del? )"
+    r"cual es el nombre(?! del? )|(?:de|da|dime|digame|regal\w*) (?:el|un) nombre(?! del? )|"
+    r"(?:indi[cq]|di|dame|regal|confirm|necesit|deja|deje|envi|mand|escrib|compart|facilit|pas|inform|precis)[a-z]{0,8} "
+    r"(?:por favor |con |con el )?(?:tu |su |el |o |seu |o seu |un )?(?:nombre|nome)\b(?! (?:del?|da|do) )|"
+    r"como (?:quieres|quiere|prefieres|prefiere|te gusta|le gusta|gostaria|quer|prefere) (?:que (?:te |le )?|de ser |ser )?"
+    r"(?:llam|dig|cham)"
 )
 ASKS_IN_SHORT = re.compile(
     r"(?:^|[¿.!?,:]\s*)(?:y |e |and )?(?:(?:el|tu|su|tus|sus|seu|me das|me da|me regalas?|me dices?|your) )?"
@@ -135,14 +139,15 @@ ASKS_OTHER = re.compile(
     r"\b(?:quien|quem|who)\b(?! (?:eres|es usted|sos|me|nos|escribe|habla|tengo|hablo|falo|fala|am i))|"
     r"\bnom(?:br)?e del?\b|\bname of\b|\bse (?:llama|chama) (?:tu|su|la|el|a|o|seu|sua|ella)\b|\bciudad|\bcidade|"
     r"\bcity|\bdonde|\bonde|\bwhere|\bbarrio|\bmunicipio|\bestado\b|\bpais\b|\bmarca|\bempresa\b|\bproducto|"
-    r"\bproduto|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
+    r"\bproduto|\buniversi|\bcolegio|\bescuela|\bescola|\bbanco\b|\bdireccion|\benderec|\baddress|\bsede\b|"
+    r"\basesora? (?:te|le|la|lo|que)|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
 )
 ASKS_BACK = re.compile(r"\by (?:el|la|los) (?:tuy|suy)[oa]s?\b|\be (?:o )?(?:seu|voce|vc)\s*\?|\band yours?\b")
 ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")
 FILLER = re.compile(
     r"\W*(?:(?:claro(?: que si)?|si|sim|yes|yeah|pode ser|puede ser|hi|hello|ola|oi+e?|bo[am] (?:dia|tarde|noite)|"
     r"(?:o )?meu nome(?: e)?|me chamo|(?:eu )?sou(?: o| a)?|(?:aqui )?e(?: o| a)?|prazer|obrigad[oa]|"
-    r"the name is|thanks|hola|buenas(?: tardes| noches)?|buenos dias|buen dia|con (?:mucho )?gusto|"
+    r"the name is|thanks|no(?=,)|com(?: o| a)?|p[ou]n(?:ga)?(?:le|me)|ponga|anot[ae]|apunt[ae]|registr[ae]|hola|buenas(?: tardes| noches)?|buenos dias|buen dia|con (?:mucho )?gusto|"
     r"por supuesto|ok|okay|"
     r"vale|dale|pues|bueno|bien|ah|eh|mm+|con|soy|so[yi]|es|me llamo|mi nombre(?: es)?|mucho gusto|encantad[oa]|"
     r"gracias|yo|a ver|mira|"
@@ -180,7 +185,7 @@ OTHERS = re.compile(
 )
 # Right after a name: it is somebody else's.
 OF_OTHERS = re.compile(
-    rf"\W{{0,4}}(?:que |quien |y )?(?:es|era|fue|is|e) (?:mi|el|la|un|una|su|my|the|meu|minha|o|a|quien|que) "
+    rf"[\W\d]{{0,30}}(?:que |quien |y )?(?:es|era|fue|is|e) (?:mi|el|la|un|una|su|my|the|meu|minha|o|a|quien|que) "
     rf"(?:{RELATIONS}|{_RELATIVES}|que|quien|me)\b"
     r"|\s{0,2}(?:me (?:dijo|dio|paso|mando|recomend\w+|invit\w+|hablo|refirio|conto|llamo|escribio|atendio)|"
     r"told me|sent me|me (?:falou|indicou|mandou|passou))\b"

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from difflib import SequenceMatcher
 
-from nexus_stream.extraction.rules.name_reading import PARTICLES, NameRun, is_listed
+from nexus_stream.extraction.rules.name_reading import PARTICLES, NameRun, is_boundary, is_listed
 from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = ["corrected_letters", "read_spelled", "respelled"]
@@ -69,10 +69,11 @@ def read_spelled(turn: UserTurn, position: int, heard: str = "") -> NameRun | No
             break
         place = gap.end()
     spellings = []
+    goes_on = bool(letters) and not is_boundary(turn.folded, letters[-1][2])
     while len(letters) >= _MIN_LETTERS:
         spelled = "".join(letter for _, letter, _ in letters)
         spellings.append((_ratio(fold(spelled), heard) if heard else 0.0, spelled, letters[-1][2]))
-        if letters[-1][0] not in _WORDS_TOO or (not heard and letters[-1][0] == "a"):
+        if letters[-1][0] not in _WORDS_TOO or (not heard and (letters[-1][0] == "a" or not goes_on)):
             break
         letters.pop()
     # Without a name as heard, words at the end are no letters.
@@ -120,20 +121,57 @@ _ALIKE = {
     "ph": ("f",), "ñ": ("n", "ny"), "t": ("th",), "d": ("t",), "r": ("l",), "l": ("r",),
 }  # fmt: skip
 _MAX_CHANGES = 8
+# Names that are written with ñ, folded.
+_HAS_TILDE = frozenset(
+    "acuna antona avendano banos banuelos begona bolanos briceno brinas canas canizares carino carreno castaneda castano"
+    " castaneira cedeno duenas espana farina ibanez iniguez inigo londono luna maranon marino montana montanez montano"
+    " munera munoz munos narino nino nunez nunes ordonez ortuno patino pena penalosa penaloza penaranda pinera pineiro"
+    " quinones quinonez saldana salvana tolena trivino umana urena vicuna villafane villasenor yanez zuniga".split()
+) - {"luna", "munera", "nunes"}
+_CHANGE_HINTS = ("con", "com", "with", "sin", "sem", "termina", "acaba", "ltima", "final", "finaliza", "ends", "empieza",
+    "comienza", "inicia", "comeca", "starts", "-", "scrib", "deletre", "spell", "soletr")  # fmt: skip
+_CHANGE_ENDS = re.compile(
+    r"\s*(?:[^a-z\s]|$|\n)|\s+(?:y|e|no|en|por|pero|gracias|porfa\w*|please|mi|es|nao|not|al|tambien|and|sin|con|mas)\b"
+)
+_SPELLS = re.compile(
+    r"\W{0,4}(?:(?:no|perdon|disculp[ae]|mi nombre|es|asi|ojo|mire|mira|va|si|sim|nao|desculpa|el nombre|it's|my name)"
+    r"[\s,:.]{1,3}){0,3}"
+)
+
+
+def _nearest(words: tuple[str, ...], key: str) -> int | None:
+    """The word of the name that the spelled word stands for."""
+    ratios = [_ratio(fold(word), key) for word in words]
+    best = max(range(len(words)), key=lambda index: ratios[index])
+    return best if ratios[best] >= _SIMILAR else None
 
 
 def corrected_letters(
     turn: UserTurn, known: tuple[str, ...], *, same_turn: bool
 ) -> tuple[tuple[str, ...], int, int] | None:
     """Apply "es con z" and the like to the known name: the words and the span; None if it cannot be read."""
+    if not any(hint in turn.folded for hint in _CHANGE_HINTS):
+        return None
     words = known
     span: tuple[int, int] | None = None
+    spelled = None if same_turn else _SPELLS.match(turn.folded)
+    if spelled is not None:
+        run = read_spelled(turn, spelled.end())
+        index = _nearest(known, fold(run.words[0])) if run is not None and len(run.words) == 1 else None
+        if run is not None and index is not None:
+            words, span = (*known[:index], run.words[0], *known[index + 1 :]), (run.start, run.end)
+            return (words, *span) if fold(run.words[0]) != fold(known[index]) else None
     for number, change in enumerate(_CHANGE.finditer(turn.folded)):
         if number == _MAX_CHANGES:
             break
         before = re.split(r"[.!?\n]", turn.folded[max(0, change.start() - 60) : change.start()])[-1]
         about_name = list(_ABOUT_NAME.finditer(before))
         about_contact = list(_ABOUT_CONTACT.finditer(before))
+        if not _CHANGE_ENDS.match(turn.folded, change.end()):
+            continue
+        spoken = change.group("letter") or change.group("removed")
+        if spoken in _WORDS_TOO and not re.search(r"\b(?:la|letra|uma?|una) \w+", change.group()):
+            continue
         if about_contact and (not about_name or about_name[-1].start() < about_contact[-1].start()):
             continue
         if "@" in turn.asked and not about_name and not any(fold(word) in before for word in words):
@@ -162,7 +200,7 @@ def _change(
     if change.group("without"):
         return _only(words, places, lambda word: _without(word, change.group("removed")))
     spoken = change.group("letter") or change.group("end") or change.group("first")
-    letter = "ñ" if spoken == "ene" and "ñ" in turn.text[change.start() : change.end()].lower() else ""
+    letter = "ñ" if spoken in ("ene", "n") and "ñ" in turn.text[change.start() : change.end()].lower() else ""
     letter = letter or _letter(spoken, tail)
     banned = change.group("not") or change.group("notend")
     wrong = _SPOKEN.get(banned or "", banned or "")
@@ -173,11 +211,8 @@ def _change(
         return _only(words, places, lambda word: _at_start(word, letter, wrong))
     if change.group("double") or len(set(letter)) < len(letter):
         return _only(words, places, lambda word: _doubled(word, letter[0]))
-    if (
-        not wrong
-        and (same_turn or _assistant_differs(words, turn))
-        and any(letter in fold(words[index]) for index in places)
-    ):
+    explained = range(len(words)) if same_turn else places if _assistant_differs(words, turn) else ()
+    if not wrong and any(letter in fold(words[index]) for index in explained):
         # The name has the letter already: the user explains the spelling, or corrects the assistant's.
         return None
     return _only(words, places, lambda word: _replaced(word, letter, wrong))
@@ -185,7 +220,7 @@ def _change(
 
 def _places(words: tuple[str, ...], before: str) -> list[int]:
     """The words of the name that the correction may be about."""
-    spoken = before.split()
+    spoken = re.findall(r"[a-z'-]+", before)
     keys = [fold(word) for word in words]
     named = [index for index, key in enumerate(keys) if key in spoken[-4:] and key not in PARTICLES]
     if named:
@@ -228,16 +263,15 @@ def _case_like(word: str, index: int, letter: str) -> str:
 def _replaced(word: str, letter: str, wrong: str) -> list[str]:
     key = fold(word)
     if letter == "h":
-        # "con h": before the first vowel, or where a listed name has it.
-        starts = [0] if key[0] in "aeiou" else []
-        spellings = [_inserted(word, index, "h") for index in starts or range(1, len(word) + 1) if "h" not in key]
-        return [one for one in spellings if starts or is_listed(fold(one))]
+        # "con h": where a listed name has it.
+        longer = [_inserted(word, index, "h") for index in range(len(word) + 1)] if "h" not in key else []
+        return [spelling for spelling in longer if is_listed(fold(spelling))]
     if letter in ("tilde", "acento"):
         return []
     spellings = []
     for old in (wrong,) if wrong else _ALIKE.get(letter, ()):
         for match in re.finditer(re.escape(fold(old)), key):
-            if letter == "ñ" and word[match.start()] in "ñÑ":
+            if letter == "ñ" and (word[match.start()] in "ñÑ" or key not in _HAS_TILDE):
                 continue
             spelling = word[: match.start()] + _case_like(word, match.start(), letter) + word[match.end() :]
             spellings.append(spelling)

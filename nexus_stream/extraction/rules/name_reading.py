@@ -52,6 +52,8 @@ PARTICLES = frozenset(
 # "J.", "J.P.", "M.ª" (folded: "m.a").
 _INITIAL = re.compile(r"[a-z](?:\.[a-z](?![a-z]))*(\.?)(?![a-z'])")
 # Written short before the rest of the name: "Ma. Fernanda", "Fco. Javier".
+# Letters spelled out: "m-a-r-i-a".
+_DASHED = re.compile(r"[a-z](?:-[a-z])+")
 _SHORT = frozenset(
     {"ma", "fco", "fca", "gpe", "ant", "alf", "sta", "sto", "guad", "conc", "mtz", "hdez", "glez", "rdz"}
 )
@@ -67,7 +69,7 @@ _WORDLIKE = re.compile(
     r"loga|grafo|grafa|"
     r"dor|dora|able|ible|oso|osa|ivo|iva|eno|ense|ano|ana|ito|ita|ar|er|ir|cia|dad|aje|ero|era|ante|ente|isimo|"
     r"isima|stas|"
-    r"mos|aste|iste|arme|erme|irme|arte|erlo|arlo|arla)$"
+    r"mos|ic[oa]s?|[iae]os|ales|aste|iste|arme|erme|irme|arte|erlo|arlo|arla)$"
 )
 
 
@@ -163,7 +165,7 @@ def _is_everyday(word: str) -> bool:
     return word in _NAMELESS or ("'" in word and _CONTRACTION.match(word) is not None)
 
 
-def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool) -> bool:
+def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
     if word in GIVEN_NAMES:
         return capital or word not in COMMON_WORDS or trust is Trust.TOLD
     if len(word) < 2 or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
@@ -173,7 +175,8 @@ def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: b
     if word in turn.echoed and (capital or trust is not Trust.PLACED):
         return True
     if capital:
-        return word in SURNAMES or trust is Trust.TOLD or not _WORDLIKE.search(word) or len(raw) < 4
+        # At the start of a turn every word has a capital.
+        return is_listed(word) or (trust is Trust.TOLD and not opens) or not _WORDLIKE.search(word) or len(raw) < 4
     if trust is Trust.TOLD:
         return len(word) > 2 and (is_listed(word) or sounds_like_a_name(word) or not _WORDLIKE.search(word))
     return False
@@ -199,6 +202,8 @@ def _next_word(
         return True
     if trust is Trust.PLACED or not (first_known or trust is Trust.TOLD) or len(word) < 3 or taken > 3:
         return False
+    if trust is Trust.TOLD and first_known and is_boundary(turn.folded, end):
+        return True
     return (sounds_like_a_name(word) or not _WORDLIKE.search(word)) and _ends_soon(turn.folded, end)
 
 
@@ -234,7 +239,8 @@ def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[lis
             surname = word in SURNAMES or word in _AFTER_PARTICLE
             if last in ("de", "e", "y"):
                 accepted = surname and (word not in PLACES or (word in ("leon", "lima", "cordoba") and capital))
-                accepted = accepted and (last == "de" or capital)
+                last_word = word not in GIVEN_NAMES and is_boundary(turn.folded, match.end())
+                accepted = accepted and (last == "de" or capital or last_word)
             elif last in ("san", "santa"):
                 accepted = word in GIVEN_NAMES or capital
             else:
@@ -262,6 +268,8 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
         if match is None:
             break
         word, end = match.group(), match.end()
+        if "-" in word and len(word) > 3 and _DASHED.fullmatch(word):
+            break
         capital = text[match.start()].isupper() and not shouts
         short = _read_short(turn, position, word, first=not spans, capital=capital, told=trust is not Trust.PLACED)
         if short is not None:
@@ -274,7 +282,7 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
             spans += group[0]
             end = group[1]
         elif not spans:
-            if not _first_word(turn, word, text[match.start() : end], trust, capital=capital):
+            if not _first_word(turn, word, text[match.start() : end], trust, capital=capital, opens=position == 0):
                 break
             known = capital or is_listed(word) or word in turn.echoed
             spans.append(match.span())

@@ -92,8 +92,7 @@ _QUOTED = re.compile(
     r"(?:de|from|asunto|subject|assunto|para|to|fecha|date|data|enviado|sent): [\s\S]*"
     r"|[\"«][^\"«»\n]{15,2000}[\"»]"
 )
-_QUOTE_HINTS = (">", '"', "«", "forward", "reenvi", "encaminh", "original", "wrote:", "escribio:", "escreveu:", "to: ")
-_QUOTE_HINTS += ("asunto: ", "subject: ", "assunto: ")
+_QUOTE_HINT = re.compile(r"[>\"«]|forward|reenvi|encaminh|original|(?:wrote|escribio|escreveu|to|para|from|de): ?")
 
 
 def _own_words(turn: UserTurn) -> UserTurn:
@@ -101,8 +100,15 @@ def _own_words(turn: UserTurn) -> UserTurn:
     folded = turn.folded
     if "@" in folded or "http" in folded or "www." in folded:
         folded = _ADDRESS.sub(_blanked, folded)
-    if any(hint in folded for hint in _QUOTE_HINTS):
-        folded = _QUOTED.sub(_blanked, folded)
+    # The head of a forwarded message may be blanked as pasted data.
+    typed = fold(turn.text) if turn.tampered else folded
+    if _QUOTE_HINT.search(typed):
+        pieces: list[str] = []
+        copied = 0
+        for quoted in _QUOTED.finditer(typed):
+            pieces += [folded[copied : quoted.start()], BLANK * len(quoted.group())]
+            copied = quoted.end()
+        folded = "".join([*pieces, folded[copied:]]) if pieces else folded
     return turn if folded is turn.folded else replace(turn, folded=folded)
 
 
@@ -111,7 +117,7 @@ def _blanked(match: re.Match[str]) -> str:
 
 
 _CUE_HINTS = ("gracia", "llam", "llem", "yam", "nombre", "nonbre", "nembre", "name", "present", "habla", "cham", "nome")
-_CUE_HINTS += ("datos", "dados", "parte mia", "llemo")
+_MORE_CUE_HINTS = ("datos", "dados", "parte mia")
 _NICKNAME_HINTS = ("dicen", "llam", "conoce", "dime", "diga", "decir", "decime", "call", "go by", "cham", "conhece")
 # After these words the name is told: it may be one that no list has.
 _NICKNAME_ASKED = re.compile(r"dime|digame|decime|diganme|^llam|calls? me")
@@ -126,7 +132,7 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
         (PLACED, Trust.PLACED, Rank.PLACED),
         (NICKNAME, Trust.SELF, Rank.NICKNAME),
     ):
-        if rank is Rank.TOLD and not any(hint in folded for hint in _CUE_HINTS):
+        if rank is Rank.TOLD and not any(hint in folded for hint in (*_CUE_HINTS, *_MORE_CUE_HINTS)):
             continue
         if rank is Rank.NICKNAME and not any(hint in folded for hint in _NICKNAME_HINTS):
             continue
@@ -188,13 +194,20 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
             return
 
 
+# What stands below a signature: a trade, a firm.
+_LAST_LINE = re.compile(r"[ \t]{0,3}\n[^\n]{1,60}$")
+
+
 def _signed(turn: UserTurn) -> NameRun | None:
     """Find a full name that ends the turn, after a punctuation mark or on its own line."""
     for mark in reversed(list(BEFORE_SIGNATURE.finditer(turn.folded))[-3:]):
         run = read_name(turn, mark.end(), Trust.PLACED)
         if run is None or len(run.folded) < 2 or (run.folded[0] not in GIVEN_NAMES and run.folded[1] not in SURNAMES):
             continue
-        if not ENDS_TURN.match(turn.folded, run.end) or set(run.folded) & set(words_of(turn.asked)):
+        ends = ENDS_TURN.match(turn.folded, run.end) or (
+            "\n" in mark.group() and _LAST_LINE.match(turn.folded, run.end)
+        )
+        if not ends or set(run.folded) & set(words_of(turn.asked)):
             continue
         return None if is_of_others(turn, run.start) else run
     return None
@@ -247,7 +260,7 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
             known = _better(known, name, correcting=correcting)
         asked_before = asked_before or asks_name(turn.asked)
         if known is not None:
-            known = _completed(turn, known, correcting=correcting or corrects_name(turn, known.keys))
+            known = _completed(turn, known, correcting=correcting)
     return known
 
 
@@ -260,13 +273,12 @@ def _completed(turn: UserTurn, known: Name, *, correcting: bool) -> Name:
     longer = _extended(turn, known)
     if longer is not None:
         known = replace(known, words=longer.words, turn=turn, start=longer.start, end=longer.end)
-    if correcting:
-        same_turn = turn.index == known.turn.index
-        corrected = None if same_turn else corrected_words(turn, known.words)
-        corrected = corrected or corrected_letters(turn, known.words, same_turn=same_turn)
-        if corrected is not None and corrected[0] != known.words:
-            words, start, end = corrected
-            known = Name(words, turn, start, end, Rank.TOLD, correction=True)
+    same_turn = turn.index == known.turn.index
+    corrected = corrected_words(turn, known.words) if correcting and not same_turn else None
+    corrected = corrected or corrected_letters(turn, known.words, same_turn=same_turn)
+    if corrected is not None and corrected[0] != known.words:
+        words, start, end = corrected
+        known = Name(words, turn, start, end, Rank.TOLD, correction=True)
     return known
 
 
