@@ -52,9 +52,9 @@ def is_of_others(turn: UserTurn, position: int) -> bool:
     return OTHERS.search(clause_before(turn.folded, position)) is not None
 
 
-def answered_name(turn: UserTurn, *, asked_before: bool) -> NameRun | None:
+def answered_name(turn: UserTurn, *, asks: bool, asked_before: bool) -> NameRun | None:
     """Read the answer to the assistant's question for the name."""
-    if not turn.asked or not (asks_name(turn.asked) or (asked_before and ASKS_BACK.search(turn.asked))):
+    if not turn.asked or not (asks or (asked_before and ASKS_BACK.search(turn.asked))):
         return None
     filler = FILLER.match(turn.folded)
     start = filler.end() if filler else 0
@@ -106,9 +106,9 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
             yield run
 
 
-def stated_name(turn: UserTurn, bot_names: set[str], *, asked_before: bool) -> NameRun | None:
+def stated_name(turn: UserTurn, bot_names: set[str], *, asks: bool, asked_before: bool) -> NameRun | None:
     """Find a name that answers an older question, stands next to a contact, or is all that the turn says."""
-    if ASKS_OTHER.search(turn.asked) and not asks_name(turn.asked):
+    if GIVEN_NAMES.isdisjoint(words_of(turn.folded)) or (not asks and ASKS_OTHER.search(turn.asked)):
         return None
     asked = set(words_of(turn.asked))
     for run in _listed_parts(turn):
@@ -122,8 +122,8 @@ def stated_name(turn: UserTurn, bot_names: set[str], *, asked_before: bool) -> N
                 return run
             continue
         alone = not turn.folded[: run.start].strip(" .,") and not turn.folded[run.end :].strip(" .,!\n")
-        invited = asked_before or "?" not in turn.asked or ASKS_DETAILS.search(turn.asked) is not None
-        if full and (_has_contact(turn) or (invited and (alone or turn.asked))):
+        invited = asked_before or ASKS_DETAILS.search(turn.asked) is not None
+        if full and (invited or _has_contact(turn) or (alone and "?" not in turn.asked)):
             return run
         if asked_before and len(words) == 1 and (alone or _has_contact(turn)) and words[0] not in SURNAMES:
             return run
@@ -157,7 +157,7 @@ def addressed_name(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
     return None
 
 
-def answered_surname(turn: UserTurn, known: tuple[str, ...]) -> NameRun | None:
+def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> NameRun | None:
     """Read the surname that the user adds to a known first name, on request or called so."""
     if len(known) > 2 or not turn.asked:
         return None
@@ -165,7 +165,7 @@ def answered_surname(turn: UserTurn, known: tuple[str, ...]) -> NameRun | None:
     told = FILLER_SURNAME.search(turn.folded)
     if told is not None:
         start = told.end()
-    elif not ASKS_SURNAME.search(turn.asked) or asks_name(turn.asked):
+    elif not ASKS_SURNAME.search(turn.asked) or asks:
         return None
     else:
         filler = FILLER.match(turn.folded)

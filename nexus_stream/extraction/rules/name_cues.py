@@ -80,11 +80,13 @@ AFTER_NAME = re.compile(
     r"[, ]{0,3}(?:por (?:aca|aqui|este lado)|para servir(?:le|les|te)|a (?:la|sus|tus|su) orden(?:es)?|al habla|"
     r"reportandose|presente|"
     r"speaking|here|this side|de este lado|ell?a? (?:misma |mismo )?habla|quien (?:le|te|les) (?:habla|escribe|saluda)|"
-    r"falando|aqui|ao seu dispor|me llamo|me chamo|e o meu nome|is my name|es mi nombre|mi nombre|(?:le|te|les|os) (?:habla|escribe|saluda)|"
+    r"falando|aqui|ao seu dispor|me llamo|me chamo|e o meu nome|is my name|es mi nombre|mi nombre|(?:le|te|"
+    r"les|os) (?:habla|escribe|saluda)|"
     r"mucho gusto)\b"
 )
 GREETING = re.compile(
-    r"\W{0,20}(?:(?:muy )?(?:buen(?:os|as)?(?: (?:dias?|tardes?|noches?))?|bo[am] (?:dia|tarde|noite)|oi+e?|tudo b[eo]m|"
+    r"\W{0,20}(?:(?:muy )?(?:buen(?:os|as)?(?: (?:dias?|tardes?|noches?))?|bo[am] (?:dia|tarde|noite)|oi+e?|"
+    r"tudo b[eo]m|"
     r"good (?:morning|afternoon|evening)|hola+|ola|holi+|que tal|que hubo|quiubo|"
     r"saludos|hi|hello|hey|"
     r"un saludo|feliz (?:dia|tarde|noche)|como (?:esta|estas|estan|va|andan)|cordial saludo|dios (?:le|los|"
@@ -98,7 +100,8 @@ INTRODUCES = re.compile(
     r"ama de casa|mama|un placer|encantad[oa]|\d)\b|([a-z]+))|\s+(?:de|desde) (?=[a-z])"
 )
 NOT_ME = re.compile(
-    r"\b(?:no|nunca|tampoco|ni|como si|si yo|ella|el(?! nombre)|quien|ayer|anoche|antier|anteayer|recien|alguien|nadie|nao|ele|"
+    r"\b(?:no|nunca|tampoco|ni|como si|si yo|ella|el(?! nombre)|quien|ayer|anoche|antier|anteayer|recien|"
+    r"alguien|nadie|nao|ele|"
     r"she|he|not|isn't)\s+(?:yo\s+|eu\s+)?$"
     r"|\b(?:supon\w*|imagin\w*|digamos|finj\w*|pongamos|haz de cuenta|dice|dijo|piensa|cree|creen|creyo|penso|"
     r"dijeron) que(?: yo)? $"
@@ -107,7 +110,8 @@ NOT_ME = re.compile(
     r"mensaje|mensagem|message|audio|texto)\b[^.!?\n]{0,25}[:\"'«][^.!?\n]{0,30}$"
 )
 ASKS_NAME = re.compile(
-    r"(?:como|cual)(?: es que)? (?:te|se|os|voce se|vc se|(?:o senhor|a senhora) se) (?:llam|nombr|cham)(?!\w* (?:la|el|"
+    r"(?:como|cual)(?: es que)? (?:te|se|os|voce se|vc se|(?:o senhor|a senhora) se) (?:llam|nombr|"
+    r"cham)(?!\w* (?:la|el|"
     r"tu|su|tus|sus|a|o|seu|sua)\b(?! (?:nombre|nome|persona)))|"
     r"como es (?:tu|su) nombre|(?<!gracias por )(?:\btu|\bsu|\bvuestro|\bseu|\bteu) (?:primer )?nom(?:br)?e\b"
     r"(?! de (?:usuario|la empresa|usuari))|"
@@ -120,9 +124,11 @@ ASKS_NAME = re.compile(
     r"a nombre de quien|your (?:full |first )?name|who am i (?:speaking|talking|chatting)|who(?:'s| is) this|"
     r"(?:what|how) (?:should|can|may) i call you|como (?:puedo|podemos|debo|te puedo|le puedo) (?:llamar|decir)|"
     r"cual es el nombre(?! del? )|(?:de|da|dime|digame|regal\w*) (?:el|un) nombre(?! del? )|"
-    r"(?:indi[cq]|di|dame|regal|confirm|necesit|deja|deje|envi|mand|escrib|compart|facilit|pas|inform|precis)[a-z]{0,8} "
+    r"(?:indi[cq]|di|dame|regal|confirm|necesit|deja|deje|envi|mand|escrib|compart|facilit|pas|inform|"
+    r"precis)[a-z]{0,8} "
     r"(?:por favor |con |con el )?(?:tu |su |el |o |seu |o seu |un )?(?:nombre|nome)\b(?! (?:del?|da|do) )|"
-    r"como (?:quieres|quiere|prefieres|prefiere|te gusta|le gusta|gostaria|quer|prefere) (?:que (?:te |le )?|de ser |ser )?"
+    r"como (?:quieres|quiere|prefieres|prefiere|te gusta|le gusta|gostaria|quer|prefere) (?:que (?:te |le )?|"
+    r"de ser |ser )?"
     r"(?:llam|dig|cham)"
 )
 ASKS_IN_SHORT = re.compile(
@@ -147,17 +153,20 @@ ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")
 FILLER = re.compile(
     r"\W*(?:(?:claro(?: que si)?|si|sim|yes|yeah|pode ser|puede ser|hi|hello|ola|oi+e?|bo[am] (?:dia|tarde|noite)|"
     r"(?:o )?meu nome(?: e)?|me chamo|(?:eu )?sou(?: o| a)?|(?:aqui )?e(?: o| a)?|prazer|obrigad[oa]|"
-    r"the name is|thanks|no(?=,)|com(?: o| a)?|p[ou]n(?:ga)?(?:le|me)|ponga|anot[ae]|apunt[ae]|registr[ae]|hola|buenas(?: tardes| noches)?|buenos dias|buen dia|con (?:mucho )?gusto|"
+    r"the name is|thanks|no(?=,)|com(?: o| a)?|p[ou]n(?:ga)?(?:le|me)|ponga|anot[ae]|apunt[ae]|registr[ae]|"
+    r"hola|buenas(?: tardes| noches)?|buenos dias|buen dia|con (?:mucho )?gusto|"
     r"por supuesto|ok|okay|"
     r"vale|dale|pues|bueno|bien|ah|eh|mm+|con|soy|so[yi]|es|me llamo|mi nombre(?: es)?|mucho gusto|encantad[oa]|"
     r"gracias|yo|a ver|mira|"
     r"mire|habla(?:s)?(?: con)?|le habla|te habla|el mio es|obvio|(?:ja)+|nombre|a nombre de|senor|senora|don|"
     r"dona|perfecto|listo|va|"
-    r"sale|este|my name(?: is|'?s)|i'?m|it'?s|this is|sure|soy yo|mis datos(?: son)?|meus dados|les? dejo mis datos|para servirle|che|uy|oye|seria|como no|desde luego|venga|"
+    r"sale|este|my name(?: is|'?s)|i'?m|it'?s|this is|sure|soy yo|mis datos(?: son)?|meus dados|"
+    r"les? dejo mis datos|para servirle|che|uy|oye|seria|como no|desde luego|venga|"
     r"el (?:nombre )?es|completo)\b[\s,.:;!¡\-]{0,4})*"
 )
 FILLER_SURNAME = re.compile(
-    r"(?:(?:mi )?apellidos?(?: es| son)?|el apellido es|(?:meu )?sobrenome(?: e)?|(?:my )?(?:last name|surname)(?: is)?)"
+    r"(?:(?:mi )?apellidos?(?: es| son)?|el apellido es|(?:meu )?sobrenome(?: e)?|(?:my )?(?:last name|"
+    r"surname)(?: is)?)"
     r"\b[\s:,]{0,3}"
 )
 GOES_ON = re.compile(

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from difflib import SequenceMatcher
 
+from nexus_stream.extraction.rules.lexicon import word_list
 from nexus_stream.extraction.rules.name_reading import PARTICLES, NameRun, is_boundary, is_listed
 from nexus_stream.extraction.text import UserTurn, fold
 
@@ -103,14 +104,16 @@ def respelled(turn: UserTurn, run: NameRun) -> NameRun:
 _TAIL = r"(?: (?:de [a-z]{3,12}|larga|corta|alta|baja|chica|grande|intermedia|labial))?"
 _NOT = rf"(?:,? (?:y )?(?:no|en vez de|en lugar de|nao|not)(?: con)? (?:la )?(?P<not>{_LETTER})(?![a-z]))?"
 _CHANGE = re.compile(
-    rf"\b(?P<with>con|com|with)(?: (?:la|una?|el|a))?(?: letra)? (?P<double>doble |dos |dupl[oa] )?(?P<letter>{_LETTER})"
+    rf"\b(?P<with>con|com|with)(?: (?:la|una?|el|a))?(?: letra)? (?P<double>doble |dos |"
+    rf"dupl[oa] )?(?P<letter>{_LETTER})"
     rf"(?![a-z]){_TAIL}(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|no comeco|at the end))?{_NOT}"
     rf"|\b(?P<without>sin|sem|without)(?: (?:la|el|o|an?))? (?P<removed>{_LETTER}|tilde|acento)(?![a-z])"
     rf"|\b(?P<last>(?:termina|acaba|finaliza|ends)(?: en| com| con| with)|(?:la )?ultima(?: letra)?(?: es)?|a ultima e|"
     rf"al final (?:es|va|lleva))"
     rf"(?: con)?(?: (?:la|una?))? (?P<end>{_LETTER})(?![a-z]){_TAIL}"
     rf"(?:,? (?:y )?(?:no|en vez de|nao|not)(?: con| en)? (?:la )?(?P<notend>{_LETTER})(?![a-z]))?"
-    rf"|\b(?:empieza|comienza|inicia|comeca|starts)(?: con| por| com| with)(?: (?:la|una?))? (?P<first>{_LETTER})(?![a-z])"
+    rf"|\b(?:empieza|comienza|inicia|comeca|starts)(?: con| por| com| with)(?: (?:la|"
+    rf"una?))? (?P<first>{_LETTER})(?![a-z])"
 )
 _ABOUT_CONTACT = re.compile(r"\b(?:correo|e-?mail|mail|arroba|punto|gmail|numero|celular|cel|telefono|dominio)\b|@|\d")
 _ABOUT_NAME = re.compile(r"\b(?:nombre|apellidos?|nome|sobrenome|name|me llamo|soy)\b")
@@ -122,14 +125,7 @@ _ALIKE = {
 }  # fmt: skip
 _MAX_CHANGES = 8
 # Names that are written with ñ, folded.
-_HAS_TILDE = frozenset(
-    "acuna antona avendano banos banuelos begona bolanos briceno brinas canas canizares carino carreno castaneda castano"
-    " castaneira cedeno duenas espana farina ibanez iniguez inigo londono luna maranon marino montana montanez montano"
-    " munera munoz munos narino nino nunez nunes ordonez ortuno patino pena penalosa penaloza penaranda pinera pineiro"
-    " quinones quinonez saldana salvana tolena trivino umana urena vicuna villafane villasenor yanez zuniga".split()
-) - {"luna", "munera", "nunes"}
-_CHANGE_HINTS = ("con", "com", "with", "sin", "sem", "termina", "acaba", "ltima", "final", "finaliza", "ends", "empieza",
-    "comienza", "inicia", "comeca", "starts", "-", "scrib", "deletre", "spell", "soletr")  # fmt: skip
+_WITH_ENYE = word_list("names_with_enye")
 _CHANGE_ENDS = re.compile(
     r"\s*(?:[^a-z\s]|$|\n)|\s+(?:y|e|no|en|por|pero|gracias|porfa\w*|please|mi|es|nao|not|al|tambien|and|sin|con|mas)\b"
 )
@@ -150,8 +146,6 @@ def corrected_letters(
     turn: UserTurn, known: tuple[str, ...], *, same_turn: bool
 ) -> tuple[tuple[str, ...], int, int] | None:
     """Apply "es con z" and the like to the known name: the words and the span; None if it cannot be read."""
-    if not any(hint in turn.folded for hint in _CHANGE_HINTS):
-        return None
     words = known
     span: tuple[int, int] | None = None
     spelled = None if same_turn else _SPELLS.match(turn.folded)
@@ -271,7 +265,7 @@ def _replaced(word: str, letter: str, wrong: str) -> list[str]:
     spellings = []
     for old in (wrong,) if wrong else _ALIKE.get(letter, ()):
         for match in re.finditer(re.escape(fold(old)), key):
-            if letter == "ñ" and (word[match.start()] in "ñÑ" or key not in _HAS_TILDE):
+            if letter == "ñ" and (word[match.start()] in "ñÑ" or key not in _WITH_ENYE):
                 continue
             spelling = word[: match.start()] + _case_like(word, match.start(), letter) + word[match.end() :]
             spellings.append(spelling)

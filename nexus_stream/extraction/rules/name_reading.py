@@ -37,13 +37,8 @@ __all__ = [
 
 MAX_WORDS = 9
 
-_TITLES = re.compile(
-    r"(?:(?:el|la|un|una|don|dona|senor|senora|senorita|srta|sr|sra|doctor|doctora|dr|dra|lic|licenciad[oa]|ing|"
-    r"ingenier[oa]|"
-    r"arq|arquitect[oa]|prof|profe|profesora?|pastora?|maestr[oa]|padre|hermano|hermana|sor|fray|capitan|"
-    r"sargento|abogad[oa]|"
-    r"doutora?|professora?|senhora?|mr|mrs|ms|miss|teacher|chef|coach)\b\.? +)+"
-)
+_TITLE_WORDS = word_list("name_titles")
+_TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(_TITLE_WORDS))})\b\.? +)+")
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _GAP = re.compile(r"[ \t]{1,3}")
 PARTICLES = frozenset(
@@ -76,7 +71,7 @@ _WORDLIKE = re.compile(
 _CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'|[a-z]+'s$")
 _SPACE = re.compile(r"\s*")
 _PART = re.compile(r"[^\W\d_]+")
-_NAMELESS = COMMON_WORDS | NOT_NAMES | OCCUPATIONS | BUSINESSES
+_NAMELESS = frozenset(word for word in COMMON_WORDS | NOT_NAMES | OCCUPATIONS | BUSINESSES if len(word) > 1)
 
 
 class Trust(Enum):
@@ -217,7 +212,8 @@ def _ends_soon(folded: str, end: int) -> bool:
     if match is None or match.group(1) is None:
         return True
     return (
-        _is_everyday(match.group(1))
+        len(match.group(1)) == 1
+        or _is_everyday(match.group(1))
         or match.group(1) in SURNAMES
         or sounds_like_a_name(match.group(1))
         or match.group(1) in PARTICLES
@@ -257,9 +253,13 @@ def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[lis
 def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
     """Read the name that starts at ``position``, without titles; None if there is none."""
     folded, text = turn.folded, turn.text
-    title = _TITLES.match(folded, position)
-    if title is not None:
-        position = title.end()
+    match = _TOKEN.match(folded, position)
+    if match is not None and match.group() in _TITLE_WORDS:
+        title = _TITLES.match(folded, position)
+        position = title.end() if title is not None else position
+        match = _TOKEN.match(folded, position)
+    if match is None or (match.group() in _NAMELESS and match.group() not in GIVEN_NAMES):
+        return None
     shouts = _shouts(text, position)
     spans: list[tuple[int, int]] = []
     known = False
@@ -271,7 +271,9 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
         if "-" in word and len(word) > 3 and _DASHED.fullmatch(word):
             break
         capital = text[match.start()].isupper() and not shouts
-        short = _read_short(turn, position, word, first=not spans, capital=capital, told=trust is not Trust.PLACED)
+        short = None
+        if len(word) == 1 or word in _SHORT or word in _SUFFIXES:
+            short = _read_short(turn, position, word, first=not spans, capital=capital, told=trust is not Trust.PLACED)
         if short is not None:
             spans.append((position, short))
             end = short
@@ -309,8 +311,6 @@ def _read_short(turn: UserTurn, position: int, word: str, *, first: bool, capita
     """Read an initial or a shortened name (``J.``, ``M.ª``, ``Ma.``, ``Jr.``) at ``position``: its end, or None."""
     folded = turn.folded
     if len(word) > 1:
-        if word not in _SHORT and word not in _SUFFIXES:
-            return None
         end = position + len(word)
         dotted = folded.startswith(".", end)
         if word in _SUFFIXES:

@@ -86,7 +86,8 @@ _ADDRESS = re.compile(r"[^\s@]{0,64}@\S{0,255}|\bhttps?://\S{1,2000}|\bwww\.\S{1
 # The words of others: quoted lines, what follows the head of a forwarded message, and a quotation after "me escribió".
 _QUOTED = re.compile(
     r"(?:^|\n)[ \t]{0,8}>[^\n]*"
-    r"|(?:^|\n)[^\n]{0,80}(?:forwarded message|mensaje reenviado|mensagem encaminhada|original message|mensaje original|"
+    r"|(?:^|\n)[^\n]{0,80}(?:forwarded message|mensaje reenviado|mensagem encaminhada|original message|"
+    r"mensaje original|"
     r"(?:wrote|escribio|escreveu):\s*(?:\n|$))[\s\S]*"
     r"|(?:^|\n)[ \t*]{0,8}(?:de|from|asunto|subject|assunto|para|to): [^\n]{0,200}\n[ \t*]{0,8}"
     r"(?:de|from|asunto|subject|assunto|para|to|fecha|date|data|enviado|sent): [\s\S]*"
@@ -116,9 +117,6 @@ def _blanked(match: re.Match[str]) -> str:
     return BLANK * len(match.group())
 
 
-_CUE_HINTS = ("gracia", "llam", "llem", "yam", "nombre", "nonbre", "nembre", "name", "present", "habla", "cham", "nome")
-_MORE_CUE_HINTS = ("datos", "dados", "parte mia")
-_NICKNAME_HINTS = ("dicen", "llam", "conoce", "dime", "diga", "decir", "decime", "call", "go by", "cham", "conhece")
 # After these words the name is told: it may be one that no list has.
 _NICKNAME_ASKED = re.compile(r"dime|digame|decime|diganme|^llam|calls? me")
 
@@ -132,10 +130,6 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
         (PLACED, Trust.PLACED, Rank.PLACED),
         (NICKNAME, Trust.SELF, Rank.NICKNAME),
     ):
-        if rank is Rank.TOLD and not any(hint in folded for hint in (*_CUE_HINTS, *_MORE_CUE_HINTS)):
-            continue
-        if rank is Rank.NICKNAME and not any(hint in folded for hint in _NICKNAME_HINTS):
-            continue
         for cue in pattern.finditer(folded):
             if NOT_ME.search(folded[max(0, cue.start() - 70) : cue.start()]) or is_called(turn, *cue.span()):
                 continue
@@ -181,7 +175,7 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
         if run is not None and folded[run.end : after.start()].strip(" ,") == "" and not is_of_others(turn, run.start):
             yield run
     greeting = GREETING.match(folded)
-    for start in sorted({0, greeting.end() if greeting else 0}):
+    for start in (0, greeting.end()) if greeting else (0,):
         run = read_name(turn, start, Trust.PLACED)
         if run is None or len(run.folded) < 2 or set(run.folded) & set(words_of(turn.asked)):
             continue
@@ -227,19 +221,21 @@ def _extended(turn: UserTurn, known: Name) -> NameRun | None:
     return None
 
 
-def _candidates(turn: UserTurn, bot_names: set[str], *, known: bool, asked_before: bool) -> Iterator[Name]:
+def _candidates(
+    turn: UserTurn, bot_names: set[str], known: Name | None, *, asks: bool, asked_before: bool
+) -> Iterator[Name]:
     found: list[tuple[NameRun, Rank]] = list(_introduced(turn))
     found += [(run, Rank.PLACED) for run in _placed_first(turn)]
     if not found:
-        answer = answered_name(turn, asked_before=asked_before)
+        answer = answered_name(turn, asks=asks, asked_before=asked_before)
         if answer is not None:
             found.append((respelled(turn, answer), Rank.TOLD))
-    if not known and all(rank is Rank.NICKNAME for _, rank in found):
-        run = addressed_name(turn, bot_names)
+    if (known is None or len(known.words) == 1) and all(rank is Rank.NICKNAME for _, rank in found):
+        run = addressed_name(turn, bot_names) if known is None else None
         if run is not None:
             found.append((run, Rank.SELF))
         else:
-            run = stated_name(turn, bot_names, asked_before=asked_before) or _signed(turn)
+            run = stated_name(turn, bot_names, asks=asks, asked_before=asked_before) or _signed(turn)
             found += [(run, Rank.PLACED)] if run is not None else []
     for run, rank in sorted(found, key=lambda item: (item[0].start, -item[1])):
         yield Name(run.words, turn, run.start, run.end, rank)
@@ -255,18 +251,18 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
         for introduction in BOT_INTRODUCES.finditer(turn.asked):
             bot_names.update(words_of(introduction.group(1)))
         correcting = known is not None and corrects_name(turn, known.keys)
-        full = known is not None and len(known.words) > 1
-        for name in _candidates(turn, bot_names, known=full, asked_before=asked_before):
+        asks = asks_name(turn.asked)
+        for name in _candidates(turn, bot_names, known, asks=asks, asked_before=asked_before):
             known = _better(known, name, correcting=correcting)
-        asked_before = asked_before or asks_name(turn.asked)
+        asked_before = asked_before or asks
         if known is not None:
-            known = _completed(turn, known, correcting=correcting)
+            known = _completed(turn, known, asks=asks, correcting=correcting)
     return known
 
 
-def _completed(turn: UserTurn, known: Name, *, correcting: bool) -> Name:
+def _completed(turn: UserTurn, known: Name, *, asks: bool, correcting: bool) -> Name:
     """Extend or correct the known name with the words of the turn."""
-    surname = answered_surname(turn, known.keys)
+    surname = answered_surname(turn, known.keys, asks=asks)
     if surname is not None and not correcting:
         words = known.words + surname.words
         known = replace(known, words=words, turn=turn, start=surname.start, end=surname.end, rank=Rank.TOLD)
