@@ -43,12 +43,8 @@ _YES = re.compile(
 )
 _MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*)\b")
 _LANDLINE = re.compile(r"\b(?:fijo|fixo|landline|tel(?:efono)? de (?:la )?(?:casa|oficina))\b")
-# Words before the rest of a number that was begun a turn earlier.
-_REST = re.compile(
-    r"\W*(?:(?:y|e|and|luego|despues|depois|then|el|o|resto|es|lo|demas|que|falta\w*|termina|en|con|em|com|sigue|perdon|"
-    r"ultimos?|numeros?|digitos?|son|sao|the|rest|is|continua|finales?|se|me|fue|envio|antes|te|falto)\b\W{0,3}){0,8}"
-)
-_BREAK = re.compile(r"[^\w\n]*\n?[^\w\n]*")
+# Characters before the rest of a number that was begun a turn earlier: "uy sí, 0188".
+_MAX_BEFORE_REST = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +223,7 @@ def _completed(
     if runs[0].plus:
         return None, None
     run = runs[0]
-    rest = _REST.match(turn.folded)
-    if rest is None or rest.end() < run.start:
+    if run.start > _MAX_BEFORE_REST:
         return None, None
     end = run.parts[-1].end
     digits = begun.digits + "".join(part.digits for part in run.parts)
