@@ -159,13 +159,13 @@ def addressed_name(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
 
 def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> NameRun | None:
     """Read the surname that the user adds to a known first name, on request or called so."""
-    if len(known) > 2 or not turn.asked:
+    if len(known) > 2:
         return None
     start = 0
     told = FILLER_SURNAME.search(turn.folded)
     if told is not None:
         start = told.end()
-    elif not ASKS_SURNAME.search(turn.asked) or asks:
+    elif asks or not ASKS_SURNAME.search(turn.asked):
         return None
     else:
         filler = FILLER.match(turn.folded)

@@ -59,12 +59,12 @@ SELF = re.compile(
     r"(?:aqui|aki) (?:quem (?:fala|escreve) )?e(?: o| a)?|(?:aqui )?(?:quem )?(?:fala|escreve)(?:ndo)? (?:e|com|aqui e)"
     r"(?: o| a)?|"
     r"(?:le |te |les |os )?(?:habla|escribe|saluda|contacta)(?: con)?|mi persona|una? servidora?|soy yo|"
-    r"me identifico como|(?:^|(?<=\n)|(?<=[,;.] ))(?:mi )?(?:nombre|nome)(?= [a-z]))\b"
+    r"me identifico como|(?:^|(?<=\n)|(?<=[,;.] ))(?:mi )?(?:nombre|nome)(?: completo)?(?= [a-z]))\b"
     r"[\s:,\-]{0,3}"
 )
 PLACED = re.compile(
     r"\b(?:yo|(?:aqui|aca) (?:estoy|ando|me tiene|me tienes|sigo)[^,.;\n]{0,25}),\s{0,2}"
-    r"|\b(?:(?:por )?(?:aqui|aca)(?: (?:le|te|les|os) (?:habla|escribe|saluda))?|"
+    r"|(?:^|(?<=\n))yo\s(?=[a-z])|\b(?:(?:por )?(?:aqui|aca)(?: (?:le|te|les|os) (?:habla|escribe|saluda))?|"
     r"att|atte|atentamente|firma|firmado|cordialmente|cordial saludo|atenciosamente|abracos?|regards|cheers)\b"
     r"[\s:,.\-]{0,4}"
 )
@@ -173,7 +173,7 @@ GOES_ON = re.compile(
     r"\s*(?:y|pero|mi|tengo|de|del|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
     r"anote|el|la|es|"
     r"mi|cel|tel|numero|correo|whatsapp|quiero|gracias|senor|senora|me|le|estoy|i|my|estudio|vendo|tambien|que|"
-    r"aqui|aca|ce|celu|celular|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|mas|sou|moro|tenho|trabalho|"
+    r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|mas|sou|moro|tenho|trabalho|"
     r"quero|o|a|but|my|phone|email|e-mail|mail|gmail|from|at|number|cc|cedula|edad|anos|a sus ordenes)\b"
 )
 ENDS_SENTENCE = re.compile(r"\s*(?:[.!\n]|$)")

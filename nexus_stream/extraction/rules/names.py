@@ -159,7 +159,7 @@ def _stands_alone(turn: UserTurn, run: NameRun, cue: str) -> bool:
         return True
     return (
         len(run.words) > 1
-        and cue.strip() in ("aqui", "aca", "por aqui", "por aca")
+        and cue.strip() in ("aqui", "aca", "por aqui", "por aca", "yo")
         and bool(GOES_ON.match(turn.folded, run.end))
     )
 
@@ -226,7 +226,7 @@ def _candidates(
 ) -> Iterator[Name]:
     found: list[tuple[NameRun, Rank]] = list(_introduced(turn))
     found += [(run, Rank.PLACED) for run in _placed_first(turn)]
-    if not found:
+    if all(rank is Rank.NICKNAME for _, rank in found):
         answer = answered_name(turn, asks=asks, asked_before=asked_before)
         if answer is not None:
             found.append((respelled(turn, answer), Rank.TOLD))
