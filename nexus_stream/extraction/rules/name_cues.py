@@ -8,6 +8,7 @@ from nexus_stream.extraction.rules.ownership import RELATIONS
 
 __all__ = [
     "AFTER_NAME",
+    "APPOSED",
     "ASKS_BACK",
     "ASKS_DETAILS",
     "ASKS_IN_SHORT",
@@ -146,7 +147,7 @@ ASKS_OTHER = re.compile(
     r"\bnom(?:br)?e del?\b|\bname of\b|\bse (?:llama|chama) (?:tu|su|la|el|a|o|seu|sua|ella)\b|\bciudad|\bcidade|"
     r"\bcity|\bdonde|\bonde|\bwhere|\bbarrio|\bmunicipio|\bestado\b|\bpais\b|\bmarca|\bempresa\b|\bproducto|"
     r"\bproduto|\buniversi|\bcolegio|\bescuela|\bescola|\bbanco\b|\bdireccion|\benderec|\baddress|\bsede\b|"
-    r"\basesora? (?:te|le|la|lo|que)|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
+    r"\balguien\b|\breferid|\bconoces a\b|\banyone\b|\balguem\b|\bindicar\b|\basesora? (?:te|le|la|lo|que)|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
 )
 ASKS_BACK = re.compile(r"\by (?:el|la|los) (?:tuy|suy)[oa]s?\b|\be (?:o )?(?:seu|voce|vc)\s*\?|\band yours?\b")
 ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")
@@ -198,6 +199,10 @@ OF_OTHERS = re.compile(
     rf"(?:{RELATIONS}|{_RELATIVES}|que|quien|me)\b"
     r"|\s{0,2}(?:me (?:dijo|dio|paso|mando|recomend\w+|invit\w+|hablo|refirio|conto|llamo|escribio|atendio)|"
     r"told me|sent me|me (?:falou|indicou|mandou|passou))\b"
+)
+# Right after a name that nobody introduced: "Héctor Salas, mi esposo".
+APPOSED = re.compile(
+    rf"[\s,(]{{1,4}}(?:es )?(?:mi|my|meu|minha) (?:{RELATIONS}|{_RELATIVES})\b(?=\W*(?:$|[\d\n])|\s{{0,2}}[,.)])"
 )
 GREETS = re.compile(
     r"\b(?:hola+|gracias|oye|oiga|hey|hi|hello|saludos|che|oi+e?|ola|senor(?:ita|a)?|bo[am] (?:dia|tarde|noite)|"

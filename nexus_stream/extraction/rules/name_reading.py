@@ -185,7 +185,12 @@ def _next_word(
     if listed and (capital or word not in COMMON_WORDS):
         # A listed name in lower case that is also an occupation counts only at the end of its phrase.
         return capital or word not in OCCUPATIONS or is_boundary(turn.folded, end)
-    if listed and word in SURNAMES and trust is Trust.TOLD and is_boundary(turn.folded, end):
+    if (
+        listed
+        and word in SURNAMES
+        and trust is Trust.TOLD
+        and (is_boundary(turn.folded, end) or _name_follows(turn, end))
+    ):
         return True
     if word in PLACES and capital and trust is Trust.TOLD and not _is_everyday(word):
         return True
