@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal
+from nexus_stream.errors import Reason
 
-__all__ = ["Extractor", "Findings", "MadeBy", "Remembers", "Turn", "Usage"]
+__all__ = ["RULES_NAME", "Extractor", "Findings", "HasSubstitute", "MadeBy", "Remembers", "Turn", "Usage"]
+
+# The labels of the offline rules begin with this.
+RULES_NAME = "offline-rules"
 
 
 class Turn(NamedTuple):
@@ -44,6 +48,11 @@ class MadeBy:
     model: str | None = None
     prompt_version: str | None = None
 
+    @property
+    def is_rules(self) -> bool:
+        """Whether the offline rules made them."""
+        return self.extractor.startswith(RULES_NAME)
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -55,6 +64,7 @@ class Findings:
 
     Attributes:
         made_by: The extractor that made them, if it is not the one that was called. Example: a fallback.
+        instead_of: Why the extractor that was called could not read the turns, if another one read them instead.
         cached: Whether they come from an earlier call for equal turns, so that nothing was called or paid now.
     """
 
@@ -68,6 +78,7 @@ class Findings:
     dropped_fields: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     made_by: MadeBy | None = None
+    instead_of: Reason | None = None
     cached: bool = False
 
 
@@ -90,6 +101,23 @@ class Extractor(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class HasSubstitute(Protocol):
+    """An `Extractor` that has the offline rules for conversations that no model can read."""
+
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None) -> Findings:
+        """Read the turns with the rules, at no cost.
+
+        Args:
+            turns: As for `Extractor.extract`.
+            reason: Why no model read them; None if it only had no budget.
+
+        Returns:
+            The findings, with ``made_by`` and ``instead_of``.
+        """
         ...
 
 

@@ -14,11 +14,14 @@ from itertools import islice
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.rules.emails import addresses_in, normalise_email
+from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
+from nexus_stream.extraction.rules.countries import Regions, regions_of
+from nexus_stream.extraction.rules.e164 import to_e164
+from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
 from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
 from nexus_stream.extraction.rules.name_reading import PARTICLES, is_plausible_name, proper_case
-from nexus_stream.extraction.rules.phones import is_written, to_e164
+from nexus_stream.extraction.rules.phones import find_phone, is_written
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, user_turns, words_of
 
 __all__ = ["OBJECTION_SIGNALS", "Checked", "check"]
@@ -86,7 +89,7 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     values = {
         "nombre": _name(findings.nombre, prepared, signals),
         "email": _email(findings.email, prepared),
-        "telefono": _phone(findings.telefono, prepared, default_region),
+        "telefono": _phone(findings.telefono, prepared, regions_of(prepared, default_region)),
         "ocupacion": _occupation(findings.ocupacion, prepared),
     }
     claimed = {
@@ -205,14 +208,20 @@ def _email(email: str | None, prepared: Sequence[UserTurn]) -> str | None:
     address = normalise_email(email) if email else None
     if address is None:
         return None
-    return address if any(written == address for turn in prepared for written, _, _ in addresses_in(turn)) else None
+    if any(written == address for turn in prepared for written, _, _ in addresses_in(turn)):
+        return address
+    found = find_email(prepared)
+    return address if found is not None and found.address == address else None
 
 
-def _phone(phone: str | None, prepared: Sequence[UserTurn], region: str) -> str | None:
-    e164 = to_e164(phone, region) if phone else None
+def _phone(phone: str | None, prepared: Sequence[UserTurn], regions: Regions) -> str | None:
+    e164 = to_e164(phone, regions.supported[0]) if phone else None
     if e164 is None:
         return None
-    return e164 if any(is_written(turn, e164, region) for turn in prepared) else None
+    if any(is_written(turn, e164, regions) for turn in prepared):
+        return e164
+    found = find_phone(prepared, regions)
+    return e164 if found is not None and found.e164 == e164 else None
 
 
 def _occupation(occupation: str | None, prepared: Sequence[UserTurn]) -> str | None:

@@ -100,14 +100,14 @@ class Answer(_Part):
 
 
 def parse_answer(text: str) -> Answer:
-    """Validate the text of an answer.
+    """Validate the text of an answer. A code fence or a sentence may stand around its one JSON object.
 
     Raises:
-        AnswerInvalidError: the text is not JSON, or does not fit the schema.
+        AnswerInvalidError: the text has not one JSON object, or it does not fit the schema.
     """
     problems: str
     try:
-        return Answer.model_validate(json.loads(text))
+        return Answer.model_validate(_one_value(text))
     except ValidationError as error:
         # Only places and rules: the input holds the user's data.
         details = error.errors(include_url=False, include_input=False, include_context=False)
@@ -116,6 +116,18 @@ def parse_answer(text: str) -> Answer:
         problems = "the answer is not one JSON object"
     # Raised outside the except clause: the original error holds the answer, and with it the user's data.
     raise AnswerInvalidError(problems)
+
+
+def _one_value(text: str) -> Any:
+    """The JSON value that is the whole text, or the only object in it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        begin = text.index("{")
+    value, end = json.JSONDecoder().raw_decode(text, begin)
+    if any(character in text[:begin] + text[end:] for character in "{}[]"):
+        raise ValueError("more than one object")
+    return value
 
 
 def findings_from(answer: Answer, turns: Sequence[Turn], usage: Usage) -> Findings:

@@ -37,7 +37,8 @@ _LACK = re.compile(
     # In the same clause: not across "no tengo plata, pero".
     r"(?:(?!\b(?:pero|aunque|but)\b)[^.!?;,\n]){0,40}$"
 )
-_NOT_MEANT = re.compile(r"\bno (?:es|digo|dije|significa|quiere decir)(?: que)?\s+$|\bsi\s+$")
+# Denied, a condition, or the quoted words of somebody else.
+_NOT_MEANT = re.compile(r"\bno (?:es|digo|dije|significa|quiere decir)(?: que)?\s+$|\bsi\s+$|[\"«]\s?$")
 
 
 def find_intent(turns: Sequence[UserTurn]) -> tuple[UserTurn, int, int] | None:
