@@ -147,7 +147,8 @@ ASKS_OTHER = re.compile(
     r"\bnom(?:br)?e del?\b|\bname of\b|\bse (?:llama|chama) (?:tu|su|la|el|a|o|seu|sua|ella)\b|\bciudad|\bcidade|"
     r"\bcity|\bdonde|\bonde|\bwhere|\bbarrio|\bmunicipio|\bestado\b|\bpais\b|\bmarca|\bempresa\b|\bproducto|"
     r"\bproduto|\buniversi|\bcolegio|\bescuela|\bescola|\bbanco\b|\bdireccion|\benderec|\baddress|\bsede\b|"
-    r"\balguien\b|\breferid|\bconoces a\b|\banyone\b|\balguem\b|\bindicar\b|\basesora? (?:te|le|la|lo|que)|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
+    r"\balguien\b|\breferid|\bconoces a\b|\banyone\b|\balguem\b|\bindicar\b|\basesora? (?:te|le|la|lo|que)|"
+    r"\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
 )
 ASKS_BACK = re.compile(r"\by (?:el|la|los) (?:tuy|suy)[oa]s?\b|\be (?:o )?(?:seu|voce|vc)\s*\?|\band yours?\b")
 ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")

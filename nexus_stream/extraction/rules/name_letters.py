@@ -106,7 +106,8 @@ _NOT = rf"(?:,? (?:y )?(?:no|en vez de|en lugar de|nao|not)(?: con)? (?:la )?(?P
 _CHANGE = re.compile(
     rf"\b(?P<with>con|com|with)(?: (?:la|una?|el|a))?(?: letra)? (?P<double>doble |dos |"
     rf"dupl[oa] )?(?P<letter>{_LETTER})"
-    rf"(?![a-z])(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|no comeco|at the end))?{_NOT}"
+    rf"(?![a-z])(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|no comeco|"
+    rf"at the end))?{_NOT}"
     rf"|\b(?P<without>sin|sem|without)(?: (?:la|el|o|an?))? (?P<removed>{_LETTER}|tilde|acento)(?![a-z])"
     rf"|\b(?P<last>(?:termina|acaba|finaliza|ends)(?: en| com| con| with)|(?:la )?ultima(?: letra)?(?: es)?|a ultima e|"
     rf"al final (?:es|va|lleva))"
