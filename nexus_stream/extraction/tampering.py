@@ -172,7 +172,8 @@ _HINTS = (
 _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)|\n")
 _CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _PASTED_LINE = re.compile(
-    r"(?m)^(?:>.*|\[?\d{1,2}[/.-]\d{1,2}(?:[/.-]\d{2,4})?,? \d{1,2}:\d{2}.*|"
+    r"(?m)^(?:>.*|\[\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.? ?m\.?)?, \d{1,2}[/.-]\d{1,2}.*|"
+    r"\[?\d{1,2}[/.-]\d{1,2}(?:[/.-]\d{2,4})?,? \d{1,2}:\d{2}.*|"
     r"(?:user|usuario|human|assistant|asistente|assistente|bot) ?:.*|"
     r"\|.*\||(?:de|from|para|to|cc|asunto|subject|assunto|enviado(?: el)?|sent|fecha|date|data): .*)$"
 )
