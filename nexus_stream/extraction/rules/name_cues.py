@@ -147,7 +147,8 @@ ASKS_OTHER = re.compile(
     r"\bnom(?:br)?e del?\b|\bname of\b|\bse (?:llama|chama) (?:tu|su|la|el|a|o|seu|sua|ella)\b|\bciudad|\bcidade|"
     r"\bcity|\bdonde|\bonde|\bwhere|\bbarrio|\bmunicipio|\bestado\b|\bpais\b|\bmarca|\bempresa\b|\bproducto|"
     r"\bproduto|\buniversi|\bcolegio|\bescuela|\bescola|\bbanco\b|\bdireccion|\benderec|\baddress|\bsede\b|"
-    r"\balguien\b|\breferid|\bconoces a\b|\banyone\b|\balguem\b|\bindicar\b|\basesora? (?:te|le|la|lo|que)|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
+    r"\balguien\b|\breferid|\bconoces a\b|\banyone\b|\balguem\b|\bindicar\b|\basesora? (?:te|le|la|lo|que)|"
+    r"\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
 )
 ASKS_BACK = re.compile(r"\by (?:el|la|los) (?:tuy|suy)[oa]s?\b|\be (?:o )?(?:seu|voce|vc)\s*\?|\band yours?\b")
 ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")
@@ -174,7 +175,8 @@ GOES_ON = re.compile(
     r"\s*(?:y|pero|mi|tengo|de|del|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
     r"anote|el|la|es|"
     r"mi|cel|tel|numero|correo|whatsapp|quiero|gracias|senor|senora|me|le|estoy|i|my|estudio|vendo|tambien|que|"
-    r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|mas|sou|moro|tenho|trabalho|"
+    r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|"
+    r"mas|sou|moro|tenho|trabalho|"
     r"quero|o|a|but|my|phone|email|e-mail|mail|gmail|from|at|number|cc|cedula|edad|anos|a sus ordenes)\b"
 )
 ENDS_SENTENCE = re.compile(r"\s*(?:[.!\n]|$)")

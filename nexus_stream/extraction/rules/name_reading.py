@@ -26,6 +26,7 @@ from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = [
     "PARTICLES",
+    "TITLE_WORDS",
     "NameRun",
     "Trust",
     "is_boundary",
@@ -37,8 +38,8 @@ __all__ = [
 
 MAX_WORDS = 9
 
-_TITLE_WORDS = word_list("name_titles")
-_TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(_TITLE_WORDS))})\b\.? +)+")
+TITLE_WORDS = word_list("name_titles")
+_TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(TITLE_WORDS))})\b\.? +)+")
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _GAP = re.compile(r"[ \t]{1,3}")
 PARTICLES = frozenset(
@@ -266,7 +267,7 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
     """Read the name that starts at ``position``, without titles; None if there is none."""
     folded, text = turn.folded, turn.text
     match = _TOKEN.match(folded, position)
-    if match is not None and match.group() in _TITLE_WORDS:
+    if match is not None and match.group() in TITLE_WORDS:
         title = _TITLES.match(folded, position)
         position = title.end() if title is not None else position
         match = _TOKEN.match(folded, position)
