@@ -73,7 +73,9 @@ _CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can
 _SPACE = re.compile(r"\s*")
 _VOWEL = re.compile(r"[aeiouy]")
 _PART = re.compile(r"[^\W\d_]+")
-_NAMELESS = frozenset(word for word in COMMON_WORDS | NOT_NAMES | OCCUPATIONS | BUSINESSES if len(word) > 1)
+# What no name consists of. A model's name is checked without NOT_NAMES, because some of them are rare names ("Azul").
+_EVERYDAY = COMMON_WORDS | OCCUPATIONS | BUSINESSES
+_NAMELESS = frozenset(word for word in _EVERYDAY | NOT_NAMES if len(word) > 1)
 
 
 class Trust(Enum):
@@ -148,7 +150,7 @@ def is_plausible_name(name: str) -> bool:
         return False
     if words[0] in GIVEN_NAMES:
         return True
-    return not all(word in _NAMELESS for word in words) and (words[0] not in _NAMELESS or words[0] in SURNAMES)
+    return not all(word in _EVERYDAY for word in words) and (words[0] not in _EVERYDAY or words[0] in SURNAMES)
 
 
 def is_listed(word: str) -> bool:
@@ -314,8 +316,8 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
         else:
             break
     words = tuple(text[start:end] for start, end in spans)
-    # Initials and short forms alone are no name.
-    if not any(len(word) > 1 and not word.endswith(".") for word in words):
+    # Initials, short forms and particles alone are no name.
+    if not any(len(word) > 1 and not word.endswith(".") and fold(word) not in PARTICLES for word in words):
         return None
     return NameRun(words, spans[0][0], spans[-1][1], known)
 

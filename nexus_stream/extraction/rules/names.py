@@ -43,6 +43,7 @@ from nexus_stream.extraction.rules.name_reading import (
     NameRun,
     Trust,
     is_boundary,
+    is_listed,
     proper_case,
     read_name,
 )
@@ -102,6 +103,7 @@ _HINTS = {
 }  # fmt: skip
 _AFTER_HINTS = ("aqui", "aca", "servir", "orden", "al habla", "reporta", "present", "speaking", "here", "lado", "side",
     "llamo", "chamo", "nombre", "nome", "name", "habla", "escribe", "saluda", "gusto", "falando", "dispor")  # fmt: skip
+_ENGLISH = re.compile(r"i'?m\b|i am|it'?s|this is")
 # After these words the name is told: it may be one that no list has.
 _NICKNAME_ASKED = re.compile(r"dime|digame|decime|diganme|^llam|calls? me")
 
@@ -122,6 +124,9 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
                 continue
             run = _read(turn, cue, trust, rank)
             if run is None or OF_OTHERS.match(folded, run.end):
+                continue
+            # In English a capital word after "I'm" may be anything: a day, a nation, a faith.
+            if _ENGLISH.match(cue.group()) and len(run.words) == 1 and not is_listed(run.folded[0]):
                 continue
             if rank is Rank.PLACED and not _stands_alone(turn, run, cue.group()):
                 continue

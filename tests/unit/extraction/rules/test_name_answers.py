@@ -7,7 +7,6 @@ import pytest
 
 from tests.unit.extraction.rules.chats import name_in
 
-
 ANSWERS = [
     (("> ¿Cómo te llamas?", "yuleidy tapasco"), "Yuleidy Tapasco"),
     (("> ¿nombre y celular?", "marta lucia quiceno 3005550101"), "Marta Lucia Quiceno"),

@@ -7,7 +7,6 @@ import pytest
 
 from tests.unit.extraction.rules.chats import name_in
 
-
 CAPITALS = [
     (("MI NOMBRE ES MARIA DEL CARMEN DE LA CRUZ Y QUIERO INFORMACION",), "Maria del Carmen de la Cruz"),
     (("Mi nombre es MARIA DEL CARMEN DE LA CRUZ",), "Maria del Carmen de la Cruz"),

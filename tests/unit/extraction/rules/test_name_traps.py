@@ -7,7 +7,6 @@ import pytest
 
 from tests.unit.extraction.rules.chats import name_in
 
-
 CAPITALS = [
     ("SOY NUEVA EN ESTO",),
     ("QUIERO INFORMACION DEL NEGOCIO POR FAVOR",),
