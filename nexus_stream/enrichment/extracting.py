@@ -29,6 +29,7 @@ from nexus_stream.extraction.claude.wanted import wanted_while
 from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor, HasSubstitute, Turn
 from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.site_region import region_for
 from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
@@ -46,7 +47,7 @@ class Extracting:
 
     Args:
         stage: Gives the clock and the assignment; notes the services that work waits for.
-        settings: Region, consent and attempts.
+        settings: Regions, consent and attempts.
         extractor: Reads conversations.
     """
 
@@ -79,6 +80,7 @@ class Extracting:
         successes_at_first_failure: int | None = None
         failures = 0
         extractor = self._extractor_for(snapshot)
+        region = region_for(snapshot.conversation, self._settings)
         tracing = self._stage.tracing
         while await self._stage.still_owns(work.hold):
             if work.cancelled:
@@ -87,11 +89,11 @@ class Extracting:
             try:
                 with wanted_while(lambda: self._is_wanted(work)):
                     if tracing is None:
-                        findings = await extractor.extract(turns)
+                        findings = await extractor.extract(turns, region)
                     else:
                         with tracing.extracting(snapshot.record):
-                            findings = await extractor.extract(turns)
-                checked = check(findings, turns, default_region=self._settings.default_region)
+                            findings = await extractor.extract(turns, region)
+                checked = check(findings, turns, default_region=region)
             except NotWantedError:
                 # The call may have belonged to another work that shared it. Then this work calls again.
                 work.attempts -= 1
@@ -133,11 +135,12 @@ class Extracting:
     async def _given_up(self, work: Work, turns: Sequence[Turn], error: PermanentError) -> GiveUp:
         """Give a snapshot up, with what the offline rules read in it."""
         snapshot = work.snapshot
+        region = region_for(snapshot.conversation, self._settings)
         instead: Store | None = None
         if isinstance(self._extractor, HasSubstitute):
             try:
-                findings = await self._extractor.read_instead(turns, error.reason)
-                checked = check(findings, turns, default_region=self._settings.default_region)
+                findings = await self._extractor.read_instead(turns, error.reason, region)
+                checked = check(findings, turns, default_region=region)
                 instead = Store(work, snapshot, findings, checked)
             except Exception:
                 _log.exception("the rules failed too, no record", record=letter_id(snapshot.record))

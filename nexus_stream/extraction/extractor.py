@@ -95,8 +95,14 @@ class Extractor(Protocol):
         """The labels of the records it reads."""
         ...
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns, oldest first; at least one."""
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
+        """Read one conversation.
+
+        Args:
+            turns: Oldest first; at least one.
+            region: Country (ISO 3166, two letters) of phone numbers without a country code, if the chat supports no
+                other. Only the offline rules use it: a model gives numbers as they were typed.
+        """
         ...
 
     async def close(self) -> None:
@@ -108,12 +114,13 @@ class Extractor(Protocol):
 class HasSubstitute(Protocol):
     """An `Extractor` that has the offline rules for conversations that no model can read."""
 
-    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None) -> Findings:
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
         """Read the turns with the rules, at no cost.
 
         Args:
             turns: As for `Extractor.extract`.
             reason: Why no model read them; None if it only had no budget.
+            region: As for `Extractor.extract`.
 
         Returns:
             The findings, with ``made_by`` and ``instead_of``.

@@ -33,7 +33,7 @@ class Fallback:
         self._instead = instead
         self._at_cap = at_cap
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read the turns with the first extractor, or with the substitute if the budget is spent.
 
         Raises:
@@ -41,7 +41,7 @@ class Fallback:
         """
         reason: Reason | None = None
         try:
-            return await self._first.extract(turns)
+            return await self._first.extract(turns, region)
         except BudgetReservedError:
             raise
         except BudgetExhaustedError:
@@ -51,11 +51,11 @@ class Fallback:
             if not self._at_cap:
                 raise
             reason = error.reason
-        return await self.read_instead(turns, reason)
+        return await self.read_instead(turns, reason, region)
 
-    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None) -> Findings:
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
         """See `HasSubstitute`."""
-        return await self._instead.read_instead(turns, reason)
+        return await self._instead.read_instead(turns, reason, region)
 
     async def forget(self) -> None:
         """See `Remembers.forget`; the rules store nothing."""

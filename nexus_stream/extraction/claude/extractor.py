@@ -126,7 +126,7 @@ class ClaudeExtractor:
         self.budget.close()
         await self._client.close()
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read one conversation, oldest turn first.
 
         Raises:

@@ -13,6 +13,8 @@ from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Email", "find_email", "joined_address"]
 
+# Characters of a turn that gives the rest of an address.
+_MAX_REST = 160
 # The end of a turn, and the start of the next, that together are an address.
 _TAIL = re.compile(r"(?:^|[\s:,(])(?P<tail>[a-z0-9][a-z0-9._+-]{0,63}(?:\s?@[a-z0-9.-]{0,100})?)\W{0,3}$")
 _HEAD = re.compile(
@@ -87,8 +89,12 @@ def joined_address(before: UserTurn, turn: UserTurn) -> tuple[str, int, int] | N
     Returns:
         The address, and the span of its second part in ``turn``; None if they are no address.
     """
+    if len(turn.folded) > _MAX_REST or "." not in before.folded + turn.folded:
+        return None
+    if not (_MAIL.search(before.asked) or _MAIL.search(before.folded) or _MAIL.search(turn.asked)):
+        return None
     tail = _TAIL.search(before.folded, max(0, len(before.folded) - 180))
-    if tail is None or not (_MAIL.search(before.asked) or _MAIL.search(before.folded) or _MAIL.search(turn.asked)):
+    if tail is None:
         return None
     text = before.folded.rstrip()
     open_end = _ASKS_DOMAIN.search(turn.asked) is not None or text.endswith(

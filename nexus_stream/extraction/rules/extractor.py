@@ -36,7 +36,8 @@ class OfflineRules:
     """The rules as an `Extractor`.
 
     Args:
-        default_region: Country (ISO 3166, two letters) of phone numbers written without a country code.
+        default_region: Country (ISO 3166, two letters) of phone numbers without a country code, if neither the chat nor
+            its site or tenant has another.
     """
 
     labels = MadeBy(NAME)
@@ -44,13 +45,13 @@ class OfflineRules:
     def __init__(self, default_region: str = "CO") -> None:
         self._default_region = default_region
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read the turns, oldest first. It runs without awaiting: a chat takes about a millisecond."""
-        return find(turns, default_region=self._default_region)
+        return find(turns, default_region=region or self._default_region)
 
-    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None) -> Findings:
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
         """See `HasSubstitute`."""
-        return replace(await self.extract(turns), made_by=self.labels, instead_of=reason)
+        return replace(await self.extract(turns, region), made_by=self.labels, instead_of=reason)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""

@@ -212,7 +212,7 @@ async def test_with_the_fallback_calls_under_way_are_waited_for_and_claude_reads
 
 async def test_what_was_dropped_goes_with_the_outcome(bench_with):
     class Inventing(ScriptedExtractor):
-        async def extract(self, turns: Sequence[Turn]) -> Findings:
+        async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
             return replace(await super().extract(turns), email="nobody@example.com", dropped_fields=("arquetipo",))
 
     bench = await bench_with(Inventing())
@@ -247,7 +247,7 @@ async def test_answers_that_say_nothing_of_the_extractor_use_up_nobodys_attempts
     class Half:
         labels = MadeBy("claude", "scripted", "v1")
 
-        async def extract(self, turns: Sequence[Turn]) -> Findings:
+        async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
             if "Carlos" in turns[0].content:
                 raise ModelUnavailableError("timeout")
             if "rules" in turns[0].content:

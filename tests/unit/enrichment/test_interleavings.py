@@ -84,12 +84,12 @@ class SteeredExtractor(ScriptedExtractor):
         self.has_rules = False
         self._asked = asked
 
-    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None) -> Findings:
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
         if not self.has_rules:
             raise RuntimeError("a bug in the rules")
         return replace(await ScriptedExtractor().extract(turns), made_by=RULES, instead_of=reason, usage=Usage())
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         self._asked(turns)
         if not self.answers_at_once:
             answer = asyncio.get_running_loop().create_future()

@@ -44,7 +44,7 @@ class Model(ScriptedExtractor):
         if self.error is not None:
             raise self.error
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         findings = await super().extract(turns)
         for index, turn in enumerate(turns):
             for word in turn.content.split() if turn.role == "user" else ():
@@ -315,7 +315,7 @@ async def test_what_a_batch_could_not_read_is_read_by_the_rules_of_any_enricher(
 
 async def test_at_the_cap_a_models_next_answer_replaces_what_the_rules_read_meanwhile(bench: RulesBench):
     class AtCap(Model):
-        async def extract(self, turns: Sequence[Turn]) -> Findings:
+        async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
             if self.error is not None:
                 return await OfflineRules().read_instead(turns, None)
             return await super().extract(turns)
