@@ -29,7 +29,15 @@ from nexus_stream.extraction.rules.name_cues import (
     VOCATIVE,
 )
 from nexus_stream.extraction.rules.name_letters import read_spelled, respelled
-from nexus_stream.extraction.rules.name_reading import TITLE_WORDS, NameRun, Trust, is_boundary, is_listed, read_name
+from nexus_stream.extraction.rules.name_reading import (
+    TITLE_WORDS,
+    NameRun,
+    Trust,
+    is_boundary,
+    is_everyday,
+    is_listed,
+    read_name,
+)
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
 __all__ = ["addressed_name", "answered_name", "answered_surname", "asks_name", "has_any", "is_of_others", "stated_name"]
@@ -161,7 +169,8 @@ def _has_contact(turn: UserTurn) -> bool:
 
 def addressed_name(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
     """Find the name that the assistant's reply uses (``Gracias, Nelson``) and that the user's turn has too."""
-    if not turn.reply:
+    shared = turn.echoed.intersection(words_of(turn.folded)) if turn.reply else ()
+    if not any(word in GIVEN_NAMES or not is_everyday(word) for word in shared):
         return None
     reply = fold(turn.reply)
     for vocative in islice(VOCATIVE.finditer(reply), _MAX_VOCATIVES):

@@ -30,6 +30,7 @@ __all__ = [
     "NameRun",
     "Trust",
     "is_boundary",
+    "is_everyday",
     "is_listed",
     "is_plausible_name",
     "proper_case",
@@ -160,14 +161,15 @@ def is_listed(word: str) -> bool:
     return "-" in word and all(part in GIVEN_NAMES or part in SURNAMES for part in word.split("-"))
 
 
-def _is_everyday(word: str) -> bool:
+def is_everyday(word: str) -> bool:
+    """Whether a folded word is an everyday word, a trade or a kind of business."""
     return word in _NAMELESS or ("'" in word and _CONTRACTION.match(word) is not None)
 
 
 def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
     if word in GIVEN_NAMES:
         return capital or word not in COMMON_WORDS or trust is Trust.TOLD
-    if len(word) < 2 or not _VOWEL.search(word) or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
+    if len(word) < 2 or not _VOWEL.search(word) or is_everyday(word) or word in PARTICLES - {"san", "santa"}:
         return False
     if word in PLACES and word not in SURNAMES:
         return False
@@ -195,12 +197,12 @@ def _next_word(
         and (is_boundary(turn.folded, end) or _name_follows(turn, end))
     ):
         return True
-    if word in PLACES and capital and trust is Trust.TOLD and not _is_everyday(word):
+    if word in PLACES and capital and trust is Trust.TOLD and not is_everyday(word):
         return True
     if capital and first_known and word in NOT_NAMES and trust is not Trust.PLACED and is_boundary(turn.folded, end):
         # A surname may be an everyday word too: "Chayo Partida".
         return True
-    if _is_everyday(word) or word in PLACES or len(word) < 2:
+    if is_everyday(word) or word in PLACES or len(word) < 2:
         return False
     if capital or word in turn.echoed:
         return True
@@ -227,7 +229,7 @@ def _ends_soon(folded: str, end: int, *, more: int) -> bool:
         return True
     return (
         len(match.group(1)) == 1
-        or _is_everyday(match.group(1))
+        or is_everyday(match.group(1))
         or match.group(1) in SURNAMES
         or sounds_like_a_name(match.group(1))
         or match.group(1) in PARTICLES
@@ -255,7 +257,7 @@ def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[lis
             elif last in ("san", "santa"):
                 accepted = word in GIVEN_NAMES or capital
             else:
-                accepted = surname or (capital and not _is_everyday(word) and word not in PLACES)
+                accepted = surname or (capital and not is_everyday(word) and word not in PLACES)
             return (spans, match.end()) if accepted else None
         last = word
         gap = _GAP.match(turn.folded, match.end())
@@ -350,4 +352,4 @@ def _name_follows(turn: UserTurn, position: int) -> bool:
     if match is None:
         return False
     word = match.group(1)
-    return is_listed(word) or (turn.text[match.start(1)].isupper() and not _is_everyday(word)) or word in ("del", "de")
+    return is_listed(word) or (turn.text[match.start(1)].isupper() and not is_everyday(word)) or word in ("del", "de")
