@@ -11,6 +11,7 @@ from itertools import islice
 
 from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, PLACES, SURNAMES
 from nexus_stream.extraction.rules.name_cues import (
+    AFTER_PLACE,
     APPOSED,
     ASKS_BACK,
     ASKS_DETAILS,
@@ -18,7 +19,10 @@ from nexus_stream.extraction.rules.name_cues import (
     ASKS_NAME,
     ASKS_OTHER,
     ASKS_SURNAME,
+    ASKS_WHETHER_OWNER,
     BOT_IS,
+    CHATTERS,
+    CONFIRMS,
     FILLER,
     FILLER_SURNAME,
     GOES_ON,
@@ -30,6 +34,7 @@ from nexus_stream.extraction.rules.name_cues import (
 )
 from nexus_stream.extraction.rules.name_letters import read_spelled, respelled
 from nexus_stream.extraction.rules.name_reading import (
+    PARTICLES,
     TITLE_WORDS,
     NameRun,
     Trust,
@@ -40,7 +45,16 @@ from nexus_stream.extraction.rules.name_reading import (
 )
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
-__all__ = ["addressed_name", "answered_name", "answered_surname", "asks_name", "has_any", "is_of_others", "stated_name"]
+__all__ = [
+    "addressed_name",
+    "answered_name",
+    "answered_surname",
+    "asks_name",
+    "has_any",
+    "is_in_place",
+    "is_of_others",
+    "stated_name",
+]
 
 # A turn that has more parts is no answer.
 _MAX_PARTS = 12
@@ -71,15 +85,37 @@ def is_of_others(turn: UserTurn, position: int) -> bool:
     return OTHERS.search(clause_before(turn.folded, position)) is not None
 
 
+def is_in_place(turn: UserTurn, run: NameRun) -> bool:
+    """Whether a name is that of a street, a quarter or a building: ``av. Simón Bolívar``, ``san cristobal``."""
+    first = fold(run.words[0])
+    if first == "san" or (first in ("santa", "santo") and len(run.words) == 2) or first == "villa":
+        return True
+    return AFTER_PLACE.search(turn.folded[max(0, run.start - 24) : run.start]) is not None
+
+
+def _confirmed_name(turn: UserTurn) -> NameRun | None:
+    """Read a full name after a "yes" to "are you the account holder?"."""
+    yes = CONFIRMS.match(turn.folded) if ASKS_WHETHER_OWNER.search(turn.asked) else None
+    run = read_name(turn, yes.end(), Trust.TOLD) if yes is not None else None
+    if run is None or len(run.folded) < 2 or not run.known or OF_OTHERS.match(turn.folded, run.end):
+        return None
+    ends = is_boundary(turn.folded, run.end) or GOES_ON.match(turn.folded, run.end) is not None
+    return run if ends and not APPOSED.match(turn.folded, run.end) else None
+
+
 def answered_name(turn: UserTurn, *, asks: bool, asked_before: bool) -> NameRun | None:
     """Read the answer to the assistant's question for the name."""
-    if not turn.asked or not (asks or (asked_before and ASKS_BACK.search(turn.asked))):
+    if not turn.asked:
         return None
+    if not (asks or (asked_before and ASKS_BACK.search(turn.asked))):
+        return _confirmed_name(turn)
     filler = FILLER.match(turn.folded)
     start = filler.end() if filler else 0
     run = read_name(turn, start, Trust.TOLD)
     if run is not None and len(run.words) == 1 and _THANKS.search(turn.folded, 0, run.start):
         return None
+    if run is not None and is_in_place(turn, run):
+        run = None
     run = respelled(turn, run) if run is not None else None
     if run is None:
         spelled = read_spelled(turn, start)
@@ -101,9 +137,15 @@ def answered_name(turn: UserTurn, *, asks: bool, asked_before: bool) -> NameRun 
 
 
 def _goes_on(turn: UserTurn, end: int) -> bool:
-    """Whether the words at ``end`` start another part of the answer: ``keyla ruiz bogota``."""
+    """Whether the words at ``end`` start another part of the answer: ``keyla ruiz bogota``, or say nothing more."""
     word = _NEXT_WORD.match(turn.folded, end)
-    return GOES_ON.match(turn.folded, end) is not None or (word is not None and word.group(1) in PLACES)
+    if word is None:
+        return False
+    if word.group(1) in PLACES or GOES_ON.match(turn.folded, end) or CHATTERS.match(turn.folded, end):
+        return True
+    # A district in short: "Flor Huamán SJL".
+    typed = turn.text[word.start(1) : word.end()]
+    return typed.isupper() and 1 < len(typed) < 5 and not turn.shouted and is_boundary(turn.folded, word.end())
 
 
 def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
@@ -124,6 +166,8 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
             continue
         ends = is_boundary(turn.folded, run.end) and not turn.folded[run.end :].lstrip().startswith("?")
         if not ends and not _goes_on(turn, run.end):
+            continue
+        if is_in_place(turn, run):
             continue
         others = OF_OTHERS.match(turn.folded, run.end) or APPOSED.match(turn.folded, run.end)
         if not others and not is_of_others(turn, run.start):
@@ -177,12 +221,14 @@ def addressed_name(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
         word = vocative.group(1)
         if not turn.reply[vocative.start(1)].isupper() or word in bot_names or word not in turn.folded:
             continue
+        if word in PARTICLES or word in TITLE_WORDS:
+            continue
         for place in islice(re.finditer(rf"\b{word}\b", turn.folded), _MAX_VOCATIVES):
             before = turn.folded[max(0, place.start() - 45) : place.start()]
             if OTHERS.search(before) or GREETS.search(before):
                 continue
             run = read_name(turn, place.start(), Trust.TOLD)
-            if run is not None and not OF_OTHERS.match(turn.folded, run.end):
+            if run is not None and not OF_OTHERS.match(turn.folded, run.end) and not is_in_place(turn, run):
                 return run
     return None
 
@@ -205,7 +251,7 @@ def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> N
     else:
         filler = FILLER.match(turn.folded)
         start = filler.end() if filler else 0
-    run = read_name(turn, start, Trust.TOLD)
+    run = read_name(turn, start, Trust.TOLD) or read_spelled(turn, start)
     if run is None or (not is_boundary(turn.folded, run.end) and not GOES_ON.match(turn.folded, run.end)):
         return None
     return run if not set(run.folded) & set(known) else None

@@ -8,6 +8,7 @@ from nexus_stream.extraction.rules.ownership import RELATIONS
 
 __all__ = [
     "AFTER_NAME",
+    "AFTER_PLACE",
     "APPOSED",
     "ASKS_BACK",
     "ASKS_DETAILS",
@@ -15,9 +16,12 @@ __all__ = [
     "ASKS_NAME",
     "ASKS_OTHER",
     "ASKS_SURNAME",
+    "ASKS_WHETHER_OWNER",
     "BEFORE_SIGNATURE",
     "BOT_INTRODUCES",
     "BOT_IS",
+    "CHATTERS",
+    "CONFIRMS",
     "ENDS_SENTENCE",
     "ENDS_TURN",
     "FILLER",
@@ -31,6 +35,7 @@ __all__ = [
     "OF_OTHERS",
     "OTHERS",
     "PLACED",
+    "RELATED",
     "SELF",
     "SEPARATES",
     "TOLD",
@@ -52,7 +57,8 @@ TOLD = re.compile(
     r"mi gracia(?: es)?|my (?:full |first )?name(?:'?s| is)|(?:^|(?<=\n))(?:full )?name(?= ?:)|presentarme|me presento|"
     r"est[ao] hablando con|(?:le|te|les|os) dejo mi nombre|anot[ae] mi nombre|pon(?:ga|"
     r"gan)?(?:me)? a nombre de|me chamo|chamo-me|(?:o )?meu nome(?: completo)?(?: e)?|the name'?s|"
-    r"m(?:is|eus) da[dt]os(?: s[oa][no])?(?= ?:)|de parte mia)\b[\s:,=.\-]{0,4}"
+    r"m(?:is|eus) da[dt]os(?: s[oa][no])?(?= ?:)|de parte mia|(?:^|(?<=\n)|(?<=[:;,.] ))(?:the )?names(?= [a-z]))\b"
+    r"[\s:,=.\-]{0,4}"
 )
 SELF = re.compile(
     r"\b(?:so[yi]|(?:eu )?sou(?: o| a)?|i'?m|i am|it'?s|this is|"
@@ -70,6 +76,11 @@ PLACED = re.compile(
     r"[\s:,.\-]{0,4}"
 )
 # After these words a name that no list has is read too.
+# "Soy su hijo Iván": whose relative the user is, then the user's name.
+RELATED = re.compile(
+    rf"\b(?:soy|sou|i'?m|i am)(?P<whose> (?:el|la|su|tu|o|a|her|his|their|the))? (?:{RELATIONS}|{_RELATIVES})"
+    r"(?: del[ae]s?| de (?:ella|el|ellos|ellas))?(?(whose),?)\s"
+)
 NICKNAME = re.compile(
     r"\b(?:(?:todos |todo el mundo |mis amigos |la gente )?me (?:dicen|llaman|conocen como)|dime|digame|decime|"
     r"diganme|(?:me )?(?:puede[ns]?|podes) (?:decirme|llamarme|decir|llamar)|llam(?:a|e|á)me|"
@@ -81,7 +92,7 @@ AFTER_NAME = re.compile(
     r"[, ]{0,3}(?:por (?:aca|aqui|este lado)|para servir(?:le|les|te)|a (?:la|sus|tus|su) orden(?:es)?|al habla|"
     r"reportandose|presente|"
     r"speaking|here|this side|de este lado|ell?a? (?:misma |mismo )?habla|quien (?:le|te|les) (?:habla|escribe|saluda)|"
-    r"falando|aqui|ao seu dispor|me llamo|me chamo|e o meu nome|is my name|es mi nombre|mi nombre|(?:le|te|"
+    r"falando|aqui|aca|ao seu dispor|me llamo|me chamo|e o meu nome|is my name|es mi nombre|mi nombre|(?:le|te|"
     r"les|os) (?:habla|escribe|saluda)|"
     r"mucho gusto)\b"
 )
@@ -132,9 +143,27 @@ ASKS_NAME = re.compile(
     r"de ser |ser )?"
     r"(?:llam|dig|cham)"
 )
+# "¿Eres el titular?": who confirms may say who that is.
+ASKS_WHETHER_OWNER = re.compile(
+    r"\b(?:eres|es usted|sos|es tu|voce e|vc e|e voce|are you|is this|seria usted|hablo con|falo com|"
+    r"speaking (?:with|to))"
+    r"(?: usted| voce| vc| tu)? (?:el|la|o|a|the|un|una|uma?) (?:titular|duen[oa]|don[oa]|propietari[oa]|pacient?e|"
+    r"client?e|"
+    r"socio|socia|afiliad[oa]|account holder|owner|responsable|responsavel|encargad[oa]|interesad[oa]|usuari[oa]|"
+    r"alumn[oa]|account|member|policy ?holder|contratante|beneficiari[oa]|persona|pessoa)\b"
+    r"|\b(?:la cuenta|la linea|el contrato|a conta|a linha|o contrato) (?:esta|es|e) (?:a )?(?:tu|su|seu) "
+    r"(?:nombre|nome)\b"
+)
+CONFIRMS = re.compile(
+    r"\W{0,4}(?:(?:si|sip|sim|claro|yes|yep|yeah|correcto|exacto|asi es|efectivamente|isso|isso mesmo|exato|correct|"
+    r"soy yo|sou eu|el mismo|la misma|yo mismo|yo misma|eu mesm[oa]|that's me|it's me)\b[\s,.!:\-]{1,4}){1,3}"
+)
 ASKS_IN_SHORT = re.compile(
     r"(?:^|[¿.!?,:]\s*)(?:y |e |and )?(?:(?:el|tu|su|tus|sus|seu|me das|me da|me regalas?|me dices?|your) )?"
     r"(?:nombres?|nome|name)(?:(?: y | e | and |, ?)(?:tu |su |seu |your |un |el )?[a-z]+){0,3}\s*[?:]"
+    # A sentence of its own: "Nombre y teléfono."
+    r"|(?:^|[?!.:] )(?:tu |su |seu |your )?(?:nombres?|nome|name)(?:(?: y | e | and |, ?)(?:tu |su |seu |your |un |"
+    r"el )?[a-z]+){0,3}\s?(?:[.,]|$)"
 )
 # The answer may be a name, among other things.
 ASKS_DETAILS = re.compile(
@@ -158,7 +187,8 @@ FILLER = re.compile(
     r"the name is|thanks|no(?=,)|com(?: o| a)?|p[ou]n(?:ga)?(?:le|me)|ponga|anot[ae]|apunt[ae]|registr[ae]|"
     r"hola|buenas(?: tardes| noches)?|buenos dias|buen dia|con (?:mucho )?gusto|"
     r"por supuesto|ok|okay|"
-    r"vale|dale|pues|bueno|bien|ah|eh|mm+|con|soy|so[yi]|es|me llamo|mi nombre(?: es)?|mucho gusto|encantad[oa]|"
+    r"vale|dale|pues|p(?:o?s+|z)|"
+    r"bueno|bien|ah|eh|mm+|con|soy|so[yi]|es|me llamo|mi nombre(?: es)?|mucho gusto|encantad[oa]|"
     r"gracias|yo|a ver|mira|"
     r"mire|habla(?:s)?(?: con)?|le habla|te habla|el mio es|obvio|(?:ja)+|nombre|a nombre de|senor|senora|don|"
     r"dona|perfecto|listo|va|"
@@ -179,6 +209,13 @@ GOES_ON = re.compile(
     r"mas|sou|moro|tenho|trabalho|"
     r"quero|o|a|but|my|phone|email|e-mail|mail|gmail|from|at|number|cc|cedula|edad|anos|a sus ordenes)\b"
 )
+# Chat words that end a turn after a name.
+CHATTERS = re.compile(
+    r"\s*(?:(?:pues|p?ss|ps|pe|po|mesm[oa]|mism[oa]|nomas|nada mas|so isso|xfa|xfis|porfa\w{0,3}|plis+|pls+|plz|btw|"
+    r"lol|"
+    r"thx|thanks|ty|ok|si|sii+|jeje\w{0,6}|ja(?:ja)+j?|haha\w{0,6}|k{2,9}|rsrs|bb|bro|amig[oa]|tqm|saludos|gracias|"
+    r"bendiciones|obrigad[oa]|abracos?|vlw|blz|xd+)\b[\s,.!]{0,3}){1,3}[^a-z0-9]*$"
+)
 ENDS_SENTENCE = re.compile(r"\s*(?:[.!\n]|$)")
 ENDS_TURN = re.compile(r"[\s.!)\-_*]*[^a-z]{0,8}$")
 # Between the parts of an answer with several values: "3005550101 - marta quiceno, de Cali".
@@ -194,6 +231,15 @@ OTHERS = re.compile(
     rf"|\b(?:minha|meu|my|the|his|her|a|o|da|do|com|with|una?|uma?) (?:[a-z]+ )?{_RELATIVES}\b|\bse chamam?\b|"
     r"\b(?:called|named|indic\w+|mandou|falou|disse|told me|referred|sent me|pregunt\w+ por|hablar? con|falar com|"
     r"llam\w+ a|para)\b\s*(?:el |la |o |a )?$|\bpara (?:mi|el|la|un|una|minha|meu)\b|\bfor my\b"
+)
+# Before the name of a street, a quarter or a building.
+AFTER_PLACE = re.compile(
+    r"\b(?:calles?|av|avda|avenida|barrio|bairro|cra|carrera|cll|kra|kr|jr|jiron|pasaje|colonia|col|urb|urbanizacion|"
+    r"conjunto|vereda|rua|travessa|praca|edificio|colegio|escuela|escola|hospital|clinica|estacion|metro|plaza|parque|"
+    r"iglesia|parroquia|universidad|sector|zona|torres?|residencial|residencias?|condominio|fraccionamiento|fracc|"
+    r"municipio|ciudad|pueblo|corregimiento|villa|san|santa|santo|vila|jardim|street|st|avenue|ave|road|instituto|"
+    r"comuna|distrito|delegacion|alcaldia|provincia|departamento|puente|esquina|entre)\b\.?\s{0,2}"
+    r"(?:de |del |la |el |da |do |los |las )?$"
 )
 # Right after a name: it is somebody else's.
 OF_OTHERS = re.compile(

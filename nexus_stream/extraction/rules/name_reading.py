@@ -45,7 +45,14 @@ _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _GAP = re.compile(r"[ \t]{1,3}")
 PARTICLES = frozenset(
     {"de", "del", "la", "las", "los", "da", "das", "do", "dos", "di", "e", "von", "van", "der", "san", "santa", "y"}
+    | {"della", "dello", "dalla", "degli", "den", "ter", "zu", "zum"}
 )
+# No place follows these particles, so an unlisted word that ends the phrase is a surname.
+_SURNAME_PARTICLES = frozenset(
+    {"das", "dos", "di", "von", "van", "der", "della", "dello", "dalla", "degli", "den", "ter", "zu", "zum"}
+)
+# Regions that are given names too: "del Cesar".
+_REGIONS = frozenset({"cesar", "magdalena"})
 # "J.", "J.P.", "M.ª" (folded: "m.a").
 _INITIAL = re.compile(r"[a-z](?:\.[a-z](?![a-z]))*(\.?)(?![a-z'])")
 # Written short before the rest of the name: "Ma. Fernanda", "Fco. Javier".
@@ -60,6 +67,12 @@ _ROMAN = frozenset({"ii", "iii"})
 _LETTER_WORDS = frozenset("adeikoquxy")
 # Words after "de" in a surname, besides the surnames of the list.
 _AFTER_PARTICLE = word_list("surname_after_particle")
+ASKS_PLACE = re.compile(
+    r"\b(?:ciudad|cidade|city|donde|onde|where|municipio|barrio|bairro|estado|state|departamento|pais|country|comuna|"
+    r"distrito|colonia|localidad|provincia|region|sector|zona)\b"
+)
+# "del Valle de Aburrá" is no surname.
+_PLACED_IN = re.compile(r" del? [a-z]")
 # Endings of verbs, adjectives and trades. A name with such an ending is accepted only if the lists have it.
 _WORDLIKE = re.compile(
     r"(?:cion|sion|mente|ando|iendo|endo|aria|iera|ieron|aron|amos|emos|imos|aba|aban|ado|ada|ido|ida|ista|logo|"
@@ -71,6 +84,7 @@ _WORDLIKE = re.compile(
 
 
 _CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'|[a-z]+'s$")
+_LAUGHTER = re.compile(r"(?:[jh][aeiou]){2,}[jh]?|a(?:[jh]a){2,}[jh]?|(?:rs){2,}|k{2,}|x[dp]+")
 _SPACE = re.compile(r"\s*")
 _VOWEL = re.compile(r"[aeiouy]")
 _PART = re.compile(r"[^\W\d_]+")
@@ -122,6 +136,9 @@ def _cased(word: str, *, first: bool) -> str:
         return word.lower()
     if folded in _ROMAN:
         return word.upper()
+    if word == "i":
+        # The Catalan "and" between surnames. An initial is typed with its capital.
+        return word
     if len(word) == 1:
         return word.upper() + "."
     if word[0].isupper() and word[1].islower() and not word.endswith("."):
@@ -163,13 +180,17 @@ def is_listed(word: str) -> bool:
 
 def is_everyday(word: str) -> bool:
     """Whether a folded word is an everyday word, a trade or a kind of business."""
-    return word in _NAMELESS or ("'" in word and _CONTRACTION.match(word) is not None)
+    return (
+        word in _NAMELESS or _LAUGHTER.fullmatch(word) is not None or ("'" in word and bool(_CONTRACTION.match(word)))
+    )
 
 
 def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
     if word in GIVEN_NAMES:
         return capital or word not in COMMON_WORDS or trust is Trust.TOLD
     if len(word) < 2 or not _VOWEL.search(word) or is_everyday(word) or word in PARTICLES - {"san", "santa"}:
+        return False
+    if _is_acronym(word, raw) and trust is not Trust.TOLD:
         return False
     if word in PLACES and word not in SURNAMES:
         return False
@@ -183,10 +204,20 @@ def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: b
     return False
 
 
+def _is_acronym(word: str, raw: str) -> bool:
+    return len(raw) < 5 and raw.isupper() and not is_listed(word)
+
+
 def _next_word(
     turn: UserTurn, word: str, end: int, taken: int, trust: Trust, *, capital: bool, first_known: bool
 ) -> bool:
     listed = is_listed(word)
+    raw = turn.text[end - len(word) : end]
+    if not listed and not _VOWEL.search(word):
+        return False
+    if capital and _is_acronym(word, raw) and not turn.text[max(0, end - len(word) - 4) : end - len(word)].isupper():
+        # "Ana DIAN", but "ANA RÚA": the word before has capitals too.
+        return False
     if listed and (capital or word not in COMMON_WORDS):
         # A listed name in lower case that is also an occupation counts only at the end of its phrase.
         return capital or word not in OCCUPATIONS or is_boundary(turn.folded, end)
@@ -197,9 +228,22 @@ def _next_word(
         and (is_boundary(turn.folded, end) or _name_follows(turn, end))
     ):
         return True
-    if word in PLACES and capital and trust is Trust.TOLD and not is_everyday(word):
+    if (
+        word in PLACES
+        and capital
+        and trust is Trust.TOLD
+        and not is_everyday(word)
+        and not ASKS_PLACE.search(turn.asked)
+    ):
         return True
-    if capital and first_known and word in NOT_NAMES and trust is not Trust.PLACED and is_boundary(turn.folded, end):
+    if (
+        capital
+        and first_known
+        and word in NOT_NAMES
+        and not raw.isupper()
+        and trust is not Trust.PLACED
+        and is_boundary(turn.folded, end)
+    ):
         # A surname may be an everyday word too: "Chayo Partida".
         return True
     if is_everyday(word) or word in PLACES or len(word) < 2:
@@ -237,7 +281,9 @@ def _ends_soon(folded: str, end: int, *, more: int) -> bool:
     )
 
 
-def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[list[tuple[int, int]], int] | None:
+def _particle_group(
+    turn: UserTurn, position: int, trust: Trust, *, shouts: bool, taken: int
+) -> tuple[list[tuple[int, int]], int] | None:
     """Read a group like ``de la Hoz`` at ``position``: the spans of its words and its end; None without a surname."""
     spans: list[tuple[int, int]] = []
     last = ""
@@ -254,10 +300,21 @@ def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[lis
                 accepted = surname and (word not in PLACES or (word in ("leon", "lima", "cordoba") and capital))
                 last_word = word not in GIVEN_NAMES and is_boundary(turn.folded, match.end())
                 accepted = accepted and (last == "de" or capital or last_word)
+                # "Rosângela de Fátima Vieira": a surname follows the second given name.
+                accepted = accepted or (last == "de" and word in GIVEN_NAMES and _surname_follows(turn, match.end()))
             elif last in ("san", "santa"):
                 accepted = word in GIVEN_NAMES or capital
+            elif last == "del" and (
+                word in _REGIONS or (word == "valle" and _PLACED_IN.match(turn.folded, match.end()))
+            ):
+                accepted = False
             else:
-                accepted = surname or (capital and not is_everyday(word) and word not in PLACES)
+                accepted = surname or (
+                    not is_everyday(word)
+                    and word not in PLACES
+                    and _VOWEL.search(word) is not None
+                    and _unlisted_surname(turn, match.span(), last, trust, capital=capital, taken=taken)
+                )
             return (spans, match.end()) if accepted else None
         last = word
         gap = _GAP.match(turn.folded, match.end())
@@ -265,6 +322,35 @@ def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[lis
             return None
         position = gap.end()
     return None
+
+
+def _surname_follows(turn: UserTurn, end: int) -> bool:
+    match = _FOLLOWS.match(turn.folded, end)
+    return match is not None and (match.group(1) in SURNAMES or match.group(1) in ("da", "de", "del", "dos"))
+
+
+def _unlisted_surname(
+    turn: UserTurn, span: tuple[int, int], particle: str, trust: Trust, *, capital: bool, taken: int
+) -> bool:
+    """Whether an unlisted word after a particle is a surname: after "soy Ana Ruiz del" it is a place more often."""
+    if capital and (trust is Trust.TOLD or taken < 2 or particle in _SURNAME_PARTICLES):
+        return True
+    if trust is not Trust.TOLD or span[1] - span[0] < 3:
+        return False
+    return _surname_follows(turn, span[1]) or (particle in _SURNAME_PARTICLES and is_boundary(turn.folded, span[1]))
+
+
+def _catalan_surname(turn: UserTurn, end: int, *, capital: bool) -> tuple[int, int] | None:
+    """The span of the surname after the Catalan "i" that ends at ``end``: ``Solé i Puig``; None if "i" is a word."""
+    match = _FOLLOWS.match(turn.folded, end)
+    if match is None or match.start(1) - end > 3:
+        return None
+    word = match.group(1)
+    if capital and turn.text[match.start(1)].isupper():
+        accepted = not is_everyday(word) or word in _AFTER_PARTICLE or is_boundary(turn.folded, match.end())
+    else:
+        accepted = word in SURNAMES and word not in GIVEN_NAMES and is_boundary(turn.folded, match.end())
+    return match.span(1) if accepted else None
 
 
 def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
@@ -294,8 +380,14 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
         if short is not None:
             spans.append((position, short))
             end = short
+        elif word == "i" and spans and text[position] == "i":
+            surname = _catalan_surname(turn, end, capital=text[spans[-1][0]].isupper())
+            if surname is None:
+                break
+            spans += [match.span(), surname]
+            end = surname[1]
         elif spans and word in PARTICLES:
-            group = _particle_group(turn, position, shouts=shouts)
+            group = _particle_group(turn, position, trust, shouts=shouts, taken=len(spans))
             if group is None:
                 break
             spans += group[0]

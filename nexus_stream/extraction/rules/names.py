@@ -18,6 +18,7 @@ from nexus_stream.extraction.rules.name_answers import (
     answered_surname,
     asks_name,
     has_any,
+    is_in_place,
     is_of_others,
     stated_name,
 )
@@ -35,6 +36,7 @@ from nexus_stream.extraction.rules.name_cues import (
     NOT_ME,
     OF_OTHERS,
     PLACED,
+    RELATED,
     SELF,
     TOLD,
 )
@@ -114,6 +116,7 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
     for pattern, trust, rank in (
         (TOLD, Trust.TOLD, Rank.TOLD),
         (SELF, Trust.SELF, Rank.SELF),
+        (RELATED, Trust.SELF, Rank.SELF),
         (PLACED, Trust.PLACED, Rank.PLACED),
         (NICKNAME, Trust.SELF, Rank.NICKNAME),
     ):
@@ -125,12 +128,37 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
             run = _read(turn, cue, trust, rank)
             if run is None or OF_OTHERS.match(folded, run.end):
                 continue
+            if trust is Trust.SELF and _is_called_something(turn, run):
+                continue
+            if pattern is RELATED and not (is_boundary(folded, run.end) or GOES_ON.match(folded, run.end)):
+                continue
             # In English a capital word after "I'm" may be anything: a day, a nation, a faith.
             if _ENGLISH.match(cue.group()) and len(run.words) == 1 and not is_listed(run.folded[0]):
                 continue
             if rank is Rank.PLACED and not _stands_alone(turn, run, cue.group()):
                 continue
             yield run, rank
+
+
+_NEXT = re.compile(r"[ \t]{1,3}([a-z]+)")
+_ROLES = frozenset(
+    {"size", "lover", "fan", "girl", "boy", "mom", "dad", "driver", "master", "leader", "manager", "owner"}
+)
+
+
+def _is_called_something(turn: UserTurn, run: NameRun) -> bool:
+    """Whether unlisted words after "soy" begin a longer phrase: ``Soy Scrum Master``, ``soy Zumba instructor``."""
+    if any(is_listed(word) for word in run.folded):
+        return False
+    if not _ROLES.isdisjoint(run.folded):
+        return True
+    after = _NEXT.match(turn.folded, run.end)
+    if after is None:
+        return False
+    word = after.group(1)
+    if turn.text[after.start(1)].isupper() and not turn.text[run.start : run.end].isupper():
+        return True
+    return word in OCCUPATIONS or word in _ROLES
 
 
 def _read(turn: UserTurn, cue: re.Match[str], trust: Trust, rank: Rank) -> NameRun | None:
@@ -163,8 +191,16 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
         if is_called(turn, *after.span()):
             continue
         start = max(folded.rfind(mark, 0, after.start()) for mark in ".,!?;:\n¡¿") + 1
+        greeted = GREETING.match(folded, start, after.start())
+        if greeted is not None:
+            # "Hola Florencia acá" introduces the user, "hola Florencia, aquí te escribo" greets.
+            if not is_boundary(folded, after.end()) or "," in folded[greeted.start() : after.end()]:
+                continue
+            start = greeted.end()
         run = read_name(turn, start + len(folded[start:]) - len(folded[start:].lstrip()), Trust.PLACED)
-        if run is not None and folded[run.end : after.start()].strip(" ,") == "" and not is_of_others(turn, run.start):
+        if run is None or folded[run.end : after.start()].strip(" ,") != "" or is_of_others(turn, run.start):
+            continue
+        if greeted is None or not set(run.folded) & set(words_of(turn.asked)):
             yield run
     greeting = GREETING.match(folded)
     for start in (0, greeting.end()) if greeting else (0,):
@@ -195,7 +231,7 @@ def _signed(turn: UserTurn) -> NameRun | None:
         )
         if not ends or set(run.folded) & set(words_of(turn.asked)):
             continue
-        return None if is_of_others(turn, run.start) else run
+        return None if is_of_others(turn, run.start) or is_in_place(turn, run) else run
     return None
 
 
