@@ -140,5 +140,5 @@ def _wins(email: Email, best: Email) -> bool:
     if email.correction and not email.secondary:
         return True
     if email.secondary != best.secondary:
-        return best.secondary and email.offered
+        return best.secondary and (email.offered or email.turn is best.turn)
     return email.offered and email.turn.index > best.turn.index
