@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from nexus_stream.extraction.rules.lexicon import word_list
+from nexus_stream.extraction.rules.lexicon import start_of, word_list
 
 __all__ = ["tampered_spans"]
 
@@ -73,11 +73,8 @@ _INSTRUCTION = re.compile(
     r"|\b(?:decodifica|decode|base64)\b"
     r"|\b(?:drop table|insert into|delete from|union select)\b|\bupdate\s+\w+\s+set\b|<\s*script"
 )
-# A fast first check: only a turn with one of these signs, or with a word that begins like this, can match the pattern
-# above. The words of a turn are compared by their first four letters.
-_HINT_SIGNS = ("=", "<", "{", "|", "/", "establ", "base64")
-_HINT_STARTS = word_list("instruction_starts")
-_WORD = re.compile(r"[a-z]+")
+# A fast first check: only a turn with one of these can match the pattern above.
+_HINT = re.compile(rf"[=<{{|/]|{start_of(word_list('instruction_starts'))}")
 _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)|\n")
 _CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _PASTED_LINE = re.compile(
@@ -133,10 +130,6 @@ def _mail(folded: str) -> list[tuple[int, int]]:
     return [(min(starts), len(folded))] if starts else []
 
 
-def _starts(folded: str) -> set[str]:
-    return {word[:4] for word in _WORD.findall(folded)}
-
-
 def tampered_spans(folded: str) -> list[tuple[int, int]]:
     """Return the spans of a folded turn that are an instruction to the extractor or pasted data."""
     spans = _braces(folded)
@@ -156,7 +149,7 @@ def tampered_spans(folded: str) -> list[tuple[int, int]]:
         spans += [match.span() for match in _FORWARDED.finditer(folded)]
     if "\n" in folded:
         spans += _mail(folded)
-    if any(sign in folded for sign in _HINT_SIGNS) or not _HINT_STARTS.isdisjoint(_starts(folded)):
+    if _HINT.search(folded) is not None:
         match = _INSTRUCTION.search(folded)
         if match is not None:
             start = 0
