@@ -12,6 +12,8 @@ that a kill loses no answer.
 | request rejected, others accepted | dead letter ``model_refused`` | |
 | all requests rejected | the run stops: configuration | |
 | cancelled | the run stops | |
+
+A conversation that has a record already is left as it is, where it would become a dead letter or be read live.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import UTC, datetime
 
 from nexus_stream.backfill.estimate import Estimator, batch_price
@@ -14,6 +15,7 @@ from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.testing.extractor import ScriptedExtractor
 from tests.integration.backfill.conftest import Desk, Line, body
+from tests.integration.backfill.killing import BATCH_REQUESTS
 
 NAMES = ["Ana Ruiz", "Luz Mora", "Eva Paz", "Sol Rey"]
 
@@ -122,3 +124,26 @@ async def test_an_answer_that_the_table_has_outgrown_is_neither_counted_nor_sent
     assert ended.code == 0, ended
     assert "3 records would be replaced; in 3 of them no value changes" in ended.output
     assert len([one for one in await desk.ingested() if AGAIN_HEADER in dict(one.headers)]) == 3
+
+
+async def test_after_many_kills_nothing_is_paid_twice_and_nothing_is_sent_before_the_report(desk: Desk):
+    await desk.post(
+        *(body(f"s-{number}", f"me llamo Ana {chr(65 + number)}ez") for number in range(BATCH_REQUESTS + 2))
+    )
+    line = await desk.enrich(ScriptedExtractor())
+    await take(desk, line)
+    before = await desk.ingested()
+    for point in ("created", "half read", "settled", "deleted"):
+        killed = await desk.backfill("--again", "--yes", dying=point)
+        # A point that this run does not reach any more kills nothing.
+        assert killed.code in {-signal.SIGKILL, 0}, killed
+        assert killed.code == 0 or await desk.ingested() == before
+    killed = await desk.backfill("--again", "--yes", dying="half sent")
+    assert "7 records would be replaced" in killed.output or killed.code == 0
+    ended = await desk.backfill("--again", "--yes")
+    assert ended.code == 0, ended
+    await take(desk, line)
+    assert len(desk.stand_in.paid) == BATCH_REQUESTS + 2
+    assert set(desk.stand_in.paid.values()) == {1}
+    assert desk.stand_in.open_batches == []
+    assert {one["extraction"]["model"] for one in line.enriched().values()} == {"claude-haiku-5-5"}
