@@ -169,3 +169,21 @@ async def test_what_a_model_refused_is_replaced_by_another_ones_answer_only(benc
     assert bench.made() == ("claude", None)
     assert bench.values() == ("Carlos Ruiz", None, None)
     assert bench.table.state(b"s-1").dead is None
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+async def test_a_retelling_that_settles_beside_it_costs_neither_the_answer_nor_a_call(
+    bench: AgainBench, comes_first: bool
+):
+    await bench.say(CHAT)
+    bench.stage._settling._settle_seconds = 20.0
+    if comes_first:
+        await bench.post((*CHAT, "Claro, un momento"), fingerprint="fp-1")
+    await bench.again(CHAT)
+    if not comes_first:
+        await bench.post((*CHAT, "Claro, un momento"), fingerprint="fp-1")
+    await bench.clock.advance(90)
+    assert bench.values() == ("Carlos Ruiz", None, None)
+    assert bench.enriched()[-1]["fingerprint"] == "fp-1"
+    assert len(bench.model.calls) == 1
+    assert bench.broker.committed[INGESTION, 0] == 3
