@@ -8,6 +8,7 @@ signal. A value without support in the user's words is dropped and named in ``dr
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
@@ -30,6 +31,8 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     "confianza": "trust",
     "multinivel": "mlm",
 }
+# A model may put the JSON into a code fence.
+_FENCE: Final = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 _Shows = Callable[[UserTurn, int, int], bool]
 _OBJECTION_PREFIX: Final = "objecion_"
 
@@ -107,7 +110,8 @@ def parse_answer(text: str) -> Answer:
     """
     problems: str
     try:
-        return Answer.model_validate(json.loads(text))
+        fenced = _FENCE.fullmatch(text)
+        return Answer.model_validate(json.loads(fenced.group(1) if fenced else text))
     except ValidationError as error:
         # Only places and rules: the input holds the user's data.
         details = error.errors(include_url=False, include_input=False, include_context=False)
