@@ -1,4 +1,4 @@
-"""The user's turns, prepared for matching: accents and case folded, positions kept, tampering blanked.
+"""The user's turns, prepared for matching: plain, accents and case folded, positions kept, tampering blanked.
 
 Every offline rule and grounding.py read these turns. Positions in ``UserTurn.folded`` and ``UserTurn.text`` are equal.
 ``UserTurn.span`` converts them to positions in the turn as received, and ``UserTurn.place`` converts them back.
@@ -14,24 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.plain_text import plain
 from nexus_stream.extraction.tampering import tampered_spans
 
-__all__ = ["BLANK", "MAX_MARKS", "UserTurn", "clause_before", "fold", "last_match", "user_turns", "words_of"]
+__all__ = ["BLANK", "UserTurn", "clause_before", "fold", "last_match", "user_turns", "words_of"]
 
 # Replaces each character of tampering: no rule matches across it.
 BLANK = "\n"
-_INVISIBLE = frozenset([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD])
 _PLAIN = {"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‑": "-", "−": "-"}
 _WORD = re.compile(r"[a-z]+")
-# Unicode's own bound (UAX #15, stream-safe text): sorting a longer run of marks takes quadratic time.
-MAX_MARKS = 32
 
 
 class _FoldTable(dict[int, str | int]):
     """Maps a code point to one folded character, computed at its first use."""
 
     def __missing__(self, code: int) -> str | int:
-        folded = _fold_character(chr(code)) if code not in _INVISIBLE else " "
+        folded = _fold_character(chr(code))
         self[code] = folded
         return folded
 
@@ -63,12 +61,12 @@ class UserTurn:
 
     Attributes:
         index: Its position in the conversation.
-        text: The content, composed (NFC).
+        text: The content, plain (plain_text.py).
         folded: ``text``, folded, with tampering blanked. The rules match on it.
         asked: The assistant's turn before it, folded; empty if there is none.
         reply: The assistant's turn after it. It can confirm a reading, but it is never a source.
         echoed: The words of ``reply``.
-        origins: Positions in the content as received, if composing moved them.
+        origins: Positions in the content as received, if they moved.
         tampered: The blanked spans, in order, as positions in ``text``.
     """
 
@@ -97,25 +95,6 @@ class UserTurn:
     def shouted(self) -> bool:
         """Whether the whole turn is in capitals, so that a capital letter proves nothing."""
         return self.text.isupper()
-
-
-def _compose(content: str) -> tuple[str, tuple[int, ...] | None]:
-    if unicodedata.is_normalized("NFC", content):
-        return content, None
-    composed: list[str] = []
-    origins: list[int] = []
-    position = 0
-    while position < len(content):
-        end = position + 1
-        last = min(len(content), position + MAX_MARKS)
-        while end < last and unicodedata.combining(content[end]):
-            end += 1
-        cluster = unicodedata.normalize("NFC", content[position:end])
-        composed.append(cluster)
-        origins.extend([position] * len(cluster))
-        position = end
-    origins.append(len(content))
-    return "".join(composed), tuple(origins)
 
 
 def _blank(folded: str, spans: Iterable[tuple[int, int]]) -> str:
@@ -153,7 +132,7 @@ def user_turns(turns: Sequence[Turn], *, first: int = 0) -> list[UserTurn]:
             continue
         if index < first:
             continue
-        text, origins = _compose(turn.content)
+        text, origins = plain(turn.content)
         folded = fold(text)
         answer = turns[index + 1] if index + 1 < len(turns) else None
         reply = answer.content if answer and answer.role != "user" else ""

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.text import MAX_MARKS, UserTurn, user_turns
+from nexus_stream.extraction.plain_text import MAX_MARKS
+from nexus_stream.extraction.text import UserTurn, user_turns
 
 __all__ = ["Span", "UserWords"]
 
