@@ -12,6 +12,7 @@ from importlib.resources import files
 __all__ = [
     "BUSINESSES",
     "COMMON_WORDS",
+    "FOREIGN_RELATIONS",
     "GIVEN_NAMES",
     "OCCUPATIONS",
     "PLACES",
@@ -32,6 +33,11 @@ COMMON_WORDS = word_list("common_words")
 OCCUPATIONS = word_list("occupations")
 BUSINESSES = word_list("businesses")
 PLACES = word_list("places")
+# People beside the user, in Portuguese and English; ownership.py has them in Spanish.
+FOREIGN_RELATIONS = (
+    r"(?:mae|pai|irma|irmao|filh[oa]|namorad[oa]|cunhad[oa]|vizinh[oa]|chefe|sobrinh[oa]|brother|sister|mother|father|"
+    r"mom|dad|son|daughter|wife|husband|uncle|aunt|cousin|friend|boss|neighbou?r)"
+)
 
 
 _SPELLINGS = (
