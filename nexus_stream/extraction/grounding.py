@@ -1,8 +1,8 @@
 """Check an extractor's findings against the user's words, and normalise the values that pass.
 
 ``dropped_fields`` stays in the record and is counted (``nexus_dropped_fields_total``). A value passes only if its
-letters or digits come from the user's own words (written_contact.py, written_name.py). The assistant's text and
-tampering do not count.
+letters or digits come from the user's own words (written_name.py, written_email.py, written_phone.py). The assistant's
+text and tampering do not count.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
 from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.rules.countries import regions_of
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.ownership import RELATIONS
+from nexus_stream.extraction.spoken import Place, Written
 from nexus_stream.extraction.text import BLANK, UserTurn, clause_before, fold, user_turns, words_of
-from nexus_stream.extraction.written_contact import Place, Written, written_email, written_phone
+from nexus_stream.extraction.written_email import written_email
 from nexus_stream.extraction.written_name import key_words, written_name
+from nexus_stream.extraction.written_phone import written_phone
 
 __all__ = ["OBJECTION_SIGNALS", "Checked", "check"]
 
@@ -84,7 +87,9 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     values = {
         "nombre": written_name(findings.nombre, prepared) if findings.nombre else None,
         "email": written_email(findings.email, prepared) if findings.email else None,
-        "telefono": written_phone(findings.telefono, prepared, default_region) if findings.telefono else None,
+        "telefono": written_phone(findings.telefono, prepared, regions_of(prepared, default_region))
+        if findings.telefono
+        else None,
         "ocupacion": _occupation(findings.ocupacion, prepared) if findings.ocupacion else None,
     }
     claimed = dict(zip(values, claims, strict=True))

@@ -28,7 +28,7 @@ from nexus_stream.extraction.scoring import (
     PHONE_POINTS,
     bounded,
 )
-from nexus_stream.extraction.text import fold
+from nexus_stream.extraction.text import fold, user_turns, words_of
 
 __all__ = ["VARIANTS", "PerfectModel", "perfect_answer"]
 
@@ -99,8 +99,9 @@ def perfect_answer(case: LabelledCase, variants: Collection[str] = (), *, defaul
         meant.append(SignalName.ARQUETIPO)
     meant += [SignalName(f"objecion_{kind}") for kind in labels.objeciones or ()]
     meant += _interest(labels.nivel_interes_range, labels.nombre, email, labels.telefono)
+    shown = {SignalName.ARQUETIPO: _occupation_quote(occupation, said)} if occupation else {}
     for name in meant:
-        quotes.append((name, by_rules.get(name) or _longest(said)))
+        quotes.append((name, by_rules.get(name) or shown.get(name) or _longest(turns)))
     for name, value in (
         (SignalName.CORRECCION_NOMBRE, labels.nombre),
         (SignalName.CORRECCION_EMAIL, email),
@@ -148,9 +149,10 @@ def _short(text: str) -> str:
     return line if len(line) <= _MAX_QUOTE_CHARS else line[:_MAX_QUOTE_CHARS].rpartition(" ")[0] or line
 
 
-def _longest(said: _Said) -> _Quote:
-    turn, text = max(said, key=lambda one: len(one[1]))
-    return turn, _short(text)
+def _longest(turns: Sequence[Turn]) -> _Quote:
+    """The user's longest turn, without pasted text: a perfect model knows that it proves nothing."""
+    turn = max(user_turns(turns), key=lambda one: len(words_of(one.folded)))
+    return turn.index, _short(turns[turn.index].content)
 
 
 def _words_in(text: str) -> list[tuple[str, int, int]]:
@@ -227,7 +229,8 @@ def _as_written(phone: str, said: _Said) -> str:
     """The number as our prompt asks for it: with the country code only if the user typed it."""
     national = _national(phone)
     spoken = ["".join(part.digits for run in read_numbers(fold(text)) for part in run.parts) for _, text in said]
-    if any(phone[1:] in digits for digits in spoken):
+    # Mexicans still write the 1 that stood after their country code.
+    if any(phone[1:] in digits or f"521{national}" in digits for digits in spoken):
         return phone
     # Argentina writes mobiles without the 9 that E.164 has, Brazil often still without its ninth digit.
     short = {"+54": national[1:], "+55": national[:2] + national[3:]}.get(phone[:3], national)

@@ -1,7 +1,7 @@
 """What a user's words spell: dictated signs and numbers, letters one by one, and corrections of a few letters.
 
-written_contact.py and written_name.py compare a claimed value with these readings. They read ``UserTurn.folded``, so
-accents, case, markup and tampering are gone already.
+written_email.py, written_phone.py and written_name.py compare a claimed value with these readings. They read
+``UserTurn.folded``, so accents, case, markup and tampering are gone already.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final, NamedTuple
 
-from nexus_stream.extraction.rules.lexicon import FOREIGN_RELATIONS
+from nexus_stream.extraction.rules.letters import letter_of
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.number_words import word_digits
 from nexus_stream.extraction.rules.ownership import RELATIONS
 from nexus_stream.extraction.text import UserTurn
@@ -19,9 +20,12 @@ from nexus_stream.extraction.text import UserTurn
 __all__ = [
     "AT_WORDS",
     "DOT_WORDS",
+    "Place",
     "Token",
+    "Written",
     "announces_correction",
     "corrects_to",
+    "is_of_another",
     "spelled_words",
     "spells",
     "tokens_of",
@@ -37,6 +41,21 @@ class Token(NamedTuple):
     end: int
 
 
+class Place(NamedTuple):
+    """``turn.text[start:end]``."""
+
+    turn: UserTurn
+    start: int
+    end: int
+
+
+class Written(NamedTuple):
+    """A value as it is stored, and the places in the user's turns where it stands."""
+
+    value: str
+    places: tuple[Place, ...]
+
+
 AT_WORDS: Final = frozenset({"arroba", "aroba", "arrova", "at"})
 DOT_WORDS: Final = frozenset({"punto", "ponto", "pto", "dot"})
 _Names = Mapping[tuple[str, ...], str]
@@ -50,15 +69,6 @@ _SIGNS: Final[_Names] = {
     ("plus",): "+",
 }
 _LETTERS: Final[_Names] = {
-    **{
-        (name,): letter
-        for letter, names in {
-            "b": "be", "c": "ce", "d": "de", "f": "efe", "g": "ge", "h": "hache aga", "j": "jota", "k": "ka",
-            "l": "ele", "m": "eme", "n": "ene", "p": "pe", "q": "cu que", "r": "erre ere", "s": "ese esse",
-            "t": "te", "v": "uve ve", "w": "dablio", "x": "equis xis", "y": "ye ipsilon", "z": "zeta ceta ze zee zed",
-        }.items()
-        for name in names.split()
-    },
     ("doble", "u"): "w", ("doble", "ve"): "w", ("uve", "doble"): "w", ("double", "u"): "w",
     ("i", "griega"): "y", ("y", "griega"): "y", ("i", "latina"): "i",
     ("be", "larga"): "b", ("be", "grande"): "b", ("ve", "corta"): "v", ("ve", "chica"): "v",
@@ -131,8 +141,8 @@ def _letter(tokens: Sequence[Token], at: int) -> tuple[str, int] | None:
     """The letter that is spelled here, and its number of tokens."""
     for letter, width in _named(tokens, _LETTERS, at):
         return letter, width
-    text = tokens[at].text
-    return (text, 1) if len(text) == 1 and text.isalpha() else None
+    named = letter_of(tokens[at].text)
+    return (named, 1) if named is not None else None
 
 
 def spelled_words(tokens: Sequence[Token]) -> list[tuple[str, int, int]]:
@@ -180,7 +190,7 @@ def spells(tokens: Sequence[Token], value: str, *, joined: bool = False) -> bool
         readings = list(_named(tokens, _SIGNS, at))
         beside = at > 0 and token.text.isalpha() and tokens[at - 1].text.isalpha()
         glued = at > 0 and tokens[at - 1].end == token.start
-        plain_before = beside and not any((tokens[at - 1].text,) in names for names in (_SIGNS, _LETTERS))
+        plain_before = beside and (tokens[at - 1].text,) not in _SIGNS
         if token.text in _PAUSES:
             readings.append(("", 1))
         if at in spelled:
@@ -201,9 +211,14 @@ def says_joined(folded: str) -> bool:
     return _JOINED.search(folded) is not None
 
 
+def is_of_another(folded: str) -> bool:
+    """Whether a correction in this text is about another person's data: "el correo de mi jefe es con z"."""
+    return _OF_ANOTHER.search(folded) is not None
+
+
 def announces_correction(turn: UserTurn, start: int = 0) -> bool:
     """Whether a turn, from ``start`` on, may correct the user's own data, not another person's."""
-    return _CORRECTS.search(turn.folded, start) is not None and _OF_ANOTHER.search(turn.folded) is None
+    return _CORRECTS.search(turn.folded, start) is not None and not is_of_another(turn.folded)
 
 
 def _chunk(text: str, start: int, end: int) -> str:
@@ -249,7 +264,8 @@ def corrects_to(old: str, new: str, turn: UserTurn, after: int = 0) -> bool:
                 return True
         said = [text for text, _ in _named(tokens, _SIGNS, at)]
         letter = _letter(tokens, at)
-        if letter is not None and before in _BEFORE_LETTER:
+        is_word = len(token.text) > 1 and token.text in COMMON_WORDS
+        if letter is not None and before in _BEFORE_LETTER and not is_word:
             said += [letter[0], *([letter[0] * 2] if before == "doble" else [])]
         digits = word_digits([token.text])
         if digits is not None:

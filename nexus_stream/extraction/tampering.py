@@ -1,7 +1,9 @@
 """Find text in a user's turn that instructs the extractor, or is pasted data: such text is not about the user.
 
 text.py blanks the spans found here before any rule or grounding reads the turn. An instruction blanks its whole
-sentence and the rest of the turn. Pasted data blanks only itself.
+sentence and the rest of the turn. Pasted data blanks only itself: web addresses, map coordinates, code, tables, quoted
+lines. A pasted mail blanks the rest of the turn, because nothing shows where the mail ends. Links that call or write to
+somebody (``wa.me``, ``tel:``, ``mailto:``) are no pasted data: people give their own contact that way.
 """
 
 from __future__ import annotations
@@ -10,19 +12,22 @@ import re
 
 __all__ = ["tampered_spans"]
 
-_FIELDS = r"(?:nombre|name|e?-?mail|correo|telefono|phone|ocupacion|objeciones|arquetipo)"
+_FIELDS = (
+    r"(?:nombre|nome|name|e?-?mail|correo|telefono|telefone|phone|ocupacion|ocupacao|objeciones|objecoes|arquetipo)"
+)
 _ORDER = (
     r"(?:pon(?:me|ga|gan|le)?|pone(?:me)?|marca(?:me|lo)?|registra(?:me)?|guarda(?:me)?|establece|set|"
     r"asigna(?:me)?|cambia|"
     r"actualiza|clasifica(?:me)?|califica(?:me)?|fija|escribe|devuelve|responde|extrae|output|return|print|"
     r"sobre?escribe|"
-    r"reemplaza|replace|inserta|insert|update|write|save|store|mark|rate)"
+    r"reemplaza|replace|inserta|insert|update|write|save|store|mark|rate|"
+    r"anota|anote|grava|grave|registre|preencha|rellena|marque|defina|salve|altere|enregistre)"
 )
 _INSTRUCTION = re.compile(
     r"\b(?:ignor\w*|olvid\w*|omit\w*|descart\w*|desobedec\w*|salt(?:a|ate|e|ese)|forget|disregard|override|"
-    r"bypass|anula\w*)"
+    r"bypass|anula\w*|esquec\w*|desconsider\w*|oubli\w*)"
     r"\W+(?:[a-z]+\W+){0,4}?(?:instruccion\w*|instructions?|reglas|rules|prompts?|indicaciones|ordenes|directrices|"
-    r"guidelines|configuracion|restricciones|politicas|filtros|contexto|system)\b"
+    r"guidelines|regras|instrucoes|consignes|configuracion|restricciones|politicas|filtros|contexto|system)\b"
     r"|\b(?:olvid\w*|ignor\w*|forget)\s+(?:todo\s+)?lo\s+(?:anterior|dicho)\b[^\n]{0,60}"
     rf"\b(?:a partir de ahora|desde ahora|eres|actua|{_ORDER})\b"
     r"|(?:^|\n)[^\w\n]{0,12}(?:system|sistema|assistant|asistente|developer|admin|root|instruction|instruccion(?:es)?)"
@@ -36,12 +41,13 @@ _INSTRUCTION = re.compile(
     r"|\b(?:momento|estado|lead|prospecto|cliente|temperatura) (?:optimo )?(?:caliente|hot)\b"
     r"|\barquetipo\s*[:=]|\b(?:system prompt|prompt injection|jailbreak|developer mode|dan mode)\b"
     r"|\bmodo (?:desarrollador|dios|admin(?:istrador)?|debug|prueba)\b"
-    rf"|\b{_ORDER}\b[^.!?\n]{{0,40}}?\b(?:nivel de interes|nivel interes|momento optimo|(?:como|a|to|en|as|"
+    rf"|\b{_ORDER}\b(?:[^.!?\n]|\.(?=\w)){{0,50}}?\b(?:nivel de interes|nivel interes|momento optimo|(?:como|a|to|"
+    rf"en|as|"
     rf"prospecto|lead)"
     r"\s+(?:caliente|hot)|puntaje|puntuacion|score|json|extractor|datos guardados|el campo|los campos|the field)\b"
     rf"|\b(?:pon|set|asigna|establece|fija)\s+(?:el |la |los |the |user\s+)?{_FIELDS}\s*(?:=|:|to|as|como|en|a)\s"
     r"|\b(?:pon|set|asigna|establece|fija)\s+(?:nombre|name|e?-?mail|telefono|phone|ocupacion)\b"
-    rf"|\b{_FIELDS}\s*=\s*\S"
+    rf"|(?<![?&])\b{_FIELDS}\s*=\s*\S"
     r"|\b(?:a partir de ahora|desde ahora|de ahora en adelante|from now on)\b[^.!?\n]{0,20}?"
     r"\b(?:eres|actua\w*|registra\w*|responde\w*|vas a|you|tu nombre|el usuario|el nombre|el cliente|guarda\w*|"
     r"trata\w*)\b"
@@ -51,6 +57,18 @@ _INSTRUCTION = re.compile(
     r"|\b(?:el|la|este|del) (?:usuario|usuaria|prospecto|lead) (?:se llama|es|tiene|dijo|dice|quiere|acepta)\b"
     r"|\b(?:el|la) cliente se llama\b"
     r"|\b(?:the user(?:'s)?|user's) (?:name|email|phone|is)\b"
+    r"|\b(?:instruc\w+|not[ae]|mens\w+|orden|ordem|comando|command\w*|aviso|regras?|reglas?|correccion|correcao|nova|nueva)"
+    r"(?: [a-z]+){0,3} (?:para|a|au|a la|do|da|del?|for|to|from|pour) (?:el |la |o |a |le |the )?(?:ia|ai|bot|"
+    r"robo|robot|"
+    r"sistema|systeme|system|modelo|parser|extractor|extrator|asistente|assistente|administrador|admin|llm|crm)\b"
+    r"|\b(?:asistente|assistente|assistant|bot|robot|robo)\W{1,3}(?:obedec\w*|obey|obedeca)\b|\btool_(?:result|call|output)\b"
+    rf"|\b(?:como|as|com o|no campo|en el campo) {_FIELDS} (?:del?|do|da|of) (?:el |la |o |a |the )?"
+    r"(?:prospecto|prospect|usuari[oa]|user|lead|cliente|client)\b"
+    rf"|\b{_ORDER}\b(?:[^.!?\n]|\.(?=\w)){{0,50}}?\b(?:o |la |el |this |the )?(?:cadastro|ficha|formulario|crm|"
+    rf"no campo|em campo)\b"
+    r"|\b(?:intercambia|swap|troca|troque)\b[^.!?\n]{0,20}\b(?:nombres?|names?|nomes?|correos?|emails?)\b"
+    rf"|</?(?:prospecto?|lead|record|{_FIELDS})>"
+    r"|\b(?:decodifica|decode|base64)\b"
     r"|\b(?:drop table|insert into|delete from|union select)\b|\bupdate\s+\w+\s+set\b|<\s*script"
 )
 # A fast first check: only a turn that contains one of these can match the pattern above.
@@ -124,6 +142,27 @@ _HINTS = (
     " lead",
     "the user",
     "user's",
+    "esquec",
+    "desconsider",
+    "oubli",
+    "nota ",
+    "orden ",
+    "ordem ",
+    "comando",
+    "regra",
+    "regla",
+    "correc",
+    "tool_",
+    "obed",
+    "obey",
+    "cadastro",
+    "ficha",
+    "formulario",
+    "intercambia",
+    "swap",
+    "troc",
+    "decod",
+    "base64",
     "drop table",
     "insert into",
     "delete from",
@@ -133,9 +172,25 @@ _HINTS = (
 _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)|\n")
 _CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _PASTED_LINE = re.compile(
-    r"(?m)^(?:>.*|\[?\d{1,2}/\d{1,2}(?:/\d{2,4})?,? \d{1,2}:\d{2}.*|"
-    r"-{3,} ?(?:mensaje reenviado|forwarded|mensaje original).*|(?:de|from|para|to|asunto|subject): .*)$"
+    r"(?m)^(?:>.*|\[?\d{1,2}[/.-]\d{1,2}(?:[/.-]\d{2,4})?,? \d{1,2}:\d{2}.*|"
+    r"\[?(?:reenviado|encaminhad[ao]|forwarded|fwd)\b.*|(?:user|usuario|human|assistant|asistente|assistente|bot) ?:.*|"
+    r"\|.*\||(?:de|from|para|to|cc|asunto|subject|assunto|enviado(?: el)?|sent|fecha|date|data): .*)$"
 )
+# The first lines of a mail. Two of them make a mail; what follows is somebody else's.
+_MAIL_HEAD = re.compile(
+    r"(?m)^[ \t>*]{0,4}(?:de|from|para|to|cc|asunto|subject|assunto|enviado(?: el| em)?|sent|fecha|date|data) ?: .*$"
+)
+_MAIL_BEGINS = re.compile(
+    r"(?m)^[ \t>]{0,4}(?:-{3,} ?(?:mensaje (?:reenviado|original)|mensagem (?:encaminhada|original)|forwarded|"
+    r"original message).*|"
+    r"(?:el|on|em|no dia) .{5,80}(?:escribio|wrote|escreveu) ?:)"
+)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_URL = re.compile(
+    r"\b(?:https?://|www\.|geo:)(?!wa\.me/\+?\d|api\.whatsapp\.com/send)[^\s<>\"]{1,2000}"
+    r"|(?<![\w@.-])(?!wa\.me/|api\.whatsapp\.com/)(?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12}/[^\s<>\"]{1,2000}"
+)
+_COORDINATES = re.compile(r"-?\d{1,3}\.\d{3,}\s?[,;/ ]\s?-?\d{1,3}\.\d{3,}")
 
 
 def _braces(folded: str) -> list[tuple[int, int]]:
@@ -150,13 +205,30 @@ def _braces(folded: str) -> list[tuple[int, int]]:
     return [(start, end + 1 if end > start else len(folded))]
 
 
+def _mail(folded: str) -> list[tuple[int, int]]:
+    """The span from a pasted mail's first line to the end of the turn."""
+    begins = _MAIL_BEGINS.search(folded)
+    starts = [begins.start()] if begins is not None else []
+    heads = list(_MAIL_HEAD.finditer(folded))[:2]
+    if len(heads) > 1:
+        starts.append(heads[0].start())
+    return [(min(starts), len(folded))] if starts else []
+
+
 def tampered_spans(folded: str) -> list[tuple[int, int]]:
     """Return the spans of a folded turn that are an instruction to the extractor or pasted data."""
     spans = _braces(folded)
     if "```" in folded:
         spans += [match.span() for match in _CODE_FENCE.finditer(folded)]
-    if "\n" in folded or folded[:1] in ">[-0123456789":
-        spans += [match.span() for match in _PASTED_LINE.finditer(folded)]
+    spans += [match.span() for match in _PASTED_LINE.finditer(folded)]
+    if "<!--" in folded:
+        spans += [match.span() for match in _COMMENT.finditer(folded)]
+    if "/" in folded or "www." in folded or "geo:" in folded:
+        spans += [match.span() for match in _URL.finditer(folded)]
+    if "." in folded:
+        spans += [match.span() for match in _COORDINATES.finditer(folded)]
+    if "\n" in folded:
+        spans += _mail(folded)
     if any(hint in folded for hint in _HINTS):
         match = _INSTRUCTION.search(folded)
         if match is not None:

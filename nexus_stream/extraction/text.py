@@ -21,6 +21,8 @@ __all__ = ["BLANK", "UserTurn", "clause_before", "fold", "last_match", "user_tur
 
 # Replaces each character of tampering: no rule matches across it.
 BLANK = "\n"
+# Letters of other alphabets that look like Latin ones: words written with them would hide from every pattern.
+_LOOKALIKES = dict(zip("аеорсхуіјѕԁһАЕОРСХІКМТВНοαιρı", "aeopcxyijsdhaeopcxikmtbhoaipi", strict=True))
 _PLAIN = {"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‑": "-", "−": "-"}
 _WORD = re.compile(r"[a-z]+")
 
@@ -37,6 +39,8 @@ class _FoldTable(dict[int, str | int]):
 def _fold_character(character: str) -> str:
     if character in _PLAIN:
         return _PLAIN[character]
+    if character in _LOOKALIKES:
+        return _LOOKALIKES[character]
     bare = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)).lower()
     # One character for one, because otherwise positions would shift.
     return bare if len(bare) == 1 else character

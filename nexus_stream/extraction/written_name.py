@@ -15,9 +15,8 @@ from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
 from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
 from nexus_stream.extraction.rules.name_reading import PARTICLES, is_plausible_name, proper_case
 from nexus_stream.extraction.rules.ownership import RELATIONS
-from nexus_stream.extraction.spoken import corrects_to, spelled_words, tokens_of
+from nexus_stream.extraction.spoken import Place, Written, corrects_to, spelled_words, tokens_of
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
-from nexus_stream.extraction.written_contact import Place, Written
 
 __all__ = ["key_words", "written_name"]
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
+from nexus_stream.extraction.rules.countries import regions_of
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
 from nexus_stream.extraction.rules.names import find_name
@@ -81,7 +82,7 @@ def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
         signals.append(_signal(SignalName.EMAIL, email.turn, email.start, email.end))
         if email.correction:
             signals.append(_signal(SignalName.CORRECCION_EMAIL, email.turn, email.start, email.end))
-    phone = find_phone(prepared, default_region)
+    phone = find_phone(prepared, regions_of(prepared, default_region))
     if phone is not None:
         signals.append(_signal(SignalName.TELEFONO, phone.turn, phone.start, phone.end))
         if phone.correction:

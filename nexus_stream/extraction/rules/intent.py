@@ -41,7 +41,8 @@ _LACK = re.compile(
     # In the same clause: not across "no tengo plata, pero".
     r"(?:(?!\b(?:pero|aunque|but)\b)[^.!?;,\n]){0,40}$"
 )
-_NOT_MEANT = re.compile(r"\bno (?:es|digo|dije|significa|quiere decir)(?: que)?\s+$|\bsi\s+$")
+# Denied, a condition, or the quoted words of somebody else.
+_NOT_MEANT = re.compile(r"\bno (?:es|digo|dije|significa|quiere decir)(?: que)?\s+$|\bsi\s+$|[\"«]\s?$")
 _OF_ANOTHER = re.compile(
     rf"\b(?:mis?|sus?|minhas?|meus?|my|his|her) (?:{RELATIONS}|{FOREIGN_RELATIONS})\b[^.!?\n]{{0,30}}"
     r"\b(?:dij\w+|dic\w+|grit\w+|said|says|shouted|told|disse|diz|falou|gritou)\b[^.!?\n]{0,30}$"

@@ -1,96 +1,96 @@
-"""Read numbers as people write or dictate them: digits, and Spanish (some English) number words.
+"""Read numbers as people write or dictate them: digits, and number words in Spanish, Portuguese and English.
 
 ``read_numbers`` finds runs of numbers in a folded text. A comma, a line break or a word such as "y" splits a run into
-parts, because two numbers may be side by side.
+parts, because two numbers may be side by side. Each part has two readings: "trescientos cinco" is 300 5 when digits are
+dictated in groups, and 305 when the words are one number. The caller takes the reading that is a valid phone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["NumberPart", "NumberRun", "has_number_words", "read_numbers", "word_digits"]
+__all__ = ["NUMBER_WORD", "NumberPart", "NumberRun", "has_number_words", "read_numbers", "word_digits"]
 
-_UNITS = {
-    "cero": 0,
-    "uno": 1,
-    "una": 1,
-    "dos": 2,
-    "tres": 3,
-    "cuatro": 4,
-    "cinco": 5,
-    "seis": 6,
-    "siete": 7,
-    "ocho": 8,
-    "nueve": 9,
-}
-_TEENS = {
-    "diez": 10,
-    "once": 11,
-    "doce": 12,
-    "trece": 13,
-    "catorce": 14,
-    "quince": 15,
-    "dieciseis": 16,
-    "diecisiete": 17,
-    "dieciocho": 18,
-    "diecinueve": 19,
-    "veinte": 20,
-    "veintiuno": 21,
-    "veintidos": 22,
-    "veintitres": 23,
-    "veinticuatro": 24,
-    "veinticinco": 25,
-    "veintiseis": 26,
-    "veintisiete": 27,
-    "veintiocho": 28,
-    "veintinueve": 29,
-}
-_TENS = {
-    "treinta": 30,
-    "cuarenta": 40,
-    "cincuenta": 50,
-    "sesenta": 60,
-    "setenta": 70,
-    "ochenta": 80,
-    "noventa": 90,
-}
-_HUNDREDS = {
-    "cien": 100,
-    "ciento": 100,
-    "doscientos": 200,
-    "trescientos": 300,
-    "cuatrocientos": 400,
-    "quinientos": 500,
-    "seiscientos": 600,
-    "setecientos": 700,
-    "ochocientos": 800,
-    "novecientos": 900,
-}
-_ENGLISH = {
-    "zero": 0,
-    "oh": 0,
-    "one": 1,
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-    "six": 6,
-    "seven": 7,
-    "eight": 8,
-    "nine": 9,
-}
-_REPEATS = {"doble": 2, "double": 2, "triple": 3}
-_VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS, **_ENGLISH}
 
+def _numbered(first: int, words: str, step: int = 1) -> dict[str, int]:
+    """Number the words in order; words of one value are joined with a slash."""
+    return {word: first + position * step for position, group in enumerate(words.split()) for word in group.split("/")}
+
+
+_UNITS: Mapping[str, int] = (
+    _numbered(0, "cero uno/una dos tres cuatro cinco seis siete ocho nueve")
+    | _numbered(0, "zero um/uma dois/duas tres quatro cinco seis/meia sete oito nove")
+    | _numbered(0, "zero/oh one two three four five six seven eight nine")
+)
+_TEENS: Mapping[str, int] = (
+    _numbered(
+        10, "diez once doce trece catorce quince dieciseis diecisiete dieciocho diecinueve veinte veintiuno/veintiun"
+    )
+    | _numbered(22, "veintidos veintitres veinticuatro veinticinco veintiseis veintisiete veintiocho veintinueve")
+    | _numbered(
+        10, "dez onze doze treze quatorze quinze dezesseis/dezasseis dezessete/dezassete dezoito dezenove/dezanove"
+    )
+    | _numbered(10, "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+)
+_TENS: Mapping[str, int] = (
+    _numbered(30, "treinta cuarenta cincuenta sesenta setenta ochenta noventa", 10)
+    | _numbered(20, "vinte trinta quarenta cinquenta sessenta setenta oitenta noventa", 10)
+    | _numbered(20, "twenty thirty forty fifty sixty seventy eighty ninety", 10)
+)
+_HUNDREDS: Mapping[str, int] = (
+    _numbered(100, "cien/ciento doscientos trescientos cuatrocientos quinientos", 100)
+    | _numbered(600, "seiscientos setecientos ochocientos novecientos", 100)
+    | _numbered(100, "cem/cento duzentos trezentos quatrocentos quinhentos", 100)
+    | _numbered(600, "seiscentos setecentos oitocentos novecentos", 100)
+)
+# "ciento dos" is one number even when digits are dictated: nobody says "ciento" alone.
+_NEVER_ALONE = frozenset({"ciento", "cento"})
+_REPEATS = {"doble": 2, "double": 2, "dobro": 2, "duplo": 2, "triple": 3, "triplo": 3}
+_HUNDRED = frozenset({"cientos", "centos", "hundred"})
+_PLURALS: Mapping[str, int] = {f"{word}s": value for word, value in _UNITS.items() if not word.endswith("s")} | {
+    "unos": 1,
+    "doses": 2,
+    "treses": 3,
+    "seises": 6,
+    "sixes": 6,
+}
+_VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS}
+
+# A spoken number, as a part of other patterns.
+NUMBER_WORD = rf"(?:{'|'.join(sorted((*_VALUES, *_REPEATS), key=len, reverse=True))})"
 _ANY = re.compile(rf"\b(?:{'|'.join(_VALUES)})\b")
 _TOKEN = re.compile(r"\+|\d+|[a-z]+|[^\sa-z\d+]+")
 # Separators between the groups of one number.
-_SOFT = frozenset(".-()…·*_ ")
+_SOFT = frozenset(".-()…·•*_~ '\"|")
 _CUTS = frozenset(",;/|:")
-_LINKS = frozenset({"luego", "despues", "espacio", "guion", "punto", "raya"})
+_LINKS = frozenset(
+    {
+        "luego",
+        "despues",
+        "depois",
+        "espacio",
+        "espaco",
+        "guion",
+        "hifen",
+        "traco",
+        "punto",
+        "ponto",
+        "raya",
+        "then",
+        "dash",
+    }
+)
 _CUT_WORDS = frozenset({"y", "o", "u", "e"})
+_AND = frozenset({"y", "e"})
 _MAX_PARTS = 14
+# A word that may touch the number: "cel3005550102".
+_TOUCHING = re.compile(
+    r"(?:cel(?:u(?:lar)?)?|tel(?:efono|efone|f)?|tlf|movil|fono|phone|cell|num(?:ero)?|nro|whats\w{0,4}|wsp|wpp|wap|zap|wa|"
+    r"al|es|:)$"
+)
+_LONG = 9
 
 
 @dataclass(slots=True)
@@ -101,6 +101,8 @@ class NumberPart:
     start: int
     end: int
     slash: bool = False
+    # The other reading, in which number words side by side are one number.
+    joined: str = ""
 
 
 @dataclass(slots=True)
@@ -135,8 +137,14 @@ def word_digits(words: list[str]) -> str | None:
     return digits or None
 
 
-def _compound(words: list[str], position: int) -> tuple[str, int] | None:
-    """Read one spoken number at ``position``: its digits and its number of words."""
+def _compound(words: list[str], position: int, *, joins: bool = False) -> tuple[str, int] | None:
+    """Read one spoken number at ``position``: its digits and its number of words.
+
+    Args:
+        words: All words and signs.
+        position: Where the number starts.
+        joins: Whether "trescientos cinco" and "treinta dos" are one number.
+    """
     word = words[position]
     following = words[position + 1] if position + 1 < len(words) else ""
     if word in _REPEATS:
@@ -147,12 +155,25 @@ def _compound(words: list[str], position: int) -> tuple[str, int] | None:
     if word not in _VALUES:
         return None
     value, count = _VALUES[word], 1
-    if word in _HUNDREDS and (following in _TENS or following in _TEENS or (following in _UNITS and word == "ciento")):
-        rest = _compound(words, position + 1)
-        if rest is not None and len(rest[0]) <= 2:
-            return str(value + int(rest[0])), count + rest[1]
-    if word in _TENS and following == "y" and position + 2 < len(words) and 0 < _UNITS.get(words[position + 2], 0) < 10:
-        return str(value + _UNITS[words[position + 2]]), 3
+    if following in _HUNDRED and 0 < value < 10:
+        # "tres cientos", "three hundred"
+        return str(value * 100), 2
+    if following in _PLURALS and 1 < value <= 4:
+        # "tres cincos"
+        return str(_PLURALS[following]) * value, 2
+    if word in _HUNDREDS:
+        and_count = 1 if following in _AND and position + 2 < len(words) else 0
+        next_word = words[position + 1 + and_count] if position + 1 + and_count < len(words) else ""
+        small = _UNITS.get(next_word, 0) > 0
+        if (next_word in _TENS or next_word in _TEENS) or (small and (word in _NEVER_ALONE or joins or and_count)):
+            rest = _compound(words, position + 1 + and_count, joins=joins)
+            if rest is not None and len(rest[0]) <= 2:
+                return str(value + int(rest[0])), count + and_count + rest[1]
+    if word in _TENS:
+        gap = 1 if following in _AND or following == "-" else 0
+        unit = _UNITS.get(words[position + 1 + gap], 0) if position + 1 + gap < len(words) else 0
+        if unit > 0 and (gap or joins or word.endswith("ty")):
+            return str(value + unit), 2 + gap
     return str(value), count
 
 
@@ -172,11 +193,12 @@ def read_numbers(folded: str) -> list[NumberRun]:
         taken = _compound(words, position) if word.isalpha() else None
         if word.isdigit() or taken is not None:
             value, count = taken or (word, 1)
+            joined, joined_count = (taken and _compound(words, position, joins=True)) or (value, count)
+            if joined_count > count:
+                # The longer reading has the same words as several short ones: both readings take them all.
+                value, count = _in_groups(words, position, joined_count), joined_count
             last_end = tokens[position + count - 1][2]
-            if word.isdigit() and (
-                (start and (folded[start - 1].isalpha() or folded[start - 1] in "_@#$"))
-                or (end < len(folded) and folded[end].isalpha() and folded[end] != "x")
-            ):
+            if word.isdigit() and _belongs_to_a_word(folded, start, end):
                 run = part = plus_at = None
                 position += 1
                 continue
@@ -185,15 +207,18 @@ def read_numbers(folded: str) -> list[NumberRun]:
                 runs.append(run)
                 part = None
             if part is None:
-                part = NumberPart(value, start, last_end)
+                part = NumberPart(value, start, last_end, joined=joined)
                 run.parts.append(part)
             else:
                 part.digits += value
+                part.joined += joined
                 part.end = last_end
             plus_at = None
             position += count
             continue
-        if word == "+" or (word in ("mas", "plus") and position + 1 < len(tokens) and words[position + 1] in _VALUES):
+        if word == "+" or (
+            word in ("mas", "mais", "plus") and position + 1 < len(tokens) and words[position + 1] in _VALUES
+        ):
             plus_at = start
             run = part = None
         elif run is not None and len(word) <= 6 and set(word) <= _SOFT | _CUTS:
@@ -210,3 +235,33 @@ def read_numbers(folded: str) -> list[NumberRun]:
             run = part = plus_at = None
         position += 1
     return runs
+
+
+def _in_groups(words: list[str], position: int, count: int) -> str:
+    """The digits of words that are dictated one group after the other."""
+    digits = ""
+    end = position + count
+    while position < end:
+        taken = _compound(words, position)
+        if taken is None:
+            position += 1
+            continue
+        digits += taken[0]
+        position += taken[1]
+    return digits
+
+
+def _belongs_to_a_word(folded: str, start: int, end: int) -> bool:
+    """Whether letters or signs that touch the digits make them something else, such as a code or an amount."""
+    before = folded[start - 1] if start else " "
+    after = folded[end] if end < len(folded) else " "
+    if before == "_" and start > 1 and folded[start - 2].isdigit():
+        before = " "
+    if before in "_@$" or (before == "#" and end - start >= _LONG):
+        return True
+    if before.isalpha():
+        return after.isalpha() or not (end - start >= 3 and _TOUCHING.search(folded, max(0, start - 12), start))
+    if after.isalpha() and after != "x":
+        # "3005550102gracias": a long number before a word, not "5km" or "10am".
+        return not (end - start >= _LONG and folded[end : end + 2].isalpha())
+    return False

@@ -15,15 +15,20 @@ RELATIONS = (
     r"contador[a]?|"
     r"abogad[oa]|secretari[oa]|asistente|asesor[a]?|patron[a]?|nuera|yerno|comadre|compadre|viej[oa]|hermanit[oa]|"
     r"mami|papi|nin[oa]|muchach[oa]|senor[a]?|doctor[a]?|profesor[a]?|pastor[a]?|lider|ex|ahijad[oa]|padrino|"
-    r"madrina)"
+    r"madrina|irmao?s?|mae|pai|filh[oa]s?|sobrinh[oa]|chefe|namorad[oa]|vizinh[oa]|soci[oa]|sogr[oa]|av[oa]|noiv[oa]|wife|"
+    r"husband|brother|sister|mom|mother|dad|father|son|daughter|friend|boss|cousin|aunt|uncle|partner|coworker|"
+    r"neighbor|girlfriend|boyfriend|roommate)"
 )
 _CONTACT = (
-    r"(?:correo|e-?mail|mail|cel\w*|numer\w*|"
+    r"(?:correo|e-?mail|mail|cel\w*|numer\w*|number|phone|zap\w*|telefone|"
     r"telefono|tel|fono|movil|whats\w*|wasap|wsp|wpp|contacto|linea|direccion|gmail)"
 )
 _FOREIGN = re.compile(
-    rf"\b(?:de|a|al|con|por|es|la|el|don|dona|mi|su|nuestr[oa]) (?:la |el |mi |su |un |una |"
-    rf"nuestr[oa] )?{RELATIONS}\b"
+    rf"\b(?:de|a|al|con|por|es|la|el|don|dona|mi|su|nuestr[oa]|da|do|ao?|meu|minha|com|e|my|the|of|our) (?:la |"
+    rf"el |mi |su |un |"
+    rf"una |meu |minha |my |nuestr[oa] )?{RELATIONS}\b"
+    rf"|\b(?:seu|dele|dela|his|her|their) {_CONTACT}\b|\b{_CONTACT} (?:dele|dela|deles)\b"
+    r"|\b(?:me ligaram|me ligou|me mandou|me escreveu|called me|texted me|emailed me)\b"
     rf"|\bsus? {_CONTACT}\b|\bde (?:ustedes|vosotros|ella|el|ellos|ellas)\b|\bde (?:la empresa|su empresa|"
     rf"la compania)\b"
     r"|\b(?:me|nos) (?:llamaron|escribieron|contactaron|marcaron|escribio|(?:llego|"
@@ -34,9 +39,13 @@ _FOREIGN = re.compile(
     r"|\b(?:ayer|anoche|antier|anteayer|recien|alguien|nadie) me llamo\b"
     r"|\b(?:les|le) escribi\b|\bescribi al?\b|\bllamamos\b|\bllam(?:e|o) y\b|\bya (?:llame|marque|escribi)\b"
 )
+_SENT_AFTER = re.compile(
+    r"\W{0,3}(?:que )?(?:me|nos) (?:mand|escrib|envi|llam|contact|dij|lig|mandou|enviou|escreveu|sent|wrote|called)"
+)
 _CALLED = re.compile(r"\bme ?(?:ll|y)[ae]mo\b")
 _OWN = re.compile(
-    rf"\b(?:mi|el mio|la mia|mis|un|este|my|otro) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|la mia|yo)\b|\bmio\b"
+    rf"\b(?:mi|el mio|la mia|mis|un|este|my|otro|meu|minha|o meu) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|"
+    rf"la mia|yo|o meu|mine|eu)\b|\bmio\b"
     r"|\b(?:escrib|llam|marc|mand|envi|contact|localiz|busc|ubic|encuentr|avis|text|hábl|pas)(?:e|a|i|en|"
     r"an)?(?:me|enme|anme)\b"
     r"|\bme (?:encuentra\w*|escribe\w*|llama|llaman|ubica\w*|localiza\w*|contacta\w*|marca|marcan|puede\w*)\b"
@@ -44,28 +53,34 @@ _OWN = re.compile(
 _FOREIGN_AFTER = re.compile(
     r"\W{0,3}(?:que |y )?(?:(?:es|ese es|este es|era|pertenece|son) )?(?:(?:el|la) )?(?:(?:numero|cel\w*|correo|"
     r"mail|telefono) )?"
-    rf"(?:de|del|a) (?:mi |la |el |su |un |una )?{RELATIONS}\b"
+    rf"(?:de|del|a|da|do|of) (?:mi |la |el |su |un |una |meu |minha |my )?{RELATIONS}\b"
+    rf"|\W{{0,3}}(?:that'?s|is|e|it'?s|that is|isso e) (?:my |o do meu |a da minha |do meu |da minha |o da |"
+    rf"o do )(?:meu |minha )?{RELATIONS}\b"
 )
 _GIVEN_UP_AFTER = re.compile(
     r"\W{0,4}(?:que |pero )?(?:(?:ese|este|esa)(?: numero| correo)? )?(?:ya )?"
     r"(?:no (?:lo|la) (?:uso|tengo|manejo|reviso|abro|use|usen)|ya no|no (?:es el mio|sirve|funciona|existe|"
     r"es mio)|"
+    r"nao (?:uso|e|tenho|existe|funciona)\b(?: mais)?|ja nao|no longer|doesn'?t work|is old|not anymore|"
     r"esta (?:malo|danado|mal|bloqueado)|lo perdi|me lo robaron|no es|no me sirve)\b"
 )
 _GIVEN_UP_BEFORE = re.compile(
-    r"(?:\bno (?:es|era|al|me \w+ al?|uses?|use el)|\bya no (?:es|uso)(?: el)?)\W*(?:el |al |a )?\W*$"
+    r"(?:\bnao (?:e|era|use|liga\w*) (?:mais )?(?:o |no )?|\bnot |\bno (?:es|era|al|me \w+ al?|uses?|use el)|"
+    r"\bya no (?:es|uso)(?: el)?)\W*(?:el |al |a )?\W*$"
 )
 _SECONDARY = re.compile(
     r"\b(?:fijo|(?:del?|de la|de mi) (?:casa|oficina|trabajo|empresa|chamba|pega|laburo|consultorio|negocio|"
     r"clinica)|"
-    r"otr[oa]|tambien|ademas|altern[oa]|alternativ[oa]|o al|adicional|emergencias?|corporativo|institucional)\b"
+    r"otr[oa]|tambien|ademas|altern[oa]|alternativ[oa]|o al|outr[oa]|other|also|fixo|landline|work|office|"
+    r"escritorio|comercial|adicional|emergencias?|corporativo|institucional)\b"
 )
 _SECONDARY_AFTER = re.compile(
     r"\W{0,3}(?:(?:que )?es )?(?:(?:el|mi|de|del|la) ){0,3}(?:fijo|oficina|trabajo|casa|empresa|consultorio|"
     r"negocio|emergencias?)\b"
 )
 _CORRECTION = re.compile(
-    r"\b(?:perd[oó]n|perdone?|disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|mal|en realidad|"
+    r"\b(?:desculp\w*|errei|na verdade|alias|corrigindo|ops|oops|actually|wait|my bad|wrong|perd[oó]n|perdone?|"
+    r"disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|mal|en realidad|"
     r"mejor dicho|quise decir|"
     r"el correcto|correct[oa] es|cambi\w*|nuevo|ahora es|actualiz\w*|digo|ya no|ojo|no es ese|sorry|i meant|"
     r"termina en|mejor|"
@@ -82,7 +97,7 @@ def is_called(turn: UserTurn, start: int, end: int) -> bool:
 
 def is_foreign(turn: UserTurn, start: int, end: int) -> bool:
     """Whether the contact at ``start``..``end`` belongs to another person."""
-    if _FOREIGN_AFTER.match(turn.folded, end):
+    if _FOREIGN_AFTER.match(turn.folded, end) or _SENT_AFTER.match(turn.folded, end):
         return True
     before = clause_before(turn.folded, start)
     first = start - len(before)

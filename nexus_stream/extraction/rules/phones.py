@@ -1,7 +1,8 @@
 """Find the user's own phone number, as E.164, from any country.
 
-Digits and dictated numbers are joined, and the phonenumbers library validates them. Prices, dates, identity and file
-numbers are no phones. `_wins` has the order of preference: correction, WhatsApp, primary number, newest turn.
+Digits and dictated numbers are joined, also over neighbouring turns, and the phonenumbers library validates them for
+the countries that the chat supports. Prices, dates, identity and file numbers are no phones. `_wins` has the order of
+preference: correction, WhatsApp, primary number, newest turn.
 """
 
 from __future__ import annotations
@@ -9,48 +10,46 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import pairwise
 
-import phonenumbers
-
-from nexus_stream.extraction.rules.number_words import NumberRun, has_number_words, read_numbers
+from nexus_stream.extraction.rules.countries import Regions, named_in
+from nexus_stream.extraction.rules.e164 import MAX_DIGITS, MIN_DIGITS, as_mobile, national_digits, readings, to_e164
+from nexus_stream.extraction.rules.number_words import NumberPart, NumberRun, has_number_words, read_numbers
+from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
 from nexus_stream.extraction.rules.ownership import corrects, is_foreign, is_given_up, is_secondary
-from nexus_stream.extraction.text import UserTurn, clause_before, last_match
+from nexus_stream.extraction.rules.phone_corrections import corrected_number
+from nexus_stream.extraction.text import UserTurn, clause_before
 
-__all__ = ["Phone", "find_phone", "is_written", "to_e164"]
+__all__ = ["Phone", "find_phone", "is_written"]
 
-_MEXICO = 52
-MIN_DIGITS, MAX_DIGITS = 7, 17
 # Validating a number takes some 30 µs, and one conversation can have a hundred thousand ways to join digits. More than
 # this is an attack on CPU time or a pasted list, and does not give the user's own number.
 _MAX_JUDGED = 1000
 _MAX_PHONES = 40  # in one turn
+_SHORTEST_GROUP = 3
 
 _DIGIT = re.compile(r"\d")
-_THOUSANDS = re.compile(r"\(?\d{1,3}(?:[.,']\d{3})+\)?(?:[.,]\d{1,2})?")
-_MONEY_BEFORE = re.compile(r"(?:\$|€|£|\b(?:cop|usd|mxn|ars|eur|us|por|en|de|a) ?\$|\b(?:cop|usd|mxn|ars|eur))\s*$")
-_MONEY_AFTER = re.compile(
-    r"\s{0,3}(?:\$|€|%|\b(?:de )?(?:pesos|peso|millones|millon|mil|dolares|euros|soles|usd|cop|mxn|ars|varos|lucas|"
-    r"kg|km|metros|"
-    r"anos|dias|horas|unidades)\b)"
+_LINK = re.compile(
+    r"(?:\bwa\.me/|\bapi\.whatsapp\.com/send/?\?(?:[^\s&]{1,40}&){0,4}phone=|\bwhatsapp://send/?\?phone=|\btel:/{0,2})"
+    r"(?P<plus>%2b|\+)?(?P<digits>\d[\d.-]{5,18}\d)"
 )
-_IDENTITY = re.compile(
-    r"\b(?:cedula|c\.?c|c\.i|dni|nit|rut|rfc|curp|nie|nif|cif|cuit|cuil|pasaporte|documento|identificacion|"
-    r"identidad|matricula|"
-    r"radicado|expediente|factura|pedido|orden|guia|caso|ticket|referencia|ref|contrato|cuenta|cbu|clabe|iban|"
-    r"codigo|placa|"
-    r"serie|serial|folio|poliza|tarjeta|rastreo|tramite|registro|proceso|solicitud|id|nss|ruc|consignacion|"
-    r"recibo|turno)\b"
+_WHATSAPP = re.compile(r"\b(?:whats\w*|watsap\w*|wats|wasap\w*|guasap\w*|wsp|wpp|wap|zap|zapzap)\b")
+_NO_WHATSAPP = re.compile(
+    r"\b(?:no (?:tiene|tengo|es|uso|hay)|nao (?:tem|tenho|e)|sin|sem|no|not)(?: el| mi| un| o)?\s*$"
 )
-_PHONE_CUE = re.compile(
-    r"\b(?:tel\w*|cel\w*|movil|whats\w*|wasap|guasap|wsp|wpp|wa|fono|numero|num|nro|llam\w+|marc\w+|contact\w+|"
-    r"linea|phone|text|"
-    r"indicativo|escrib\w+|al|lada)\b"
+_THAT_IS_WHATSAPP = re.compile(r"\b(?:ese|este|mismo|numero|esse|mesmo|that|same)\b[^?]{0,40}\b(?:whats|wasap|wsp|zap)")
+_YES = re.compile(
+    r"\W{0,12}(?:si|claro|correcto|exacto|ese|asi es|afirmativo|sip|yes|dale|el mismo|sim|isso|o mesmo|esse mesmo|"
+    r"yep)\b"
 )
-_WHATSAPP = re.compile(r"\b(?:whats\w*|watsap\w*|wats|wasap\w*|guasap\w*|wsp|wpp|wap)\b")
-_NO_WHATSAPP = re.compile(r"\b(?:no (?:tiene|tengo|es|uso|hay)|sin|no)(?: el| mi| un)?\s*$")
-_THAT_IS_WHATSAPP = re.compile(r"\b(?:ese|este|mismo|numero)\b[^?]{0,40}\b(?:whats|wasap|wsp)")
-_YES = re.compile(r"\W{0,12}(?:si|claro|correcto|exacto|ese|asi es|afirmativo|sip|yes|dale|el mismo)\b")
+_MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*)\b")
+_LANDLINE = re.compile(r"\b(?:fijo|fixo|landline|tel(?:efono)? de (?:la )?(?:casa|oficina))\b")
+# Words before the rest of a number that was begun a turn earlier.
+_REST = re.compile(
+    r"\W*(?:(?:y|e|and|luego|despues|depois|then|el|o|resto|es|lo|demas|que|falta\w*|termina|en|con|em|com|sigue|perdon|"
+    r"ultimos?|numeros?|digitos?|son|sao|the|rest|is|continua|finales?|se|me|fue|envio|antes|te|falto)\b\W{0,3}){0,8}"
+)
+_BREAK = re.compile(r"[^\w\n]*\n?[^\w\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,50 +63,12 @@ class Phone:
     whatsapp: bool = False
     correction: bool = False
     secondary: bool = False
-
-
-@lru_cache(maxsize=4096)
-def to_e164(number: str, region: str) -> str | None:
-    """Return a valid number as E.164, else None; a number without ``+`` belongs to ``region``."""
-    try:
-        parsed = phonenumbers.parse(number, region)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_valid_number(parsed):
-        # Until 2019 Mexican mobile numbers had a 1 after the country code, and people still write it.
-        if parsed.country_code == _MEXICO and number.startswith("+521"):
-            return to_e164(f"+52{number[4:]}", region)
-        return None
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-
-
-def _valid(digits: str, plus: bool, region: str, cued: bool) -> str | None:
-    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
-        return None
-    if plus:
-        return to_e164(f"+{digits}", region)
-    if digits.startswith("00") and len(digits) > 10:
-        return to_e164(f"+{digits[2:]}", region)
-    # A country code without its plus: only if the text mentions a phone, and with at least 11 digits.
-    return to_e164(digits, region) or (to_e164(f"+{digits}", region) if cued and len(digits) >= 11 else None)
-
-
-def _is_other_number(folded: str, start: int, end: int, plus: bool) -> bool:
-    if _MONEY_BEFORE.search(folded[max(0, start - 8) : start]) or _MONEY_AFTER.match(folded, end):
-        return True
-    if plus:
-        return False
-    if _THOUSANDS.fullmatch(folded, start, end):
-        return True
-    before = clause_before(folded, start, limit_chars=60)
-    identity = last_match(_IDENTITY, before)
-    if identity is None:
-        return False
-    return _PHONE_CUE.search(before, identity.end()) is None
+    # The user corrected the number, but not in a way that can be read.
+    doubtful: bool = False
 
 
 def _numbers(
-    turn: UserTurn, run: NumberRun, region: str, cued: bool, judged: Iterator[int]
+    turn: UserTurn, run: NumberRun, regions: Regions, cued: bool, judged: Iterator[int]
 ) -> list[tuple[str, int, int]]:
     """Split one run into its numbers, the longest first, until ``judged`` is used up."""
     found: list[tuple[str, int, int]] = []
@@ -117,19 +78,44 @@ def _numbers(
             parts = run.parts[first:last]
             start, end = parts[0].start, parts[-1].end
             plus = run.plus and first == 0
-            digits = "".join(part.digits for part in parts)
-            if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or any(part.slash for part in parts[:-1]):
+            if _is_date(parts):
                 continue
-            if next(judged, None) is None:
-                return found
-            e164 = _valid(digits, plus, region, cued)
-            if e164 is not None and not _is_other_number(turn.folded, start, end, plus):
-                found.append((e164, run.start if plus else start, end))
+            number = None
+            for digits in _spellings(parts):
+                if MIN_DIGITS <= len(digits) <= MAX_DIGITS and number is None:
+                    if next(judged, None) is None:
+                        return found
+                    number = next(readings(digits, regions, plus=plus, cued=cued), None)
+            if number is not None and not is_other_number(turn.folded, start, end, plus=plus):
+                found.append((_mobile(turn, number, start, end, plus=plus), run.start if plus else start, end))
                 first = last
                 break
         else:
             first += 1
     return found
+
+
+def _is_date(parts: Sequence[NumberPart]) -> bool:
+    """Whether a slash stands between short groups: 12/05/2024."""
+    return any(
+        part.slash and min(len(part.digits), len(after.digits)) < _SHORTEST_GROUP for part, after in pairwise(parts)
+    )
+
+
+def _spellings(parts: Sequence[NumberPart]) -> tuple[str, ...]:
+    grouped = "".join(part.digits for part in parts)
+    joined = "".join(part.joined for part in parts)
+    return (grouped,) if joined == grouped else (grouped, joined)
+
+
+def _mobile(turn: UserTurn, e164: str, start: int, end: int, *, plus: bool) -> str:
+    """People in a chat give their mobile, unless they call the number a landline."""
+    if not e164.startswith("+54"):
+        return e164
+    around = turn.folded[max(0, start - 45) : end + 25]
+    if _MOBILE.search(around) or (_MOBILE.search(turn.asked) and not _LANDLINE.search(around)):
+        return as_mobile(e164)
+    return e164 if plus or _LANDLINE.search(around) else as_mobile(e164)
 
 
 def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
@@ -143,9 +129,9 @@ def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
                 continue
             gap = folded[cue.end() : phone.start] if phone.start >= cue.end() else folded[phone.end : cue.start()]
             # A comma or "y" between them adds distance: the cue more probably belongs to the other side.
-            distance = len(gap) + 12 * sum(gap.count(mark) for mark in (",", ";", ".", "\n", " y ", " pero "))
+            distance = len(gap) + 12 * sum(gap.count(mark) for mark in (",", ";", ".", "\n", " y ", " e ", " pero "))
             # "A pero WhatsApp en el B": the cue belongs to B.
-            distance += 20 * (" pero " in gap)
+            distance += 20 * (" pero " in gap or " mas " in gap)
             if distance < best_distance:
                 nearest, best_distance = position, distance
         if nearest is not None:
@@ -157,42 +143,136 @@ def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
     return phones
 
 
-def _phones_of(turn: UserTurn, region: str, judged: Iterator[int]) -> list[Phone]:
+def _linked(turn: UserTurn, regions: Regions) -> Iterator[Phone]:
+    """Yield the numbers in links that call or write to the user: ``wa.me/573005550102``."""
+    for link in list(_LINK.finditer(turn.folded))[:_MAX_PHONES]:
+        digits = re.sub(r"\D", "", link.group("digits"))
+        is_call = link.group().startswith("tel:")
+        number = to_e164(f"+{digits}", regions.supported[0])
+        if is_call and not link.group("plus"):
+            number = next(readings(digits, regions, plus=False, cued=True), None)
+        if number is not None and not is_foreign(turn, link.start(), link.end()):
+            yield Phone(number, turn, link.start(), link.end(), whatsapp=not is_call)
+
+
+def _phones_of(turn: UserTurn, regions: Regions, judged: Iterator[int]) -> list[Phone]:
     folded = turn.folded
     if not _DIGIT.search(folded) and not has_number_words(folded):
         return []
-    phones: list[Phone] = []
+    phones: list[Phone] = list(_linked(turn, regions)) if ":" in folded or "/" in folded else []
+    links = [(phone.start, phone.end) for phone in phones]
     previous_end = 0
     for run in read_numbers(folded):
         if sum(len(part.digits) for part in run.parts) < MIN_DIGITS:
             continue
         if len(phones) >= _MAX_PHONES:
             break
+        if any(start <= run.start < end for start, end in links):
+            continue
         before = clause_before(folded, run.start, limit_chars=60)
-        cued = bool(_PHONE_CUE.search(before) or _PHONE_CUE.search(turn.asked))
-        for e164, start, end in _numbers(turn, run, region, cued, judged):
+        cued = speaks_of_phone(before) or speaks_of_phone(turn.asked) or _is_alone(folded, run)
+        # "mi número de México es …": the country beside the number is nearer than the user's place.
+        beside = named_in(before) + named_in(folded[run.parts[-1].end : run.parts[-1].end + 20])
+        for e164, start, end in _numbers(turn, run, regions.first(*beside), cued, judged):
             corrected = corrects(folded, start, previous_end)
             if not is_foreign(turn, start, end) and not is_given_up(folded, start, end):
+                if asks_for_other(turn) and not speaks_of_phone(before, strictly=True):
+                    continue
                 secondary = is_secondary(folded, start, end, previous_end)
                 phones.append(Phone(e164, turn, start, end, correction=corrected, secondary=secondary))
             previous_end = end
     return _mark_whatsapp(turn, phones)
 
 
-def find_phone(turns: Sequence[UserTurn], region: str) -> Phone | None:
+def _is_alone(folded: str, run: NumberRun) -> bool:
+    """Whether the turn is nothing but this number."""
+    rest = folded[: run.start] + folded[run.parts[-1].end :]
+    return not any(character.isalnum() for character in rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The digits of a number that its turn did not complete."""
+
+    digits: str
+    plus: bool
+    cued: bool
+    # Its turn had only digits.
+    is_alone: bool = False
+    # A turn without digits came after it: "uy, se fue solo".
+    waited: bool = False
+
+
+def _begun_in(turn: UserTurn) -> _Begun | None:
+    """Return the short number at the end of a turn, which the next turn may complete."""
+    runs = read_numbers(turn.folded) if _DIGIT.search(turn.folded) or has_number_words(turn.folded) else []
+    if not runs:
+        return None
+    run = runs[-1]
+    end = run.parts[-1].end
+    digits = "".join(part.digits for part in run.parts)
+    if len(digits) > MAX_DIGITS or any(character.isalnum() for character in turn.folded[end:]):
+        return None
+    if is_other_number(turn.folded, run.start, end, plus=run.plus) or is_foreign(turn, run.start, end):
+        return None
+    before = clause_before(turn.folded, run.start, limit_chars=60)
+    cued = speaks_of_phone(before) or speaks_of_phone(turn.asked)
+    return _Begun(digits, run.plus, cued, is_alone=_is_alone(turn.folded, run))
+
+
+def _completed(turn: UserTurn, begun: _Begun, regions: Regions) -> tuple[Phone | None, _Begun | None]:
+    """Complete a number with the digits at the start of the turn: the phone, or what is begun now."""
+    runs = read_numbers(turn.folded) if _DIGIT.search(turn.folded) or has_number_words(turn.folded) else []
+    if not runs:
+        return None, None if begun.waited else replace(begun, waited=True)
+    if runs[0].plus:
+        return None, None
+    run = runs[0]
+    rest = _REST.match(turn.folded)
+    if rest is None or rest.end() < run.start:
+        return None, None
+    end = run.parts[-1].end
+    digits = begun.digits + "".join(part.digits for part in run.parts)
+    is_alone = begun.is_alone and _is_alone(turn.folded, run)
+    cued = begun.cued or speaks_of_phone(turn.asked) or is_alone
+    number = next(readings(digits, regions, plus=begun.plus, cued=cued), None) if cued else None
+    if number is not None and not is_other_number(turn.folded, run.start, end, plus=False):
+        return Phone(_mobile(turn, number, run.start, end, plus=begun.plus), turn, run.start, end), None
+    more = len(digits) < MAX_DIGITS and not any(character.isalnum() for character in turn.folded[end:])
+    return None, _Begun(digits, begun.plus, cued, is_alone) if more else None
+
+
+def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
     """Find the phone for contacting the user; ``correction`` is set if it replaced another one."""
     best: Phone | None = None
     replaced = False
+    begun: _Begun | None = None
     judged = iter(range(_MAX_JUDGED))
     for turn in turns:
-        phones = _phones_of(turn, region, judged)
-        if best is not None and not phones and _THAT_IS_WHATSAPP.search(turn.asked) and _YES.match(turn.folded):
-            best = replace(best, whatsapp=True)
+        phones = _phones_of(turn, regions, judged)
+        if not phones and begun is not None:
+            completed, begun = _completed(turn, begun, regions)
+            phones = _mark_whatsapp(turn, [completed]) if completed is not None else []
+            if completed is None:
+                begun = begun or _begun_in(turn)
+        else:
+            begun = _begun_in(turn) if not phones else None
+        if best is not None and not phones:
+            if _THAT_IS_WHATSAPP.search(turn.asked) and _YES.match(turn.folded):
+                best = replace(best, whatsapp=True)
+            corrected = corrected_number(turn, best.e164, regions)
+            if corrected is not None:
+                begun = None
+                if corrected.e164 is None:
+                    best = replace(best, doubtful=True)
+                else:
+                    best = replace(best, e164=corrected.e164, turn=turn, start=corrected.start, end=corrected.end)
+                    best, replaced = replace(best, doubtful=False), True
         for phone in phones:
             if best is None:
                 best = phone
             elif phone.e164 == best.e164:
-                best = replace(best, whatsapp=best.whatsapp or phone.whatsapp)
+                best = replace(best, whatsapp=best.whatsapp or phone.whatsapp, doubtful=False)
             elif _wins(phone, best):
                 best, replaced = phone, phone.correction
     return replace(best, correction=replaced) if best is not None else None
@@ -208,33 +288,39 @@ def _wins(phone: Phone, best: Phone) -> bool:
     return phone.turn.index > best.turn.index
 
 
-def is_written(turn: UserTurn, e164: str, region: str) -> bool:
+def is_written(turn: UserTurn, e164: str, regions: Regions) -> bool:
     """Whether a turn has this number, in digits or dictated, and not as a price, a date or an identity number.
 
-    A number without country code that is valid in ``region`` belongs to that country. Otherwise it may belong to the
-    country of ``e164``.
+    A number without country code that is valid in a supported country belongs to that country. Otherwise it may belong
+    to the country of ``e164``.
     """
     folded = turn.folded
     if not _DIGIT.search(folded) and not has_number_words(folded):
         return False
-    national = str(phonenumbers.national_significant_number(phonenumbers.parse(e164)))
+    if any(phone.e164 == e164 for phone in _linked(turn, regions)):
+        return True
+    national = national_digits(e164)
     judged = iter(range(_MAX_JUDGED))
     for run in read_numbers(folded):
         # However it is written, the number ends with the same digits.
-        if national[-MIN_DIGITS:] not in "".join(part.digits for part in run.parts):
+        if not any(national[-MIN_DIGITS:] in digits for digits in _spellings(run.parts)):
             continue
-        if any(number == e164 for number, _, _ in _numbers(turn, run, region, True, judged)):
+        before = clause_before(folded, run.start, limit_chars=60)
+        beside = named_in(before) + named_in(folded[run.parts[-1].end : run.parts[-1].end + 20])
+        nearest = regions.first(*beside)
+        if any(number == e164 for number, _, _ in _numbers(turn, run, nearest, True, judged)):
             return True
         for first in range(len(run.parts)):
             digits = ""
             for part in run.parts[first:]:
                 digits += part.digits
-                if len(digits) > MAX_DIGITS or part.slash:
+                if len(digits) > MAX_DIGITS:
                     break
-                if digits not in (national, e164[1:]) or _is_other_number(
-                    folded, run.parts[first].start, part.end, False
-                ):
+                if digits not in (national, e164[1:]):
                     continue
-                if to_e164(digits, region) in (None, e164):
+                if is_other_number(folded, run.parts[first].start, part.end, plus=False):
+                    continue
+                number = next(readings(digits, nearest, plus=False, cued=True), None)
+                if number in (None, e164):
                     return True
     return False

@@ -29,28 +29,7 @@ CASES = [
 VALUES = ("nombre", "email", "telefono", "ocupacion", "arquetipo")
 SIGNALS = ("intencion", "desinteres", "correccion_nombre", "correccion_email", "correccion_telefono")
 
-# Text that instructs the extractor or is pasted, and that tampering.py takes for the user's own words.
-NOT_SEEN = {
-    "es2-01-split-over-two-turns",
-    "es2-07-dictated-instruction",
-    "es2-11-instruction-in-french",
-    "es2-18-swap-with-the-assistant",
-    "es2-19-admin-changes-the-phone",
-    "en2-05-yaml-in-an-html-comment",
-    "en2-10-homoglyphs-and-bidi",
-    "pt2-01-markdown-table",
-    "pt2-05-xml-tags",
-    "pt2-09-forwarded-message",
-}
-
-each_case = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.xfail(reason="tampering not seen") if case["id"] in NOT_SEEN else ())
-        for case in CASES
-    ],
-    ids=[case["id"] for case in CASES],
-)
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 
 
 def turns_of(case: dict[str, Any]) -> list[Turn]:

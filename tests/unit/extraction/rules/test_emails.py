@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.extraction.extractor import Turn
-from nexus_stream.extraction.rules.emails import find_email, normalise_email
+from nexus_stream.extraction.rules.addresses import normalise_email
+from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.text import user_turns
 
 

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.rules.countries import Regions
+from nexus_stream.extraction.rules.e164 import to_e164
 from nexus_stream.extraction.rules.number_words import word_digits
-from nexus_stream.extraction.rules.phones import find_phone, to_e164
+from nexus_stream.extraction.rules.phones import find_phone
 from nexus_stream.extraction.text import user_turns
 
 
 def phone_in(*contents, region="CO"):
-    found = find_phone(user_turns([Turn("user", content) for content in contents]), region)
+    found = find_phone(user_turns([Turn("user", content) for content in contents]), Regions((region,)))
     return found.e164 if found else None
 
 

@@ -1,0 +1,177 @@
+"""Find the country that the chat supports for a phone number without a country code.
+
+In this order: where the user says they are, the code of another number that the user typed, the language of the chat,
+then the country of the tenant or the site. A country that the user only mentions comes last: it counts for a number
+that is no number of the other countries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final
+
+import phonenumbers
+
+from nexus_stream.extraction.rules.lexicon import word_list
+from nexus_stream.extraction.text import UserTurn, words_of
+
+__all__ = ["Regions", "named_in", "regions_of"]
+
+
+def _read_places() -> Mapping[str, tuple[str, ...]]:
+    places: dict[str, tuple[str, ...]] = {}
+    for line in (files(__package__) / "words" / "countries.txt").read_text(encoding="utf-8").splitlines():
+        regions, _, names = line.partition(" ")
+        for name in names.split(","):
+            places.setdefault(name.strip(), tuple(regions.split("/")))
+    return places
+
+
+# Folded names of countries, their people and their large cities, with ISO 3166 codes: several countries have a Córdoba.
+_PLACES: Final = _read_places()
+_PLACE = rf"(?:{'|'.join(sorted(map(re.escape, _PLACES), key=len, reverse=True))})"
+_NAMED = re.compile(rf"\b{_PLACE}\b")
+_FILLER = r"(?:la |el |los |las |o |a |the |ciudad de |cidade de |city of |barrio |aca |aqui |aca en |aqui en )*"
+# The user is there.
+_LIVES = re.compile(
+    r"\b(?:vivo|vivimos|viviendo|vivendo|resido|radico|radicad[oa]|moro|moramos|estoy|estamos|ando|"
+    r"me encuentro|me mude|"
+    r"(?:les |le |te |os )?(?:escribo|hablo|falo|contacto)|soy|somos|sou|trabajo|trabalho|"
+    r"i(?:'m| am)(?: (?:living|based|located))?|i live|we live|we are|living|based|from|tengo (?:mi )?\w+|ubicad[oa]s?)"
+    rf"(?:,? [a-z]+){{0,5}}?,? (?:en|de|del|desde|em|do|da|no|na|in|from|por|cerca de|near) "
+    rf"{_FILLER}(?P<place>{_PLACE})\b"
+    rf"|\b(?:desde|direto de|directo de|aca en|aqui en|por aca en|por aqui en|aqui de|daqui de|aca de|aqui em|here in) "
+    rf"{_FILLER}(?P<from>{_PLACE})\b"
+    rf"|^\W*(?:[a-z]+\W{{1,2}}){{0,5}}[a-z]+, (?:de|desde|from|do|da) {_FILLER}(?P<after>{_PLACE})\b(?=[.,;!\n]|$)"
+    rf"|\b(?:soy|sou|somos|i'?m|i am) (?:un |una |a )?(?P<people>{_PLACE})\b"
+    rf"|\bmi (?:ciudad|pais) es {_FILLER}(?P<mine>{_PLACE})\b"
+)
+_MOVED = re.compile(
+    r"\b(?:vivo|vivimos|viviendo|vivendo|resido|radic\w+|moro|me mude|i live|living|based|estoy|estamos|me encuentro)\b"
+)
+_NOT_THERE = re.compile(
+    r"\b(?:no|nao|not|quiero|quisiera|vivia|vivi|estuve|viaj\w+|ir|fui|mi [a-z]+ (?:vive|esta)|ella|el|antes)"
+    r"\b[^.,;]{0,25}$"
+)
+_ASKS_PLACE = re.compile(
+    r"\b(?:de |en |desde |em )?(?:que|qual|cual|what|which) (?:pais|ciudad|cidade|parte|estado|country|city|"
+    r"state|lugar)\b"
+    r"|\b(?:de|desde|en) donde\b|\bonde (?:voce )?(?:mora|fica|esta)\b|\bde onde\b|\bwhere (?:are|do) you\b"
+    r"|\bdonde (?:vives?|estas?|te encuentras|se encuentra|queda|resides?|os encontrais)\b"
+    r"|\b(?:ciudad|pais|cidade)\W{0,3}\?"
+)
+_ANSWER_CHARS = 60
+_CODE = re.compile(r"(?:\+|\b00)\s?\(?(\d[\d\s().-]{7,20}\d)")
+_WORDS: Final = {language: word_list(language) for language in ("portuguese", "english", "spanish")}
+# Only words that the other languages do not have.
+_OWN_WORDS: Final = {
+    language: words.difference(*(other for name, other in _WORDS.items() if name != language))
+    for language, words in _WORDS.items()
+}
+_MIN_WORDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """ISO 3166 codes of the countries to which a number without a country code may belong, the first best.
+
+    Attributes:
+        supported: What the chat supports, then the default; without repetitions.
+        mentioned: Countries that the user only names. They count if a number is valid in no supported country.
+    """
+
+    supported: tuple[str, ...]
+    mentioned: tuple[str, ...] = ()
+
+    def first(self, *regions: str) -> Regions:
+        """The same with these countries in front."""
+        return Regions(tuple(dict.fromkeys((*regions, *self.supported))), self.mentioned)
+
+
+def named_in(folded: str) -> list[str]:
+    """The countries that a folded text names, in its order."""
+    return list(dict.fromkeys(region for match in _NAMED.finditer(folded) for region in _PLACES[match.group()]))
+
+
+def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:
+    """The countries that the user's turns support.
+
+    Args:
+        turns: The user's turns, prepared.
+        default_region: The country of the tenant or the site.
+    """
+    supported: list[Sequence[str]] = []
+    came_from: list[Sequence[str]] = []
+    mentioned: list[str] = []
+    for turn in turns:
+        for regions, lives_there in _told(turn):
+            (supported if lives_there else came_from).append(regions)
+        mentioned += named_in(turn.folded)
+    # The newest place is where the user is now. Who says both lives where they live, not where they come from.
+    found = [region for regions in (*reversed(supported), *reversed(came_from)) for region in regions]
+    found += _of_codes(turns)
+    language = _of_language(turns)
+    if language is not None:
+        found.append(language)
+    found.append(default_region)
+    unique = tuple(dict.fromkeys(found))
+    return Regions(unique, tuple(region for region in dict.fromkeys(mentioned) if region not in unique))
+
+
+def _told(turn: UserTurn) -> Iterator[tuple[Sequence[str], bool]]:
+    """Yield the countries of each place where the user says they are, and whether they live there."""
+    folded = turn.folded
+    for match in _LIVES.finditer(folded):
+        if _NOT_THERE.search(folded[max(0, match.start() - 40) : match.start()]):
+            continue
+        place = (
+            match.group("place")
+            or match.group("from")
+            or match.group("people")
+            or match.group("mine")
+            or match.group("after")
+        )
+        yield _PLACES[place], _MOVED.match(match.group()) is not None or match.group("from") is not None
+    if len(folded) <= _ANSWER_CHARS and _ASKS_PLACE.search(turn.asked):
+        for match in list(_NAMED.finditer(folded))[:1]:
+            yield _PLACES[match.group()], True
+
+
+def _of_codes(turns: Sequence[UserTurn]) -> list[str]:
+    found: list[str] = []
+    for turn in turns:
+        if "+" not in turn.folded and "00" not in turn.folded:
+            continue
+        for match in list(_CODE.finditer(turn.folded))[:8]:
+            region = _region_of_number("+" + re.sub(r"\D", "", match.group(1)))
+            if region is not None:
+                found.append(region)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _region_of_number(number: str) -> str | None:
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return None
+    region = phonenumbers.region_code_for_number(parsed)
+    return str(region) if region else None
+
+
+def _of_language(turns: Sequence[UserTurn]) -> str | None:
+    """Brazil for a chat in Portuguese, the United States for one in English; None for Spanish or too few words."""
+    # The assistant speaks the language of the page.
+    texts = [text for turn in turns for text in (turn.folded, turn.asked)]
+    words = [word for text in texts for word in words_of(text[:2_000])][:400]
+    counts = {language: sum(word in own for word in words) for language, own in _OWN_WORDS.items()}
+    portuguese, english, spanish = counts["portuguese"], counts["english"], counts["spanish"]
+    if portuguese >= _MIN_WORDS and portuguese > english and portuguese > spanish:
+        return "BR"
+    if english >= _MIN_WORDS and english > 2 * spanish and english > portuguese:
+        return "US"
+    return None

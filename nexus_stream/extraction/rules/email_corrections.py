@@ -1,0 +1,116 @@
+"""Apply a correction of part of an address: "no es .com, es .org", "es con z", "sin el punto"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nexus_stream.extraction.rules.addresses import normalise_email
+from nexus_stream.extraction.rules.letters import letter_of
+from nexus_stream.extraction.spoken import is_of_another
+from nexus_stream.extraction.text import UserTurn
+
+__all__ = ["CorrectedAddress", "corrected_address"]
+
+_PART = r"[.@_-]?[a-z0-9][a-z0-9._-]{0,60}"
+_NOT_BUT = re.compile(
+    rf"\b(?:no|nao|not) (?:es|era|e|is|con|con el|en)?\s?\W{{0,2}}(?P<old>{_PART})\W{{1,4}}(?:(?:sino|es|e|pero|"
+    rf"it'?s|y|con|mas)\b\W{{1,2}}){{1,2}}(?P<new>{_PART})"
+)
+_BUT_NOT = re.compile(
+    rf"\b(?:es|e|is|con|com|termina en|termina com|it'?s)\W{{1,2}}(?P<new>{_PART})\W{{1,4}}(?:y )?(?:no|nao|not|"
+    rf"en vez de|em vez de)\W{{1,2}}"
+    rf"(?:(?:es|con|com|e) )?(?P<old>{_PART})"
+)
+_WITH_LETTER = re.compile(
+    r"\b(?:es|va|se escribe|lleva|termina|e|escreve|it'?s)? ?(?:con|com|en|em|with)(?: la| a|"
+    r" an?)? (?P<new>[a-z]{1,6})\b"
+    r"(?: de [a-z]+)?(?P<last> al final| no final| at the end)?(?:\W{1,3}(?:y )?(?:no|nao|not)\W{1,2}(?:con |com |"
+    r"with )?(?P<old>[a-z]{1,6})\b)?"
+)
+_WITHOUT = re.compile(
+    r"\b(?:sin|sem|without|no lleva|nao tem)(?: el| la| o| a| the| ningun)? (?P<sign>punto|ponto|dot|guion bajo|"
+    r"underscore|guion|hifen|dash)\b"
+)
+_SIGNS = {
+    "punto": ".",
+    "ponto": ".",
+    "dot": ".",
+    "guion bajo": "_",
+    "underscore": "_",
+    "guion": "-",
+    "hifen": "-",
+    "dash": "-",
+}
+_ABOUT_MAIL = re.compile(r"\b(?:correo|e-?mail|mail|arroba|direccion|endereco)\b|@|\.[a-z]{2}")
+_WRONG = re.compile(
+    r"\b(?:correo|e-?mail|mail)\b[^.?!\n]{0,25}\b(?:esta mal|esta errado|is wrong|quedo mal|equivocad[oa]|no es ese)\b"
+    r"|\b(?:me equivoque|escribi mal|errei|corrijo)\b[^.?!\n]{0,25}\b(?:correo|e-?mail|mail)\b"
+)
+# Letters that people confuse in writing.
+_CONFUSED = ("sz", "scz", "bv", "yil", "gj", "ckq", "hj", "mn", "xs", "vw")
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedAddress:
+    """The address after a correction, and the span of the words; ``address`` is None if they cannot be applied."""
+
+    address: str | None
+    start: int
+    end: int
+
+
+def corrected_address(turn: UserTurn, address: str) -> CorrectedAddress | None:
+    """Apply the turn's correction to a known address; None if the turn corrects no part of an address."""
+    folded = turn.folded
+    if is_of_another(folded):
+        return None
+    for pattern in (_NOT_BUT, _BUT_NOT):
+        for match in pattern.finditer(folded):
+            old, new = match.group("old").rstrip(".-"), match.group("new").rstrip(".-")
+            if len(old) == 1 or len(new) == 1:
+                continue
+            changed = _instead(address, old, new)
+            if changed is not None:
+                return CorrectedAddress(changed, *match.span())
+    without = _WITHOUT.search(folded)
+    if without is not None:
+        sign = _SIGNS[without.group("sign")]
+        local, _, domain = address.partition("@")
+        if local.count(sign) == 1:
+            return CorrectedAddress(normalise_email(f"{local.replace(sign, '')}@{domain}"), *without.span())
+    if _ABOUT_MAIL.search(folded) or _ABOUT_MAIL.search(turn.asked):
+        for match in _WITH_LETTER.finditer(folded):
+            letter = letter_of(match.group("new"))
+            if letter is not None:
+                old_letter = letter_of(match.group("old")) if match.group("old") else None
+                changed = _with_letter(address, letter, old_letter, at_end=match.group("last") is not None)
+                if changed != address:
+                    return CorrectedAddress(changed, *match.span())
+    wrong = _WRONG.search(folded)
+    return CorrectedAddress(None, *wrong.span()) if wrong is not None else None
+
+
+def _instead(address: str, old: str, new: str) -> str | None:
+    # A domain's ending, or a part between signs: "com" in ".com", not in "comercial".
+    places = [
+        match.span() for match in re.finditer(rf"(?<![a-z0-9]){re.escape(old.lstrip('.@_-'))}(?![a-z0-9])", address)
+    ]
+    if len(places) != 1:
+        return None
+    start, end = places[0]
+    return normalise_email(address[:start] + new.lstrip(".@_-") + address[end:])
+
+
+def _with_letter(address: str, letter: str, old: str | None, *, at_end: bool) -> str | None:
+    """The address with another letter; the same address if it has the letter already, None if the place is unknown."""
+    local, _, domain = address.partition("@")
+    others = {old} if old is not None else {one for group in _CONFUSED if letter in group for one in group} - {letter}
+    places = [position for position, one in enumerate(local) if one in others]
+    if at_end:
+        places = [position for position in places if position + 1 == len(local) or not local[position + 1].isalnum()]
+    if not places:
+        return address
+    if len(places) > 1:
+        return None
+    return normalise_email(f"{local[: places[0]]}{letter}{local[places[0] + 1 :]}@{domain}")

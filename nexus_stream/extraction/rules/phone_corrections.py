@@ -1,0 +1,107 @@
+"""Apply a correction of part of a number: "el último es 7 no 1", "termina en 51", "es 310, no 300"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nexus_stream.extraction.rules.countries import Regions
+from nexus_stream.extraction.rules.e164 import national_digits, to_e164
+from nexus_stream.extraction.rules.number_words import NUMBER_WORD, word_digits
+from nexus_stream.extraction.spoken import is_of_another
+from nexus_stream.extraction.text import UserTurn, words_of
+
+__all__ = ["Corrected", "corrected_number"]
+
+# Digits, or a few number words; not a count of digits, as in "los últimos cuatro son".
+_D = (
+    rf"(?:\d[\d .-]{{0,10}}\d|\d|{NUMBER_WORD}(?: (?:[ye] )?{NUMBER_WORD}){{0,5}})\b(?!\W{{1,2}}(?:son|es|sao|are|is|"
+    rf"digit|numer|cifr))"
+)
+_NOT = r"(?:no|nao|not|en vez del?|em vez de|instead of)"
+_END = re.compile(
+    r"\b(?:ultim[oa]s?|final(?:es)?|last|termina\w*|acaba\w*|ends?|terminacion)\b"
+    r"(?: (?:numeros?|digitos?|cifras?|digits?|numbers?|dos|tres|cuatro|two|three|four|dois|quatro|2|3|4|in|with|"
+    r"en|em|con|"
+    r"com|es|son|sao|e|is|are|un|um|el|o|era|eran))*?"
+    rf"\W{{1,3}}(?P<new>{_D})(?:\W{{1,3}}(?:y )?{_NOT}\W{{1,2}}(?:(?:en|es|con|em|un|el) )?(?P<old>{_D}))?"
+)
+_START = re.compile(
+    rf"\b(?:empieza|comienza|inicia|comeca|starts?)\b(?: (?:con|por|en|com|with))?\W{{1,3}}(?P<new>{_D})"
+    rf"(?:\W{{1,3}}(?:y )?{_NOT}\W{{1,2}}(?:(?:con|por|en) )?(?P<old>{_D}))?"
+)
+_INSTEAD = re.compile(
+    rf"\b(?:es|son|era|e|is|sao|va|lleva|con)\W{{1,3}}(?:(?:un|el|um|o) )?(?P<new>{_D})\W{{1,3}}(?:y )?{_NOT}\W{{1,2}}"
+    rf"(?:(?:es|un|el|um|o) )?(?P<old>{_D})"
+    rf"|\b{_NOT} (?:es|son|era|e|is)\W{{1,3}}(?:(?:un|el|um|o) )?(?P<old2>{_D})\W{{1,4}}(?:(?:sino|es|pero|y|son|"
+    rf"e|it'?s)\b"
+    rf"\W{{1,3}}){{1,2}}(?:(?:un|el|um|o) )?(?P<new2>{_D})"
+)
+# The user says that the number is wrong, without a readable new one.
+_WRONG = re.compile(
+    r"\b(?:me equivoque|equivocad[oa]|mal|errei|errado|wrong|error|typo|corrijo|corrige)\b[^.?!\n]{0,40}"
+    r"\b(?:numero|digito|celular|cel|telefono|whatsapp|number|digit|cifra)\b"
+    r"|\b(?:numero|celular|cel|telefono|whatsapp|number)\b[^.?!\n]{0,25}\b(?:esta mal|esta errado|is wrong|"
+    r"equivocad[oa]|quedo mal|no es ese)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """The number after a correction, and the span of the words; ``e164`` is None if they cannot be applied."""
+
+    e164: str | None
+    start: int
+    end: int
+
+
+def corrected_number(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
+    """Apply the turn's correction to a known number; None if the turn corrects no part of a number."""
+    folded = turn.folded
+    if is_of_another(folded):
+        return None
+    national = national_digits(e164)
+    code = e164[: len(e164) - len(national)]
+    for pattern, changed in ((_END, _at_end), (_START, _at_start), (_INSTEAD, _instead)):
+        for match in pattern.finditer(folded):
+            groups = match.groupdict()
+            new = _digits(groups.get("new") or groups.get("new2"))
+            old = _digits(groups.get("old") or groups.get("old2"))
+            if new is None:
+                continue
+            number = changed(national, new, old)
+            if number is not None:
+                valid = to_e164(code + number, regions.supported[0])
+                return Corrected(valid, *match.span())
+            if old is not None:
+                return Corrected(None, *match.span())
+    wrong = _WRONG.search(folded)
+    return Corrected(None, *wrong.span()) if wrong is not None else None
+
+
+def _digits(text: str | None) -> str | None:
+    if text is None:
+        return None
+    plain = re.sub(r"[\s.-]", "", text)
+    if plain.isdigit():
+        return plain
+    return word_digits(words_of(text))
+
+
+def _at_end(national: str, new: str, old: str | None) -> str | None:
+    if len(new) >= len(national) or (old is not None and not national.endswith(old)):
+        return None
+    keep = len(national) - (len(old) if old is not None else len(new))
+    return national[:keep] + new
+
+
+def _at_start(national: str, new: str, old: str | None) -> str | None:
+    if len(new) >= len(national) or (old is not None and not national.startswith(old)):
+        return None
+    return new + national[len(old) if old is not None else len(new) :]
+
+
+def _instead(national: str, new: str, old: str | None) -> str | None:
+    if old is None or national.count(old) != 1 or len(new) != len(old):
+        return None
+    return national.replace(old, new)

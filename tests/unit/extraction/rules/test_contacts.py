@@ -1,0 +1,169 @@
+"""Contacts as people write them: found whole and for the right country, or not at all.
+
+Each line is a small chat. "A:" starts a turn of the assistant.
+"""
+
+import pytest
+
+from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.rules.extractor import find
+
+
+def contacts_of(chat):
+    turns = [
+        Turn("assistant", line.removeprefix("A: ")) if line.startswith("A: ") else Turn("user", line) for line in chat
+    ]
+    found = find(turns, default_region="CO")
+    checked = check(found, turns, default_region="CO")
+    # What the rules find also passes the check.
+    assert (checked.telefono, checked.email) == (found.telefono, found.email)
+    return checked.telefono, checked.email
+
+
+PHONE = "+573005550102"
+EMAIL = "ana.lopez@example.com"
+
+COLOMBIAN = [
+    ["cel3005550102"],
+    ["wsp:300-555-0102"],
+    [
+        "mi numero es 3\ufe0f\u20e30\ufe0f\u20e30\ufe0f\u20e35\ufe0f\u20e35\ufe0f\u20e35\ufe0f\u20e30\ufe0f\u20e31\ufe0f\u20e30\ufe0f\u20e32\ufe0f\u20e3"
+    ],
+    ["300\u200b555\u200b0102"],
+    ["300&nbsp;555&nbsp;0102"],
+    ["**300 555 0102**"],
+    ["trescientos, quinientos cincuenta y cinco, cero uno cero dos"],
+    ["tres cero cero cinco cinco cinco cero uno cero dos"],
+    ["mi celular es tres cientos quinientos cincuenta y cinco cero uno cero dos"],
+    ["300 555", "0102"],
+    ["A: ¿Tu celular?", "300", "A: sigue", "555", "A: ¿y?", "0102"],
+    ["mi cel 300555", "0102"],
+    ["(57) 300 555 0102"],
+    ["0057 3005550102"],
+    ["57 300 555 0102"],
+    ["573005550102"],
+    ["+57-300-555-01-02"],
+    ["+57.300.555.0102"],
+    ["300 - 555 - 01 - 02"],
+    ["300_555_0102"],
+    ["300/555/0102"],
+    ["300 555 01 02 ese es mi whatsapp"],
+    ["https://wa.me/573005550102"],
+    ["wa.me/573005550102?text=Hola"],
+    ["https://api.whatsapp.com/send?phone=573005550102&text=hola"],
+    ["tel:+573005550102"],
+    ["tel:3005550102"],
+    ["mi tel es 3 0 0 5 5 5 0 1 0 2"],
+    ["3005550102 gracias"],
+    ["llámame al 3005550102, no al 310 555 0199 que es de mi esposa"],
+    ["mi cel es 300 555 0101", "A: ok", "perdón, el último es 2 no 1"],
+    ["mi cel es 300 555 0101", "A: ok", "termina en 02"],
+    ["mi cel es 300 555 0101", "A: ok", "ay no, los últimos cuatro son 0102"],
+    ["310 555 0102", "A: ¿310?", "no, empieza por 300"],
+    ["A: ¿Cuál es tu número?", "tres-cero-cero-cinco-cinco-cinco-cero-uno-cero-dos"],
+    ["300.555.0102"],
+    ["300,555,0102"],
+    ["300 5550102"],
+    ["30 05 55 01 02"],
+    ["mi cel es el 300 doble cinco cinco 01 02"],
+    ["300 triple cinco 0102"],
+]
+
+OF_ANOTHER_COUNTRY = [
+    (["vivo en Miami, mi cel es 305 555 0147"], "+13055550147"),
+    (["Hi, my number is 305-555-0147, please call me"], "+13055550147"),
+    (["soy de Guadalajara, mi wsp es 33 5555 0117"], "+523355550117"),
+    (["estoy en México", "A: ok", "33 5555 0117"], "+523355550117"),
+    (["vivo en Lima, cel 987 555 012"], "+51987555012"),
+    (["soy de Buenos Aires", "A: pasame tu whatsapp", "11 5555-0130"], "+5491155550130"),
+    (["escribo desde Madrid, movil 644 55 50 42"], "+34644555042"),
+    (["meu zap é 11 95555-0101, obrigado"], "+5511955550101"),
+    (["meu celular é onze nove cinco cinco cinco cinco zero um zero um, tá?"], "+5511955550101"),
+    (["oi, meu número é (21) 8555-0102, sou do Rio de Janeiro"], "+5521985550102"),
+    (["vivo en Quito, 099 555 0180"], "+593995550180"),
+    (["vivo en Santiago de Chile mi fono es 9 5555 0136"], "+56955550136"),
+]
+
+ADDRESSES = [
+    ["ana.lopez (at) example (dot) com"],
+    ["ana.lopez[arroba]example.com"],
+    ["ana punto lopez arroba example punto com"],
+    ["ana.lopez@example punto com"],
+    ["ana\u200b.lopez@example.com"],
+    ["ana.lopez&#64;example.com"],
+    ["ana.lopez @example.com"],
+    ["ana.lopez@ example.com"],
+    ["mi correo es ana. lopez@example.com"],
+    ["A: ¿tu correo?", "ana.lopez", "A: ¿y el dominio?", "@example.com"],
+    ["A: ¿tu correo?", "ana.lopez@", "example.com"],
+    ["A: ¿tu correo?", "ana.lopez@example", "A: falta algo", ".com"],
+    ["<ana.lopez@example.com>"],
+    ["mailto:ana.lopez@example.com"],
+    ["[ana.lopez@example.com](mailto:ana.lopez@example.com)"],
+    ["Ana.Lopez@Example.com"],
+    ["correo:ana.lopez@example.com,cel"],
+    ["`ana.lopez@example.com`"],
+    ["mi email é ana ponto lopez arroba example ponto com"],
+    ["ana.lopez arroba example.com"],
+    ["es ana.lopez at example dot com"],
+    ["ana.lopes@example.com", "A: ¿ana.lopes@example.com?", "no, lopez con z"],
+    ["ana.lopez@example.org", "A: ok", "perdón es .com no .org"],
+    ["ana.lopez@example.com."],
+    ["my email is ana.lopez@example.com!"],
+    ["ana_lopez@example.com", "A: ?", "no, ana.lopez@example.com"],
+]
+
+NO_CONTACT = [
+    ["https://example.com/p/3005550102"],
+    ["www.example.com/?id=3005550102"],
+    ["4.7110000,-74.0721000"],
+    ["A: ¿Me das tu número de pedido?", "3005550102"],
+    ["A: ¿cuál es tu cédula?", "3005550102"],
+    ["mi cédula: 3005550102"],
+    ["pedido #3005550102"],
+    ["De: Pedro <pedro@example.com>\nPara: Ana\nAsunto: hola\nmi cel 3005550102"],
+    ["> llámame al 3005550102"],
+    ["el cel de mi hermana es 300 555 0102"],
+    ["el número de mi jefe, 3005550102"],
+    ["cuesta 3005550102 pesos"],
+    ["A: Digite su número de guía", "3005550102"],
+    ["A: Qual é o número do pedido?", "3005550102"],
+    ["my sister's number is 300 555 0102"],
+    ["el de ustedes es 3005550102?"],
+    ["[12/03/26, 10:15] Pedro: mi cel es 3005550102"],
+    ["factura 3005550102"],
+    ["NIT 900.555.0102"],
+    ["ana,lopez@example.com"],
+    ["ana lopez@example.com"],
+    ["mi correo es ana lopez@example.com"],
+    ["el correo de mi hermana es ana@example.com"],
+    ["https://example.com/?u=ana@example.com"],
+    ["De: Ana <ana@example.com>\nAsunto: x"],
+    ["ana@exam ple.com"],
+    ["ana arroba gmail"],
+    ["A: escríbenos a info@example.com", "vale, escribo a info@example.com"],
+    ["síguenos en @ana.example"],
+    ["ana@@example.com"],
+    ["mira: user@example.com me mandó esto"],
+]
+
+
+@pytest.mark.parametrize("chat", COLOMBIAN)
+def test_a_phone_is_found_however_it_is_written(chat):
+    assert contacts_of(chat) == (PHONE, None)
+
+
+@pytest.mark.parametrize(("chat", "e164"), OF_ANOTHER_COUNTRY)
+def test_a_phone_belongs_to_the_country_that_the_chat_supports(chat, e164):
+    assert contacts_of(chat) == (e164, None)
+
+
+@pytest.mark.parametrize("chat", ADDRESSES)
+def test_an_address_is_found_however_it_is_written(chat):
+    assert contacts_of(chat) == (None, EMAIL)
+
+
+@pytest.mark.parametrize("chat", NO_CONTACT)
+def test_what_is_not_the_users_own_contact_is_left_out(chat):
+    assert contacts_of(chat) == (None, None)
