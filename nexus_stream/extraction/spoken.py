@@ -121,7 +121,16 @@ _BEFORE_LETTER: Final = frozenset(
 )
 _DENIES: Final = frozenset({"no", "nao", "not"})
 _MAX_CHANGE = 4
+_SHORT_CHARS, _MAX_SHORT_TURNS = 2_000, 30
 _SIMILAR = 0.6
+
+
+def short_turns(turns: Sequence[UserTurn]) -> list[UserTurn]:
+    """The newest turns that may spell, halve or correct a value: people do that in a few words.
+
+    The bounds keep a body at the size limit from blocking every other session.
+    """
+    return [turn for turn in turns if len(turn.folded) <= _SHORT_CHARS][-_MAX_SHORT_TURNS:]
 
 
 def tokens_of(folded: str, start: int = 0, end: int | None = None) -> list[Token]:

@@ -18,8 +18,10 @@ from nexus_stream.extraction.spoken import (
     Place,
     Token,
     Written,
+    announces_correction,
     corrects_to,
     says_joined,
+    short_turns,
     spells,
     tokens_of,
 )
@@ -29,8 +31,9 @@ __all__ = ["written_email"]
 
 
 # Bounds against an attack on CPU time: an ordinary chat has a tenth of these.
-_MAX_TURNS = 60  # newest turns with an @
-_MAX_AT = 20  # in one turn
+_MAX_SIGNS = 40  # @ signs and words for it, the newest
+_MAX_GIVEN = 8
+_MAX_CORRECTIONS = 8
 _MAX_LOCAL_TOKENS = 40
 _MAX_DOMAIN_TOKENS = 24
 _WINDOW_CHARS = 400
@@ -55,17 +58,19 @@ def written_email(claimed: str, turns: Sequence[UserTurn]) -> Written | None:
             if found == address:
                 return Written(address, (given[-1][1],))
     local, _, domain = address.partition("@")
-    for tokens, places in islice(_dictations(turns), _MAX_TURNS):
-        found_at = _stands(tokens, local, domain)
+    short = short_turns(turns)
+    for tokens, at, places in islice(_dictations(short), _MAX_SIGNS):
+        found_at = _stands(tokens, at, local, domain)
         if found_at is not None:
             return Written(address, tuple(_covered(places, found_at)))
-    for old, place in given[-_MAX_AT:]:
-        for turn in turns:
+    correcting = [turn for turn in short if announces_correction(turn)][-_MAX_CORRECTIONS:]
+    for old, place in given[-_MAX_GIVEN:]:
+        for turn in correcting:
             after = place.end if turn is place.turn else 0
             if turn.index >= place.turn.index and corrects_to(old, address, turn, after):
                 return Written(address, (place, Place(turn, 0, len(turn.text))))
     # The rules also read what no claim is needed for: corrections of several parts.
-    best = find_email(turns)
+    best = find_email(short)
     if best is None or best.address != address:
         return None
     return Written(address, (Place(best.turn, best.start, best.end),))
@@ -74,20 +79,19 @@ def written_email(claimed: str, turns: Sequence[UserTurn]) -> Written | None:
 _Sources = list[tuple[UserTurn, int, int]]  # turn, its first token, the token after its last
 
 
-def _dictations(turns: Sequence[UserTurn]) -> Iterator[tuple[list[Token], _Sources]]:
-    """The tokens around each @ of the user, newest first; also joined with the turn before or after it."""
+def _dictations(turns: Sequence[UserTurn]) -> Iterator[tuple[list[Token], int, _Sources]]:
+    """The tokens around each @ of the user and its place in them, newest first; also joined over two turns."""
     for position in range(len(turns) - 1, -1, -1):
         turn = turns[position]
-        for at in islice(_AT.finditer(turn.folded), _MAX_AT):
-            tokens = tokens_of(turn.folded, max(0, at.start() - _WINDOW_CHARS), at.end() + _WINDOW_CHARS)
-            yield tokens, [(turn, 0, len(tokens))]
-            if position and at.start() < _WINDOW_CHARS:
-                yield from _joined(turns[position - 1], turn)
-        if position and (turn.folded.lstrip()[:1] in ".@" or _ASKS_DOMAIN.search(turn.asked)):
+        for sign in islice(_AT.finditer(turn.folded), _MAX_SIGNS):
+            before = tokens_of(turn.folded, max(0, sign.start() - _WINDOW_CHARS), sign.start())
+            tokens = [*before, *tokens_of(turn.folded, sign.start(), sign.end() + _WINDOW_CHARS)]
+            yield tokens, len(before), [(turn, 0, len(tokens))]
+        if position:
             yield from _joined(turns[position - 1], turn)
 
 
-def _joined(first: UserTurn, second: UserTurn) -> Iterator[tuple[list[Token], _Sources]]:
+def _joined(first: UserTurn, second: UserTurn) -> Iterator[tuple[list[Token], int, _Sources]]:
     """The end of a turn and the turn after it, if the second may go on where the first stopped in an address."""
     before = tokens_of(first.folded, max(0, len(first.folded) - _WINDOW_CHARS))
     after = tokens_of(second.folded, 0, _WINDOW_CHARS)
@@ -98,18 +102,17 @@ def _joined(first: UserTurn, second: UserTurn) -> Iterator[tuple[list[Token], _S
     after = after[begin:]
     if not before or not after or before[-1].text == "\n":
         return
-    if _goes_on(after, 0) or before[-1].text in ("@", ".", *AT_WORDS, *DOT_WORDS):
-        between = []
-    elif _ASKS_DOMAIN.search(second.asked) and not _AT.search(first.folded[-_WINDOW_CHARS:]):
+    between: list[Token] = []
+    if not _goes_on(after, 0) and before[-1].text not in ("@", ".", *AT_WORDS, *DOT_WORDS):
+        if not _ASKS_DOMAIN.search(second.asked) or _AT.search(first.folded, max(0, len(first.folded) - _WINDOW_CHARS)):
+            return
         between = [Token("@", -1, -1)]  # asked for what follows the @, people leave it out
-    else:
-        return
     # Not side by side, so that no word continues over the gap.
-    moved = [
-        Token(token.text, token.start + len(first.folded) + 1, token.end + len(first.folded) + 1) for token in after
-    ]
-    tokens = [*before, *between, *moved]
-    yield tokens, [(first, 0, len(before)), (second, len(before) + len(between), len(tokens))]
+    gap = len(first.folded) + 1
+    tokens = [*before, *between, *(Token(token.text, token.start + gap, token.end + gap) for token in after)]
+    signs = [at for at, token in enumerate(tokens) if token.text == "@" or token.text in AT_WORDS]
+    for at in signs[-1:]:
+        yield tokens, at, [(first, 0, len(before)), (second, len(before) + len(between), len(tokens))]
 
 
 def _goes_on(tokens: list[Token], at: int) -> bool:
@@ -119,17 +122,16 @@ def _goes_on(tokens: list[Token], at: int) -> bool:
     return is_dot or text == "@" or text in AT_WORDS | DOT_WORDS
 
 
-def _stands(tokens: list[Token], local: str, domain: str) -> tuple[int, int] | None:
-    """The tokens that spell the whole address; None if there are none."""
-    for at, token in enumerate(tokens):
-        if token.text != "@" and not (token.text in AT_WORDS and _means_at(tokens, at)):
-            continue
-        joined = says_joined(" ".join(each.text for each in tokens[max(0, at - _MAX_LOCAL_TOKENS) :]))
-        start = _local_start(tokens, at, local, joined=joined)
-        end = _domain_end(tokens, at + 1, domain) if start is not None else None
-        if start is not None and end is not None:
-            return start, end
-    return None
+def _stands(tokens: list[Token], at: int, local: str, domain: str) -> tuple[int, int] | None:
+    """The tokens around the sign at ``at`` that spell the whole address; None if they spell another."""
+    if not _means_at(tokens, at):
+        return None
+    end = _domain_end(tokens, at + 1, domain)
+    if end is None:
+        return None
+    joined = says_joined(" ".join(token.text for token in tokens[max(0, at - _MAX_LOCAL_TOKENS) :]))
+    start = _local_start(tokens, at, local, joined=joined)
+    return (start, end) if start is not None else None
 
 
 def _means_at(tokens: list[Token], at: int) -> bool:

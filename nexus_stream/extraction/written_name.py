@@ -15,7 +15,15 @@ from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
 from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
 from nexus_stream.extraction.rules.name_reading import PARTICLES, is_plausible_name, proper_case
 from nexus_stream.extraction.rules.ownership import RELATIONS
-from nexus_stream.extraction.spoken import Place, Written, corrects_to, spelled_words, tokens_of
+from nexus_stream.extraction.spoken import (
+    Place,
+    Written,
+    announces_correction,
+    corrects_to,
+    short_turns,
+    spelled_words,
+    tokens_of,
+)
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
 __all__ = ["key_words", "written_name"]
@@ -54,14 +62,17 @@ def written_name(claimed: str, turns: Sequence[UserTurn]) -> Written | None:
     if not claimed.strip() or len(claimed) > MAX_NAME_CHARS or not is_plausible_name(claimed):
         return None
     wanted = [match.group() for match in _WORD.finditer(fold(claimed))]
-    readings = [(turn, words) for turn in turns for words in _words(turn)]
+    short = short_turns(turns)
+    known = {turn.index for turn in short}
+    typed = [turn for turn in turns if turn.index in known or any(word in turn.folded for word in wanted)]
+    readings = [(turn, words) for turn in typed for words in _words(turn, spelled=turn.index in known)]
     for find in (_side_by_side, _bare_pieces):
         found = list(find(wanted, readings))
         if found:
             return _best(claimed, found)
-    added = [turn.index for turn in turns if FILLER_SURNAME.search(turn.folded) or ASKS_SURNAME.search(turn.asked)]
+    added = [turn.index for turn in short if FILLER_SURNAME.search(turn.folded) or ASKS_SURNAME.search(turn.asked)]
     added = added[-_MAX_ADDED_TURNS:]
-    found = list(_in_two_places(wanted, readings, added)) or list(_corrected(wanted, claimed, readings, turns))
+    found = list(_in_two_places(wanted, readings, added)) or list(_corrected(wanted, claimed, readings, short))
     return _best(claimed, found) if found else None
 
 
@@ -81,8 +92,8 @@ def _best(claimed: str, found: Sequence[_Found]) -> Written:
     return Written(proper_case(dotted), places)
 
 
-def _words(turn: UserTurn) -> Iterator[list[_Word]]:
-    """The words of a turn. A second reading puts spelled letters together."""
+def _words(turn: UserTurn, *, spelled: bool) -> Iterator[list[_Word]]:
+    """The words of a turn. If asked for, a second reading puts spelled letters together."""
     folded = turn.folded
     if "@" in folded:
         # The words of an address are no given name.
@@ -91,14 +102,16 @@ def _words(turn: UserTurn) -> Iterator[list[_Word]]:
         _Word(match.group(), turn.text[match.start() : match.end()], *match.span()) for match in _WORD.finditer(folded)
     ]
     yield words
+    if not spelled:
+        return
     tokens = tokens_of(folded)
-    spelled = [
+    letters_of = [
         _Word(letters, letters, tokens[first].start, tokens[end - 1].end)
         for letters, first, end in islice(spelled_words(tokens), _MAX_PLACES)
     ]
-    if spelled:
-        plain = [word for word in words if not any(one.start < word.end and word.start < one.end for one in spelled)]
-        yield sorted([*plain, *spelled], key=lambda word: word.start)
+    if letters_of:
+        plain = [word for word in words if not any(one.start < word.end and word.start < one.end for one in letters_of)]
+        yield sorted([*plain, *letters_of], key=lambda word: word.start)
 
 
 def _side_by_side(wanted: list[str], readings: _Readings) -> Iterator[_Found]:
@@ -165,9 +178,13 @@ def _in_two_places(wanted: list[str], readings: _Readings, added: Sequence[int])
                     yield written, (Place(turn, near[0].start, near[-1].end), _whole(added_turn))
 
 
-def _corrected(wanted: list[str], claimed: str, readings: _Readings, turns: Sequence[UserTurn]) -> Iterator[_Found]:
+def _corrected(wanted: list[str], claimed: str, readings: _Readings, short: Sequence[UserTurn]) -> Iterator[_Found]:
     """The name, if a later turn changes letters of one word of the name that was given: "Gonzales", "es con z"."""
     spelled = _WORD.findall(claimed)
+    correcting = [turn for turn in short if announces_correction(turn)][-_MAX_ADDED_TURNS:]
+    if not correcting:
+        return
+    tried = 0
     for turn, words in readings:
         for start in range(len(words) - len(wanted) + 1):
             near = words[start : start + len(wanted)]
@@ -178,7 +195,10 @@ def _corrected(wanted: list[str], claimed: str, readings: _Readings, turns: Sequ
             # Cheap first: a letter or two differ, and the ends do not both.
             if abs(len(old) - len(new)) > 2 or (old[:2] != new[:2] and old[-2:] != new[-2:]):
                 continue
-            for later in turns[-_MAX_ADDED_TURNS:]:
+            tried += 1
+            if tried > _MAX_PLACES:
+                return
+            for later in correcting:
                 if later.index > turn.index and corrects_to(old, new, later):
                     written = [spelled[at] if at in other else word.written for at, word in enumerate(near)]
                     yield written, (Place(turn, near[0].start, near[-1].end), _whole(later))

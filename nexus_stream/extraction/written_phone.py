@@ -15,7 +15,7 @@ from nexus_stream.extraction.rules.e164 import as_mobile, national_digits, readi
 from nexus_stream.extraction.rules.number_words import NumberRun, has_number_words, read_numbers
 from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
 from nexus_stream.extraction.rules.phones import find_phone, is_written
-from nexus_stream.extraction.spoken import Place, Written, announces_correction, unchanged
+from nexus_stream.extraction.spoken import Place, Written, announces_correction, short_turns, unchanged
 from nexus_stream.extraction.text import UserTurn, words_of
 
 __all__ = ["written_phone"]
@@ -59,17 +59,18 @@ def written_phone(claimed: str, turns: Sequence[UserTurn], regions: Regions) -> 
     if not numbers:
         return None
     own = [turn for turn in turns if not asks_for_other(turn) or speaks_of_phone(turn.folded, strictly=True)]
-    runs = [run for turn in own for run in _runs(turn)][-_MAX_RUNS:]
     for e164 in numbers:
         for turn in reversed(own):
             if is_written(turn, e164, regions):
-                return Written(e164, (_place(turn, e164, runs),))
+                return Written(e164, (_place(turn, e164),))
+    short = short_turns(own)
+    runs = [run for turn in short for run in _runs(turn)][-_MAX_RUNS:]
     for e164 in numbers:
-        places = next(_joined(e164, runs, regions), None) or next(_corrected(e164, runs, own, regions), None)
+        places = next(_joined(e164, runs, regions), None) or next(_corrected(e164, runs, short, regions), None)
         if places is not None:
             return Written(e164, places)
     # The rules also read what no claim is needed for: numbers over turns that say more.
-    best = find_phone(own, regions)
+    best = find_phone(short, regions)
     if best is None or best.e164 not in numbers:
         return None
     return Written(best.e164, (Place(best.turn, best.start, best.end),))
@@ -103,9 +104,9 @@ def _runs(turn: UserTurn) -> list[_Run]:
     ]
 
 
-def _place(turn: UserTurn, e164: str, runs: Sequence[_Run]) -> Place:
+def _place(turn: UserTurn, e164: str) -> Place:
     tail = national_digits(e164)[-_TAIL_DIGITS:]
-    return next((run.place for run in runs if run.turn is turn and tail in run.digits), Place(turn, 0, len(turn.text)))
+    return next((run.place for run in _runs(turn) if tail in run.digits), Place(turn, 0, len(turn.text)))
 
 
 def _is(e164: str, digits: str, regions: Regions, *, plus: bool) -> bool:
