@@ -29,6 +29,7 @@ Role = Literal["gateway", "enricher", "sink", "console", "tool"]
 
 _PositiveSeconds = Annotated[float, Field(gt=0)]
 _Seconds = Annotated[float, Field(ge=0)]
+_Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 _UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
 _PRODUCTION = "production"
@@ -169,7 +170,10 @@ class Settings(BaseSettings):
     consent_respected: bool = True
     # A session without new turns for this long is forgotten; unset: never.
     retention_days: Annotated[float | None, Field(gt=0)] = None
-    default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CO"
+    # Country of phone numbers without a country code, if neither the chat nor the page's address names one.
+    default_region: _Region = "CO"
+    # The same by tenant: acme=MX,other=BR.
+    tenant_regions: Annotated[dict[str, _Region], NoDecode] = {}
 
     # Sink
     database_url: Annotated[
@@ -252,14 +256,14 @@ class Settings(BaseSettings):
             raise ValueError(f"at least {_MIN_TOKEN_CHARS} characters a secret; `openssl rand -hex 32` makes one")
         return named
 
-    @field_validator("tenant_constructors", mode="before")
+    @field_validator("tenant_constructors", "tenant_regions", mode="before")
     @classmethod
     def _split_pairs(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         parts = _split_list(value)
         if any("=" not in part for part in parts):
-            raise ValueError("write <tenant>=<uuid>, with commas between them")
+            raise ValueError("write <tenant>=<value>, with commas between them")
         pairs = {tenant.strip(): constructor.strip() for tenant, _, constructor in (p.partition("=") for p in parts)}
         if len(pairs) < len(parts):
             raise ValueError("a tenant occurs twice")

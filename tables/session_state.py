@@ -29,6 +29,7 @@ from nexus_stream.contracts.prospect import (
     EnrichedProspect,
     ExtractionFacts,
     Prospect,
+    Signal,
     Source,
     VisitorIdentity,
 )
@@ -43,12 +44,14 @@ __all__ = [
     "Counters",
     "Dead",
     "Erasure",
+    "Reading",
     "SessionState",
     "Verdict",
     "after_dead_letter",
     "after_extraction",
     "after_fingerprints",
     "after_retelling",
+    "as_reading",
     "correlation_id_of",
     "decode_state",
     "encode_state",
@@ -61,6 +64,10 @@ STATE_VERSION = 1
 _MAX_PAST = 64
 # A snapshot with one of these relations tells something that the state does not have.
 _TELLING = frozenset({Relation.EXTENDS, Relation.RETOLD, Relation.PRECEDES, Relation.LATER})
+# A snapshot with one of these has not the newest words of the state.
+_OLDER = frozenset({Relation.PRECEDES, Relation.PREFIX, Relation.EARLIER})
+# A snapshot with one of these has the newest words of the state, and perhaps more.
+_WHOLE = frozenset({Relation.EQUAL, Relation.RETOLD, Relation.TOLD, Relation.EXTENDS})
 
 
 class Verdict(Enum):
@@ -70,7 +77,7 @@ class Verdict(Enum):
     REDELIVERED = auto()  # this record is in the table: emit the stored result, no call
     FINGERPRINT = auto()  # stored, but the fingerprint is new: emit the stored result with it, no call
     RETOLD = auto()  # the user said nothing new: let it settle, then emit the stored result with its facts, no call
-    DEAD = auto()  # this record was dead-lettered: send the same letter again
+    DEAD = auto()  # this record was dead-lettered: send the same letter again, and what the rules read in its place
     GIVEN_UP = auto()  # an equal snapshot was dead-lettered, and no operator sent this one back
     DUPLICATE = auto()
     STALE = auto()
@@ -91,10 +98,19 @@ class Dead(_StateModel):
     offset: int
     reason: Reason
     attempts: int = 1
+    # The offline rules read it instead, so the state has its words.
+    is_read: bool = False
 
     def holds(self, snapshot: Snapshot) -> bool:
         """Whether that snapshot, or one in which the user said the same, was given up."""
         return snapshot.digest == self.digest or (bool(self.words) and words_hash(snapshot) == self.words)
+
+
+class Reading(_StateModel):
+    """A record's values and their evidence."""
+
+    prospect: Prospect = Prospect()
+    signals: tuple[Signal, ...] = ()
 
 
 class Counters(_StateModel):
@@ -148,6 +164,8 @@ class SessionState(_StateModel):
     identity: VisitorIdentity | None = None
     prospect: Prospect | None = None
     extraction: ExtractionFacts | None = None
+    # The record without the values that the offline rules read instead of a model. A model's answer goes into this one.
+    base: Reading | None = None
     enriched_at: str | None = None
     dead: Dead | None = None
     # If this is set, the state holds no other data of the session.
@@ -172,12 +190,29 @@ class SessionState(_StateModel):
         return self.lifted_at_ms is not None and snapshot.snapshot_at_ms <= self.lifted_at_ms
 
     def begins_after(self, snapshot: Snapshot) -> bool:
-        """Whether the snapshot has older words that this state lacks, and not its newest words."""
-        return bool(self.digest) and relate(snapshot, self) is Relation.PRECEDES
+        """Whether the snapshot lacks this state's newest words: it brings older ones, or a redrive reads them again."""
+        return bool(self.digest) and relate(snapshot, self) in _OLDER
+
+    def covers(self, snapshot: Snapshot) -> bool:
+        """Whether the snapshot has all words of this state."""
+        if not self.digest:
+            return True
+        is_whole = missing_steps(snapshot.said, self.said) == 0 and len(snapshot.said) >= len(self.said)
+        return is_whole and relate(snapshot, self) in _WHOLE
+
+    def is_asked_again(self, snapshot: Snapshot) -> bool:
+        """Whether an operator redrives a snapshot, and the record still has what the rules read in its place."""
+        is_read = self.dead is not None and self.dead.is_read and self.base is not None
+        if not is_read or snapshot.record.header(REDRIVE_HEADER) is None:
+            return False
+        return self.dead is not None and self.dead.holds(snapshot)
 
     def improves(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot brings a model's answer for turns that only the offline rules have read."""
         if snapshot.record.header(ANSWER_HEADER) is None or snapshot.conversation.metadata.consent is False:
+            return False
+        if self.dead is not None and self.dead.holds(snapshot):
+            # A model was asked: only an operator's redrive asks again.
             return False
         return self.extraction is not None and self.extraction.extractor.startswith("offline-rules")
 
@@ -189,8 +224,10 @@ class SessionState(_StateModel):
         if self.dead is not None and self.dead.holds(snapshot):
             if (record.partition, record.offset) == (self.dead.partition, self.dead.offset):
                 return Verdict.DEAD
-            if record.header(REDRIVE_HEADER) is None:
+            if record.header(REDRIVE_HEADER) is None and not self.dead.is_read:
                 return Verdict.GIVEN_UP
+            if self.is_asked_again(snapshot):
+                return Verdict.NEW
         if not self.digest:
             return Verdict.NEW
         fingerprint = snapshot.conversation.fingerprint
@@ -264,6 +301,7 @@ def after_extraction(
     prospect: Prospect,
     extraction: ExtractionFacts,
     *,
+    base: Reading | None = None,
     called: bool,
     now_ms: int,
 ) -> SessionState:
@@ -274,6 +312,7 @@ def after_extraction(
         work: The extracted work, with the fingerprints seen meanwhile.
         prospect: The cumulative record.
         extraction: How the record was made.
+        base: The record without what the offline rules read instead of a model; None if it has nothing of that.
         called: Whether a model was called.
         now_ms: Unix milliseconds.
     """
@@ -288,6 +327,7 @@ def after_extraction(
             "past": _past(before, snapshot),
             "prospect": prospect,
             "extraction": extraction,
+            "base": base,
             # A dead letter is remembered, so that its redelivery costs no call. A redriven letter is forgotten.
             "dead": None if before.dead is not None and before.dead.holds(snapshot) else before.dead,
             "counters": Counters(
@@ -345,9 +385,11 @@ def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
 def _told_late(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
     """The same for older words that arrived late: the newest snapshot stays what it was."""
     record = work.snapshot.record
+    is_unrelated = relate(work.snapshot, before) is Relation.EARLIER
     return {
         "fingerprints": joined_fingerprints(tuple(work.fingerprints), before.fingerprints),
-        "said": joined(before.said, work.snapshot.said),
+        # `joined` would forget the words of this state if the others are of a history that ended.
+        "said": before.said if is_unrelated else joined(before.said, work.snapshot.said),
         "identity": before.identity or _identity_after(None, work.snapshot.conversation.metadata),
         "snapshot_at_ms": before.snapshot_at_ms + 1,
         # A second delivery finds itself here.
@@ -404,9 +446,24 @@ def after_fingerprints(
 
 
 def after_dead_letter(
-    previous: SessionState | None, snapshot: Snapshot, reason: Reason, attempts: int, *, now_ms: int
+    previous: SessionState | None,
+    snapshot: Snapshot,
+    reason: Reason,
+    attempts: int,
+    *,
+    is_read: bool = False,
+    now_ms: int,
 ) -> SessionState:
-    """The state after a snapshot was given up. Everything known before stays."""
+    """The state after a snapshot was given up. Everything known before stays.
+
+    Args:
+        previous: The state before. If the offline rules read the snapshot instead, the state with their reading.
+        snapshot: The snapshot.
+        reason: Why no model read it.
+        attempts: How often one was asked.
+        is_read: Whether the offline rules read it instead.
+        now_ms: Unix milliseconds.
+    """
     conversation = snapshot.conversation
     before = previous or SessionState(
         session_id=conversation.session_id, tenant_id=conversation.tenant_id, first_seen_ms=now_ms
@@ -418,9 +475,19 @@ def after_dead_letter(
         offset=snapshot.record.offset,
         reason=reason,
         attempts=attempts,
+        is_read=is_read,
     )
+    if is_read:
+        return before.model_copy(update={"dead": dead})
     past = _with_past(before, [words_hash(snapshot)])
     return before.model_copy(update={"status": "dead", "dead": dead, "past": past, "last_seen_ms": now_ms})
+
+
+def as_reading(state: SessionState | None) -> Reading:
+    """The record of a state; an empty one if there is none."""
+    if state is None or state.prospect is None:
+        return Reading()
+    return Reading(prospect=state.prospect, signals=state.extraction.signals if state.extraction is not None else ())
 
 
 def correlation_id_of(record: Received) -> str | None:

@@ -79,11 +79,15 @@ class Estimator:
         """Estimate an ordinary request, that is one that is not short."""
         return self.of("x" * ORDINARY_CHARS)
 
+    def likely(self, text: str) -> TokenCounts:
+        """Estimate the tokens of one request whose prompt is in the cache."""
+        tokens = math.ceil(len(text) / _CHARS_PER_TOKEN)
+        return TokenCounts(tokens, _LIKELY_OUTPUT_TOKENS, cache_read_tokens=self._prompt_tokens)
+
     def of(self, text: str) -> Estimate:
         """Estimate one request with this conversation."""
-        tokens = math.ceil(len(text) / _CHARS_PER_TOKEN)
-        low = TokenCounts(tokens, _LIKELY_OUTPUT_TOKENS, cache_read_tokens=self._prompt_tokens)
-        high = TokenCounts(tokens, _LIKELY_OUTPUT_TOKENS, cache_write_tokens=self._prompt_tokens)
+        low = self.likely(text)
+        high = TokenCounts(low.input_tokens, low.output_tokens, cache_write_tokens=self._prompt_tokens)
         at_most = TokenCounts(
             math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN_AT_MOST),
             self._max_tokens,

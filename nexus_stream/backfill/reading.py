@@ -23,6 +23,7 @@ from typing import Final
 
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.batches import Batches, Ended, Kind
+from nexus_stream.backfill.estimate import Estimator
 from nexus_stream.backfill.records import Chunk, Item
 from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import (
@@ -36,8 +37,8 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.answered import encode_answer, encode_failure
 from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
 from nexus_stream.extraction.claude.budget import Budget
-from nexus_stream.extraction.claude.prices import Price, cost_usd
-from nexus_stream.extraction.claude.reply import complete_text
+from nexus_stream.extraction.claude.prices import TokenCounts, cost_usd
+from nexus_stream.extraction.claude.reply import Reply, complete_text
 from nexus_stream.extraction.extractor import Usage
 
 __all__ = ["ANSWERED", "LEFT", "LIVE", "BatchCancelledError", "Reader"]
@@ -63,7 +64,7 @@ class Reader:
         store: The state of the run.
         asking: Gives the conversations of the requests.
         budget: Counts the cost of the answers.
-        price: The price in a batch.
+        estimator: Knows the price in a batch, and the tokens of an answer that does not say them.
         shown: Called after every page.
     """
 
@@ -74,14 +75,14 @@ class Reader:
         store: RunStore,
         asking: Asking,
         budget: Budget,
-        price: Price | None,
+        estimator: Estimator,
         shown: Callable[[], None],
     ) -> None:
         self._batches = batches
         self._store = store
         self._asking = asking
         self._budget = budget
-        self._price = price
+        self._estimator = estimator
         self._shown = shown
 
     async def read(self, chunk: Chunk, batch_id: str) -> NexusError | None:
@@ -101,7 +102,7 @@ class Reader:
                     continue
                 if ended.reply is not None:
                     successes += 1
-                    spent_usd += cost_usd(self._price, ended.reply.tokens)
+                    spent_usd += cost_usd(self._estimator.price, self._tokens(self._store.item(number), ended.reply))
                 is_canceled |= ended.kind is Kind.CANCELED
                 (rejected if ended.kind is Kind.REJECTED else page).append((number, ended))
                 if len(page) >= _PAGE:
@@ -150,9 +151,9 @@ class Reader:
         if ended.reply is None:
             self._try_again(item)
             return
-        tokens = ended.reply.tokens
+        tokens = self._tokens(item, ended.reply)
         paid = (tokens.input_tokens + tokens.cache_write_tokens, tokens.output_tokens, tokens.cache_read_tokens)
-        item = self._store.spent(item, tokens=paid, cost_usd=cost_usd(self._price, tokens))
+        item = self._store.spent(item, tokens=paid, cost_usd=cost_usd(self._estimator.price, tokens))
         try:
             answer = parse_answer(complete_text(ended.reply))
         except ModelRefusedError as error:
@@ -166,6 +167,10 @@ class Reader:
             usage = Usage(item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cost_usd)
             findings = replace(findings_from(answer, self._asking.turns(item), usage), made_by=self._asking.made_by)
             self._store.ready(item, ANSWERED, encode_answer(self._asking.digest(item), findings))
+
+    def _tokens(self, item: Item, reply: Reply) -> TokenCounts:
+        # The conversation of an item that was sent before a kill is gone.
+        return reply.tokens or self._estimator.likely("".join(self._asking.texts(item)) if item.value else "")
 
     def _try_again(self, item: Item) -> None:
         """Try the item in the next batch, and after that live."""

@@ -121,7 +121,7 @@ class Run:
             store=store,
             asking=self._asking,
             budget=budget,
-            price=estimator.price,
+            estimator=estimator,
             shown=self._show,
         )
         self._fitting = Fitting(

@@ -137,6 +137,10 @@ class ExtractionFacts(_Record):
     ]
     model: str | None = None
     prompt_version: str | None = None
+    instead_of: Annotated[
+        str | None,
+        Field(description="why the offline rules read this instead of the model: the reason of the dead letter"),
+    ] = None
     dropped_fields: tuple[str, ...] = ()
     signals: tuple[Signal, ...] = ()
     input_tokens: int = 0

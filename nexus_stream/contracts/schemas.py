@@ -60,7 +60,10 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
     PROCESS_STATUS: (ProcessStatus, "validation"),
 }
 # Fields that version 1 got after its first records: by class.
-_ADDED_LATER: dict[str, frozenset[str]] = {"ConversationFacts": frozenset({"cut", "left_out", "identity"})}
+_ADDED_LATER: dict[str, frozenset[str]] = {
+    "ConversationFacts": frozenset({"cut", "left_out", "identity"}),
+    "ExtractionFacts": frozenset({"instead_of"}),
+}
 
 
 class _Published(GenerateJsonSchema):

@@ -82,9 +82,10 @@ class Rerouted:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """Set aside with its reason."""
+    """Set aside with its reason. ``read_by``: who read it instead, so that there is a record too; for logs."""
 
     reason: Reason
+    read_by: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Decide for each intent: the state to write, the record to send, and the outcome. Pure.
+"""Decide for each intent: the state to write, the records to send, and the outcome. Pure.
 
 `decide` reads no table and sends nothing. The stage makes the decisions durable in numbered steps.
 """
@@ -29,9 +29,9 @@ from nexus_stream.delivery.outcomes import (
 )
 from nexus_stream.delivery.received import Received
 from nexus_stream.enrichment.intents import Abandon, DeadLetter, GiveUp, Intent, Obey, Reemit, Reroute, Retell, Store
+from nexus_stream.enrichment.readings import read_into
 from nexus_stream.errors import PermanentError
 from nexus_stream.extraction.extractor import MadeBy
-from nexus_stream.extraction.merging import merge, merge_older
 from nexus_stream.settings import Settings
 from tables.session_commands import obey
 from tables.session_state import (
@@ -82,12 +82,12 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The state to write, the record to send, and the outcome of an intent's record."""
+    """The state to write, the records to send, and the outcome of an intent's record."""
 
     intent: Intent
     outcome: Outcome
     write: Write | None = None
-    send: Send | None = None
+    sends: tuple[Send, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,19 +183,24 @@ def _decide_reroute(intent: Reroute) -> Decision:
         headers = (*headers, (ORIGIN_TIMESTAMP_HEADER, str(record.timestamp_ms).encode()))
     timestamp_ms = record.timestamp_ms or None
     send = Send(record.topic, intent.key, record.value, headers, intent.partition, timestamp_ms)
-    return Decision(intent, Rerouted(), send=send)
+    return Decision(intent, Rerouted(), sends=(send,))
 
 
 def _decide_dead_letter(intent: DeadLetter, rules: Rules, now_ms: int) -> Decision:
     send = _letter(intent.record, intent.error, intent.attempts, rules, now_ms)
-    return Decision(intent, DeadLettered(intent.error.reason), send=send)
+    return Decision(intent, DeadLettered(intent.error.reason), sends=(send,))
 
 
 def _decide_given_up(intent: GiveUp, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
-    error = intent.error
-    state = after_dead_letter(known, intent.snapshot, error.reason, intent.attempts, now_ms=now_ms)
-    send = _letter(intent.snapshot.record, error, intent.attempts, rules, now_ms)
-    return Decision(intent, DeadLettered(error.reason), Write(state), send)
+    error, snapshot = intent.error, intent.snapshot
+    letter = _letter(snapshot.record, error, intent.attempts, rules, now_ms)
+    stored = None if intent.instead is None else _decide_stored(intent.instead, known, rules, now_ms)
+    if stored is None or stored.write is None:
+        state = after_dead_letter(known, snapshot, error.reason, intent.attempts, now_ms=now_ms)
+        return Decision(intent, DeadLettered(error.reason), Write(state), (letter,))
+    state = after_dead_letter(stored.write.state, snapshot, error.reason, intent.attempts, is_read=True, now_ms=now_ms)
+    read_by = stored.outcome.extractor if isinstance(stored.outcome, Enriched) else ""
+    return Decision(intent, DeadLettered(error.reason, read_by), Write(state), (*stored.sends, letter))
 
 
 def _decide_command(intent: Obey, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
@@ -206,24 +211,27 @@ def _decide_command(intent: Obey, known: SessionState | None, rules: Rules, now_
     if obeyed.event is None:
         return Decision(intent, outcome if obeyed.changes else Duplicate(), write)
     headers = obeyed.event.headers(rules.source)
-    return Decision(
-        intent, outcome, write, Send(rules.settings.enriched_topic, intent.key, obeyed.event.value, headers)
-    )
+    event = Send(rules.settings.enriched_topic, intent.key, obeyed.event.value, headers)
+    return Decision(intent, outcome, write, (event,))
 
 
 def _decide_reemission(intent: Reemit, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
+    if intent.letter is not None:
+        again = _decide_dead_letter(intent.letter, rules, now_ms)
+        emission = () if known is None or known.prospect is None else (_emission(intent.key, known, rules),)
+        return Decision(intent, again.outcome, sends=(*emission, *again.sends))
     if known is None or known.prospect is None:
         # The session expired in between, or was erased and unblocked. The next turn sends the whole conversation again.
         return Decision(intent, Stale())
     outcome = Reemitted(intent.cause)
     if intent.cause is ReemitCause.REDELIVERED or not intent.fingerprints:
-        return Decision(intent, outcome, send=_emission(intent.key, known, rules))
+        return Decision(intent, outcome, sends=(_emission(intent.key, known, rules),))
     new = [fingerprint for fingerprint in intent.fingerprints if fingerprint not in known.fingerprints]
     if not new:
         return Decision(intent, Duplicate())
     correlation_id = correlation_id_of(intent.snapshot.record)
     state = after_fingerprints(known, new, intent.record, now_ms=now_ms, correlation_id=correlation_id)
-    return Decision(intent, outcome, Write(state), _emission(intent.key, state, rules))
+    return Decision(intent, outcome, Write(state), (_emission(intent.key, state, rules),))
 
 
 def _decide_retelling(intent: Retell, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
@@ -237,7 +245,7 @@ def _decide_retelling(intent: Retell, known: SessionState | None, rules: Rules, 
     if verdict is not Verdict.RETOLD and not brings:
         return Decision(intent, Duplicate())
     state = after_retelling(known, intent.work, now_ms=now_ms)
-    return Decision(intent, Reemitted(ReemitCause.RETOLD), Write(state), _emission(intent.key, state, rules))
+    return Decision(intent, Reemitted(ReemitCause.RETOLD), Write(state), (_emission(intent.key, state, rules),))
 
 
 def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_ms: int) -> Decision:
@@ -248,19 +256,17 @@ def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_
         if verdict in {Verdict.DUPLICATE, Verdict.GIVEN_UP}:
             return Decision(intent, Duplicate())
     work, findings, checked = intent.work, intent.findings, intent.checked
-    known_signals = known.extraction.signals if known is not None and known.extraction is not None else ()
-    if known is not None and known.prospect is not None and known.begins_after(intent.snapshot):
-        prospect, signals = merge_older(known.prospect, known_signals, checked)
-    else:
-        prospect, signals = merge(known.prospect if known is not None else None, known_signals, checked)
-    usage = findings.usage
     made_by = findings.made_by or rules.labels
+    is_instead = findings.instead_of is not None or (made_by.is_rules and not rules.labels.is_rules)
+    reading, base = read_into(known, intent.snapshot, checked, made_by, is_instead=is_instead)
+    usage = findings.usage
     extraction = ExtractionFacts(
         extractor=made_by.extractor,
         model=made_by.model,
         prompt_version=made_by.prompt_version,
+        instead_of=None if findings.instead_of is None else findings.instead_of.value,
         dropped_fields=checked.dropped_fields,
-        signals=signals,
+        signals=reading.signals,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,
@@ -269,9 +275,9 @@ def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_
         cached=findings.cached,
     )
     called = made_by.model is not None and not findings.cached
-    state = after_extraction(known, work, prospect, extraction, called=called, now_ms=now_ms)
+    state = after_extraction(known, work, reading.prospect, extraction, base=base, called=called, now_ms=now_ms)
     outcome = Enriched(made_by.extractor, findings.cached, work.attempts, work.snapshots, checked.dropped_fields)
-    return Decision(intent, outcome, Write(state), _emission(intent.key, state, rules))
+    return Decision(intent, outcome, Write(state), (_emission(intent.key, state, rules),))
 
 
 def _emission(key: bytes, state: SessionState, rules: Rules) -> Send:

@@ -1,12 +1,13 @@
 """The retry loop around an extractor: it turns settled work into an intent.
 
 During an outage it retries without a limit. A snapshot that fails again and again while others succeed becomes a dead
-letter.
+letter. The offline rules read it instead, so that no contact is lost.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from nexus_stream.contracts.headers import ANSWER_HEADER
 from nexus_stream.delivery.backoff import backoff_seconds
@@ -26,8 +27,9 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.answered import Answered
 from nexus_stream.extraction.claude.wanted import wanted_while
 from nexus_stream.extraction.consent import NoExtraction
-from nexus_stream.extraction.extractor import Extractor, Turn
+from nexus_stream.extraction.extractor import Extractor, HasSubstitute, Turn
 from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.site_region import region_for
 from nexus_stream.host.log import get_logger
 from nexus_stream.settings import Settings
 
@@ -45,7 +47,7 @@ class Extracting:
 
     Args:
         stage: Gives the clock and the assignment; notes the services that work waits for.
-        settings: Region, consent and attempts.
+        settings: Regions, consent and attempts.
         extractor: Reads conversations.
     """
 
@@ -78,6 +80,7 @@ class Extracting:
         successes_at_first_failure: int | None = None
         failures = 0
         extractor = self._extractor_for(snapshot)
+        region = region_for(snapshot.conversation, self._settings)
         tracing = self._stage.tracing
         while await self._stage.still_owns(work.hold):
             if work.cancelled:
@@ -86,11 +89,11 @@ class Extracting:
             try:
                 with wanted_while(lambda: self._is_wanted(work)):
                     if tracing is None:
-                        findings = await extractor.extract(turns)
+                        findings = await extractor.extract(turns, region)
                     else:
                         with tracing.extracting(snapshot.record):
-                            findings = await extractor.extract(turns)
-                checked = check(findings, turns, default_region=self._settings.default_region)
+                            findings = await extractor.extract(turns, region)
+                checked = check(findings, turns, default_region=region)
             except NotWantedError:
                 # The call may have belonged to another work that shared it. Then this work calls again.
                 work.attempts -= 1
@@ -109,18 +112,18 @@ class Extracting:
                         f"failed {work.attempts} times while others succeeded; last: {error}",
                         reason=Reason.ATTEMPTS_EXHAUSTED,
                     )
-                    return GiveUp(work, snapshot, exhausted, work.attempts)
+                    return await self._given_up(work, turns, exhausted)
                 pause = backoff_seconds(failures, error.retry_after_seconds, random=random.random)
                 if await self._stage.clock.wait(self._stage.draining, pause):
                     return None
             except PermanentError as error:
-                return GiveUp(work, snapshot, error, work.attempts)
+                return await self._given_up(work, turns, error)
             except ConfigurationError:
                 raise
             except Exception as error:
                 _log.exception("extraction failed, record dead-lettered", record=letter_id(snapshot.record))
                 internal = PermanentError(type(error).__name__, reason=Reason.INTERNAL_ERROR)
-                return GiveUp(work, snapshot, internal, work.attempts)
+                return await self._given_up(work, turns, internal)
             else:
                 if findings.made_by is None and not findings.cached:
                     # The extractor itself answered. A cached answer, or another extractor's, proves nothing about it.
@@ -128,6 +131,20 @@ class Extracting:
                     self._answers_again(extractor.labels.extractor)
                 return Store(work, snapshot, findings, checked)
         return None
+
+    async def _given_up(self, work: Work, turns: Sequence[Turn], error: PermanentError) -> GiveUp:
+        """Give a snapshot up, with what the offline rules read in it."""
+        snapshot = work.snapshot
+        region = region_for(snapshot.conversation, self._settings)
+        instead: Store | None = None
+        if isinstance(self._extractor, HasSubstitute):
+            try:
+                findings = await self._extractor.read_instead(turns, error.reason, region)
+                checked = check(findings, turns, default_region=region)
+                instead = Store(work, snapshot, findings, checked)
+            except Exception:
+                _log.exception("the rules failed too, no record", record=letter_id(snapshot.record))
+        return GiveUp(work, snapshot, error, work.attempts, instead)
 
     def _is_wanted(self, work: Work) -> bool:
         assignment = self._stage.assignment

@@ -66,11 +66,13 @@ class Reemit(_OfRecord):
         snapshot: A snapshot of the session. Its record differs from ``record`` if the cause is late fingerprints.
         cause: The cause.
         fingerprints: The fingerprints to add, the current one last.
+        letter: A dead letter to send again with the result: the offline rules read the snapshot instead of the model.
     """
 
     snapshot: Snapshot
     cause: ReemitCause
     fingerprints: tuple[str, ...] = ()
+    letter: DeadLetter | None = None
 
     @property
     def key(self) -> bytes:
@@ -139,10 +141,15 @@ class Retell(_OfWork):
 
 @dataclass(frozen=True, slots=True)
 class GiveUp(_OfWork):
-    """Send a snapshot that cannot be extracted to the dead letters, and note it in the session's state."""
+    """Send a snapshot that cannot be extracted to the dead letters, and note it in the session's state.
+
+    Attributes:
+        instead: What the offline rules read in it, to be stored and emitted too; None if they could not read it.
+    """
 
     error: PermanentError
     attempts: int
+    instead: Store | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ steps.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable
 
 from aiokafka.partitioner import murmur2
@@ -39,7 +40,7 @@ from nexus_stream.delivery.outcomes import (
 from nexus_stream.delivery.received import Received, TopicPartition
 from nexus_stream.delivery.settling import Joined, Settling, Snapshot, Work
 from nexus_stream.delivery.stage import Stage, StageParts
-from nexus_stream.enrichment.decisions import Decision, Rules, decide_group, group_size
+from nexus_stream.enrichment.decisions import Decision, Rules, Send, decide_group, group_size
 from nexus_stream.enrichment.extracting import Extracting
 from nexus_stream.enrichment.intents import (
     Abandon,
@@ -205,7 +206,9 @@ class Enrichment(Stage):
         if verdict is Verdict.DEAD and state is not None and state.dead is not None:
             # A pending snapshot must not be replaced by this one: it would fail again, and be billed again.
             error = PermanentError("dead-lettered before a restart", reason=state.dead.reason)
-            await self._queue(DeadLetter(record, error, state.dead.attempts))
+            letter = DeadLetter(record, error, state.dead.attempts)
+            is_read = state.dead.is_read
+            await self._queue(Reemit(record, snapshot, ReemitCause.REDELIVERED, letter=letter) if is_read else letter)
             return
         if verdict is Verdict.GIVEN_UP:
             self.finish(record, Duplicate())
@@ -398,7 +401,8 @@ class Enrichment(Stage):
            broker has a record, its call is paid again. After a later crash, the redelivered record finds its own offset
            in the table, and the stored result is emitted without a call.
         2. Send to ``prospects-enriched``, the dead-letter topic or the session's partition, and wait for the broker.
-           After a crash here they are sent twice with the same id. Readers and the sink drop the second one.
+           After a crash here they are sent twice with the same id. Readers and the sink drop the second one. A decision
+           may have two sends: the offline rules' record, and the dead letter of the snapshot that no model read.
         3. Mark the offsets done. The ledger commits contiguous offsets. Before step 1 or 2, a crash would lose the
            record.
         """
@@ -410,11 +414,11 @@ class Enrichment(Stage):
         written_keys = {decision.intent.key for decision in written}
         decisions = [one for one in decisions if one.write is None or one.intent.key in written_keys]
         # Step 2.
-        sends = [decision for decision in decisions if decision.send is not None]
-        sent = set(map(id, await self.until_acknowledged(sends, _record_of, self._send)))
+        sends = [(decision, send) for decision in decisions for send in decision.sends]
+        sent = Counter(id(one) for one, _ in await self.until_acknowledged(sends, _record_of_send, self._send))
         # Step 3.
         for decision in decisions:
-            if decision.send is None or id(decision) in sent:
+            if sent[id(decision)] == len(decision.sends):
                 self._finish_decision(decision)
 
     def _decide(self, group: list[Intent]) -> list[Decision]:
@@ -443,9 +447,8 @@ class Enrichment(Stage):
         assert decision.write is not None  # noqa: S101 - filtered in commit_group
         return await self._table.put(decision.intent.record, decision.intent.key, decision.write.state)
 
-    async def _send(self, decision: Decision) -> Awaitable[object]:
-        send = decision.send
-        assert send is not None  # noqa: S101 - filtered in commit_group
+    async def _send(self, one: tuple[Decision, Send]) -> Awaitable[object]:
+        decision, send = one
         headers = send.headers
         if self.tracing is not None:
             headers = self.tracing.outgoing(decision.intent.about, send.topic, headers)
@@ -469,8 +472,9 @@ class Enrichment(Stage):
 
     def _finish_work(self, decision: Decision, intent: WorkIntent) -> None:
         work, about, outcome = intent.work, intent.about, decision.outcome
-        if isinstance(outcome, DeadLettered) and self._settling.fall_back(work) is not None:
-            # The newest snapshot failed, but the previous one may succeed. The work continues; its offset stays open.
+        is_unread = isinstance(outcome, DeadLettered) and not outcome.read_by
+        if is_unread and self._settling.fall_back(work) is not None:
+            # Nobody read the newest snapshot, but the previous one may succeed. Its offset stays open.
             self._bound.release(intent.snapshot.size_bytes, items=0)
             self.observer.outcome(about, outcome)
             self._work_offered.set()
@@ -533,9 +537,15 @@ def _record_of(decision: Decision) -> Received:
     return decision.intent.record
 
 
+def _record_of_send(one: tuple[Decision, Send]) -> Received:
+    return _record_of(one[0])
+
+
 def _late_fingerprints(decision: Decision, work: Work) -> tuple[str, ...]:
     """Fingerprints of duplicates that arrived after the work's state was decided."""
-    if not isinstance(decision.outcome, Enriched | Reemitted) or decision.write is None or decision.write.state is None:
+    outcome = decision.outcome
+    is_emitted = isinstance(outcome, Enriched | Reemitted) or (isinstance(outcome, DeadLettered) and outcome.read_by)
+    if not is_emitted or decision.write is None or decision.write.state is None:
         return ()
     known = decision.write.state.fingerprints
     return tuple(fingerprint for fingerprint in work.fingerprints if fingerprint not in known)

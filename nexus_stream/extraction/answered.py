@@ -77,7 +77,7 @@ class Answered:
         # Of the live extractor; findings carry their own in ``made_by``.
         self.labels = labels
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Return the findings in the header.
 
         Raises:

@@ -42,7 +42,7 @@ class CachedExtractor:
         self.labels = extractor.labels
         self._flights: dict[str, _Flight] = {}
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read the turns, or reuse the findings of equal turns. Raises the errors of the wrapped extractor."""
         started = time.monotonic()
         key = cache_key(self.labels, turns)

@@ -22,7 +22,7 @@ class NoExtraction:
     # Answers without waiting: see Enrichment._dispatch.
     is_immediate = True
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Return empty findings."""
         return Findings(made_by=self.labels)
 

@@ -23,6 +23,7 @@ from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.merging import merge
+from nexus_stream.extraction.site_region import region_for
 from nexus_stream.settings import Settings, load_settings
 
 __all__ = ["command", "extracted"]
@@ -65,13 +66,14 @@ async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
     """
     body = decode(value, gateway_limits(settings))
     turns = [Turn(message.role, message.content) for message in body.messages]
+    region = region_for(body, settings)
     refused = body.metadata.consent is False and settings.consent_respected
     extractor: Extractor = NoExtraction() if refused else create_extractor(settings)
     try:
-        findings = await extractor.extract(turns)
+        findings = await extractor.extract(turns, region)
     finally:
         await extractor.close()
-    checked = check(findings, turns, default_region=settings.default_region)
+    checked = check(findings, turns, default_region=region)
     prospect, signals = merge(None, (), checked)
     made_by = findings.made_by or extractor.labels
     return _shown(prospect, signals, turns, checked.dropped_fields, made_by, findings)

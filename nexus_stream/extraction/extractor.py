@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal
+from nexus_stream.errors import Reason
 
-__all__ = ["Extractor", "Findings", "MadeBy", "Remembers", "Turn", "Usage"]
+__all__ = ["RULES_NAME", "Extractor", "Findings", "HasSubstitute", "MadeBy", "Remembers", "Turn", "Usage"]
+
+# The labels of the offline rules begin with this.
+RULES_NAME = "offline-rules"
 
 
 class Turn(NamedTuple):
@@ -44,6 +48,11 @@ class MadeBy:
     model: str | None = None
     prompt_version: str | None = None
 
+    @property
+    def is_rules(self) -> bool:
+        """Whether the offline rules made them."""
+        return self.extractor.startswith(RULES_NAME)
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -55,6 +64,7 @@ class Findings:
 
     Attributes:
         made_by: The extractor that made them, if it is not the one that was called. Example: a fallback.
+        instead_of: Why the extractor that was called could not read the turns, if another one read them instead.
         cached: Whether they come from an earlier call for equal turns, so that nothing was called or paid now.
     """
 
@@ -68,6 +78,7 @@ class Findings:
     dropped_fields: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     made_by: MadeBy | None = None
+    instead_of: Reason | None = None
     cached: bool = False
 
 
@@ -84,12 +95,36 @@ class Extractor(Protocol):
         """The labels of the records it reads."""
         ...
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns, oldest first; at least one."""
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
+        """Read one conversation.
+
+        Args:
+            turns: Oldest first; at least one.
+            region: Country (ISO 3166, two letters) of phone numbers without a country code, if the chat supports no
+                other. Only the offline rules use it: a model gives numbers as they were typed.
+        """
         ...
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class HasSubstitute(Protocol):
+    """An `Extractor` that has the offline rules for conversations that no model can read."""
+
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
+        """Read the turns with the rules, at no cost.
+
+        Args:
+            turns: As for `Extractor.extract`.
+            reason: Why no model read them; None if it only had no budget.
+            region: As for `Extractor.extract`.
+
+        Returns:
+            The findings, with ``made_by`` and ``instead_of``.
+        """
         ...
 
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor
 from nexus_stream.extraction.observer import ExtractionObserver
 from nexus_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from nexus_stream.extraction.rules.extractor import OfflineRules
 
 __all__ = ["create_extractor"]
 
@@ -36,7 +40,7 @@ def create_extractor(
     from nexus_stream.extraction.cached import CachedExtractor
     from nexus_stream.extraction.claude.budget import Budget
     from nexus_stream.extraction.claude.extractor import ClaudeExtractor
-    from nexus_stream.extraction.fallback import BudgetFallback
+    from nexus_stream.extraction.fallback import Fallback
 
     budget = Budget(
         usd_per_hour=settings.budget_usd_per_hour,
@@ -61,12 +65,10 @@ def create_extractor(
             observer.has_budget(
                 "hour" if minutes == _HOUR_MINUTES else "day", cap_usd, partial(budget.spent_usd, minutes)
             )
-    if settings.budget_fallback == "offline":
-        return BudgetFallback(cached, _offline_rules(settings))
-    return cached
+    return Fallback(cached, _offline_rules(settings), at_cap=settings.budget_fallback == "offline")
 
 
-def _offline_rules(settings: Settings) -> Extractor:
+def _offline_rules(settings: Settings) -> OfflineRules:
     from nexus_stream.extraction.rules.extractor import OfflineRules
 
     return OfflineRules(settings.default_region)

@@ -1,46 +1,61 @@
-"""At the budget's cap, use the offline rules instead of waiting. The record then has the rules' labels.
+"""Use the offline rules where the model does not read. The record then has the rules' labels, and the reason.
 
-Active with ``NEXUS_BUDGET_FALLBACK=offline``. Other failures are raised, because they end by themselves. That includes
-a cap whose rest is only reserved by calls under way.
+- A conversation that the model cannot read (a refusal, an unreadable answer): the enricher stores the rules' reading,
+  and sends the dead letter too (`Fallback.read_instead`).
+- The budget's cap, with ``NEXUS_BUDGET_FALLBACK=offline``: the rules read, and there is no dead letter.
+
+Other failures are raised, because they end by themselves. That includes a cap whose rest is only reserved by calls
+under way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, OverBudgetError
-from nexus_stream.extraction.extractor import Extractor, Findings, Remembers, Turn
+from nexus_stream.errors import BudgetExhaustedError, BudgetReservedError, OverBudgetError, Reason
+from nexus_stream.extraction.extractor import Extractor, Findings, HasSubstitute, Remembers, Turn
 
-__all__ = ["BudgetFallback"]
+__all__ = ["Fallback"]
 
 
-class BudgetFallback:
-    """An `Extractor` that uses a second extractor when the first has no budget.
+class Fallback:
+    """An `Extractor` with a substitute for conversations that it cannot read.
 
     Args:
-        first: Used while there is budget.
-        instead: Used otherwise. Its labels are in ``made_by``.
+        first: The extractor that is used.
+        instead: The substitute: the offline rules.
+        at_cap: Whether the substitute also reads when the first extractor has no budget.
     """
 
-    def __init__(self, first: Extractor, instead: Extractor) -> None:
+    def __init__(self, first: Extractor, instead: HasSubstitute, *, at_cap: bool) -> None:
         self.labels = first.labels
         self._first = first
         self._instead = instead
+        self._at_cap = at_cap
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
-        """Read the turns with the first extractor, or with the second if the budget is spent.
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
+        """Read the turns with the first extractor, or with the substitute if the budget is spent.
 
         Raises:
             BudgetReservedError: the budget's rest is reserved by calls under way: try again when a call has ended.
         """
+        reason: Reason | None = None
         try:
-            return await self._first.extract(turns)
+            return await self._first.extract(turns, region)
         except BudgetReservedError:
             raise
-        except (BudgetExhaustedError, OverBudgetError):
-            pass
-        return replace(await self._instead.extract(turns), made_by=self._instead.labels)
+        except BudgetExhaustedError:
+            if not self._at_cap:
+                raise
+        except OverBudgetError as error:
+            if not self._at_cap:
+                raise
+            reason = error.reason
+        return await self.read_instead(turns, reason, region)
+
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
+        """See `HasSubstitute`."""
+        return await self._instead.read_instead(turns, reason, region)
 
     async def forget(self) -> None:
         """See `Remembers.forget`; the rules store nothing."""
@@ -48,6 +63,5 @@ class BudgetFallback:
             await self._first.forget()
 
     async def close(self) -> None:
-        """Close both extractors."""
+        """Close the first extractor; the rules hold nothing."""
         await self._first.close()
-        await self._instead.close()

@@ -7,6 +7,7 @@ again from the merged values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nexus_stream.contracts.prospect import Objecion, Prospect, Signal, SignalName
 from nexus_stream.extraction import scoring
@@ -14,9 +15,16 @@ from nexus_stream.extraction.grounding import Checked
 from nexus_stream.extraction.rules.name_reading import PARTICLES
 from nexus_stream.extraction.text import fold
 
-__all__ = ["better_name", "merge", "merge_older"]
+__all__ = ["better_name", "fill", "merge", "merge_older"]
 
 _OF_THE_NAME = frozenset({SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE})
+_SIGNALS_OF = {
+    "nombre": _OF_THE_NAME,
+    "email": frozenset({SignalName.EMAIL, SignalName.CORRECCION_EMAIL}),
+    "telefono": frozenset({SignalName.TELEFONO, SignalName.CORRECCION_TELEFONO}),
+    "ocupacion": frozenset({SignalName.OCUPACION}),
+    "arquetipo": frozenset({SignalName.ARQUETIPO}),
+}
 
 
 def merge(
@@ -75,6 +83,33 @@ def merge_older(
         signals=tuple(known_signals),
     )
     return merge(older, signals, newer)
+
+
+def fill(known: Prospect, known_signals: Sequence[Signal], found: Checked) -> tuple[Prospect, tuple[Signal, ...]]:
+    """The same for what the offline rules read instead of a model: a known value stays.
+
+    It is only replaced if the user corrected it, and a name also if the found one adds words to it.
+    """
+    evident = {signal.name for signal in found.signals}
+    adds_to_name = known.nombre is None or set(_keys(known.nombre)) < set(_keys(found.nombre or ""))
+    kept = {
+        "nombre": not adds_to_name and SignalName.CORRECCION_NOMBRE not in evident,
+        "email": known.email is not None and SignalName.CORRECCION_EMAIL not in evident,
+        "telefono": known.telefono is not None and SignalName.CORRECCION_TELEFONO not in evident,
+        "ocupacion": known.ocupacion is not None,
+        "arquetipo": known.arquetipo is not None,
+    }
+    of_kept = {name for field, is_kept in kept.items() if is_kept for name in _SIGNALS_OF[field]}
+    new = replace(
+        found,
+        nombre=None if kept["nombre"] else found.nombre,
+        email=None if kept["email"] else found.email,
+        telefono=None if kept["telefono"] else found.telefono,
+        ocupacion=None if kept["ocupacion"] else found.ocupacion,
+        arquetipo=None if kept["arquetipo"] else found.arquetipo,
+        signals=tuple(signal for signal in found.signals if signal.name not in of_kept),
+    )
+    return merge(known, known_signals, new)
 
 
 def _is_sure_of_archetype(signals: Sequence[Signal]) -> bool:

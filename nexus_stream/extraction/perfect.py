@@ -68,7 +68,7 @@ class PerfectModel:
             for turns in [_turns_of(case)]
         }
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read the answer to these turns as Claude's answer is read."""
         return findings_from(parse_answer(self._texts[tuple(turns)]), turns, Usage())
 

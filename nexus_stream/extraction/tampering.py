@@ -173,7 +173,7 @@ _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)|\n")
 _CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _PASTED_LINE = re.compile(
     r"(?m)^(?:>.*|\[?\d{1,2}[/.-]\d{1,2}(?:[/.-]\d{2,4})?,? \d{1,2}:\d{2}.*|"
-    r"\[?(?:reenviado|encaminhad[ao]|forwarded|fwd)\b.*|(?:user|usuario|human|assistant|asistente|assistente|bot) ?:.*|"
+    r"(?:user|usuario|human|assistant|asistente|assistente|bot) ?:.*|"
     r"\|.*\||(?:de|from|para|to|cc|asunto|subject|assunto|enviado(?: el)?|sent|fecha|date|data): .*)$"
 )
 # The first lines of a mail. Two of them make a mail; what follows is somebody else's.
@@ -185,6 +185,12 @@ _MAIL_BEGINS = re.compile(
     r"original message).*|"
     r"(?:el|on|em|no dia) .{5,80}(?:escribio|wrote|escreveu) ?:)"
 )
+# A forwarded message goes on to the next blank line.
+_FORWARDED = re.compile(
+    r"(?m)^[^\w\n]{0,6}(?:re-?enviad[oa]|encaminhad[oa]|forwarded|fwd?)\b[^\w\n]{0,8}(?:$|:|\])(?:[^\n]|\n(?!\s*\n))*"
+)
+# The words of somebody else between quotation marks. A short quotation is a name or a word.
+_QUOTED = re.compile(r"\"[^\"]{40,4000}\"|«[^»]{40,4000}»")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _URL = re.compile(
     r"\b(?:https?://|www\.|geo:)(?!wa\.me/\+?\d|api\.whatsapp\.com/send)[^\s<>\"]{1,2000}"
@@ -227,6 +233,10 @@ def tampered_spans(folded: str) -> list[tuple[int, int]]:
         spans += [match.span() for match in _URL.finditer(folded)]
     if "." in folded:
         spans += [match.span() for match in _COORDINATES.finditer(folded)]
+    if '"' in folded or "«" in folded:
+        spans += [match.span() for match in _QUOTED.finditer(folded)]
+    if "enviad" in folded or "encaminhad" in folded or "fw" in folded or "forwarded" in folded:
+        spans += [match.span() for match in _FORWARDED.finditer(folded)]
     if "\n" in folded:
         spans += _mail(folded)
     if any(hint in folded for hint in _HINTS):

@@ -41,6 +41,7 @@ _WINDOW_CHARS = 400
 _AT = re.compile(r"@|\b(?:arroba|aroba|arrova|at)\b")
 _MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b")
 _ASKS_DOMAIN = re.compile(r"@|\barroba\b|\bdomini?o\b|\bdomain\b|\bfalta\b|\bfinal\b|\bcompleto\b")
+_ADDRESS = re.compile(r"\w@\w")
 _ADDRESS_SIGNS = frozenset("._%+-")
 _STOPS = COMMON_WORDS | {"correo", "mail", "email", "electronico", "electronica", "direccion", "gmail", "hotmail"}
 _MAX_FILLERS = 5
@@ -104,7 +105,12 @@ def _joined(first: UserTurn, second: UserTurn) -> Iterator[tuple[list[Token], in
         return
     between: list[Token] = []
     if not _goes_on(after, 0) and before[-1].text not in ("@", ".", *AT_WORDS, *DOT_WORDS):
-        if not _ASKS_DOMAIN.search(second.asked) or _AT.search(first.folded, max(0, len(first.folded) - _WINDOW_CHARS)):
+        asked_between = second.index > first.index + 1 and _ASKS_DOMAIN.search(second.asked)
+        if (
+            not asked_between
+            or _ADDRESS.search(second.asked)
+            or _AT.search(first.folded, max(0, len(first.folded) - _WINDOW_CHARS))
+        ):
             return
         between = [Token("@", -1, -1)]  # asked for what follows the @, people leave it out
     # Not side by side, so that no word continues over the gap.

@@ -48,6 +48,8 @@ class OutcomeLog:
         if isinstance(outcome, DeadLettered):
             fields = self._fields(record, outcome)
             fields["reason"] = outcome.reason.value
+            if outcome.read_by:
+                fields["extractor"] = outcome.read_by
             _log.warning("record dead-lettered", **fields)
         elif self._lines.is_on:
             self._lines.write("record done", self._fields(record, outcome))

@@ -33,7 +33,7 @@ class ScriptedExtractor:
         self.gate.set()
         self._script = script
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Answer as the script says."""
         self.calls.append(tuple(turns))
         await self.gate.wait()

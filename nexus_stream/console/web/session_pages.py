@@ -22,6 +22,7 @@ from nexus_stream.console.web.viewing import Viewing
 from nexus_stream.contracts.json_reading import items, mapping
 from nexus_stream.contracts.moments import iso_ms
 from nexus_stream.contracts.prospect import Arquetipo, Momento
+from nexus_stream.errors import Reason
 
 __all__ = ["SessionPages", "ShownConversation", "shown_row"]
 
@@ -39,6 +40,8 @@ _PROSPECT_FIELDS = (
     "arquetipo",
     "objeciones",
 )
+# A tuple: an index may hold a value that has no hash.
+_REASONS = tuple(Reason)
 _COUNTERS = ("snapshots", "calls", "input_tokens", "output_tokens", "cost_usd")
 
 
@@ -149,7 +152,8 @@ class SessionPages:
             row=dict(row) if viewing.is_operator else mask_row(row),
             is_readable=bool(state),
             newer_version=version if isinstance(version, int) and version > KNOWN_STATE_VERSION else None,
-            dead=mapping(state.get("dead")) or None,
+            dead=(dead := mapping(state.get("dead")) or None),
+            is_read_by_rules=bool(dead and dead.get("is_read") and state.get("base")),
             prospect_facts=[_prospect_fact(t, name, prospect.get(name)) for name in _PROSPECT_FIELDS],
             place_facts=_place(t, row, state, changelog_topic, viewing),
             extraction_facts=_extraction(t, state, extraction),
@@ -218,8 +222,10 @@ def _extraction(t: Translate, state: Mapping[str, Any], extraction: Mapping[str,
         return []
     latency = extraction.get("latency_ms")
     cost = extraction.get("cost_usd")
+    reason = extraction.get("instead_of")
     facts = [
         ("extractor", extraction.get("extractor"), "text"),
+        ("instead_of", t(f"reason.{reason}") if reason in _REASONS else reason, "text"),
         ("model", extraction.get("model"), "text"),
         ("prompt_version", extraction.get("prompt_version"), "code"),
         ("enriched_at", iso_ms(state.get("enriched_at")), "time"),
@@ -272,6 +278,7 @@ def _timeline(
                 "cost": usd(cost) if _is_number(cost := extraction.get("cost_usd", 0.0)) else "",
                 "latency_ms": latency if _is_number(latency) else None,
                 "extractor": extraction.get("extractor", ""),
+                "instead_of": reason if (reason := extraction.get("instead_of")) in _REASONS else None,
             }
         )
     order = {"received": 0, "settled": 1, "extracted": 2}

@@ -32,8 +32,6 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     "confianza": "trust",
     "multinivel": "mlm",
 }
-# A model may put the JSON into a code fence.
-_FENCE: Final = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 _Shows = Callable[[UserTurn, int, int], bool | None]
 _Place = tuple[UserTurn, int, int]
 _OBJECTION_PREFIX: Final = "objecion_"
@@ -114,15 +112,14 @@ class Answer(_Part):
 
 
 def parse_answer(text: str) -> Answer:
-    """Validate the text of an answer.
+    """Validate the text of an answer. A code fence or a sentence may stand around its one JSON object.
 
     Raises:
-        AnswerInvalidError: the text is not JSON, or does not fit the schema.
+        AnswerInvalidError: the text has not one JSON object, or it does not fit the schema.
     """
     problems: str
     try:
-        fenced = _FENCE.fullmatch(text)
-        return Answer.model_validate(json.loads(fenced.group(1) if fenced else text))
+        return Answer.model_validate(_one_value(text))
     except ValidationError as error:
         # Only places and rules: the input holds the user's data.
         details = error.errors(include_url=False, include_input=False, include_context=False)
@@ -131,6 +128,18 @@ def parse_answer(text: str) -> Answer:
         problems = "the answer is not one JSON object"
     # Raised outside the except clause: the original error holds the answer, and with it the user's data.
     raise AnswerInvalidError(problems)
+
+
+def _one_value(text: str) -> Any:
+    """The JSON value that is the whole text, or the only object in it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        begin = text.index("{")
+    value, end = json.JSONDecoder().raw_decode(text, begin)
+    if any(character in text[:begin] + text[end:] for character in "{}[]"):
+        raise ValueError("more than one object")
+    return value
 
 
 def findings_from(answer: Answer, turns: Sequence[Turn], usage: Usage) -> Findings:

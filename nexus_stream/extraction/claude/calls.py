@@ -42,15 +42,23 @@ class Call:
     Attributes:
         weight: The estimate that was taken from the allowance.
         weight_at_most: The maximum use of the allowance, even if the answer reports more.
+        likely: The estimated tokens, with those of the prompt: they count if the answer does not say its tokens.
         likely_usd: The cost that counts as spent if the end is unknown.
         at_most_usd: The reserved cost.
     """
 
     def __init__(
-        self, gate: CallGate, weight: CallWeight, weight_at_most: CallWeight, likely_usd: float, at_most_usd: float
+        self,
+        gate: CallGate,
+        weight: CallWeight,
+        weight_at_most: CallWeight,
+        likely: TokenCounts,
+        likely_usd: float,
+        at_most_usd: float,
     ) -> None:
         self.weight = weight
         self.weight_at_most = weight_at_most
+        self.likely = likely
         self.likely_usd = likely_usd
         self.at_most_usd = at_most_usd
         self.is_ended = False
@@ -179,4 +187,4 @@ class CallGate:
             cache_write_tokens=self._prompt_tokens,
         )
         weight_at_most = CallWeight(at_most.input_tokens + at_most.cache_write_tokens, at_most.output_tokens)
-        return Call(self, weight, weight_at_most, cost_usd(self._price, likely), cost_usd(self._price, at_most))
+        return Call(self, weight, weight_at_most, likely, cost_usd(self._price, likely), cost_usd(self._price, at_most))

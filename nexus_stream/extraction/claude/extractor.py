@@ -29,7 +29,7 @@ from nexus_stream.extraction.claude.budget import Budget
 from nexus_stream.extraction.claude.calls import Call, CallGate
 from nexus_stream.extraction.claude.errors import Rejected, failure_from, is_spend_limit, was_never_sent
 from nexus_stream.extraction.claude.outcomes import outcome_of
-from nexus_stream.extraction.claude.prices import PRICES_AS_OF, Price, cost_usd, load_prices, price_of
+from nexus_stream.extraction.claude.prices import PRICES_AS_OF, Price, TokenCounts, cost_usd, load_prices, price_of
 from nexus_stream.extraction.claude.prompt import load_prompt, turns_as_json
 from nexus_stream.extraction.claude.reply import Meter, Reply, complete_text, read_reply
 from nexus_stream.extraction.claude.request import ask_again, create_client, message_params
@@ -126,7 +126,7 @@ class ClaudeExtractor:
         self.budget.close()
         await self._client.close()
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read one conversation, oldest turn first.
 
         Raises:
@@ -190,7 +190,7 @@ class ClaudeExtractor:
                 answer = await self._request(texts, meter, call)
                 self._observer.request_ended(outcome_of(answer), time.monotonic() - started)
                 if isinstance(answer, Reply):
-                    _show(span, self._observer, answer, self._price)
+                    _show(span, self._observer, answer, answer.tokens or call.likely, self._price)
                     return answer
                 span.failed(str(answer.status) if isinstance(answer, Rejected) else type(answer).__name__)
         # Raised outside the except clauses, so that the SDK's error, which holds the request, is released.
@@ -225,8 +225,9 @@ class ClaudeExtractor:
             call.unanswered(sent=True)
             not_a_message = ModelUnavailableError("Claude answered HTTP 200 with a body that is no message")
             return not_a_message.of_kind("bad_answer")
-        call.answered(reply.tokens, response.headers)
-        meter.add(reply.tokens, time.monotonic() - started)
+        tokens = reply.tokens or call.likely
+        call.answered(tokens, response.headers)
+        meter.add(tokens, time.monotonic() - started)
         return reply
 
     async def _explain(self, rejected: Rejected, deadline: asyncio.Timeout) -> Exception:
@@ -247,8 +248,9 @@ class ClaudeExtractor:
         return ConfigurationError(f"{shown} Check NEXUS_CLAUDE_MODEL and NEXUS_CLAUDE_MAX_TOKENS.")
 
 
-def _show(span: ModelCall, observer: ExtractionObserver, reply: Reply, price: Price | None) -> None:
-    tokens = reply.tokens
+def _show(
+    span: ModelCall, observer: ExtractionObserver, reply: Reply, tokens: TokenCounts, price: Price | None
+) -> None:
     # Writing to the prompt cache is paid input.
     input_tokens, output_tokens = tokens.input_tokens + tokens.cache_write_tokens, tokens.output_tokens
     paid_usd = cost_usd(price, tokens)

@@ -1,20 +1,25 @@
 """One response of the Messages API: its text, its stop reason and its cost.
 
 From: the body of an HTTP 200. This file has its own models, because the SDK does not validate, and the body may be a
-proxy's page with status 200.
+proxy's page with status 200. A proxy may also leave out ``usage`` or ``stop_reason``: both are then unknown, and the
+answer is used.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nexus_stream.errors import ModelRefusedError, Reason
 from nexus_stream.extraction.claude.prices import Price, TokenCounts, cost_usd
 from nexus_stream.extraction.extractor import Usage
+from nexus_stream.host.log import get_logger
 
 __all__ = ["Meter", "Reply", "complete_text", "read_reply"]
+
+_log = get_logger(__name__)
 
 _Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value is None else value)]
 
@@ -29,8 +34,8 @@ class _Block(_Wire):
 
 
 class _WireUsage(_Wire):
-    input_tokens: _Count
-    output_tokens: _Count
+    input_tokens: Annotated[int, Field(ge=0)] | None = None
+    output_tokens: Annotated[int, Field(ge=0)] | None = None
     cache_read_input_tokens: _Count = 0
     cache_creation_input_tokens: _Count = 0
 
@@ -39,8 +44,14 @@ class Reply(_Wire):
     """The used parts of a response."""
 
     content: tuple[_Block, ...]
-    stop_reason: str
-    usage: _WireUsage
+    stop_reason: str | None = None
+    usage: _WireUsage | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Reply:
+        if not self.content and self.stop_reason is None:
+            raise ValueError("no message")
+        return self
 
     @property
     def text(self) -> str:
@@ -48,13 +59,17 @@ class Reply(_Wire):
         return "".join(block.text or "" for block in self.content if block.type == "text")
 
     @property
-    def tokens(self) -> TokenCounts:
-        """The billed tokens."""
+    def tokens(self) -> TokenCounts | None:
+        """The billed tokens; None if the response does not say them."""
+        usage = self.usage
+        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+            _note_missing("usage")
+            return None
         return TokenCounts(
-            input_tokens=self.usage.input_tokens,
-            output_tokens=self.usage.output_tokens,
-            cache_read_tokens=self.usage.cache_read_input_tokens,
-            cache_write_tokens=self.usage.cache_creation_input_tokens,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_input_tokens,
+            cache_write_tokens=usage.cache_creation_input_tokens,
         )
 
 
@@ -96,11 +111,13 @@ def read_reply(body: bytes) -> Reply | None:
 
 
 def complete_text(reply: Reply) -> str:
-    """Return the text of a complete answer.
+    """Return the text of a complete answer. If the stop reason is unknown, a cut-off answer does not parse.
 
     Raises:
         ModelRefusedError: Claude declined the conversation, or the answer was cut off.
     """
+    if reply.stop_reason is None:
+        _note_missing("stop_reason")
     if reply.stop_reason == "refusal":
         raise ModelRefusedError("Claude declined to read this conversation", reason=Reason.MODEL_REFUSED)
     if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
@@ -109,3 +126,9 @@ def complete_text(reply: Reply) -> str:
             reason=Reason.MODEL_TRUNCATED,
         )
     return reply.text
+
+
+@functools.cache
+def _note_missing(field: str) -> None:
+    """Log once per process that responses come without this field."""
+    _log.warning("model_reply_incomplete", missing=field)

@@ -15,6 +15,7 @@ from itertools import islice
 
 from email_validator import EmailNotValidError, validate_email
 
+from nexus_stream.extraction.rules.letters import letter_of
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, GIVEN_NAMES, SURNAMES
 from nexus_stream.extraction.rules.number_words import word_digits
 from nexus_stream.extraction.text import UserTurn
@@ -308,7 +309,10 @@ def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None
         if not word[0].isalnum():
             break
         number = _number_ending_at(tokens, position)
-        if number is not None:
+        letters = _letters_ending_at(tokens, position)
+        if letters is not None:
+            digits, width = letters
+        elif number is not None:
             digits, width = number
         elif linked or joined or (pieces and pieces[-1][0].isdigit()):
             if word in _STOPS and (not linked or not pieces):
@@ -332,7 +336,17 @@ def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None
     return (local.replace("-", "") if _SPELLED.fullmatch(local) else local), start
 
 
+_MIN_SPELLED, _MAX_SPELLED = 3, 40
 _SPELLED = re.compile(r"[a-z](?:-[a-z]){2,}")
+
+
+def _letters_ending_at(tokens: list[tuple[str, int]], position: int) -> tuple[str, int] | None:
+    """The letters spelled up to ``position``, at least three, and the number of their tokens."""
+    letters: list[str] = []
+    while position >= 0 and (letter := letter_of(tokens[position][0])) is not None and len(letters) < _MAX_SPELLED:
+        letters.append(letter)
+        position -= 1
+    return ("".join(reversed(letters)), len(letters)) if len(letters) >= _MIN_SPELLED else None
 
 
 def _number_ending_at(tokens: list[tuple[str, int]], position: int) -> tuple[str, int] | None:

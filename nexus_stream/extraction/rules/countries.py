@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from typing import Final
 
 import phonenumbers
@@ -34,7 +35,18 @@ def _read_places() -> Mapping[str, tuple[str, ...]]:
 # Folded names of countries, their people and their large cities, with ISO 3166 codes: several countries have a Córdoba.
 _PLACES: Final = _read_places()
 _PLACE = rf"(?:{'|'.join(sorted(map(re.escape, _PLACES), key=len, reverse=True))})"
-_NAMED = re.compile(rf"\b{_PLACE}\b")
+_WORD = re.compile(r"[a-z]+")
+
+
+def _by_first_word() -> Mapping[str, Sequence[str]]:
+    names: dict[str, list[str]] = {}
+    for name in sorted(_PLACES, key=len, reverse=True):
+        names.setdefault(_WORD.findall(name)[0], []).append(name)
+    return names
+
+
+# The longest first: "santiago de chile" before "santiago".
+_BY_FIRST_WORD: Final = _by_first_word()
 _FILLER = r"(?:la |el |los |las |o |a |the |ciudad de |cidade de |city of |barrio |aca |aqui |aca en |aqui en )*"
 # The user is there.
 _LIVES = re.compile(
@@ -94,7 +106,19 @@ class Regions:
 
 def named_in(folded: str) -> list[str]:
     """The countries that a folded text names, in its order."""
-    return list(dict.fromkeys(region for match in _NAMED.finditer(folded) for region in _PLACES[match.group()]))
+    return list(dict.fromkeys(region for place in _places_in(folded) for region in _PLACES[place]))
+
+
+def _places_in(folded: str) -> Iterator[str]:
+    end = 0
+    for word in _WORD.finditer(folded):
+        if word.start() < end or word.group() not in _BY_FIRST_WORD:
+            continue
+        for name in _BY_FIRST_WORD[word.group()]:
+            if folded.startswith(name, word.start()) and not folded[word.start() + len(name) :][:1].isalpha():
+                end = word.start() + len(name)
+                yield name
+                break
 
 
 def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:
@@ -108,9 +132,12 @@ def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:
     came_from: list[Sequence[str]] = []
     mentioned: list[str] = []
     for turn in turns:
+        named = named_in(turn.folded)
+        if not named:
+            continue
+        mentioned += named
         for regions, lives_there in _told(turn):
             (supported if lives_there else came_from).append(regions)
-        mentioned += named_in(turn.folded)
     # The newest place is where the user is now. Who says both lives where they live, not where they come from.
     found = [region for regions in (*reversed(supported), *reversed(came_from)) for region in regions]
     found += _of_codes(turns)
@@ -137,8 +164,8 @@ def _told(turn: UserTurn) -> Iterator[tuple[Sequence[str], bool]]:
         )
         yield _PLACES[place], _MOVED.match(match.group()) is not None or match.group("from") is not None
     if len(folded) <= _ANSWER_CHARS and _ASKS_PLACE.search(turn.asked):
-        for match in list(_NAMED.finditer(folded))[:1]:
-            yield _PLACES[match.group()], True
+        for place in islice(_places_in(folded), 1):
+            yield _PLACES[place], True
 
 
 def _of_codes(turns: Sequence[UserTurn]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nexus_stream.extraction.rules.addresses import normalise_email
 from nexus_stream.extraction.rules.letters import letter_of
-from nexus_stream.extraction.spoken import is_of_another
+from nexus_stream.extraction.rules.ownership import is_foreign
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["CorrectedAddress", "corrected_address"]
@@ -31,6 +31,14 @@ _WITH_LETTER = re.compile(
 _WITHOUT = re.compile(
     r"\b(?:sin|sem|without|no lleva|nao tem)(?: el| la| o| a| the| ningun)? (?P<sign>punto|ponto|dot|guion bajo|"
     r"underscore|guion|hifen|dash)\b"
+)
+_INSERTED = re.compile(
+    r"\b(?:lleva|leva|va|vai|tiene|tem|has|falta|falto|faltou|missing|add|(?:con|com|with)(?= (?:un |el |um |o |"
+    r"a )?\d))\b(?: (?:un|una|um|uma|el|la|o|a|an|the))? "
+    r"(?P<what>\d{1,4}|[a-z]|punto|ponto|dot|guion bajo|underscore|guion|hifen|dash) "
+    r"(?:(?P<where>despues|antes|depois|after|before)(?: de(?:l)?| do| da)?(?: la| el)? (?P<place>[a-z0-9]{1,40})|"
+    r"(?P<end>al final|no final|at the end)|(?P<start>al (?:principio|inicio|comienzo)|no (?:comeco|inicio)|"
+    r"at the start))"
 )
 _SIGNS = {
     "punto": ".",
@@ -62,9 +70,13 @@ class CorrectedAddress:
 
 def corrected_address(turn: UserTurn, address: str) -> CorrectedAddress | None:
     """Apply the turn's correction to a known address; None if the turn corrects no part of an address."""
+    found = _corrected(turn, address)
+    # "el correo de mi jefe es con z"
+    return None if found is not None and is_foreign(turn, found.start, found.end) else found
+
+
+def _corrected(turn: UserTurn, address: str) -> CorrectedAddress | None:
     folded = turn.folded
-    if is_of_another(folded):
-        return None
     for pattern in (_NOT_BUT, _BUT_NOT):
         for match in pattern.finditer(folded):
             old, new = match.group("old").rstrip(".-"), match.group("new").rstrip(".-")
@@ -73,6 +85,9 @@ def corrected_address(turn: UserTurn, address: str) -> CorrectedAddress | None:
             changed = _instead(address, old, new)
             if changed is not None:
                 return CorrectedAddress(changed, *match.span())
+    inserted = _INSERTED.search(folded)
+    if inserted is not None:
+        return CorrectedAddress(_with_inserted(address, inserted), *inserted.span())
     without = _WITHOUT.search(folded)
     if without is not None:
         sign = _SIGNS[without.group("sign")]
@@ -100,6 +115,24 @@ def _instead(address: str, old: str, new: str) -> str | None:
         return None
     start, end = places[0]
     return normalise_email(address[:start] + new.lstrip(".@_-") + address[end:])
+
+
+def _with_inserted(address: str, match: re.Match[str]) -> str | None:
+    """The address with what the user says is missing; None if the place is unknown."""
+    local, _, domain = address.partition("@")
+    what = _SIGNS.get(match.group("what"), match.group("what"))
+    if match.group("start"):
+        at = 0
+    elif match.group("end") or match.group("place") in ("arroba", "at"):
+        at = len(local)
+    else:
+        place = match.group("place")
+        if local.count(place) != 1:
+            return None
+        at = local.index(place)
+        if match.group("where") not in ("antes", "before"):
+            at += len(place)
+    return normalise_email(f"{local[:at]}{what}{local[at:]}@{domain}")
 
 
 def _with_letter(address: str, letter: str, old: str | None, *, at_end: bool) -> str | None:

@@ -20,6 +20,7 @@ _HEAD = re.compile(
     r"(?P<head>(?:@|arroba |punto |ponto |\.)\s?[a-z0-9][a-z0-9. -]{0,100})"
 )
 _DOMAIN_ONLY = re.compile(r"\W{0,3}(?P<head>[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,3})\W{0,3}(?:$|\s)")
+_ASKS_DOMAIN = re.compile(r"\barroba\b|@|\bdomini?o\b|\bdomain\b|\bdespues de\b|\bdepois d[oa]\b")
 _ASKS_FOR_OWN = re.compile(r"\b(?:tu|su|seu|teu|your)\b[^.?!\n]{0,20}\b(?:correo|e-?mail|mail)\b|\?")
 _MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b|arroba|@")
 
@@ -90,16 +91,21 @@ def joined_address(before: UserTurn, turn: UserTurn) -> tuple[str, int, int] | N
     if tail is None or not (_MAIL.search(before.asked) or _MAIL.search(before.folded) or _MAIL.search(turn.asked)):
         return None
     text = before.folded.rstrip()
-    open_end = text.endswith(("@", ".", "_", "-", "arroba", "punto", "ponto"))
+    open_end = _ASKS_DOMAIN.search(turn.asked) is not None or text.endswith(
+        ("@", ".", "_", "-", "arroba", "punto", "ponto")
+    )
     head = _HEAD.match(turn.folded) or (_DOMAIN_ONLY.match(turn.folded) if open_end else None)
     if head is None or any(True for _ in addresses_in(before)):
         return None
-    first, second = (
-        tail.group("tail") + ("" if text[-1:] not in "._-@" or tail.group("tail").endswith(text[-1]) else text[-1]),
-        head.group("head"),
-    )
+    first, second = tail.group("tail"), head.group("head")
+    if text[-1:] in "._-@" and not first.endswith(text[-1:]):
+        first += text[-1:]
+    if not open_end or "@" in first or _MAIL.search(second):
+        sign = ""
+    else:
+        sign = "" if first.endswith(("arroba", ".", "_", "-")) else "@"
     whole = UserTurn(turn.index, f"{first} {second}", f"{first} {second}")
-    glued = UserTurn(turn.index, f"{first}{second}", f"{first}{second}")
+    glued = UserTurn(turn.index, f"{first}{sign}{second}", f"{first}{sign}{second}")
     for joined in (glued, whole):
         found = next(addresses_in(joined), None)
         if found is not None and found[1] == 0:

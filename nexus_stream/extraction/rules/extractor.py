@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
+from nexus_stream.errors import Reason
+from nexus_stream.extraction.extractor import RULES_NAME, Findings, MadeBy, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
 from nexus_stream.extraction.rules.countries import regions_of
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
 from nexus_stream.extraction.rules.names import find_name
+from nexus_stream.extraction.rules.number_words import has_numbers
 from nexus_stream.extraction.rules.objections import find_objections
 from nexus_stream.extraction.rules.occupations import find_archetype, find_occupation, find_occupations
 from nexus_stream.extraction.rules.phones import find_phone
@@ -23,7 +26,7 @@ from nexus_stream.extraction.text import UserTurn, user_turns
 
 __all__ = ["MAX_READ_CHARS", "NAME", "OfflineRules", "find"]
 
-NAME = "offline-rules-v1"
+NAME = f"{RULES_NAME}-v1"
 # The newest user turns that fit in this are read. A long chat has a tenth of it; a chat as large as the limit of a body
 # would block everything else. Values from the session's earlier snapshots stay in its record.
 MAX_READ_CHARS = 65_536
@@ -33,7 +36,8 @@ class OfflineRules:
     """The rules as an `Extractor`.
 
     Args:
-        default_region: Country (ISO 3166, two letters) of phone numbers written without a country code.
+        default_region: Country (ISO 3166, two letters) of phone numbers without a country code, if neither the chat nor
+            its site or tenant has another.
     """
 
     labels = MadeBy(NAME)
@@ -41,9 +45,13 @@ class OfflineRules:
     def __init__(self, default_region: str = "CO") -> None:
         self._default_region = default_region
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         """Read the turns, oldest first. It runs without awaiting: a chat takes about a millisecond."""
-        return find(turns, default_region=self._default_region)
+        return find(turns, default_region=region or self._default_region)
+
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
+        """See `HasSubstitute`."""
+        return replace(await self.extract(turns, region), made_by=self.labels, instead_of=reason)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -82,7 +90,9 @@ def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
         signals.append(_signal(SignalName.EMAIL, email.turn, email.start, email.end))
         if email.correction:
             signals.append(_signal(SignalName.CORRECCION_EMAIL, email.turn, email.start, email.end))
-    phone = find_phone(prepared, regions_of(prepared, default_region))
+    phone = None
+    if any(has_numbers(turn.folded) for turn in prepared):
+        phone = find_phone(prepared, regions_of(prepared, default_region))
     if phone is not None:
         signals.append(_signal(SignalName.TELEFONO, phone.turn, phone.start, phone.end))
         if phone.correction:

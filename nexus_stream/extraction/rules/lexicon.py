@@ -14,6 +14,7 @@ __all__ = [
     "COMMON_WORDS",
     "FOREIGN_RELATIONS",
     "GIVEN_NAMES",
+    "NOT_NAMES",
     "OCCUPATIONS",
     "PLACES",
     "SURNAMES",
@@ -30,6 +31,8 @@ def word_list(name: str) -> frozenset[str]:
 GIVEN_NAMES = word_list("given_names")
 SURNAMES = word_list("surnames")
 COMMON_WORDS = word_list("common_words")
+# More everyday words (Spanish, Portuguese, English). Only the reading of names uses them.
+NOT_NAMES = word_list("not_names")
 OCCUPATIONS = word_list("occupations")
 BUSINESSES = word_list("businesses")
 PLACES = word_list("places")

@@ -32,6 +32,7 @@ _PLACES = re.compile(
     r"|^\W*(?=[a-z])|[:]\s*(?=[a-z])"
     r"|\b(?:el nombre|mi nombre) (?:correcto |real )?es\b[\s:,]{0,3}"
     r"|\b(?:se escribe|quise decir|mejor dicho|en realidad(?: es)?|correcto es|corrijo|correccion|digo|es|sino|"
+    r"perdon\w*|disculp\w*|me equivoque|"
     r"soy|me llamo|sorry|i meant|actually)\b[\s:,]{0,3}"
 )
 _AFTER = re.compile(r"\s*(?:y|e|con|no|sin|por|pero|gracias|mi|and|not|el|es|para|porfa|va|lleva|todo)\b")

@@ -8,46 +8,54 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from nexus_stream.extraction.rules.lexicon import (
     BUSINESSES,
     COMMON_WORDS,
     GIVEN_NAMES,
+    NOT_NAMES,
     OCCUPATIONS,
     PLACES,
     SURNAMES,
     sounds_like_a_name,
     word_list,
 )
-from nexus_stream.extraction.text import BLANK, UserTurn, fold
+from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = [
     "PARTICLES",
     "NameRun",
     "Trust",
     "is_boundary",
+    "is_listed",
     "is_plausible_name",
     "proper_case",
     "read_name",
-    "without_addresses",
 ]
 
-MAX_WORDS = 7
+MAX_WORDS = 9
 
-_TITLES = re.compile(
-    r"(?:(?:el|la|un|una|don|dona|senor|senora|senorita|srta|sr|sra|doctor|doctora|dr|dra|lic|licenciad[oa]|ing|"
-    r"ingenier[oa]|"
-    r"arq|arquitect[oa]|prof|profe|profesora?|pastora?|maestr[oa]|padre|hermano|hermana|sor|fray|capitan|"
-    r"sargento|abogad[oa]|"
-    r"mr|mrs|ms|miss|teacher|chef|coach)\b\.? +)+"
-)
+_TITLE_WORDS = word_list("name_titles")
+_TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(_TITLE_WORDS))})\b\.? +)+")
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _GAP = re.compile(r"[ \t]{1,3}")
 PARTICLES = frozenset(
-    {"de", "del", "la", "las", "los", "da", "do", "dos", "di", "von", "van", "der", "san", "santa", "y"}
+    {"de", "del", "la", "las", "los", "da", "das", "do", "dos", "di", "e", "von", "van", "der", "san", "santa", "y"}
 )
+# "J.", "J.P.", "M.ª" (folded: "m.a").
+_INITIAL = re.compile(r"[a-z](?:\.[a-z](?![a-z]))*(\.?)(?![a-z'])")
+# Written short before the rest of the name: "Ma. Fernanda", "Fco. Javier".
+# Letters spelled out: "m-a-r-i-a".
+_DASHED = re.compile(r"[a-z](?:-[a-z])+")
+_SHORT = frozenset(
+    {"ma", "fco", "fca", "gpe", "ant", "alf", "sta", "sto", "guad", "conc", "mtz", "hdez", "glez", "rdz"}
+)
+_SUFFIXES = frozenset({"jr", "filho", "ii", "iii", "sobrinho"})
+_ROMAN = frozenset({"ii", "iii"})
+# In lower case these letters are words more often than initials.
+_LETTER_WORDS = frozenset("adeikoquxy")
 # Words after "de" in a surname, besides the surnames of the list.
 _AFTER_PARTICLE = word_list("surname_after_particle")
 # Endings of verbs, adjectives and trades. A name with such an ending is accepted only if the lists have it.
@@ -56,13 +64,14 @@ _WORDLIKE = re.compile(
     r"loga|grafo|grafa|"
     r"dor|dora|able|ible|oso|osa|ivo|iva|eno|ense|ano|ana|ito|ita|ar|er|ir|cia|dad|aje|ero|era|ante|ente|isimo|"
     r"isima|stas|"
-    r"mos|aste|iste|arme|erme|irme|arte|erlo|arlo|arla)$"
+    r"mos|ic[oa]s?|[iae]os|ales|aste|iste|arme|erme|irme|arte|erlo|arlo|arla)$"
 )
 
 
-_CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'")
-_ADDRESS = re.compile(r"[^\s@]{0,64}@\S{0,255}")
+_CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'|[a-z]+'s$")
 _SPACE = re.compile(r"\s*")
+_PART = re.compile(r"[^\W\d_]+")
+_NAMELESS = frozenset(word for word in COMMON_WORDS | NOT_NAMES | OCCUPATIONS | BUSINESSES if len(word) > 1)
 
 
 class Trust(Enum):
@@ -96,25 +105,31 @@ class NameRun:
 def proper_case(words: tuple[str, ...] | list[str]) -> str:
     """Capitalise each word, lower the particles, and keep accents and mixed case (McKay) as typed.
 
-    Wide letters become plain ones (NFKC): the name is the same.
+    Wide letters become plain ones (NFKC): the name is the same. An initial gets its dot.
     """
-    plain = (unicodedata.normalize("NFKC", word) for word in words)
+    plain = (word if "ª" in word or "º" in word else unicodedata.normalize("NFKC", word) for word in words)
     return " ".join(_cased(word, first=position == 0) for position, word in enumerate(plain))
 
 
 def _cased(word: str, *, first: bool) -> str:
-    if not first and fold(word) in PARTICLES - {"san", "santa"}:
+    folded = fold(word)
+    if not first and folded in PARTICLES - {"san", "santa"}:
         return word.lower()
-    if word.islower() or word.isupper():
-        return re.sub(r"[^\W\d_]+", lambda part: part.group()[0].upper() + part.group()[1:].lower(), word)
-    return word[0].upper() + word[1:]
+    if folded in _ROMAN:
+        return word.upper()
+    if len(word) == 1:
+        return word.upper() + "."
+    if word[0].isupper() and word[1].islower() and not word.endswith("."):
+        return word
+    return _PART.sub(lambda part: part.group()[0].upper() + part.group()[1:].lower(), word)
 
 
-def without_addresses(turn: UserTurn) -> UserTurn:
-    """Blank the e-mail addresses in a turn: their words are no name."""
-    if "@" not in turn.folded:
-        return turn
-    return replace(turn, folded=_ADDRESS.sub(lambda match: BLANK * len(match.group()), turn.folded))
+def _shouts(text: str, position: int) -> bool:
+    """Whether the words around ``position`` are in capitals, so that a capital letter proves nothing."""
+    before = [character for character in text[max(0, position - 40) : position] if character.isalpha()]
+    if len(before) < 2:
+        return text[position : position + 80].isupper()
+    return 2 * sum(map(str.isupper, before)) > len(before)
 
 
 def is_boundary(folded: str, position: int) -> bool:
@@ -131,15 +146,21 @@ def is_plausible_name(name: str) -> bool:
         return False
     if words[0] in GIVEN_NAMES:
         return True
-    nameless = COMMON_WORDS | OCCUPATIONS | BUSINESSES
-    return not all(word in nameless for word in words) and words[0] not in nameless - SURNAMES
+    return not all(word in _NAMELESS for word in words) and (words[0] not in _NAMELESS or words[0] in SURNAMES)
+
+
+def is_listed(word: str) -> bool:
+    """Whether the lists of names have a folded word, or each part of a double one (``garcia-lopez``)."""
+    if word in GIVEN_NAMES or word in SURNAMES:
+        return True
+    return "-" in word and all(part in GIVEN_NAMES or part in SURNAMES for part in word.split("-"))
 
 
 def _is_everyday(word: str) -> bool:
-    return _CONTRACTION.match(word) is not None or word in COMMON_WORDS or word in OCCUPATIONS or word in BUSINESSES
+    return word in _NAMELESS or ("'" in word and _CONTRACTION.match(word) is not None)
 
 
-def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool) -> bool:
+def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
     if word in GIVEN_NAMES:
         return capital or word not in COMMON_WORDS or trust is Trust.TOLD
     if len(word) < 2 or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
@@ -149,16 +170,17 @@ def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: b
     if word in turn.echoed and (capital or trust is not Trust.PLACED):
         return True
     if capital:
-        return word in SURNAMES or trust is Trust.TOLD or not _WORDLIKE.search(word) or len(raw) < 4
+        # At the start of a turn every word has a capital.
+        return is_listed(word) or (trust is Trust.TOLD and not opens) or not _WORDLIKE.search(word) or len(raw) < 4
     if trust is Trust.TOLD:
-        return len(word) > 2 and (word in SURNAMES or sounds_like_a_name(word) or not _WORDLIKE.search(word))
+        return len(word) > 2 and (is_listed(word) or sounds_like_a_name(word) or not _WORDLIKE.search(word))
     return False
 
 
 def _next_word(
     turn: UserTurn, word: str, end: int, taken: int, trust: Trust, *, capital: bool, first_known: bool
 ) -> bool:
-    listed = word in GIVEN_NAMES or word in SURNAMES
+    listed = is_listed(word)
     if listed and (capital or word not in COMMON_WORDS):
         # A listed name in lower case that is also an occupation counts only at the end of its phrase.
         return capital or word not in OCCUPATIONS or is_boundary(turn.folded, end)
@@ -166,15 +188,21 @@ def _next_word(
         return True
     if word in PLACES and capital and trust is Trust.TOLD and not _is_everyday(word):
         return True
+    if capital and first_known and word in NOT_NAMES and trust is not Trust.PLACED and is_boundary(turn.folded, end):
+        # A surname may be an everyday word too: "Chayo Partida".
+        return True
     if _is_everyday(word) or word in PLACES or len(word) < 2:
         return False
     if capital or word in turn.echoed:
         return True
     if trust is Trust.PLACED or not (first_known or trust is Trust.TOLD) or len(word) < 3 or taken > 3:
         return False
+    if trust is Trust.TOLD and first_known and is_boundary(turn.folded, end):
+        return True
     return (sounds_like_a_name(word) or not _WORDLIKE.search(word)) and _ends_soon(turn.folded, end)
 
 
+_FOLLOWS = re.compile(r"[ \t]{0,3}(?:[a-z][. \t][ \t]{0,2}){0,2}([a-z]+(?:['-][a-z]+)*)")
 _STOP_NEXT = re.compile(r"\s*(?:[^a-z\s]|$|\n)|\s+([a-z]+)")
 
 
@@ -184,14 +212,15 @@ def _ends_soon(folded: str, end: int) -> bool:
     if match is None or match.group(1) is None:
         return True
     return (
-        _is_everyday(match.group(1))
+        len(match.group(1)) == 1
+        or _is_everyday(match.group(1))
         or match.group(1) in SURNAMES
         or sounds_like_a_name(match.group(1))
         or match.group(1) in PARTICLES
     )
 
 
-def _particle_group(turn: UserTurn, position: int) -> tuple[list[tuple[int, int]], int] | None:
+def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[list[tuple[int, int]], int] | None:
     """Read a group like ``de la Hoz`` at ``position``: the spans of its words and its end; None without a surname."""
     spans: list[tuple[int, int]] = []
     last = ""
@@ -202,11 +231,12 @@ def _particle_group(turn: UserTurn, position: int) -> tuple[list[tuple[int, int]
         word = match.group()
         spans.append(match.span())
         if word not in PARTICLES:
-            capital = turn.text[match.start()].isupper() and not turn.shouted
+            capital = turn.text[match.start()].isupper() and not shouts
             surname = word in SURNAMES or word in _AFTER_PARTICLE
-            if last in ("de", "y"):
+            if last in ("de", "e", "y"):
                 accepted = surname and (word not in PLACES or (word in ("leon", "lima", "cordoba") and capital))
-                accepted = accepted and (last == "de" or capital)
+                last_word = word not in GIVEN_NAMES and is_boundary(turn.folded, match.end())
+                accepted = accepted and (last == "de" or capital or last_word)
             elif last in ("san", "santa"):
                 accepted = word in GIVEN_NAMES or capital
             else:
@@ -223,9 +253,14 @@ def _particle_group(turn: UserTurn, position: int) -> tuple[list[tuple[int, int]
 def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
     """Read the name that starts at ``position``, without titles; None if there is none."""
     folded, text = turn.folded, turn.text
-    title = _TITLES.match(folded, position)
-    if title is not None:
-        position = title.end()
+    match = _TOKEN.match(folded, position)
+    if match is not None and match.group() in _TITLE_WORDS:
+        title = _TITLES.match(folded, position)
+        position = title.end() if title is not None else position
+        match = _TOKEN.match(folded, position)
+    if match is None or (match.group() in _NAMELESS and match.group() not in GIVEN_NAMES):
+        return None
+    shouts = _shouts(text, position)
     spans: list[tuple[int, int]] = []
     known = False
     while len(spans) < MAX_WORDS:
@@ -233,27 +268,71 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
         if match is None:
             break
         word, end = match.group(), match.end()
-        capital = text[match.start()].isupper() and not turn.shouted
-        if spans and word in PARTICLES:
-            group = _particle_group(turn, position)
+        if "-" in word and len(word) > 3 and _DASHED.fullmatch(word):
+            break
+        capital = text[match.start()].isupper() and not shouts
+        short = None
+        if len(word) == 1 or word in _SHORT or word in _SUFFIXES:
+            short = _read_short(turn, position, word, first=not spans, capital=capital, told=trust is not Trust.PLACED)
+        if short is not None:
+            spans.append((position, short))
+            end = short
+        elif spans and word in PARTICLES:
+            group = _particle_group(turn, position, shouts=shouts)
             if group is None:
                 break
             spans += group[0]
             end = group[1]
         elif not spans:
-            if not _first_word(turn, word, text[match.start() : end], trust, capital=capital):
+            if not _first_word(turn, word, text[match.start() : end], trust, capital=capital, opens=position == 0):
                 break
-            known = capital or word in GIVEN_NAMES or word in SURNAMES or word in turn.echoed
+            known = capital or is_listed(word) or word in turn.echoed
             spans.append(match.span())
         elif _next_word(turn, word, end, len(spans), trust, capital=capital, first_known=known):
-            known = known or capital or word in SURNAMES or word in GIVEN_NAMES
+            known = known or capital or is_listed(word)
             spans.append(match.span())
         else:
             break
         gap = _GAP.match(folded, end)
-        if gap is None:
+        if gap is not None:
+            position = gap.end()
+        elif folded[end - 1] == "." and end < len(folded):
+            position = end
+        else:
             break
-        position = gap.end()
-    if not spans:
+    words = tuple(text[start:end] for start, end in spans)
+    # Initials and short forms alone are no name.
+    if not any(len(word) > 1 and not word.endswith(".") for word in words):
         return None
-    return NameRun(tuple(text[start:end] for start, end in spans), spans[0][0], spans[-1][1], known)
+    return NameRun(words, spans[0][0], spans[-1][1], known)
+
+
+def _read_short(turn: UserTurn, position: int, word: str, *, first: bool, capital: bool, told: bool) -> int | None:
+    """Read an initial or a shortened name (``J.``, ``M.ª``, ``Ma.``, ``Jr.``) at ``position``: its end, or None."""
+    folded = turn.folded
+    if len(word) > 1:
+        end = position + len(word)
+        dotted = folded.startswith(".", end)
+        if word in _SUFFIXES:
+            return None if first or not (capital or dotted or is_boundary(folded, end)) else end + dotted
+        marked = dotted or "ª" in turn.text[position:end] or "º" in turn.text[position:end]
+        return end + dotted if (marked or capital) and _name_follows(turn, end + dotted) else None
+    match = _INITIAL.match(folded, position)
+    if match is None:
+        return None
+    dotted = match.group(1) != ""
+    follows = _name_follows(turn, match.end())
+    if first:
+        return match.end() if (capital or dotted) and follows and told else None
+    if capital or dotted:
+        # A letter ends a name only with its own capital: "Rincón M.", not "Rincón y".
+        return match.end() if follows or (capital and is_boundary(folded, match.end())) else None
+    return match.end() if follows and word not in _LETTER_WORDS else None
+
+
+def _name_follows(turn: UserTurn, position: int) -> bool:
+    match = _FOLLOWS.match(turn.folded, position)
+    if match is None:
+        return False
+    word = match.group(1)
+    return is_listed(word) or (turn.text[match.start(1)].isupper() and not _is_everyday(word)) or word in ("del", "de")

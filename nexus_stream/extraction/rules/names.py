@@ -12,42 +12,41 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, SURNAMES
+from nexus_stream.extraction.rules.name_answers import (
+    addressed_name,
+    answered_name,
+    answered_surname,
+    asks_name,
+    is_of_others,
+    stated_name,
+)
 from nexus_stream.extraction.rules.name_corrections import corrected_words, corrects_name
 from nexus_stream.extraction.rules.name_cues import (
     AFTER_NAME,
-    ASKS_BACK,
-    ASKS_IN_SHORT,
-    ASKS_NAME,
-    ASKS_SURNAME,
     BEFORE_SIGNATURE,
     BOT_INTRODUCES,
-    BOT_IS,
     ENDS_SENTENCE,
     ENDS_TURN,
-    FILLER,
-    FILLER_SURNAME,
     GOES_ON,
     GREETING,
-    GREETS,
     INTRODUCES,
     NICKNAME,
     NOT_ME,
-    OTHERS,
+    OF_OTHERS,
     PLACED,
     SELF,
     TOLD,
-    VOCATIVE,
 )
+from nexus_stream.extraction.rules.name_letters import corrected_letters, read_spelled, respelled
 from nexus_stream.extraction.rules.name_reading import (
     NameRun,
     Trust,
     is_boundary,
     proper_case,
     read_name,
-    without_addresses,
 )
 from nexus_stream.extraction.rules.ownership import is_called
-from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
+from nexus_stream.extraction.text import BLANK, UserTurn, fold, words_of
 
 __all__ = ["Name", "Rank", "find_name"]
 
@@ -83,7 +82,43 @@ class Name:
         return tuple(fold(word) for word in self.words)
 
 
-_CUE_HINTS = ("gracia", "llam", "llem", "yam", "nombre", "nonbre", "nembre", "name", "present", "habla")
+_ADDRESS = re.compile(r"[^\s@]{0,64}@\S{0,255}|\bhttps?://\S{1,2000}|\bwww\.\S{1,2000}")
+# The words of others: quoted lines, what follows the head of a forwarded message, and a quotation after "me escribió".
+_QUOTED = re.compile(
+    r"(?:^|\n)[ \t]{0,8}>[^\n]*"
+    r"|(?:^|\n)[^\n]{0,80}(?:forwarded message|mensaje reenviado|mensagem encaminhada|original message|"
+    r"mensaje original|"
+    r"(?:wrote|escribio|escreveu):\s*(?:\n|$))[\s\S]*"
+    r"|(?:^|\n)[ \t*]{0,8}(?:de|from|asunto|subject|assunto|para|to): [^\n]{0,200}\n[ \t*]{0,8}"
+    r"(?:de|from|asunto|subject|assunto|para|to|fecha|date|data|enviado|sent): [\s\S]*"
+    r"|[\"«][^\"«»\n]{15,2000}[\"»]"
+)
+_QUOTE_HINT = re.compile(r"[>\"«]|forward|reenvi|encaminh|original|(?:wrote|escribio|escreveu|to|para|from|de): ?")
+
+
+def _own_words(turn: UserTurn) -> UserTurn:
+    """Blank what is not the user's own wording: addresses, links, quoted and forwarded messages."""
+    folded = turn.folded
+    if "@" in folded or "http" in folded or "www." in folded:
+        folded = _ADDRESS.sub(_blanked, folded)
+    # The head of a forwarded message may be blanked as pasted data.
+    typed = fold(turn.text) if turn.tampered else folded
+    if _QUOTE_HINT.search(typed):
+        pieces: list[str] = []
+        copied = 0
+        for quoted in _QUOTED.finditer(typed):
+            pieces += [folded[copied : quoted.start()], BLANK * len(quoted.group())]
+            copied = quoted.end()
+        folded = "".join([*pieces, folded[copied:]]) if pieces else folded
+    return turn if folded is turn.folded else replace(turn, folded=folded)
+
+
+def _blanked(match: re.Match[str]) -> str:
+    return BLANK * len(match.group())
+
+
+# After these words the name is told: it may be one that no list has.
+_NICKNAME_ASKED = re.compile(r"dime|digame|decime|diganme|^llam|calls? me")
 
 
 def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
@@ -95,17 +130,25 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
         (PLACED, Trust.PLACED, Rank.PLACED),
         (NICKNAME, Trust.SELF, Rank.NICKNAME),
     ):
-        if rank is Rank.TOLD and not any(hint in folded for hint in _CUE_HINTS):
-            continue
         for cue in pattern.finditer(folded):
-            if NOT_ME.search(folded[max(0, cue.start() - 40) : cue.start()]) or is_called(turn, *cue.span()):
+            if NOT_ME.search(folded[max(0, cue.start() - 70) : cue.start()]) or is_called(turn, *cue.span()):
                 continue
-            run = read_name(turn, cue.end(), trust)
-            if run is None:
+            run = _read(turn, cue, trust, rank)
+            if run is None or OF_OTHERS.match(folded, run.end):
                 continue
             if rank is Rank.PLACED and not _stands_alone(turn, run, cue.group()):
                 continue
             yield run, rank
+
+
+def _read(turn: UserTurn, cue: re.Match[str], trust: Trust, rank: Rank) -> NameRun | None:
+    if rank is Rank.NICKNAME and not _NICKNAME_ASKED.search(cue.group()):
+        run = read_name(turn, cue.end(), Trust.TOLD)
+        return run if run is not None and (run.known or is_boundary(turn.folded, run.end)) else None
+    run = read_name(turn, cue.end(), trust)
+    if run is not None:
+        return respelled(turn, run)
+    return read_spelled(turn, cue.end()) if trust is Trust.TOLD else None
 
 
 def _stands_alone(turn: UserTurn, run: NameRun, cue: str) -> bool:
@@ -129,10 +172,10 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
             continue
         start = max(folded.rfind(mark, 0, after.start()) for mark in ".,!?;:\n¡¿") + 1
         run = read_name(turn, start + len(folded[start:]) - len(folded[start:].lstrip()), Trust.PLACED)
-        if run is not None and folded[run.end : after.start()].strip(" ,") == "" and not _of_others(turn, run.start):
+        if run is not None and folded[run.end : after.start()].strip(" ,") == "" and not is_of_others(turn, run.start):
             yield run
     greeting = GREETING.match(folded)
-    for start in sorted({0, greeting.end() if greeting else 0}):
+    for start in (0, greeting.end()) if greeting else (0,):
         run = read_name(turn, start, Trust.PLACED)
         if run is None or len(run.folded) < 2 or set(run.folded) & set(words_of(turn.asked)):
             continue
@@ -145,9 +188,8 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
             return
 
 
-def _of_others(turn: UserTurn, position: int) -> bool:
-    """Whether the sentence mentions somebody else before ``position``."""
-    return OTHERS.search(clause_before(turn.folded, position)) is not None
+# What stands below a signature: a trade, a firm.
+_LAST_LINE = re.compile(r"[ \t]{0,3}\n[^\n]{1,60}$")
 
 
 def _signed(turn: UserTurn) -> NameRun | None:
@@ -156,72 +198,13 @@ def _signed(turn: UserTurn) -> NameRun | None:
         run = read_name(turn, mark.end(), Trust.PLACED)
         if run is None or len(run.folded) < 2 or (run.folded[0] not in GIVEN_NAMES and run.folded[1] not in SURNAMES):
             continue
-        if not ENDS_TURN.match(turn.folded, run.end) or set(run.folded) & set(words_of(turn.asked)):
+        ends = ENDS_TURN.match(turn.folded, run.end) or (
+            "\n" in mark.group() and _LAST_LINE.match(turn.folded, run.end)
+        )
+        if not ends or set(run.folded) & set(words_of(turn.asked)):
             continue
-        return None if _of_others(turn, run.start) else run
+        return None if is_of_others(turn, run.start) else run
     return None
-
-
-def _addressed(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
-    """Find the name that the assistant's reply uses (``Gracias, Nelson``) and that the user's turn has too."""
-    if not turn.reply:
-        return None
-    reply = fold(turn.reply)
-    for vocative in VOCATIVE.finditer(reply):
-        word = vocative.group(1)
-        if not turn.reply[vocative.start(1)].isupper() or word in bot_names or word not in turn.folded:
-            continue
-        for place in re.finditer(rf"\b{word}\b", turn.folded):
-            before = turn.folded[max(0, place.start() - 45) : place.start()]
-            if OTHERS.search(before) or GREETS.search(before):
-                continue
-            run = read_name(turn, place.start(), Trust.TOLD)
-            if run is not None:
-                return run
-    return None
-
-
-def _asks_name(asked: str) -> bool:
-    return ASKS_NAME.search(asked) is not None or ASKS_IN_SHORT.search(asked) is not None
-
-
-def _answered(turn: UserTurn, *, asked_before: bool) -> NameRun | None:
-    """Read the answer to the assistant's question for the name."""
-    if not turn.asked or not (_asks_name(turn.asked) or (asked_before and ASKS_BACK.search(turn.asked))):
-        return None
-    filler = FILLER.match(turn.folded)
-    run = read_name(turn, filler.end() if filler else 0, Trust.TOLD)
-    if run is None:
-        return None
-    if not run.known and len(run.words) < 2:
-        return None
-    # "hola mauricio" may greet the assistant, which has just given its own name.
-    named = turn.asked.find(run.folded[0])
-    if named >= 0 and BOT_IS.search(turn.asked[:named]) and set(run.folded) <= set(words_of(turn.asked)):
-        return None
-    if is_boundary(turn.folded, run.end):
-        rest = turn.folded[run.end :].lstrip()
-        # A question is no answer.
-        return None if rest.startswith("?") else run
-    return run if run.known and GOES_ON.match(turn.folded, run.end) else None
-
-
-def _answered_surname(turn: UserTurn, known: Name) -> NameRun | None:
-    if len(known.words) > 2 or not turn.asked:
-        return None
-    start = 0
-    told = FILLER_SURNAME.search(turn.folded)
-    if told is not None:
-        start = told.end()
-    elif not ASKS_SURNAME.search(turn.asked) or _asks_name(turn.asked):
-        return None
-    else:
-        filler = FILLER.match(turn.folded)
-        start = filler.end() if filler else 0
-    run = read_name(turn, start, Trust.TOLD)
-    if run is None or (not is_boundary(turn.folded, run.end) and not GOES_ON.match(turn.folded, run.end)):
-        return None
-    return run if not set(run.folded) & set(known.keys) else None
 
 
 def _extended(turn: UserTurn, known: Name) -> NameRun | None:
@@ -238,19 +221,21 @@ def _extended(turn: UserTurn, known: Name) -> NameRun | None:
     return None
 
 
-def _candidates(turn: UserTurn, bot_names: set[str], *, known: bool, asked_before: bool) -> Iterator[Name]:
+def _candidates(
+    turn: UserTurn, bot_names: set[str], known: Name | None, *, asks: bool, asked_before: bool
+) -> Iterator[Name]:
     found: list[tuple[NameRun, Rank]] = list(_introduced(turn))
     found += [(run, Rank.PLACED) for run in _placed_first(turn)]
     if not found:
-        answer = _answered(turn, asked_before=asked_before)
+        answer = answered_name(turn, asks=asks, asked_before=asked_before)
         if answer is not None:
-            found.append((answer, Rank.TOLD))
-    if not known and all(rank is Rank.NICKNAME for _, rank in found):
-        run = _addressed(turn, bot_names)
+            found.append((respelled(turn, answer), Rank.TOLD))
+    if (known is None or len(known.words) == 1) and all(rank is Rank.NICKNAME for _, rank in found):
+        run = addressed_name(turn, bot_names) if known is None else None
         if run is not None:
             found.append((run, Rank.SELF))
         else:
-            run = _signed(turn)
+            run = stated_name(turn, bot_names, asks=asks, asked_before=asked_before) or _signed(turn)
             found += [(run, Rank.PLACED)] if run is not None else []
     for run, rank in sorted(found, key=lambda item: (item[0].start, -item[1])):
         yield Name(run.words, turn, run.start, run.end, rank)
@@ -262,32 +247,34 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
     asked_before = False
     bot_names: set[str] = set()
     for received in turns:
-        turn = without_addresses(received)
+        turn = _own_words(received)
         for introduction in BOT_INTRODUCES.finditer(turn.asked):
             bot_names.update(words_of(introduction.group(1)))
         correcting = known is not None and corrects_name(turn, known.keys)
-        for name in _candidates(turn, bot_names, known=known is not None, asked_before=asked_before):
+        asks = asks_name(turn.asked)
+        for name in _candidates(turn, bot_names, known, asks=asks, asked_before=asked_before):
             known = _better(known, name, correcting=correcting)
-        asked_before = asked_before or _asks_name(turn.asked)
+        asked_before = asked_before or asks
         if known is not None:
-            known = _completed(turn, known, correcting=correcting)
+            known = _completed(turn, known, asks=asks, correcting=correcting)
     return known
 
 
-def _completed(turn: UserTurn, known: Name, *, correcting: bool) -> Name:
+def _completed(turn: UserTurn, known: Name, *, asks: bool, correcting: bool) -> Name:
     """Extend or correct the known name with the words of the turn."""
-    surname = _answered_surname(turn, known)
+    surname = answered_surname(turn, known.keys, asks=asks)
     if surname is not None and not correcting:
         words = known.words + surname.words
         known = replace(known, words=words, turn=turn, start=surname.start, end=surname.end, rank=Rank.TOLD)
     longer = _extended(turn, known)
     if longer is not None:
         known = replace(known, words=longer.words, turn=turn, start=longer.start, end=longer.end)
-    if correcting:
-        corrected = corrected_words(turn, known.words)
-        if corrected is not None and corrected[0] != known.words:
-            words, start, end = corrected
-            known = Name(words, turn, start, end, Rank.TOLD, correction=True)
+    same_turn = turn.index == known.turn.index
+    corrected = corrected_words(turn, known.words) if correcting and not same_turn else None
+    corrected = corrected or corrected_letters(turn, known.words, same_turn=same_turn)
+    if corrected is not None and corrected[0] != known.words:
+        words, start, end = corrected
+        known = Name(words, turn, start, end, Rank.TOLD, correction=True)
     return known
 
 

@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["NUMBER_WORD", "NumberPart", "NumberRun", "has_number_words", "read_numbers", "word_digits"]
+from nexus_stream.extraction.text import words_of
+
+__all__ = ["NUMBER_WORD", "NumberPart", "NumberRun", "has_number_words", "has_numbers", "read_numbers", "word_digits"]
 
 
 def _numbered(first: int, words: str, step: int = 1) -> dict[str, int]:
@@ -60,8 +62,10 @@ _VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS}
 
 # A spoken number, as a part of other patterns.
 NUMBER_WORD = rf"(?:{'|'.join(sorted((*_VALUES, *_REPEATS), key=len, reverse=True))})"
-_ANY = re.compile(rf"\b(?:{'|'.join(_VALUES)})\b")
-_TOKEN = re.compile(r"\+|\d+|[a-z]+|[^\sa-z\d+]+")
+_DIGIT = re.compile(r"\d")
+_SPOKEN = frozenset(_VALUES)
+# A letter O among digits is a zero: "3OO 555 O1O2".
+_TOKEN = re.compile(r"\+|(?<![a-z])o*\d[\do]*(?![a-z])|\d+|[a-z]+|[^\sa-z\d+]+")
 # Separators between the groups of one number.
 _SOFT = frozenset(".-()…·•*_~ '\"|")
 _CUTS = frozenset(",;/|:")
@@ -114,9 +118,14 @@ class NumberRun:
     parts: list[NumberPart] = field(default_factory=list)
 
 
+def has_numbers(folded: str) -> bool:
+    """Whether the text has a digit or a number word."""
+    return _DIGIT.search(folded) is not None or has_number_words(folded)
+
+
 def has_number_words(folded: str) -> bool:
     """Whether the text has a number word."""
-    return _ANY.search(folded) is not None
+    return not _SPOKEN.isdisjoint(words_of(folded))
 
 
 def word_digits(words: list[str]) -> str | None:
@@ -179,7 +188,7 @@ def _compound(words: list[str], position: int, *, joins: bool = False) -> tuple[
 
 def read_numbers(folded: str) -> list[NumberRun]:
     """Find every run of digits and number words, in order."""
-    tokens = [(match.group(), match.start(), match.end()) for match in _TOKEN.finditer(folded)]
+    tokens = [(_with_zeros(match.group()), match.start(), match.end()) for match in _TOKEN.finditer(folded)]
     words = [token[0] for token in tokens]
     runs: list[NumberRun] = []
     run: NumberRun | None = None
@@ -235,6 +244,10 @@ def read_numbers(folded: str) -> list[NumberRun]:
             run = part = plus_at = None
         position += 1
     return runs
+
+
+def _with_zeros(token: str) -> str:
+    return token.replace("o", "0") if "o" in token and not token.isalpha() else token
 
 
 def _in_groups(words: list[str], position: int, count: int) -> str:

@@ -26,7 +26,7 @@ _DOCUMENTS = (
     r"reservation|booking"
 )
 _IDENTITY = re.compile(
-    rf"\b(?:{_DOCUMENTS}|caso|referencia|ref|cuenta|conta|account|codigo|code|serie|registro|proceso|processo|solicitud|id|"
+    rf"\b(?:{_DOCUMENTS}|caso|referencia|ref|cuenta|conta|account|codigo|code|serie|lote|imei|sku|registro|proceso|processo|solicitud|id|"
     r"turno|senha|comprobante|comprovante)\b"
 )
 _DIRECT = (

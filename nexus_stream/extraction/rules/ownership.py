@@ -62,6 +62,7 @@ _GIVEN_UP_AFTER = re.compile(
     r"(?:no (?:lo|la) (?:uso|tengo|manejo|reviso|abro|use|usen)|ya no|no (?:es el mio|sirve|funciona|existe|"
     r"es mio)|"
     r"nao (?:uso|e|tenho|existe|funciona)\b(?: mais)?|ja nao|no longer|doesn'?t work|is old|not anymore|"
+    r"(?:ese|este|esse|that one) (?:no|nao|isn'?t|not)\b|"
     r"esta (?:malo|danado|mal|bloqueado)|lo perdi|me lo robaron|no es|no me sirve)\b"
 )
 _GIVEN_UP_BEFORE = re.compile(
@@ -79,7 +80,8 @@ _SECONDARY_AFTER = re.compile(
     r"negocio|emergencias?)\b"
 )
 _CORRECTION = re.compile(
-    r"\b(?:desculp\w*|errei|na verdade|alias|corrigindo|ops|oops|actually|wait|my bad|wrong|perd[oó]n|perdone?|"
+    r"\b(?:el mio|la mia|o meu|mine|desculp\w*|errei|na verdade|alias|corrigindo|ops|oops|actually|wait|my bad|"
+    r"wrong|perd[oó]n|perdone?|"
     r"disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|mal|en realidad|"
     r"mejor dicho|quise decir|"
     r"el correcto|correct[oa] es|cambi\w*|nuevo|ahora es|actualiz\w*|digo|ya no|ojo|no es ese|sorry|i meant|"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nexus_stream.extraction.rules.countries import Regions
 from nexus_stream.extraction.rules.e164 import national_digits, to_e164
 from nexus_stream.extraction.rules.number_words import NUMBER_WORD, word_digits
-from nexus_stream.extraction.spoken import is_of_another
+from nexus_stream.extraction.rules.ownership import is_foreign
 from nexus_stream.extraction.text import UserTurn, words_of
 
 __all__ = ["Corrected", "corrected_number"]
@@ -57,9 +57,12 @@ class Corrected:
 
 def corrected_number(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
     """Apply the turn's correction to a known number; None if the turn corrects no part of a number."""
+    found = _corrected(turn, e164, regions)
+    return None if found is not None and is_foreign(turn, found.start, found.end) else found
+
+
+def _corrected(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
     folded = turn.folded
-    if is_of_another(folded):
-        return None
     national = national_digits(e164)
     code = e164[: len(e164) - len(national)]
     for pattern, changed in ((_END, _at_end), (_START, _at_start), (_INSTEAD, _instead)):

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from nexus_stream.extraction.rules.countries import Regions, named_in
 from nexus_stream.extraction.rules.e164 import MAX_DIGITS, MIN_DIGITS, as_mobile, national_digits, readings, to_e164
-from nexus_stream.extraction.rules.number_words import NumberPart, NumberRun, has_number_words, read_numbers
+from nexus_stream.extraction.rules.number_words import NumberPart, NumberRun, has_numbers, read_numbers
 from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
 from nexus_stream.extraction.rules.ownership import corrects, is_foreign, is_given_up, is_secondary
 from nexus_stream.extraction.rules.phone_corrections import corrected_number
@@ -28,7 +28,6 @@ _MAX_JUDGED = 1000
 _MAX_PHONES = 40  # in one turn
 _SHORTEST_GROUP = 3
 
-_DIGIT = re.compile(r"\d")
 _LINK = re.compile(
     r"(?:\bwa\.me/|\bapi\.whatsapp\.com/send/?\?(?:[^\s&]{1,40}&){0,4}phone=|\bwhatsapp://send/?\?phone=|\btel:/{0,2})"
     r"(?P<plus>%2b|\+)?(?P<digits>\d[\d.-]{5,18}\d)"
@@ -44,12 +43,8 @@ _YES = re.compile(
 )
 _MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*)\b")
 _LANDLINE = re.compile(r"\b(?:fijo|fixo|landline|tel(?:efono)? de (?:la )?(?:casa|oficina))\b")
-# Words before the rest of a number that was begun a turn earlier.
-_REST = re.compile(
-    r"\W*(?:(?:y|e|and|luego|despues|depois|then|el|o|resto|es|lo|demas|que|falta\w*|termina|en|con|em|com|sigue|perdon|"
-    r"ultimos?|numeros?|digitos?|son|sao|the|rest|is|continua|finales?|se|me|fue|envio|antes|te|falto)\b\W{0,3}){0,8}"
-)
-_BREAK = re.compile(r"[^\w\n]*\n?[^\w\n]*")
+# Characters before the rest of a number that was begun a turn earlier: "uy sí, 0188".
+_MAX_BEFORE_REST = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +150,14 @@ def _linked(turn: UserTurn, regions: Regions) -> Iterator[Phone]:
             yield Phone(number, turn, link.start(), link.end(), whatsapp=not is_call)
 
 
-def _phones_of(turn: UserTurn, regions: Regions, judged: Iterator[int]) -> list[Phone]:
-    folded = turn.folded
-    if not _DIGIT.search(folded) and not has_number_words(folded):
+def _phones_of(turn: UserTurn, runs: Sequence[NumberRun], regions: Regions, judged: Iterator[int]) -> list[Phone]:
+    if not runs:
         return []
+    folded = turn.folded
     phones: list[Phone] = list(_linked(turn, regions)) if ":" in folded or "/" in folded else []
     links = [(phone.start, phone.end) for phone in phones]
     previous_end = 0
-    for run in read_numbers(folded):
+    for run in runs:
         if sum(len(part.digits) for part in run.parts) < MIN_DIGITS:
             continue
         if len(phones) >= _MAX_PHONES:
@@ -203,9 +198,8 @@ class _Begun:
     waited: bool = False
 
 
-def _begun_in(turn: UserTurn) -> _Begun | None:
+def _begun_in(turn: UserTurn, runs: Sequence[NumberRun]) -> _Begun | None:
     """Return the short number at the end of a turn, which the next turn may complete."""
-    runs = read_numbers(turn.folded) if _DIGIT.search(turn.folded) or has_number_words(turn.folded) else []
     if not runs:
         return None
     run = runs[-1]
@@ -220,16 +214,16 @@ def _begun_in(turn: UserTurn) -> _Begun | None:
     return _Begun(digits, run.plus, cued, is_alone=_is_alone(turn.folded, run))
 
 
-def _completed(turn: UserTurn, begun: _Begun, regions: Regions) -> tuple[Phone | None, _Begun | None]:
+def _completed(
+    turn: UserTurn, runs: Sequence[NumberRun], begun: _Begun, regions: Regions
+) -> tuple[Phone | None, _Begun | None]:
     """Complete a number with the digits at the start of the turn: the phone, or what is begun now."""
-    runs = read_numbers(turn.folded) if _DIGIT.search(turn.folded) or has_number_words(turn.folded) else []
     if not runs:
         return None, None if begun.waited else replace(begun, waited=True)
     if runs[0].plus:
         return None, None
     run = runs[0]
-    rest = _REST.match(turn.folded)
-    if rest is None or rest.end() < run.start:
+    if run.start > _MAX_BEFORE_REST:
         return None, None
     end = run.parts[-1].end
     digits = begun.digits + "".join(part.digits for part in run.parts)
@@ -249,14 +243,15 @@ def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
     begun: _Begun | None = None
     judged = iter(range(_MAX_JUDGED))
     for turn in turns:
-        phones = _phones_of(turn, regions, judged)
+        runs = read_numbers(turn.folded) if has_numbers(turn.folded) else []
+        phones = _phones_of(turn, runs, regions, judged)
         if not phones and begun is not None:
-            completed, begun = _completed(turn, begun, regions)
+            completed, begun = _completed(turn, runs, begun, regions)
             phones = _mark_whatsapp(turn, [completed]) if completed is not None else []
             if completed is None:
-                begun = begun or _begun_in(turn)
+                begun = begun or _begun_in(turn, runs)
         else:
-            begun = _begun_in(turn) if not phones else None
+            begun = _begun_in(turn, runs) if not phones else None
         if best is not None and not phones:
             if _THAT_IS_WHATSAPP.search(turn.asked) and _YES.match(turn.folded):
                 best = replace(best, whatsapp=True)
@@ -295,7 +290,7 @@ def is_written(turn: UserTurn, e164: str, regions: Regions) -> bool:
     to the country of ``e164``.
     """
     folded = turn.folded
-    if not _DIGIT.search(folded) and not has_number_words(folded):
+    if not has_numbers(folded):
         return False
     if any(phone.e164 == e164 for phone in _linked(turn, regions)):
         return True

@@ -63,6 +63,7 @@ class LogReader:
         snapshots: Values by session, as they were produced.
         by_digest: What a snapshot's digest stands for.
         furthest: By partition, one past the last offset that was ever read.
+        has_rules: Whether the rules read what no model reads: then a record follows on a letter.
     """
 
     broker: InMemoryBroker
@@ -70,6 +71,7 @@ class LogReader:
     snapshots: dict[str, list[bytes]]
     by_digest: dict[str, Said]
     furthest: dict[int, int]
+    has_rules: bool = False
 
     def log(self, partition: int) -> list[StoredRecord]:
         return [record for record in self.broker.records(INGESTION) if record.partition == partition]
@@ -104,6 +106,8 @@ class LogReader:
 
     def is_given_up(self, record: StoredRecord) -> bool:
         """Whether dead letters hold what a snapshot said, so that it need not be extracted."""
+        if self.has_rules:
+            return False
         said = self.said[record.value]
         log = self.log(record.partition)
         dead = [log[offset] for partition, offset in self.letters() if partition == record.partition]
@@ -146,7 +150,8 @@ class LogReader:
 
     def has_had_its_effect(self, record: StoredRecord) -> bool:
         said = self.said[record.value]
-        if (record.partition, record.offset) in self.letters():
+        is_read = self.has_rules and said.kind == "snapshot"
+        if (record.partition, record.offset) in self.letters() and not is_read:
             return True
         if home(said.session) != record.partition:
             origin = f"{INGESTION}-{record.partition}-{record.offset}".encode()

@@ -301,7 +301,7 @@ async def test_tokens_and_latency_are_noted_once_for_each_answer_that_was_paid(b
     assert facts.percentiles((0.5,), since=0.0) != (None,)
 
     class Cache(ScriptedExtractor):
-        async def extract(self, turns: Sequence[Turn]) -> Findings:
+        async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
             return replace(await super().extract(turns), cached=True)
 
     bench.extractor = Cache()

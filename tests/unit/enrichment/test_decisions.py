@@ -83,8 +83,12 @@ def state_after(intent: Intent, known: SessionState | None = None) -> SessionSta
     return write.state
 
 
-def header(send: Send | None, name: str) -> str:
-    assert send is not None
+def sent(decision: Decision) -> Send:
+    (send,) = decision.sends
+    return send
+
+
+def header(send: Send, name: str) -> str:
     return dict(send.headers)[name].decode()
 
 
@@ -94,31 +98,26 @@ def test_a_rerouted_record_keeps_its_bytes_its_time_and_its_headers():
     hop = (HOP_HEADER, b"ingestion-0-7")
     origin = (ORIGIN_TIMESTAMP_HEADER, str(NOW_MS).encode())
     headers = (("a", b"1"), hop, origin)
-    assert decision.send == Send("ingestion", b"s-1", b"{}", headers, partition=2, timestamp_ms=NOW_MS)
+    assert sent(decision) == Send("ingestion", b"s-1", b"{}", headers, partition=2, timestamp_ms=NOW_MS)
     assert (decision.outcome, decision.write) == (Rerouted(), None)
     # A second reroute keeps the first time. A producer's own time is not said.
-    again = decided(Reroute(replace(record, headers=(origin,), timestamp_ms=NOW_MS + 9), b"s-1", 2)).send
-    assert again is not None
+    again = sent(decided(Reroute(replace(record, headers=(origin,), timestamp_ms=NOW_MS + 9), b"s-1", 2)))
     assert again.headers == (origin, hop)
-    unsaid = decided(Reroute(replace(record, is_brokers_time=False), b"s-1", 2)).send
-    assert unsaid is not None
+    unsaid = sent(decided(Reroute(replace(record, is_brokers_time=False), b"s-1", 2)))
     assert unsaid.headers == (("a", b"1"), hop)
 
 
 def test_a_record_without_a_time_is_rerouted_without_one():
     record = Received("ingestion", 0, 7, 0, b"random", b"{}", (), epoch=1)
-    send = decided(Reroute(record, b"s-1", 2)).send
-    assert send is not None
-    assert send.timestamp_ms is None
+    assert sent(decided(Reroute(record, b"s-1", 2))).timestamp_ms is None
 
 
 def test_an_unreadable_record_touches_no_session():
     record = Received("ingestion", 0, 7, NOW_MS, b"s-1", b"no json", (), epoch=1)
     decision = decided(DeadLetter(record, DecodeError("not JSON", reason=Reason.NOT_JSON), attempts=4))
     assert (decision.outcome, decision.write) == (DeadLettered(Reason.NOT_JSON), None)
-    assert header(decision.send, ATTEMPTS_HEADER) == "4"
-    assert decision.send is not None
-    assert (decision.send.topic, decision.send.value) == (SETTINGS.dead_letter_topic, b"no json")
+    assert header(sent(decision), ATTEMPTS_HEADER) == "4"
+    assert (sent(decision).topic, sent(decision).value) == (SETTINGS.dead_letter_topic, b"no json")
 
 
 def test_a_snapshot_that_is_given_up_is_remembered_and_what_was_known_stays():
@@ -130,7 +129,7 @@ def test_a_snapshot_that_is_given_up_is_remembered_and_what_was_known_stays():
     assert state is not None
     assert state.dead is not None
     assert (state.status, state.dead.offset, state.dead.attempts, state.prospect) == ("dead", 2, 3, known.prospect)
-    assert header(decision.send, ATTEMPTS_HEADER) == "3"
+    assert header(sent(decision), ATTEMPTS_HEADER) == "3"
 
 
 def test_a_redelivered_record_emits_the_stored_result_with_its_id_and_writes_nothing():
@@ -138,7 +137,7 @@ def test_a_redelivered_record_emits_the_stored_result_with_its_id_and_writes_not
     first = decided(intent)
     again = decided(Reemit(intent.record, intent.snapshot, ReemitCause.REDELIVERED), state_after(intent))
     assert (again.outcome, again.write) == (Reemitted(ReemitCause.REDELIVERED), None)
-    assert again.send == first.send
+    assert again.sends == first.sends
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_a_fingerprint_is_told_once(fingerprints: tuple[str, ...], outcome: Outc
     again = Reemit(intent.record, intent.snapshot, ReemitCause.FINGERPRINT, fingerprints)
     decision = decided(again, state_after(intent))
     assert decision.outcome == outcome
-    assert (decision.write is None) == (decision.send is None) == (outcome == Duplicate())
+    assert (decision.write is None) == (decision.sends == ()) == (outcome == Duplicate())
 
 
 def test_new_fingerprints_follow_the_known_ones_in_their_order():
@@ -185,7 +184,7 @@ def test_work_of_an_erased_session_ends_without_an_effect():
         decided(Abandon(intent.work, intent.snapshot)),
         decided(give_up("hola", offset=1), erased),
     ):
-        assert (decision.outcome, decision.write, decision.send) == (Suppressed(), None, None)
+        assert (decision.outcome, decision.write, decision.sends) == (Suppressed(), None, ())
 
 
 def test_a_cancelled_work_ends_without_an_effect_although_the_table_says_nothing():
@@ -208,7 +207,7 @@ def test_each_intent_of_a_group_sees_the_earlier_ones_of_its_session():
     assert second.write is not None
     assert second.write.state is not None
     assert second.write.state.counters.snapshots == 2
-    assert header(first.send, EVENT_ID_HEADER) != header(second.send, EVENT_ID_HEADER)
+    assert header(sent(first), EVENT_ID_HEADER) != header(sent(second), EVENT_ID_HEADER)
 
 
 def test_nobody_is_told_what_is_erased_in_the_same_group_however_often_it_was_written():
@@ -219,14 +218,14 @@ def test_nobody_is_told_what_is_erased_in_the_same_group_however_often_it_was_wr
     )
     assert [decision.outcome for decision in decisions] == [Suppressed(), Suppressed(), Erased()]
     assert [decision.write is not None for decision in decisions] == [False, False, True]
-    assert [decision.send is not None for decision in decisions] == [False, False, True]
-    assert header(decisions[-1].send, EVENT_TYPE_HEADER) == ERASED_TYPE
+    assert [decision.sends != () for decision in decisions] == [False, False, True]
+    assert header(sent(decisions[-1]), EVENT_TYPE_HEADER) == ERASED_TYPE
 
 
 def test_nobody_is_told_what_expires_in_the_same_group():
     expire = command(CommandKind.EXPIRE, offset=2, idle_since_ms=NOW_MS)
     stored, expired = group(store("hola", offset=1), expire)
-    assert (stored.outcome, stored.write, stored.send) == (Suppressed(), None, None)
+    assert (stored.outcome, stored.write, stored.sends) == (Suppressed(), None, ())
     assert (expired.outcome, expired.write) == (Expired(), Write(None))
 
 
@@ -249,8 +248,6 @@ def test_an_outcome_counts_the_attempts_and_the_snapshots_of_its_work():
 def test_an_extraction_emits_what_it_stores():
     decision = decided(store("hola", offset=1, fingerprint="fp-1"))
     assert isinstance(decision.outcome, Enriched)
-    assert decision.send is not None
-    assert decision.send.value is not None
-    emitted = orjson.loads(decision.send.value)
+    emitted = orjson.loads(sent(decision).value or b"")
     assert (emitted["prospect"]["nombre"], emitted["fingerprint"]) == ("Ana", "fp-1")
     assert emitted["extraction"]["extractor"] == "offline-rules-v1"

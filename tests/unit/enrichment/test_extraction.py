@@ -26,7 +26,7 @@ from nexus_stream.extraction.cache import MemoryCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.claude.wanted import require_wanted
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
-from nexus_stream.extraction.fallback import BudgetFallback
+from nexus_stream.extraction.fallback import Fallback
 from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker
@@ -123,7 +123,7 @@ async def test_an_answer_of_the_fallback_is_labelled_as_its_own(bench_with):
     def exhausted(turns: Sequence[Turn]) -> None:
         raise BudgetExhaustedError("spent", retry_after_seconds=60, is_general=True)
 
-    bench = await bench_with(BudgetFallback(ScriptedExtractor(exhausted), OfflineRules()))
+    bench = await bench_with(Fallback(ScriptedExtractor(exhausted), OfflineRules(), at_cap=True))
     await bench.post(NAME)
     (record,) = bench.enriched()
     facts = record["extraction"]
@@ -197,7 +197,7 @@ async def test_with_the_fallback_calls_under_way_are_waited_for_and_claude_reads
         if under_way:
             raise BudgetReservedError("reserved", retry_after_seconds=1, is_general=True)
 
-    bench = await bench_with(BudgetFallback(ScriptedExtractor(script), OfflineRules()))
+    bench = await bench_with(Fallback(ScriptedExtractor(script), OfflineRules(), at_cap=True))
     await bench.post(NAME)
     assert bench.enriched() == []
     # Nobody is told, and the watchdog sees why the partition does not move.
@@ -212,7 +212,7 @@ async def test_with_the_fallback_calls_under_way_are_waited_for_and_claude_reads
 
 async def test_what_was_dropped_goes_with_the_outcome(bench_with):
     class Inventing(ScriptedExtractor):
-        async def extract(self, turns: Sequence[Turn]) -> Findings:
+        async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
             return replace(await super().extract(turns), email="nobody@example.com", dropped_fields=("arquetipo",))
 
     bench = await bench_with(Inventing())
@@ -247,7 +247,7 @@ async def test_answers_that_say_nothing_of_the_extractor_use_up_nobodys_attempts
     class Half:
         labels = MadeBy("claude", "scripted", "v1")
 
-        async def extract(self, turns: Sequence[Turn]) -> Findings:
+        async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
             if "Carlos" in turns[0].content:
                 raise ModelUnavailableError("timeout")
             if "rules" in turns[0].content:

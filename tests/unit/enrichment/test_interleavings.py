@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nexus_stream.contracts.conversation import Limits, decode, digest
-from nexus_stream.contracts.headers import Headers
+from nexus_stream.contracts.headers import ORIGIN_TIMESTAMP_HEADER, REDRIVE_HEADER, Headers
 from nexus_stream.contracts.said import said_steps
 from nexus_stream.contracts.session_command import CommandKind, SessionCommand
 from nexus_stream.delivery.ordering import MAX_CLOCK_BEHIND_MS
@@ -28,7 +29,7 @@ from nexus_stream.delivery.received import Assignment, Received
 from nexus_stream.delivery.stage import StageParts
 from nexus_stream.enrichment.stage import Enrichment
 from nexus_stream.errors import ModelRefusedError, ModelUnavailableError, Reason
-from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.extractor import Findings, MadeBy, Turn, Usage
 from nexus_stream.settings import load_settings
 from nexus_stream.testing.broker import InMemoryBroker, StoredRecord
 from nexus_stream.testing.clock import FakeClock
@@ -70,16 +71,25 @@ class StandingLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
+RULES = MadeBy("offline-rules-v1")
+
+
 class SteeredExtractor(ScriptedExtractor):
-    """A call stays open until it is answered or failed."""
+    """A call stays open until it is answered or failed. The rules read what cannot be read, if they can read."""
 
     def __init__(self, asked: Callable[[Sequence[Turn]], None]) -> None:
         super().__init__()
         self.open: list[asyncio.Future[None]] = []
         self.answers_at_once = False
+        self.has_rules = False
         self._asked = asked
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def read_instead(self, turns: Sequence[Turn], reason: Reason | None, region: str | None = None) -> Findings:
+        if not self.has_rules:
+            raise RuntimeError("a bug in the rules")
+        return replace(await ScriptedExtractor().extract(turns), made_by=RULES, instead_of=reason, usage=Usage())
+
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         self._asked(turns)
         if not self.answers_at_once:
             answer = asyncio.get_running_loop().create_future()
@@ -124,6 +134,8 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         self.snapshots: dict[str, list[bytes]] = defaultdict(list)
         self.by_words: dict[str, Said] = {}
         self.asked: set[str] = set()
+        # Sessions of which a dead letter was sent back: its words are asked again.
+        self.redriven: set[str] = set()
         self.by_digest: dict[str, Said] = {}
         self.count = 0
         self.tellings = 0
@@ -293,8 +305,9 @@ class Interleavings(RuleBasedStateMachine, LogReader):
 
     # What arrives
 
-    @initialize(sessions=st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=3))
-    def sessions_began(self, sessions: list[str]) -> None:
+    @initialize(sessions=st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=3), has_rules=st.booleans())
+    def sessions_began(self, sessions: list[str], has_rules: bool) -> None:
+        self.extractor.has_rules = self.has_rules = has_rules
         for session in sessions:
             self.goes_on(session, 1, False, None, False, "plain", False, (0, False))
 
@@ -352,6 +365,19 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         assert newest is not None
         say = [self._say(session, newest.place, newest.at_ms, f"fp-{n}", away=False) for n in range(70)]
         self.run(*say)
+
+    @precondition(lambda self: self.has_rules and self.broker.records(DEAD))
+    @rule(which=st.integers(0, 3), then=THEN)
+    def a_letter_is_redriven(self, which: int, then: tuple[int, bool]) -> None:
+        letters = self.broker.records(DEAD)
+        letter = letters[-1 - which % len(letters)]
+        said, headers = self.said[letter.value], dict(letter.headers)
+        if said.kind == "snapshot":
+            self.redriven.add(said.session)
+            origin = (ORIGIN_TIMESTAMP_HEADER, headers[ORIGIN_TIMESTAMP_HEADER])
+            assert letter.value is not None
+            self.run(self._produce(said, letter.value, headers=((REDRIVE_HEADER, b"1"), origin)))
+        self._then(*then)
 
     @rule(session=st.sampled_from(SESSIONS), kind=st.sampled_from([None, *CommandKind]))
     def is_malformed_or_a_command(self, session: str, kind: CommandKind | None) -> None:
@@ -447,7 +473,8 @@ class Interleavings(RuleBasedStateMachine, LogReader):
             # Of refusals only the newest is remembered: test_half_done.py.
             read.append({step[:_USER_CHARS] for step in state.get("said", ())})
         hashes = {said_steps([turn])[0] for turn in turns if turn.role == "user"}
-        if any(hashes <= known for known in read) and not self.was_expired(said.session):
+        is_free = said.session in self.redriven or self.was_expired(said.session)
+        if any(hashes <= known for known in read) and not is_free:
             self.paid_again.append(said)
 
     # What always holds
@@ -539,6 +566,8 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         assert self.stage.pending_sessions == self.stage.ledger.unfinished() == 0
         for session in SESSIONS:
             self._is_as_read(session)
+            given_up = [state["dead"] for state in self.states(session) if state.get("dead")]
+            assert {(dead["partition"], dead["offset"]) for dead in given_up} <= self.letters()
 
     def _is_as_read(self, session: str) -> None:
         is_known = session.encode() in self.table.values
@@ -583,7 +612,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
         """Of the snapshots with the newest words, the last one on the topic."""
         records = list(self.of_session(session))
         said = [self.said[record.value] for record in records]
-        came_home = any("nexus-hop" in dict(record.headers) for record in records)
+        came_home = any({"nexus-hop", REDRIVE_HEADER} & dict(record.headers).keys() for record in records)
         if came_home or {one.kind for one in said} != {"snapshot"} or self._was_given_up_or_expired(session):
             return
         assert digest_of_state == [one.digest for one in said if one.place == newest][-1]

@@ -15,7 +15,7 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.cache import MemoryCache
 from nexus_stream.extraction.cached import CachedExtractor
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
-from nexus_stream.extraction.fallback import BudgetFallback
+from nexus_stream.extraction.fallback import Fallback
 from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.testing.extractor import ScriptedExtractor
 
@@ -109,7 +109,7 @@ def exhausted(turns):
 
 
 async def test_at_the_cap_the_offline_rules_answer_with_their_own_label():
-    extractor = BudgetFallback(cached_over(ScriptedExtractor(exhausted)), OfflineRules())
+    extractor = Fallback(cached_over(ScriptedExtractor(exhausted)), OfflineRules(), at_cap=True)
     found = await extractor.extract(TURNS)
     assert found.nombre == "Carlos Ruiz"
     assert found.made_by == MadeBy("offline-rules-v1")
@@ -122,7 +122,7 @@ async def test_a_conversation_over_the_cap_is_read_by_the_rules():
     def over_cap(turns):
         raise OverBudgetError("more than the cap")
 
-    found = await BudgetFallback(ScriptedExtractor(over_cap), OfflineRules()).extract(TURNS)
+    found = await Fallback(ScriptedExtractor(over_cap), OfflineRules(), at_cap=True).extract(TURNS)
     assert found.made_by == MadeBy("offline-rules-v1")
 
 
@@ -131,7 +131,7 @@ async def test_calls_under_way_do_not_cause_the_fallback():
         raise BudgetReservedError("reserved", retry_after_seconds=1)
 
     with pytest.raises(BudgetReservedError):
-        await BudgetFallback(ScriptedExtractor(reserved), OfflineRules()).extract(TURNS)
+        await Fallback(ScriptedExtractor(reserved), OfflineRules(), at_cap=True).extract(TURNS)
 
 
 async def test_an_answer_of_the_rules_is_not_cached():
@@ -141,7 +141,7 @@ async def test_an_answer_of_the_rules_is_not_cached():
         if spent:
             exhausted(turns)
 
-    extractor = BudgetFallback(cached_over(ScriptedExtractor(script)), OfflineRules())
+    extractor = Fallback(cached_over(ScriptedExtractor(script)), OfflineRules(), at_cap=True)
     await extractor.extract(TURNS)
     spent = False
     found: Findings = await extractor.extract(TURNS)
@@ -153,4 +153,4 @@ async def test_other_failures_are_raised():
         raise ModelUnavailableError("529")
 
     with pytest.raises(ModelUnavailableError):
-        await BudgetFallback(ScriptedExtractor(down), OfflineRules()).extract(TURNS)
+        await Fallback(ScriptedExtractor(down), OfflineRules(), at_cap=True).extract(TURNS)

@@ -138,7 +138,7 @@ class RememberingExtractor(ScriptedExtractor):
         super().__init__()
         self.kept: list[str] = []
 
-    async def extract(self, turns: Sequence[Turn]) -> Findings:
+    async def extract(self, turns: Sequence[Turn], region: str | None = None) -> Findings:
         findings = await super().extract(turns)
         self.kept.append(turns[0].content)
         return findings

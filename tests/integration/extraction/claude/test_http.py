@@ -22,6 +22,7 @@ from nexus_stream.errors import (
     Reason,
 )
 from nexus_stream.extraction.claude.prompt import load_prompt
+from nexus_stream.extraction.claude.reply import _note_missing
 from nexus_stream.extraction.extractor import Turn
 
 TURNS = (
@@ -135,6 +136,85 @@ async def test_cached_tokens_are_counted_and_priced(stand_in, claude):
 
     assert (found.usage.input_tokens, found.usage.cache_read_tokens, found.usage.output_tokens) == (340, 1500, 150)
     assert found.usage.cost_usd == pytest.approx((300 * 0.10 + 1500 * 0.01 + 40 * 0.125 + 150 * 0.50) / 1e6)
+
+
+# --- a proxy between the extractor and Claude
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{ANSWER}\n```",
+        f"```\n{ANSWER}\n```\n",
+        f"Here is the JSON:\n\n```json\n{json.dumps(json.loads(ANSWER), indent=2)}\n```\n\nAnything else?",
+        f"Claro: {ANSWER}",
+    ],
+)
+async def test_a_code_fence_or_a_sentence_around_the_answer_costs_no_second_request(llmock, over_llmock, text):
+    llmock.reply(text)
+    assert (await over_llmock().extract(TURNS)).nombre == "Irma del Valle"
+    assert len(llmock.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{ANSWER}\n```\n```json\n{ANSWER}\n```",
+        f"{ANSWER}\n{{}}",
+        f"[1] ```json\n{ANSWER}\n```",
+        f"[{ANSWER}]",
+    ],
+)
+async def test_of_two_answers_none_is_chosen(llmock, over_llmock, text):
+    llmock.reply(text).reply(ANSWER)
+    assert (await over_llmock().extract(TURNS)).nombre == "Irma del Valle"
+    assert len(llmock.requests) == 2
+
+
+MISSING = [
+    {"stop_reason": "end_turn"},
+    {"stop_reason": "end_turn", "usage": None},
+    {"stop_reason": "end_turn", "usage": {}},
+    {"stop_reason": "end_turn", "usage": {"input_tokens": None, "output_tokens": None}},
+    {"usage": {"input_tokens": 300, "output_tokens": 40}},
+    {"stop_reason": None, "usage": {"input_tokens": 300, "output_tokens": 40}},
+    {},
+]
+
+
+@pytest.mark.parametrize("rest", MISSING)
+async def test_a_missing_usage_or_stop_reason_is_unknown_and_the_answer_is_used(stand_in, claude, rest):
+    body = json.dumps({"content": [{"type": "text", "text": f"```json\n{ANSWER}\n```"}], **rest}).encode()
+    stand_in.script(*[stand_in.raw(body)] * 4)
+    extractor = claude(stand_in.url, claude_breaker_failures=1)
+    for _ in range(4):
+        assert (found := await extractor.extract(TURNS)).nombre == "Irma del Valle"
+    has_usage = bool(rest.get("usage")) and rest["usage"]["input_tokens"] is not None
+    assert (found.usage.input_tokens == 300) is has_usage
+    # Without it the estimate counts: not nothing, and not the most that a call can cost.
+    assert 0 < found.usage.input_tokens < 2_000
+    assert 0 < found.usage.output_tokens < 1_024
+    assert found.usage.cost_usd > 0
+
+
+async def test_what_is_missing_is_logged_once(stand_in, claude, caplog):
+    _note_missing.cache_clear()
+    body = json.dumps({"content": [{"type": "text", "text": ANSWER}]}).encode()
+    stand_in.script(*[stand_in.raw(body)] * 3)
+    extractor = claude(stand_in.url)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            await extractor.extract(TURNS)
+    told = [str(vars(record)) for record in caplog.records if record.getMessage() == "model_reply_incomplete"]
+    assert len(told) == 2
+    assert sum("usage" in line for line in told) == sum("stop_reason" in line for line in told) == 1
+
+
+async def test_a_cut_off_answer_without_a_stop_reason_does_not_parse(stand_in, claude):
+    cut = json.dumps({"content": [{"type": "text", "text": f"```json\n{ANSWER[:40]}"}]}).encode()
+    stand_in.script(stand_in.raw(cut), stand_in.raw(cut))
+    with pytest.raises(ModelAnswerError):
+        await claude(stand_in.url).extract(TURNS)
 
 
 async def test_an_answer_that_obeys_an_injection_is_dropped(llmock, over_llmock):

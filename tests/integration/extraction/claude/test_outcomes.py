@@ -15,6 +15,8 @@ from llmock.scenarios import Reply
 
 from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.fallback import Fallback
+from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.settings import load_settings
 
 TURNS = (Turn("assistant", "Hola, ¿con quién hablo?"), Turn("user", "soy Irma del Valle"))
@@ -124,7 +126,11 @@ CASES = [
     our_case("spend limit, raised later", "spend", "answer", became="Enriched", calls=2, at_least_seconds=0.5),
     our_case("thinking block first", "thinking", became="Enriched", calls=1),
     our_case("huge usage", "huge", became="Enriched", calls=1),
+    llmock_case("a code fence around the answer", answers(f"```json\n{ANSWER}\n```"), became="Enriched", calls=1),
+    our_case("no usage, no stop_reason", "bare", became="Enriched", calls=1),
+    our_case("empty answer twice", "empty", became="model_answer_invalid", calls=2),
 ]
+RULES = "offline-rules-v1"
 
 
 @pytest.fixture
@@ -139,8 +145,10 @@ async def played(llmock, stand_in, line):
         "spend": stand_in.error(429, "rate_limit_error", code="enforced_spend_limit_reached"),
         "thinking": stand_in.message(content=THINKING),
         "huge": stand_in.message(ANSWER, usage=HUGE),
+        "bare": stand_in.raw(json.dumps({"content": [{"type": "text", "text": ANSWER}]}).encode()),
+        "empty": stand_in.message(content=[]),
     }
-    extractors: list[ClaudeExtractor] = []
+    extractors: list[Fallback] = []
 
     async def play(case: Case) -> tuple[str, int, float]:
         if case.ours:
@@ -154,7 +162,7 @@ async def played(llmock, stand_in, line):
             environ={"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": url}, **(FAST | case.settings)
         )
         random.seed(11)  # the jitter between attempts
-        extractors.append(ClaudeExtractor(settings))
+        extractors.append(Fallback(ClaudeExtractor(settings), OfflineRules(), at_cap=False))
         await line.start(extractors[0], settings)
         started = time.monotonic()
         await line.post(TURNS)
@@ -175,15 +183,23 @@ async def played(llmock, stand_in, line):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_the_result_of_each_message_table(case, played, line, capsys):
     became, calls, seconds = await played(case)
-    print(f"| {case.name} | {became} | {calls} | {seconds:.1f} s |")  # visible with -s
+    made_by = [record["extraction"]["extractor"] for record in line.enriched()]
+    print(f"| {case.name} | {became} | {', '.join(made_by) or 'none'} | {calls} | {seconds:.1f} s |")  # visible with -s
     assert became == case.became
     assert calls == case.calls
     assert case.at_least_seconds <= seconds <= case.at_most_seconds
+    if line.stopped_by:
+        assert line.enriched() == []
+        return
+    # A row comes of every message that does not stop the worker.
+    (record,) = line.enriched()
+    assert record["prospect"]["nombre"] == "Irma del Valle"
+    extraction = record["extraction"]
     if became == "Enriched":
-        (record,) = line.enriched()
-        assert record["prospect"]["nombre"] == "Irma del Valle"
-        assert record["extraction"]["extractor"] == "claude"
-        assert record["extraction"]["cost_usd"] > 0
+        assert (extraction["extractor"], extraction["instead_of"]) == ("claude", None)
+        assert extraction["cost_usd"] > 0
+    else:
+        assert (extraction["extractor"], extraction["instead_of"]) == (RULES, became)
 
 
 async def test_a_huge_usage_has_the_price_of_a_long_prompt(played, line):

@@ -108,6 +108,7 @@ def raw_record(text: str) -> ChangelogRecord:
         },
         "extraction": {
             "extractor": text,
+            "instead_of": text,
             "model": text,
             "prompt_version": text,
             "dropped_fields": [text],
@@ -248,6 +249,27 @@ def test_dead_session_says_why(model: ReadModel, make_record: MakeRecord) -> Non
     text = Skeleton(render_both(model, record, "")[1]).text
     assert "model_refused" in text
     assert "partition 4, offset 44" in text
+
+
+@pytest.mark.parametrize("has_base", [True, False])
+def test_a_record_of_the_rules_says_why_the_model_did_not_read(
+    model: ReadModel, make_record: MakeRecord, has_base: bool
+) -> None:
+    record = make_record(
+        "s",
+        1,
+        status="enriched",
+        dead={"digest": "x", "partition": 4, "offset": 44, "reason": "model_refused", "is_read": True},
+        base={"prospect": {}, "signals": []} if has_base else None,
+        extraction={"extractor": "offline-rules-v1", "instead_of": "model_refused"},
+        enriched_at="2026-01-01T00:00:00.000+00:00",
+    )
+    html = render_both(model, record, "")[1]
+    assert dict(re.findall(r'<li data-step="(\w+)">(.*?)</li>', html, re.DOTALL))["extracted"].count("refused") == 1
+    text = Skeleton(html).text
+    assert text.count("Claude refused to answer") == 2
+    # A model has answered since: there is nothing to ask again.
+    assert ("Redrive the letter" in text) is has_base
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_blank_values_are_none():
     ("text", "place"),
     [
         ("", "not one JSON object"),
-        ("Claro: {}", "not one JSON object"),
+        ("Claro: {}", "nombre: Field required"),
         ('{"nombre": "Irma del Va', "not one JSON object"),
         ("[" * 100_000, "not one JSON object"),
         ("[]", "answer"),

@@ -27,9 +27,7 @@ EMAIL = "ana.lopez@example.com"
 COLOMBIAN = [
     ["cel3005550102"],
     ["wsp:300-555-0102"],
-    [
-        "mi numero es 3\ufe0f\u20e30\ufe0f\u20e30\ufe0f\u20e35\ufe0f\u20e35\ufe0f\u20e35\ufe0f\u20e30\ufe0f\u20e31\ufe0f\u20e30\ufe0f\u20e32\ufe0f\u20e3"
-    ],
+    ["mi numero es " + "".join(f"{digit}\ufe0f\u20e3" for digit in "3005550102")],
     ["300\u200b555\u200b0102"],
     ["300&nbsp;555&nbsp;0102"],
     ["**300 555 0102**"],
@@ -68,8 +66,14 @@ COLOMBIAN = [
     ["30 05 55 01 02"],
     ["mi cel es el 300 doble cinco cinco 01 02"],
     ["300 triple cinco 0102"],
+    ["cel: 3OO 555 O1O2"],
+    ["300 555 0102 (Colombia)"],
+    ["Mi cel:+57(300)5550102"],
+    ["mi WhatsApp es +57 300 555 01 02 y el fijo (601) 555 0129"],
+    ["300 555 0102 o 310 555 0103"],
+    ["no tengo correo pero mi cel es 3005550102"],
+    ["A: ¿Me confirmas tu celular 300 555 0199?", "no, es 300 555 0102"],
 ]
-
 OF_ANOTHER_COUNTRY = [
     (["vivo en Miami, mi cel es 305 555 0147"], "+13055550147"),
     (["Hi, my number is 305-555-0147, please call me"], "+13055550147"),
@@ -83,8 +87,10 @@ OF_ANOTHER_COUNTRY = [
     (["oi, meu número é (21) 8555-0102, sou do Rio de Janeiro"], "+5521985550102"),
     (["vivo en Quito, 099 555 0180"], "+593995550180"),
     (["vivo en Santiago de Chile mi fono es 9 5555 0136"], "+56955550136"),
+    (["mi número es el tres dieciséis, quinientos cincuenta y cinco, cero uno cero dos"], "+573165550102"),
+    (["my cell is 1-305-555-0147"], "+13055550147"),
+    (["+34 6OO 55 50 32"], "+34600555032"),
 ]
-
 ADDRESSES = [
     ["ana.lopez (at) example (dot) com"],
     ["ana.lopez[arroba]example.com"],
@@ -112,8 +118,16 @@ ADDRESSES = [
     ["ana.lopez@example.com."],
     ["my email is ana.lopez@example.com!"],
     ["ana_lopez@example.com", "A: ?", "no, ana.lopez@example.com"],
+    ["es a ene a punto lopez arroba example punto com"],
+    ["mi correo es a n a punto l o p e z arroba example punto com"],
+    ["ana.lopez@example.com o el del trabajo: ana@empresa.example"],
+    ["mi mail: ana (punto) lopez (arroba) example (punto) com"],
 ]
-
+BOTH = [
+    ["mi contacto es ana.lopez@example.com / 300 555 0102"],
+    ["Nombre: Ana Lopez\nCelular: 300 555 0102\nCorreo: ana.lopez@example.com"],
+    ["nombre: ana, tel: 3005550102, email: ana.lopez@example.com"],
+]
 NO_CONTACT = [
     ["https://example.com/p/3005550102"],
     ["www.example.com/?id=3005550102"],
@@ -146,6 +160,11 @@ NO_CONTACT = [
     ["síguenos en @ana.example"],
     ["ana@@example.com"],
     ["mira: user@example.com me mandó esto"],
+    ["te paso el de mi esposa mejor: 310 555 0103"],
+    ["A: ¿Te escribo al 300 555 0199?", "sí"],
+    ["mi cuenta de ahorros 30055501020"],
+    ["el lote 3005550102 y la serie 3105550102"],
+    ["ana.lopez@example.com3005550102"],
 ]
 
 
@@ -162,6 +181,11 @@ def test_a_phone_belongs_to_the_country_that_the_chat_supports(chat, e164):
 @pytest.mark.parametrize("chat", ADDRESSES)
 def test_an_address_is_found_however_it_is_written(chat):
     assert contacts_of(chat) == (None, EMAIL)
+
+
+@pytest.mark.parametrize("chat", BOTH)
+def test_a_phone_and_an_address_side_by_side_are_both_found(chat):
+    assert contacts_of(chat) == (PHONE, EMAIL)
 
 
 @pytest.mark.parametrize("chat", NO_CONTACT)
