@@ -25,6 +25,7 @@ __all__ = [
     "Written",
     "announces_correction",
     "corrects_to",
+    "is_of_another",
     "spelled_words",
     "spells",
     "tokens_of",
@@ -219,9 +220,14 @@ def says_joined(folded: str) -> bool:
     return _JOINED.search(folded) is not None
 
 
+def is_of_another(folded: str) -> bool:
+    """Whether the text speaks of another person's data: "el apellido de mi cuñada es con z"."""
+    return _OF_ANOTHER.search(folded) is not None
+
+
 def announces_correction(turn: UserTurn, start: int = 0) -> bool:
     """Whether a turn, from ``start`` on, may correct the user's own data: not "el correo de mi jefe es con z"."""
-    return _CORRECTS.search(turn.folded, start) is not None and _OF_ANOTHER.search(turn.folded) is None
+    return _CORRECTS.search(turn.folded, start) is not None and not is_of_another(turn.folded)
 
 
 def _chunk(text: str, start: int, end: int) -> str:

@@ -176,6 +176,8 @@ _PASTED_LINE = re.compile(
     r"(?:user|usuario|human|assistant|asistente|assistente|bot) ?:.*|"
     r"\|.*\||(?:de|from|para|to|cc|asunto|subject|assunto|enviado(?: el)?|sent|fecha|date|data): .*)$"
 )
+_STARTS_PASTED = ">[-|0123456789"
+_MAX_LABEL = 14  # characters of the longest word before a colon
 # The first lines of a mail. Two of them make a mail; what follows is somebody else's.
 _MAIL_HEAD = re.compile(
     r"(?m)^[ \t>*]{0,4}(?:de|from|para|to|cc|asunto|subject|assunto|enviado(?: el| em)?|sent|fecha|date|data) ?: .*$"
@@ -226,7 +228,8 @@ def tampered_spans(folded: str) -> list[tuple[int, int]]:
     spans = _braces(folded)
     if "```" in folded:
         spans += [match.span() for match in _CODE_FENCE.finditer(folded)]
-    spans += [match.span() for match in _PASTED_LINE.finditer(folded)]
+    if "\n" in folded or folded[:1] in _STARTS_PASTED or ":" in folded[:_MAX_LABEL]:
+        spans += [match.span() for match in _PASTED_LINE.finditer(folded)]
     if "<!--" in folded:
         spans += [match.span() for match in _COMMENT.finditer(folded)]
     if "/" in folded or "www." in folded or "geo:" in folded:

@@ -50,7 +50,7 @@ _BY_FIRST_WORD: Final = _by_first_word()
 _FILLER = r"(?:la |el |los |las |o |a |the |ciudad de |cidade de |city of |barrio |aca |aqui |aca en |aqui en )*"
 # The user is there.
 _LIVES = re.compile(
-    r"\b(?:vivo|vivimos|viviendo|vivendo|resido|radico|radicad[oa]|moro|moramos|estoy|estamos|ando|"
+    r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radico|radicad[oa]|moro|moramos|estoy|estamos|ando|"
     r"me encuentro|me mude|"
     r"(?:les |le |te |os )?(?:escribo|hablo|falo|contacto)|soy|somos|sou|trabajo|trabalho|"
     r"i(?:'m| am)(?: (?:living|based|located))?|i live|we live|we are|living|based|from|tengo (?:mi )?\w+|ubicad[oa]s?)"
@@ -63,14 +63,15 @@ _LIVES = re.compile(
     rf"|\bmi (?:ciudad|pais) es {_FILLER}(?P<mine>{_PLACE})\b"
 )
 _MOVED = re.compile(
-    r"\b(?:vivo|vivimos|viviendo|vivendo|resido|radic\w+|moro|me mude|i live|living|based|estoy|estamos|me encuentro)\b"
+    r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radic\w+|moro|me mude|i live|living|based|estoy|estamos|"
+    r"me encuentro)\b"
 )
 _NOT_THERE = re.compile(
-    r"\b(?:no|nao|not|quiero|quisiera|vivia|vivi|estuve|viaj\w+|ir|fui|mi [a-z]+ (?:vive|esta)|ella|el|antes)"
+    r"\b(?=[a-z])(?:no|nao|not|quiero|quisiera|vivia|vivi|estuve|viaj\w+|ir|fui|mi [a-z]+ (?:vive|esta)|ella|el|antes)"
     r"\b[^.,;]{0,25}$"
 )
 _ASKS_PLACE = re.compile(
-    r"\b(?:de |en |desde |em )?(?:que|qual|cual|what|which) (?:pais|ciudad|cidade|parte|estado|country|city|"
+    r"\b(?=[a-z])(?:de |en |desde |em )?(?:que|qual|cual|what|which) (?:pais|ciudad|cidade|parte|estado|country|city|"
     r"state|lugar)\b"
     r"|\b(?:de|desde|en) donde\b|\bonde (?:voce )?(?:mora|fica|esta)\b|\bde onde\b|\bwhere (?:are|do) you\b"
     r"|\bdonde (?:vives?|estas?|te encuentras|se encuentra|queda|resides?|os encontrais)\b"
@@ -194,8 +195,8 @@ def _of_language(turns: Sequence[UserTurn]) -> str | None:
     """Brazil for a chat in Portuguese, the United States for one in English; None for Spanish or too few words."""
     # The assistant speaks the language of the page.
     texts = [text for turn in turns for text in (turn.folded, turn.asked)]
-    words = [word for text in texts for word in words_of(text[:2_000])][:400]
-    counts = {language: sum(word in own for word in words) for language, own in _OWN_WORDS.items()}
+    words = {word for text in texts for word in words_of(text[:1_000])}
+    counts = {language: len(words & own) for language, own in _OWN_WORDS.items()}
     portuguese, english, spanish = counts["portuguese"], counts["english"], counts["spanish"]
     if portuguese >= _MIN_WORDS and portuguese > english and portuguese > spanish:
         return "BR"

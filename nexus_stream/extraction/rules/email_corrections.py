@@ -14,26 +14,30 @@ __all__ = ["CorrectedAddress", "corrected_address"]
 
 _PART = r"[.@_-]?[a-z0-9][a-z0-9._-]{0,60}"
 _NOT_BUT = re.compile(
-    rf"\b(?:no|nao|not) (?:es|era|e|is|con|con el|en)?\s?\W{{0,2}}(?P<old>{_PART})\W{{1,4}}(?:(?:sino|es|e|pero|"
+    rf"\b(?=[a-z])(?:no|nao|not) (?:es|era|e|is|con|con el|en)?\s?\W{{0,2}}(?P<old>{_PART})\W{{1,4}}(?:(?:sino|es|"
+    rf"e|pero|"
     rf"it'?s|y|con|mas)\b\W{{1,2}}){{1,2}}(?P<new>{_PART})"
 )
 _BUT_NOT = re.compile(
-    rf"\b(?:es|e|is|con|com|termina en|termina com|it'?s)\W{{1,2}}(?P<new>{_PART})\W{{1,4}}(?:y )?(?:no|nao|not|"
+    rf"\b(?=[a-z])(?:es|e|is|con|com|termina en|termina com|it'?s)\W{{1,2}}(?P<new>{_PART})\W{{1,4}}(?:y )?(?:no|"
+    rf"nao|not|"
     rf"en vez de|em vez de)\W{{1,2}}"
     rf"(?:(?:es|con|com|e) )?(?P<old>{_PART})"
 )
 _WITH_LETTER = re.compile(
-    r"\b(?:es|va|se escribe|lleva|termina|e|escreve|it'?s)? ?(?:con|com|en|em|with)(?: la| a|"
+    r"\b(?=[a-z])(?:es|va|se escribe|lleva|termina|e|escreve|it'?s)? ?(?:con|com|en|em|with)(?: la| a|"
     r" an?)? (?P<new>[a-z]{1,6})\b"
     r"(?: de [a-z]+)?(?P<last> al final| no final| at the end)?(?:\W{1,3}(?:y )?(?:no|nao|not)\W{1,2}(?:con |com |"
     r"with )?(?P<old>[a-z]{1,6})\b)?"
 )
 _WITHOUT = re.compile(
-    r"\b(?:sin|sem|without|no lleva|nao tem)(?: el| la| o| a| the| ningun)? (?P<sign>punto|ponto|dot|guion bajo|"
+    r"\b(?=[a-z])(?:sin|sem|without|no lleva|nao tem)(?: el| la| o| a| the| ningun)? (?P<sign>punto|ponto|dot|"
+    r"guion bajo|"
     r"underscore|guion|hifen|dash)\b"
 )
 _INSERTED = re.compile(
-    r"\b(?:lleva|leva|va|vai|tiene|tem|has|falta|falto|faltou|missing|add|(?:con|com|with)(?= (?:un |el |um |o |"
+    r"\b(?=[a-z])(?:lleva|leva|va|vai|tiene|tem|has|falta|falto|faltou|missing|add|(?:con|com|with)(?= (?:un |el |"
+    r"um |o |"
     r"a )?\d))\b(?: (?:un|una|um|uma|el|la|o|a|an|the))? "
     r"(?P<what>\d{1,4}|[a-z]|punto|ponto|dot|guion bajo|underscore|guion|hifen|dash) "
     r"(?:(?P<where>despues|antes|depois|after|before)(?: de(?:l)?| do| da)?(?: la| el)? (?P<place>[a-z0-9]{1,40})|"
@@ -50,9 +54,10 @@ _SIGNS = {
     "hifen": "-",
     "dash": "-",
 }
-_ABOUT_MAIL = re.compile(r"\b(?:correo|e-?mail|mail|arroba|direccion|endereco)\b|@|\.[a-z]{2}")
+_ABOUT_MAIL = re.compile(r"\b(?=[a-z])(?:correo|e-?mail|mail|arroba|direccion|endereco)\b|@|\.[a-z]{2}")
 _WRONG = re.compile(
-    r"\b(?:correo|e-?mail|mail)\b[^.?!\n]{0,25}\b(?:esta mal|esta errado|is wrong|quedo mal|equivocad[oa]|no es ese)\b"
+    r"\b(?=[a-z])(?:correo|e-?mail|mail)\b[^.?!\n]{0,25}\b(?:esta mal|esta errado|is wrong|quedo mal|"
+    r"equivocad[oa]|no es ese)\b"
     r"|\b(?:me equivoque|escribi mal|errei|corrijo)\b[^.?!\n]{0,25}\b(?:correo|e-?mail|mail)\b"
 )
 # Letters that people confuse in writing.

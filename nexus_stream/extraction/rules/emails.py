@@ -13,6 +13,8 @@ from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Email", "find_email", "joined_address"]
 
+# Characters of a turn that gives the rest of an address.
+_MAX_REST = 160
 # The end of a turn, and the start of the next, that together are an address.
 _TAIL = re.compile(r"(?:^|[\s:,(])(?P<tail>[a-z0-9][a-z0-9._+-]{0,63}(?:\s?@[a-z0-9.-]{0,100})?)\W{0,3}$")
 _HEAD = re.compile(
@@ -21,6 +23,7 @@ _HEAD = re.compile(
 )
 _DOMAIN_ONLY = re.compile(r"\W{0,3}(?P<head>[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,3})\W{0,3}(?:$|\s)")
 _ASKS_DOMAIN = re.compile(r"\barroba\b|@|\bdomini?o\b|\bdomain\b|\bdespues de\b|\bdepois d[oa]\b")
+_WHOLE = re.compile(r"\w@\w")
 _ASKS_FOR_OWN = re.compile(r"\b(?:tu|su|seu|teu|your)\b[^.?!\n]{0,20}\b(?:correo|e-?mail|mail)\b|\?")
 _MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b|arroba|@")
 
@@ -87,13 +90,17 @@ def joined_address(before: UserTurn, turn: UserTurn) -> tuple[str, int, int] | N
     Returns:
         The address, and the span of its second part in ``turn``; None if they are no address.
     """
+    if len(turn.folded) > _MAX_REST or "." not in before.folded + turn.folded:
+        return None
+    if not (_MAIL.search(before.asked) or _MAIL.search(before.folded) or _MAIL.search(turn.asked)):
+        return None
     tail = _TAIL.search(before.folded, max(0, len(before.folded) - 180))
-    if tail is None or not (_MAIL.search(before.asked) or _MAIL.search(before.folded) or _MAIL.search(turn.asked)):
+    if tail is None:
         return None
     text = before.folded.rstrip()
-    open_end = _ASKS_DOMAIN.search(turn.asked) is not None or text.endswith(
-        ("@", ".", "_", "-", "arroba", "punto", "ponto")
-    )
+    # An assistant that names an address does not ask for the rest of one.
+    is_asked = _ASKS_DOMAIN.search(turn.asked) is not None and _WHOLE.search(turn.asked) is None
+    open_end = is_asked or text.endswith(("@", ".", "_", "-", "arroba", "punto", "ponto"))
     head = _HEAD.match(turn.folded) or (_DOMAIN_ONLY.match(turn.folded) if open_end else None)
     if head is None or any(True for _ in addresses_in(before)):
         return None

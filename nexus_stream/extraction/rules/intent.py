@@ -16,15 +16,15 @@ from nexus_stream.extraction.text import UserTurn, clause_before
 
 __all__ = ["find_intent", "find_lack_of_interest", "shows_intent", "shows_lack_of_interest"]
 
-_INTENT = re.compile(r"\b(?:[qk]u?iero|empezar|enpezar|inversion(?:es)?)\b")
+_INTENT = re.compile(r"\b(?=[a-z])(?:[qk]u?iero|empezar|enpezar|inversion(?:es)?)\b")
 # The same words in other forms and in English. A model understands them; the rules do not use them.
 _INTENT_FORMS = re.compile(
-    r"\b(?:[qk]u?(?:iero|isiera(?:mos)?|er(?:emos|er|r?ia(?:mos)?))|e[nm]p(?:i?e[zsc](?:ar(?:e|ia|emos|iamos)?|amos|"
+    r"\b(?=[a-z])(?:[qk]u?(?:iero|isiera(?:mos)?|er(?:emos|er|r?ia(?:mos)?))|e[nm]p(?:i?e[zsc](?:ar(?:e|ia|emos|iamos)?|amos|"
     r"emos|ando)|ie[zs]o)|inver(?:t\w+|s(?:ion(?:es)?|or[a]?\b))|inviert\w+|quer(?:o|emos)|comec(?:ar|amos|emos)|"
     r"want|wanna|start(?:ed|ing)?|invest(?:ing|ments?)?)\b"
 )
 _NEGATED = re.compile(
-    r"\b(?:no|nao|ni|nem|nunca|tampoco|not|never|(?:do|did|would|could|wo|ca)n'?t)\s+"
+    r"\b(?=[a-z])(?:no|nao|ni|nem|nunca|tampoco|not|never|(?:do|did|would|could|wo|ca)n'?t)\s+"
     r"(?:(?:really|ever|to|want|yet|lo|la|me|te|le|nos|se|es|que|yo|ya|creo|pienso|voy|puedo|podria|"
     r"quisiera|quiero|quero|estoy|"
     r"interesad[oa]|list[oa]|preparad[oa]|segur[oa]|interesa|gustaria|a|para|de|en|por|todavia|aun|deseo|"
@@ -35,9 +35,9 @@ _NOT_INTERESTED = re.compile(
     r"|\bno (?:estoy|estamos|ando|me encuentro) (?:(?:para nada|muy|realmente|nada|tan) )?interesad[oa]s?\b"
     r"|\b(?:no tengo|sin|cero|ningun) interes\b|\bnot interested\b|\b(?:ya )?perdi el interes\b"
 )
-_INTEREST = re.compile(r"\b(?:interes|intere[zs]|interest)\w*")
+_INTEREST = re.compile(r"\b(?=[a-z])(?:interes|intere[zs]|interest)\w*")
 _LACK = re.compile(
-    r"\b(?:no|nao|ni|nem|nunca|nada|not|never|\w+n'?t|sin|cero|ningun|poco|perdi(?:do)?|falta de|zero|lost)\b"
+    r"\b(?=[a-z])(?:no|nao|ni|nem|nunca|nada|not|never|\w+n'?t|sin|cero|ningun|poco|perdi(?:do)?|falta de|zero|lost)\b"
     # In the same clause: not across "no tengo plata, pero".
     r"(?:(?!\b(?:pero|aunque|but)\b)[^.!?;,\n]){0,40}$"
 )

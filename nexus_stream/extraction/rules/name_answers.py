@@ -11,6 +11,7 @@ from itertools import islice
 
 from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, PLACES, SURNAMES
 from nexus_stream.extraction.rules.name_cues import (
+    APPOSED,
     ASKS_BACK,
     ASKS_DETAILS,
     ASKS_IN_SHORT,
@@ -27,7 +28,7 @@ from nexus_stream.extraction.rules.name_cues import (
     SEPARATES,
     VOCATIVE,
 )
-from nexus_stream.extraction.rules.name_letters import read_spelled
+from nexus_stream.extraction.rules.name_letters import read_spelled, respelled
 from nexus_stream.extraction.rules.name_reading import NameRun, Trust, is_boundary, is_listed, read_name
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
@@ -39,6 +40,7 @@ _MAX_VOCATIVES = 20
 _NEXT_WORD = re.compile(r"\s{0,3}([a-z]+)")
 # Endings of modern given names; with one, a single unlisted word answers the question for the name.
 _INVENTED = re.compile(r"[a-z]{3}(?:[dlnr]ys?|eth|[lmr]yn|eidis?|leys?|elis|enis|yson)$")
+_IS_SURNAME = re.compile(r"\b(?:es mi apellido|e (?:o )?meu sobrenome|is my (?:last name|surname))\b")
 _THANKS = re.compile(r"\b(?:gracias|obrigad[oa]|thanks|thank you)[ ,]*$")
 
 
@@ -61,6 +63,7 @@ def answered_name(turn: UserTurn, *, asks: bool, asked_before: bool) -> NameRun 
     run = read_name(turn, start, Trust.TOLD)
     if run is not None and len(run.words) == 1 and _THANKS.search(turn.folded, 0, run.start):
         return None
+    run = respelled(turn, run) if run is not None else None
     if run is None:
         spelled = read_spelled(turn, start)
         return spelled if spelled is not None else next(_listed_parts(turn), None)
@@ -102,7 +105,8 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
         ends = is_boundary(turn.folded, run.end) and not turn.folded[run.end :].lstrip().startswith("?")
         if not ends and not _goes_on(turn, run.end):
             continue
-        if not OF_OTHERS.match(turn.folded, run.end) and not is_of_others(turn, run.start):
+        others = OF_OTHERS.match(turn.folded, run.end) or APPOSED.match(turn.folded, run.end)
+        if not others and not is_of_others(turn, run.start):
             yield run
 
 
@@ -125,11 +129,16 @@ def stated_name(turn: UserTurn, bot_names: set[str], *, asks: bool, asked_before
         invited = asked_before or ASKS_DETAILS.search(turn.asked) is not None
         if full and (invited or _has_contact(turn) or (alone and "?" not in turn.asked)):
             return run
-        if asked_before and len(words) == 1 and (alone or _has_contact(turn)) and words[0] not in SURNAMES:
+        if len(words) > 1 or words[0] in SURNAMES:
+            continue
+        if asked_before and (alone or _has_contact(turn)):
+            return run
+        if _NUMBER.search(turn.folded, 0, run.start) and not turn.folded[run.end :].strip(" .!"):
             return run
     return None
 
 
+_NUMBER = re.compile(r"\d[\d\s().\-]{5,24}\d")
 _CONTACT = re.compile(r"\d[\d\s().\-]{5,24}\d|\n{6}|\b(?:arroba|telemovel|celular|whats\w*)\b")
 
 
@@ -159,13 +168,17 @@ def addressed_name(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
 
 def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> NameRun | None:
     """Read the surname that the user adds to a known first name, on request or called so."""
-    if len(known) > 2 or not turn.asked:
+    if len(known) > 2:
         return None
     start = 0
     told = FILLER_SURNAME.search(turn.folded)
-    if told is not None:
+    after = _IS_SURNAME.search(turn.folded)
+    if after is not None:
+        start = max(turn.folded.rfind(mark, 0, after.start()) for mark in ".,;\n") + 1
+        start += len(turn.folded[start:]) - len(turn.folded[start:].lstrip())
+    elif told is not None:
         start = told.end()
-    elif not ASKS_SURNAME.search(turn.asked) or asks:
+    elif asks or not ASKS_SURNAME.search(turn.asked):
         return None
     else:
         filler = FILLER.match(turn.folded)

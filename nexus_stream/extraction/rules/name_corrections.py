@@ -20,7 +20,8 @@ _CORRECTS = re.compile(
     r"me falto|me comi|"
     r"se escribe|se escriben|es con|va con|lleva|con (?:la )?[a-z](?: de [a-z]+)?\b|no (?:es|soy|"
     r"me llamo) [a-z]+|, no [a-z]+|sorry|actually|ojo|"
-    r"el corrector|autocorrector|typo|con tilde|sin (?:la )?[a-z]|sin tilde|doble [a-z]|al (?:final|principio)|"
+    r"el corrector|autocorrector|typo|(?:termina|acaba) en|ultima letra|con tilde|sin (?:la )?[a-z]|sin tilde|"
+    r"doble [a-z]|al (?:final|principio)|"
     r"sino)\b|^\W*no\b"
 )
 _PLACES = re.compile(
@@ -35,7 +36,9 @@ _PLACES = re.compile(
     r"perdon\w*|disculp\w*|me equivoque|"
     r"soy|me llamo|sorry|i meant|actually)\b[\s:,]{0,3}"
 )
-_AFTER = re.compile(r"\s*(?:y|e|con|no|sin|por|pero|gracias|mi|and|not|el|es|para|porfa|va|lleva|todo)\b")
+_AFTER = re.compile(
+    r"\s*(?:y|e|con|no|sin|por|pero|gracias|mi|and|not|el|es|para|porfa|va|lleva|termina|acaba|se|todo)\b"
+)
 _SIMILAR = 0.6
 # If a turn has more, only the last ones are tried: more is an attack on CPU time.
 _MAX_PLACES = 60

@@ -8,6 +8,7 @@ from nexus_stream.extraction.rules.ownership import RELATIONS
 
 __all__ = [
     "AFTER_NAME",
+    "APPOSED",
     "ASKS_BACK",
     "ASKS_DETAILS",
     "ASKS_IN_SHORT",
@@ -59,12 +60,12 @@ SELF = re.compile(
     r"(?:aqui|aki) (?:quem (?:fala|escreve) )?e(?: o| a)?|(?:aqui )?(?:quem )?(?:fala|escreve)(?:ndo)? (?:e|com|aqui e)"
     r"(?: o| a)?|"
     r"(?:le |te |les |os )?(?:habla|escribe|saluda|contacta)(?: con)?|mi persona|una? servidora?|soy yo|"
-    r"me identifico como|(?:^|(?<=\n)|(?<=[,;.] ))(?:mi )?(?:nombre|nome)(?= [a-z]))\b"
+    r"me identifico como|(?:^|(?<=\n)|(?<=[,;.] ))(?:mi )?(?:nombre|nome)(?: completo)?(?= [a-z]))\b"
     r"[\s:,\-]{0,3}"
 )
 PLACED = re.compile(
     r"\b(?:yo|(?:aqui|aca) (?:estoy|ando|me tiene|me tienes|sigo)[^,.;\n]{0,25}),\s{0,2}"
-    r"|\b(?:(?:por )?(?:aqui|aca)(?: (?:le|te|les|os) (?:habla|escribe|saluda))?|"
+    r"|(?:^|(?<=\n))yo\s(?=[a-z])|\b(?:(?:por )?(?:aqui|aca)(?: (?:le|te|les|os) (?:habla|escribe|saluda))?|"
     r"att|atte|atentamente|firma|firmado|cordialmente|cordial saludo|atenciosamente|abracos?|regards|cheers)\b"
     r"[\s:,.\-]{0,4}"
 )
@@ -146,7 +147,8 @@ ASKS_OTHER = re.compile(
     r"\bnom(?:br)?e del?\b|\bname of\b|\bse (?:llama|chama) (?:tu|su|la|el|a|o|seu|sua|ella)\b|\bciudad|\bcidade|"
     r"\bcity|\bdonde|\bonde|\bwhere|\bbarrio|\bmunicipio|\bestado\b|\bpais\b|\bmarca|\bempresa\b|\bproducto|"
     r"\bproduto|\buniversi|\bcolegio|\bescuela|\bescola|\bbanco\b|\bdireccion|\benderec|\baddress|\bsede\b|"
-    r"\basesora? (?:te|le|la|lo|que)|\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
+    r"\balguien\b|\breferid|\bconoces a\b|\banyone\b|\balguem\b|\bindicar\b|\basesora? (?:te|le|la|lo|que)|"
+    r"\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
 )
 ASKS_BACK = re.compile(r"\by (?:el|la|los) (?:tuy|suy)[oa]s?\b|\be (?:o )?(?:seu|voce|vc)\s*\?|\band yours?\b")
 ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")
@@ -173,7 +175,7 @@ GOES_ON = re.compile(
     r"\s*(?:y|pero|mi|tengo|de|del|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
     r"anote|el|la|es|"
     r"mi|cel|tel|numero|correo|whatsapp|quiero|gracias|senor|senora|me|le|estoy|i|my|estudio|vendo|tambien|que|"
-    r"aqui|aca|ce|celu|celular|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|mas|sou|moro|tenho|trabalho|"
+    r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|mas|sou|moro|tenho|trabalho|"
     r"quero|o|a|but|my|phone|email|e-mail|mail|gmail|from|at|number|cc|cedula|edad|anos|a sus ordenes)\b"
 )
 ENDS_SENTENCE = re.compile(r"\s*(?:[.!\n]|$)")
@@ -198,6 +200,10 @@ OF_OTHERS = re.compile(
     rf"(?:{RELATIONS}|{_RELATIVES}|que|quien|me)\b"
     r"|\s{0,2}(?:me (?:dijo|dio|paso|mando|recomend\w+|invit\w+|hablo|refirio|conto|llamo|escribio|atendio)|"
     r"told me|sent me|me (?:falou|indicou|mandou|passou))\b"
+)
+# Right after a name that nobody introduced: "Héctor Salas, mi esposo".
+APPOSED = re.compile(
+    rf"[\s,(]{{1,4}}(?:es )?(?:mi|my|meu|minha) (?:{RELATIONS}|{_RELATIVES})\b(?=\W*(?:$|[\d\n])|\s{{0,2}}[,.)])"
 )
 GREETS = re.compile(
     r"\b(?:hola+|gracias|oye|oiga|hey|hi|hello|saludos|che|oi+e?|ola|senor(?:ita|a)?|bo[am] (?:dia|tarde|noite)|"

@@ -95,7 +95,7 @@ def respelled(turn: UserTurn, run: NameRun) -> NameRun:
             return run
         if len(spelled.words) == 1 and _ratio(fold(spelled.words[0]), heard) >= _SIMILAR:
             if fold(spelled.words[0]) == heard:
-                return run
+                return NameRun(run.words, run.start, run.end, known=True)
             words = (*run.words[:index], spelled.words[0], *run.words[index + 1 :])
             return NameRun(words, run.start, spelled.end, known=True)
     return run
@@ -106,7 +106,8 @@ _NOT = rf"(?:,? (?:y )?(?:no|en vez de|en lugar de|nao|not)(?: con)? (?:la )?(?P
 _CHANGE = re.compile(
     rf"\b(?P<with>con|com|with)(?: (?:la|una?|el|a))?(?: letra)? (?P<double>doble |dos |"
     rf"dupl[oa] )?(?P<letter>{_LETTER})"
-    rf"(?![a-z]){_TAIL}(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|no comeco|at the end))?{_NOT}"
+    rf"(?![a-z])(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|no comeco|"
+    rf"at the end))?{_NOT}"
     rf"|\b(?P<without>sin|sem|without)(?: (?:la|el|o|an?))? (?P<removed>{_LETTER}|tilde|acento)(?![a-z])"
     rf"|\b(?P<last>(?:termina|acaba|finaliza|ends)(?: en| com| con| with)|(?:la )?ultima(?: letra)?(?: es)?|a ultima e|"
     rf"al final (?:es|va|lleva))"
@@ -116,6 +117,10 @@ _CHANGE = re.compile(
     rf"una?))? (?P<first>{_LETTER})(?![a-z])"
 )
 _ABOUT_CONTACT = re.compile(r"\b(?:correo|e-?mail|mail|arroba|punto|gmail|numero|celular|cel|telefono|dominio)\b|@|\d")
+_OPTIONS = re.compile(
+    r"\b(?:plan|opcion|vitamina|paquete|combo|tipo|talla|grupo|nivel|categoria|opcao|option)\b|\?.*\bo\b"
+)
+_SPELLING = re.compile(r"\b(?:es|e|va|lleva|vai|escrib\w*|nombre|apellidos?|nome|sobrenome|mejor)\W*$")
 _ABOUT_NAME = re.compile(r"\b(?:nombre|apellidos?|nome|sobrenome|name|me llamo|soy)\b")
 _ALIKE = {
     "z": ("s", "c"), "s": ("z", "c", "x"), "c": ("s", "z", "k", "q"), "k": ("c", "qu", "q"), "q": ("k", "c"),
@@ -166,6 +171,8 @@ def corrected_letters(
         spoken = change.group("letter") or change.group("removed")
         if spoken in _WORDS_TOO and not re.search(r"\b(?:la|letra|uma?|una) \w+", change.group()):
             continue
+        if change.group("with") and not _is_about(words, change, before, turn):
+            continue
         if about_contact and (not about_name or about_name[-1].start() < about_contact[-1].start()):
             continue
         if "@" in turn.asked and not about_name and not any(fold(word) in before for word in words):
@@ -175,6 +182,18 @@ def corrected_letters(
             words = changed
             span = (span[0] if span else change.start(), change.end())
     return (words, *span) if span is not None else None
+
+
+def _is_about(words: tuple[str, ...], change: re.Match[str], before: str, turn: UserTurn) -> bool:
+    """Whether "con b" is about the name, and not about a plan or a vitamin."""
+    if _OPTIONS.search(before) or _OPTIONS.search(turn.asked):
+        return False
+    if change.group("not") or change.group("place") or change.group("double") or change.group("sort"):
+        return True
+    if "ñ" in turn.text[change.start() : change.end()].lower():
+        return True
+    keys = {fold(word) for word in words}
+    return _SPELLING.search(before) is not None or not keys.isdisjoint(re.findall(r"[a-z]+", before + " " + turn.asked))
 
 
 def _letter(spoken: str | None, tail: str) -> str:

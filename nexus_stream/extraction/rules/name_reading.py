@@ -70,6 +70,7 @@ _WORDLIKE = re.compile(
 
 _CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'|[a-z]+'s$")
 _SPACE = re.compile(r"\s*")
+_VOWEL = re.compile(r"[aeiouy]")
 _PART = re.compile(r"[^\W\d_]+")
 _NAMELESS = frozenset(word for word in COMMON_WORDS | NOT_NAMES | OCCUPATIONS | BUSINESSES if len(word) > 1)
 
@@ -163,7 +164,7 @@ def _is_everyday(word: str) -> bool:
 def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
     if word in GIVEN_NAMES:
         return capital or word not in COMMON_WORDS or trust is Trust.TOLD
-    if len(word) < 2 or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
+    if len(word) < 2 or not _VOWEL.search(word) or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
         return False
     if word in PLACES and word not in SURNAMES:
         return False
@@ -184,7 +185,12 @@ def _next_word(
     if listed and (capital or word not in COMMON_WORDS):
         # A listed name in lower case that is also an occupation counts only at the end of its phrase.
         return capital or word not in OCCUPATIONS or is_boundary(turn.folded, end)
-    if listed and word in SURNAMES and trust is Trust.TOLD and is_boundary(turn.folded, end):
+    if (
+        listed
+        and word in SURNAMES
+        and trust is Trust.TOLD
+        and (is_boundary(turn.folded, end) or _name_follows(turn, end))
+    ):
         return True
     if word in PLACES and capital and trust is Trust.TOLD and not _is_everyday(word):
         return True
@@ -199,15 +205,20 @@ def _next_word(
         return False
     if trust is Trust.TOLD and first_known and is_boundary(turn.folded, end):
         return True
-    return (sounds_like_a_name(word) or not _WORDLIKE.search(word)) and _ends_soon(turn.folded, end)
+    return (sounds_like_a_name(word) or not _WORDLIKE.search(word)) and _ends_soon(
+        turn.folded, end, more=2 if trust is Trust.TOLD else 0
+    )
 
 
 _FOLLOWS = re.compile(r"[ \t]{0,3}(?:[a-z][. \t][ \t]{0,2}){0,2}([a-z]+(?:['-][a-z]+)*)")
 _STOP_NEXT = re.compile(r"\s*(?:[^a-z\s]|$|\n)|\s+([a-z]+)")
 
 
-def _ends_soon(folded: str, end: int) -> bool:
-    """Whether an unlisted lower-case word ends the name, or a surname, a particle or an everyday word follows."""
+def _ends_soon(folded: str, end: int, *, more: int) -> bool:
+    """Whether an unlisted lower-case word ends the name, or a surname, a particle or an everyday word follows.
+
+    Up to ``more`` other unlisted words may stand between.
+    """
     match = _STOP_NEXT.match(folded, end)
     if match is None or match.group(1) is None:
         return True
@@ -217,6 +228,7 @@ def _ends_soon(folded: str, end: int) -> bool:
         or match.group(1) in SURNAMES
         or sounds_like_a_name(match.group(1))
         or match.group(1) in PARTICLES
+        or (more > 0 and not _WORDLIKE.search(match.group(1)) and _ends_soon(folded, match.end(), more=more - 1))
     )
 
 

@@ -46,6 +46,7 @@ from nexus_stream.extraction.rules.name_reading import (
     read_name,
 )
 from nexus_stream.extraction.rules.ownership import is_called
+from nexus_stream.extraction.spoken import is_of_another
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, words_of
 
 __all__ = ["Name", "Rank", "find_name"]
@@ -159,7 +160,7 @@ def _stands_alone(turn: UserTurn, run: NameRun, cue: str) -> bool:
         return True
     return (
         len(run.words) > 1
-        and cue.strip() in ("aqui", "aca", "por aqui", "por aca")
+        and cue.strip() in ("aqui", "aca", "por aqui", "por aca", "yo")
         and bool(GOES_ON.match(turn.folded, run.end))
     )
 
@@ -221,15 +222,21 @@ def _extended(turn: UserTurn, known: Name) -> NameRun | None:
     return None
 
 
+def _only_surnames(run: NameRun) -> bool:
+    return all(word in SURNAMES for word in run.folded) and run.folded[0] not in GIVEN_NAMES
+
+
 def _candidates(
     turn: UserTurn, bot_names: set[str], known: Name | None, *, asks: bool, asked_before: bool
 ) -> Iterator[Name]:
     found: list[tuple[NameRun, Rank]] = list(_introduced(turn))
     found += [(run, Rank.PLACED) for run in _placed_first(turn)]
-    if not found:
+    if all(rank is Rank.NICKNAME for _, rank in found):
         answer = answered_name(turn, asks=asks, asked_before=asked_before)
+        if answer is not None and known is not None and len(known.words) == 1 and _only_surnames(answer):
+            answer = replace(answer, words=known.words + answer.words)
         if answer is not None:
-            found.append((respelled(turn, answer), Rank.TOLD))
+            found.append((answer, Rank.TOLD))
     if (known is None or len(known.words) == 1) and all(rank is Rank.NICKNAME for _, rank in found):
         run = addressed_name(turn, bot_names) if known is None else None
         if run is not None:
@@ -271,7 +278,8 @@ def _completed(turn: UserTurn, known: Name, *, asks: bool, correcting: bool) -> 
         known = replace(known, words=longer.words, turn=turn, start=longer.start, end=longer.end)
     same_turn = turn.index == known.turn.index
     corrected = corrected_words(turn, known.words) if correcting and not same_turn else None
-    corrected = corrected or corrected_letters(turn, known.words, same_turn=same_turn)
+    if corrected is None and not is_of_another(turn.folded):
+        corrected = corrected_letters(turn, known.words, same_turn=same_turn)
     if corrected is not None and corrected[0] != known.words:
         words, start, end = corrected
         known = Name(words, turn, start, end, Rank.TOLD, correction=True)

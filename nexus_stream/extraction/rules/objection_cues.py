@@ -52,9 +52,9 @@ def _patterns(name: str) -> re.Pattern[str]:
         lines = [line.replace(f"{{{part}}}", expression) for line in lines]
     if not all(line.startswith(r"\b") for line in lines):
         raise ValueError(f"objection_{name}.txt: a pattern does not begin with \\b")
-    # Search the start of a word once instead of once a line: most of the rules' time was spent there.
+    # Look for the start of a word once instead of once a line: most of the rules' time was spent there.
     joined = "|".join(line.removeprefix(r"\b") for line in lines)
-    return re.compile(rf"\b(?:{joined})")
+    return re.compile(rf"\b(?=[a-z])(?:{joined})")
 
 
 CUES = (

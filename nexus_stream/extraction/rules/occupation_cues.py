@@ -139,23 +139,23 @@ WEAK_END = re.compile(
     r"como|todavia) )*$"
 )
 ABOUT_ME = re.compile(
-    r"\b(?:so[yi]|me llamo|mi nombre|yo|i'?m|tengo \d+|habla|escribe|trabajo|vivo|estudie|me presento|"
+    r"\b(?=[a-z])(?:so[yi]|me llamo|mi nombre|yo|i'?m|tengo \d+|habla|escribe|trabajo|vivo|estudie|me presento|"
     r"presentarme)\b"
 )
 NOT_ME = re.compile(
-    rf"\b(?:mi|mis|su|tu|un|una|el|la|nuestr[oa]) (?:[a-z]+ )?{RELATIONS}\b(?![^.;]*\b(?:soy|yo|me llamo|"
+    rf"\b(?=[a-z])(?:mi|mis|su|tu|un|una|el|la|nuestr[oa]) (?:[a-z]+ )?{RELATIONS}\b(?![^.;]*\b(?:soy|yo|me llamo|"
     rf"trabajo|mi nombre)\b)|\b(?:ella|ellos|el es|ella es|fui|era|fue|quiero ser|"
     r"ser|quisiera ser|sueno con|estudie para|hij[oa] de|espos[oa] de|busco|necesito|"
     r"conozco)\b(?![^.;]*\b(?:soy|yo|me llamo|trabajo)\b)"
 )
-NOT_SELF = re.compile(r"\b(?:no|ya no|nunca|tampoco|ni|ex|antes|cuando)(?: me| yo| lo| la)*\s*$")
+NOT_SELF = re.compile(r"\b(?=[a-z])(?:no|ya no|nunca|tampoco|ni|ex|antes|cuando)(?: me| yo| lo| la)*\s*$")
 WANTED = re.compile(
-    r"\b(?:quiero|quisiera|busco|tener|montar|sueno|gustaria|poner|abrir|quieren|necesito|crear|iniciar|empezar|"
+    r"\b(?=[a-z])(?:quiero|quisiera|busco|tener|montar|sueno|gustaria|poner|abrir|quieren|necesito|crear|iniciar|empezar|"
     r"para)\b[^.,;]{0,25}$"
 )
 
 OWNS = re.compile(
-    r"\b(?:(?:yo )?(?:tengo|tenemos|monte|montamos|abri|abrimos|puse|pusimos|funde|fundamos|poseo|inicie|"
+    r"\b(?=[a-z])(?:(?:yo )?(?:tengo|tenemos|monte|montamos|abri|abrimos|puse|pusimos|funde|fundamos|poseo|inicie|"
     r"emprendi con|compre|i (?:own|run|have))"
     r"(?: (?:aqui|aca|con mi [a-z]+|hace [a-z0-9]+ anos|desde hace [a-z0-9]+ anos|junto a mi [a-z]+|ahora|"
     r"actualmente|ya|tambien))?|"
@@ -197,7 +197,7 @@ OWNED_AFTER = re.compile(r"[^.;!?\n]{0,40}\b(?:es mi[oa]|son mi[oa]s|propi[oa]s?
 SOMEONES = re.compile(rf"[^.,;!?\n]{{0,30}}\bde (?:mi|mis|un|una|la|el) {RELATIONS}\b")
 
 WORKS_IN = re.compile(
-    r"\b(?:trabajo|trabajando|laburo|curro|chambeo|laboro|camello|jalo|i work|working|empleada|empleado|"
+    r"\b(?=[a-z])(?:trabajo|trabajando|laburo|curro|chambeo|laboro|camello|jalo|i work|working|empleada|empleado|"
     r"me desempeno)\s+"
     r"(?:(?:actualmente|ahora|hoy|tambien|todo el dia|medio tiempo|de tiempo completo|a tiempo completo|"
     r"tiempo completo|de planta|desde hace [a-z0-9]+ anos|hace [a-z0-9]+ anos|"
@@ -205,7 +205,7 @@ WORKS_IN = re.compile(
     r"para|at|for|in|con)\s+"
 )
 NOUN_BEFORE = re.compile(
-    r"\b(?:mi|tu|su|un|el|de|al|del|busco|buscar|buscando|sin|mas|mucho|hay|otro|este|ese|buen|algun|tener|"
+    r"\b(?=[a-z])(?:mi|tu|su|un|el|de|al|del|busco|buscar|buscando|sin|mas|mucho|hay|otro|este|ese|buen|algun|tener|"
     r"conseguir|tengo|necesito|cada|dos|por|quiero|ningun|nuevo|que|conseguirme|encontrar|ofrecen)\s+$"
 )
 VERB = (
@@ -255,7 +255,8 @@ HOME = re.compile(
     r"de) (?:el )?hogar\b|\bsoy (?:del )?hogar\b"
 )
 STUDIES = re.compile(
-    r"\b(?:(?:estoy )?(?:estudio|estudiando|cursando|curso)\b(?: (?:actualmente|ahora|la carrera de|carrera de|"
+    r"\b(?=[a-z])(?:(?:estoy )?(?:estudio|estudiando|cursando|curso)\b(?: (?:actualmente|ahora|la carrera de|"
+    r"carrera de|"
     r"primero de|segundo de|ultimo (?:ano|semestre) de|(?:[a-z]+ )?(?:semestre|ano) (?:de|en)|una? (?:carrera|"
     r"tecnico|tecnologia|licenciatura|master|maestria) (?:en|de|de la)|un|una))?"
     r"(?: (?:de |en )?(?P<what>[a-z]+(?: (?:de|y) [a-z]+)?(?: [a-z]+(?:al|ica|ico|ial|iva|aria|ental))?))?|"
@@ -301,7 +302,7 @@ NO_STUDY = frozenset(
     }
 )
 COMMUNITY_ROLE = re.compile(
-    r"\b(?:soy |como )?(?:una? |el |la )?(?P<role>l[ií]der(?:esa)? (?:comunal|comunitari[oa]|social|juvenil|"
+    r"\b(?=[a-z])(?:soy |como )?(?:una? |el |la )?(?P<role>l[ií]der(?:esa)? (?:comunal|comunitari[oa]|social|juvenil|"
     r"religios[oa]|espiritual|cristian[oa]|barrial|vecinal|indigena|sindical|campesin[oa]|cooperativ[oa]|"
     r"de (?:mi|la|una|un|mis|jovenes|celula|alabanza|grupo) ?[a-z]*)|"
     r"president[ea] de (?:la |mi |el )?(?:junta|accion comunal|asociacion|cooperativa|consejo|comite|comunidad|"
@@ -314,12 +315,13 @@ COMMUNITY_ROLE = re.compile(
     r"red de mujeres|parroquia|junta de vecinos|comedor comunitario|movimiento)\b[a-z ]{0,30}"
 )
 SELF_EMPLOYED = re.compile(
-    r"\b(?:independientes?|freelance\w*|freelo|por (?:mi|nuestra) (?:propia )?cuenta|cuenta propia|"
+    r"\b(?=[a-z])(?:independientes?|freelance\w*|freelo|por (?:mi|nuestra) (?:propia )?cuenta|cuenta propia|"
     r"autonom[oa]s?|a domicilio|por mi lado|sin jefes?|mi propi[oa] jef[ea]|por encargo|por catalogo|ambulante|"
     r"trabajo sol[oa]|por pedido|self[ -]employed|rebuscador|me rebusco|monotributista|por honorarios|"
     r"cuentapropista)\b"
 )
 STATUS_WORD = re.compile(
-    r"\b(?:so[yi]|trabajo|trabajador[a]?|i'?m|i am)(?: como| de| una?| muy)? (?P<status>independiente|freelance|"
+    r"\b(?=[a-z])(?:so[yi]|trabajo|trabajador[a]?|i'?m|i am)(?: como| de| una?| muy)? (?P<status>independiente|"
+    r"freelance|"
     r"freelancer|autonom[oa]|por (?:mi )?cuenta(?: propia)?|self[ -]employed|monotributista|cuentapropista)\b"
 )

@@ -26,19 +26,19 @@ _DOCUMENTS = (
     r"reservation|booking"
 )
 _IDENTITY = re.compile(
-    rf"\b(?:{_DOCUMENTS}|caso|referencia|ref|cuenta|conta|account|codigo|code|serie|lote|imei|sku|registro|proceso|processo|solicitud|id|"
+    rf"\b(?=[a-z])(?:{_DOCUMENTS}|caso|referencia|ref|cuenta|conta|account|codigo|code|serie|lote|imei|sku|registro|proceso|processo|solicitud|id|"
     r"turno|senha|comprobante|comprovante)\b"
 )
 _DIRECT = (
     r"tel|telf|telefon\w*|cel\w*|movil|whats\w*|wasap\w*|guasap\w*|watsap\w*|wsp|wpp|wa|wap|zap\w*|fono|linea|phone|cell|text|"
     r"tlf|llam\w+|lig\w+|call"
 )
-_STRICT_CUE = re.compile(rf"\b(?:{_DIRECT})\b")
+_STRICT_CUE = re.compile(rf"\b(?=[a-z])(?:{_DIRECT})\b")
 _PHONE_CUE = re.compile(
-    rf"\b(?:{_DIRECT}|numero|num|nro|number|marc\w+|contact\w+|contat\w+|indicativo|escrib\w+|escrev\w+|al|lada|ddd|reach)\b"
+    rf"\b(?=[a-z])(?:{_DIRECT}|numero|num|nro|number|marc\w+|contact\w+|contat\w+|indicativo|escrib\w+|escrev\w+|al|lada|ddd|reach)\b"
 )
 _ASKS_FOR_DOCUMENT = re.compile(
-    rf"\b(?:numero|num|nro|no|codigo|number|code|n)\W{{0,3}}(?:(?:de|del|da|do|of|tu|su|la|el|seu|sua|your|o|a)\b\W{{0,2}}){{0,4}}"
+    rf"\b(?=[a-z])(?:numero|num|nro|no|codigo|number|code|n)\W{{0,3}}(?:(?:de|del|da|do|of|tu|su|la|el|seu|sua|your|o|a)\b\W{{0,2}}){{0,4}}"
     rf"(?:{_DOCUMENTS}|cuenta|conta|account|referencia|caso|serie)\b"
     rf"|\b(?:cual|qual|what|me|tu|su|seu|sua|your|teu|tua)\b[^.?!\n]{{0,30}}\b(?:{_DOCUMENTS})\b[^.!\n]{{0,25}}\?"
     rf"|\b(?:{_DOCUMENTS})\b\W{{0,3}}\?"

@@ -24,7 +24,8 @@ _CONTACT = (
     r"telefono|tel|fono|movil|whats\w*|wasap|wsp|wpp|contacto|linea|direccion|gmail)"
 )
 _FOREIGN = re.compile(
-    rf"\b(?:de|a|al|con|por|es|la|el|don|dona|mi|su|nuestr[oa]|da|do|ao?|meu|minha|com|e|my|the|of|our) (?:la |"
+    rf"\b(?=[a-z])(?:de|a|al|con|por|es|la|el|don|dona|mi|su|nuestr[oa]|da|do|ao?|meu|minha|com|e|my|the|of|"
+    rf"our) (?:la |"
     rf"el |mi |su |un |"
     rf"una |meu |minha |my |nuestr[oa] )?{RELATIONS}\b"
     rf"|\b(?:seu|dele|dela|his|her|their) {_CONTACT}\b|\b{_CONTACT} (?:dele|dela|deles)\b"
@@ -44,7 +45,7 @@ _SENT_AFTER = re.compile(
 )
 _CALLED = re.compile(r"\bme ?(?:ll|y)[ae]mo\b")
 _OWN = re.compile(
-    rf"\b(?:mi|el mio|la mia|mis|un|este|my|otro|meu|minha|o meu) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|"
+    rf"\b(?=[a-z])(?:mi|el mio|la mia|mis|un|este|my|otro|meu|minha|o meu) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|"
     rf"la mia|yo|o meu|mine|eu)\b|\bmio\b"
     r"|\b(?:escrib|llam|marc|mand|envi|contact|localiz|busc|ubic|encuentr|avis|text|hábl|pas)(?:e|a|i|en|"
     r"an)?(?:me|enme|anme)\b"
@@ -70,7 +71,7 @@ _GIVEN_UP_BEFORE = re.compile(
     r"\bya no (?:es|uso)(?: el)?)\W*(?:el |al |a )?\W*$"
 )
 _SECONDARY = re.compile(
-    r"\b(?:fijo|(?:del?|de la|de mi) (?:casa|oficina|trabajo|empresa|chamba|pega|laburo|consultorio|negocio|"
+    r"\b(?=[a-z])(?:fijo|(?:del?|de la|de mi) (?:casa|oficina|trabajo|empresa|chamba|pega|laburo|consultorio|negocio|"
     r"clinica)|"
     r"otr[oa]|tambien|ademas|altern[oa]|alternativ[oa]|o al|outr[oa]|other|also|fixo|landline|work|office|"
     r"escritorio|comercial|adicional|emergencias?|corporativo|institucional)\b"
@@ -80,7 +81,8 @@ _SECONDARY_AFTER = re.compile(
     r"negocio|emergencias?)\b"
 )
 _CORRECTION = re.compile(
-    r"\b(?:el mio|la mia|o meu|mine|desculp\w*|errei|na verdade|alias|corrigindo|ops|oops|actually|wait|my bad|"
+    r"\b(?=[a-z])(?:el mio|la mia|o meu|mine|desculp\w*|errei|na verdade|alias|corrigindo|ops|oops|actually|wait|"
+    r"my bad|"
     r"wrong|perd[oó]n|perdone?|"
     r"disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|mal|en realidad|"
     r"mejor dicho|quise decir|"

@@ -2,23 +2,10 @@
 
 import pytest
 
-from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.rules.name_reading import is_plausible_name, proper_case
 from nexus_stream.extraction.rules.names import find_name
 from nexus_stream.extraction.text import user_turns
-
-
-def chat(*contents):
-    """Turns from texts; the assistant's texts start with ``>``."""
-    return [
-        Turn("assistant", content[1:].strip()) if content.startswith(">") else Turn("user", content)
-        for content in contents
-    ]
-
-
-def name_in(*contents):
-    found = find_name(user_turns(chat(*contents)))
-    return found.text if found else None
+from tests.unit.extraction.rules.chats import chat, name_in
 
 
 @pytest.mark.parametrize(
