@@ -156,7 +156,12 @@ def _corrected(
     for turn in turns:
         if not announces_correction(turn):
             continue
-        said = [part.digits for run in runs if run.turn is turn for part in run.run.parts]
+        said = [
+            part.digits
+            for run in runs
+            if run.turn is turn and not is_other_number(*_span(run), plus=run.run.plus)
+            for part in run.run.parts
+        ]
         for run in runs:
             if run.turn.index >= turn.index or is_other_number(*_span(run), plus=run.run.plus):
                 continue

@@ -100,7 +100,7 @@ class Evidence(_Part):
 
 
 class Answer(_Part):
-    """Claude's answer, as in schema_v1.json."""
+    """Claude's answer, as in schema_v2.json."""
 
     nombre: _Text
     email: _Text

@@ -66,7 +66,7 @@ async def test_it_shows_the_record_its_evidence_and_its_cost(stand_in, over):
     assert "email -" in lines
     assert "intencion turn 1 'quiero empezar'" in lines
     assert "dropped email" in lines
-    assert any(line.startswith("extractor claude · claude-haiku-5-5 · prospect-v1-") for line in lines)
+    assert any(line.startswith("extractor claude · claude-haiku-5-5 · prospect-v2-") for line in lines)
     assert "tokens 60 in, 2000 read from the cache, 100 out" in lines
     assert f"cost {(60 * 0.10 + 2000 * 0.01 + 100 * 0.50) / 1e6:.6f} USD at list price" in lines
 

@@ -31,6 +31,14 @@ def test_a_perfect_answer_comes_out_right(name):
     assert report["passed"] >= 0.95 * report["cases"], report["failed"]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_careless_perfect_answer_comes_out_right(name):
+    """Accents lost, phones as typed, a code fence and wrong turn numbers, all at once."""
+    report = score(name, "all")
+    assert (report["variants"], report["inventions"]) == (list(VARIANTS), 0)
+    assert report["passed"] >= 0.9 * report["cases"], report["failed"]
+
+
 def labelled(*said, **expected):
     messages = [{"role": "user", "content": content} for content in said]
     return LabelledCase.model_validate({"id": "c", "messages": messages, "expected": expected})
@@ -77,7 +85,7 @@ def test_a_field_without_a_label_stays_null_and_lack_of_interest_is_told_by_the_
 
 
 def test_variants_are_named_and_belong_to_the_perfect_model():
-    assert score("conversations", "all")["variants"] == list(VARIANTS)
+    assert score("conversations", "turn-off-by-one", "accents")["variants"] == ["accents", "turn-off-by-one"]
     file = str(CASES / "conversations.jsonl")
     result = CliRunner().invoke(command, [file, "--extractor", "offline", "--variant", "accents"])
     assert result.exit_code == 2
