@@ -44,7 +44,7 @@ from nexus_stream.extraction.merging import merge
 from nexus_stream.kafka.clients import client_options
 from nexus_stream.kafka.topics import apply_topics
 from nexus_stream.settings import Settings
-from tables.session_state import after_extraction
+from tables.session_changes import after_extraction
 from tests.kafka.launcher import KafkaCluster, available
 from tests.stack import Stack
 

@@ -33,16 +33,15 @@ from nexus_stream.enrichment.readings import read_into
 from nexus_stream.errors import PermanentError
 from nexus_stream.extraction.extractor import MadeBy
 from nexus_stream.settings import Settings
-from tables.session_commands import obey
-from tables.session_state import (
-    SessionState,
-    Verdict,
+from tables.session_changes import (
     after_dead_letter,
     after_extraction,
     after_fingerprints,
     after_retelling,
     correlation_id_of,
 )
+from tables.session_commands import obey
+from tables.session_state import SessionState, Verdict
 
 __all__ = [
     "Decision",

@@ -50,7 +50,7 @@ _BY_FIRST_WORD: Final = _by_first_word()
 _FILLER = r"(?:la |el |los |las |o |a |the |ciudad de |cidade de |city of |barrio |aca |aqui |aca en |aqui en )*"
 # The user is there.
 _LIVES = re.compile(
-    r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radico|radicad[oa]|moro|moramos|estoy|estamos|ando|"
+    r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radico|radicad[oa]|moro|moramos|estoy|estamos|estou|ando|to|fico|"
     r"me encuentro|me mude|"
     r"(?:les |le |te |os )?(?:escribo|hablo|falo|contacto)|soy|somos|sou|trabajo|trabalho|"
     r"i(?:'m| am)(?: (?:living|based|located))?|i live|we live|we are|living|based|from|tengo (?:mi )?\w+|ubicad[oa]s?)"
@@ -198,7 +198,7 @@ def _of_language(turns: Sequence[UserTurn]) -> str | None:
     words = {word for text in texts for word in words_of(text[:1_000])}
     counts = {language: len(words & own) for language, own in _OWN_WORDS.items()}
     portuguese, english, spanish = counts["portuguese"], counts["english"], counts["spanish"]
-    if portuguese >= _MIN_WORDS and portuguese > english and portuguese > spanish:
+    if portuguese > 1 and portuguese > english and portuguese > spanish:
         return "BR"
     if english >= _MIN_WORDS and english > 2 * spanish and english > portuguese:
         return "US"

@@ -17,6 +17,8 @@ _ARGENTINA, _BRAZIL, _MEXICO = 54, 55, 52
 _MIN_WITH_CODE = 11
 # A Brazilian mobile before 2016: area code and eight digits, the first 6 to 9. Since then a 9 stands before them.
 _OLD_MOBILE_DIGITS = 10
+# North and South America, Spain, Portugal.
+_CODES = ("1", "34", "351", "5")
 _MEXICAN_MOBILE_PREFIXES = ("044", "045")
 _MEXICAN_DIGITS = 10
 
@@ -77,8 +79,8 @@ def readings(digits: str, regions: Regions, *, plus: bool, cued: bool) -> Iterat
         number = to_e164(digits, region)
         if number is not None:
             yield number
-    if cued and len(digits) >= _MIN_WITH_CODE:
-        # A country code without its plus.
+    if cued and len(digits) >= _MIN_WITH_CODE and digits.startswith(_CODES):
+        # A country code without its plus. Other codes are more probably a number with one digit too many.
         number = to_e164(f"+{digits}", regions.supported[0])
         if number is not None:
             yield number

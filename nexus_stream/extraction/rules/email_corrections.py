@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import islice
 
 from nexus_stream.extraction.rules.addresses import normalise_email
 from nexus_stream.extraction.rules.letters import letter_of
@@ -30,17 +32,19 @@ _WITH_LETTER = re.compile(
     r"(?: de [a-z]+)?(?P<last> al final| no final| at the end)?(?:\W{1,3}(?:y )?(?:no|nao|not)\W{1,2}(?:con |com |"
     r"with )?(?P<old>[a-z]{1,6})\b)?"
 )
+_SIGN = r"(?P<sign>punto|ponto|dot|guion bajo|underscore|guion|hifen|dash)"
 _WITHOUT = re.compile(
-    r"\b(?=[a-z])(?:sin|sem|without|no lleva|nao tem)(?: el| la| o| a| the| ningun)? (?P<sign>punto|ponto|dot|"
-    r"guion bajo|"
-    r"underscore|guion|hifen|dash)\b"
+    rf"\b(?:sin|sem|without|no lleva|nao tem|sobra|remove)(?: el| la| o| a| the| ningun| un)? {_SIGN}\b"
+    rf"|\b{_SIGN.replace('sign', 'extra')} (?:de mas|de mais|extra|sobra)\b"
 )
+_WHICH = re.compile(r"\b(?:(?P<first>primer\w*|primeiro|first)|(?P<last>ultim\w*|segund\w*|last|second))\b")
 _INSERTED = re.compile(
     r"\b(?=[a-z])(?:lleva|leva|va|vai|tiene|tem|has|falta|falto|faltou|missing|add|(?:con|com|with)(?= (?:un |el |"
     r"um |o |"
     r"a )?\d))\b(?: (?:un|una|um|uma|el|la|o|a|an|the))? "
     r"(?P<what>\d{1,4}|[a-z]|punto|ponto|dot|guion bajo|underscore|guion|hifen|dash) "
-    r"(?:(?P<where>despues|antes|depois|after|before)(?: de(?:l)?| do| da)?(?: la| el)? (?P<place>[a-z0-9]{1,40})|"
+    r"(?:is )?(?:missing )?(?:right )?(?:(?P<where>despues|antes|depois|after|before)(?: de(?:l)?| do| da|"
+    r" the)?(?: la| el)? (?P<place>@|[a-z0-9]{1,40})|"
     r"(?P<end>al final|no final|at the end)|(?P<start>al (?:principio|inicio|comienzo)|no (?:comeco|inicio)|"
     r"at the start))"
 )
@@ -55,6 +59,14 @@ _SIGNS = {
     "dash": "-",
 }
 _ABOUT_MAIL = re.compile(r"\b(?=[a-z])(?:correo|e-?mail|mail|arroba|direccion|endereco)\b|@|\.[a-z]{2}")
+_AGAIN = re.compile(
+    r"\b(?=[a-z])(?:perdon\w*|uy|ups|oops|ay|me (?:he )?com\w+|falt\w+|corrij\w*|error|mal|equivo\w*|missing|"
+    r"typo|sorry|es|so|"
+    r"desculp\w*|errei|opa|digo|actually)\b"
+)
+_LOCAL = re.compile(r"[a-z][a-z0-9._-]{4,40}")
+_SIMILAR = 0.85
+_MAX_WORDS = 40
 _WRONG = re.compile(
     r"\b(?=[a-z])(?:correo|e-?mail|mail)\b[^.?!\n]{0,25}\b(?:esta mal|esta errado|is wrong|quedo mal|"
     r"equivocad[oa]|no es ese)\b"
@@ -95,10 +107,7 @@ def _corrected(turn: UserTurn, address: str) -> CorrectedAddress | None:
         return CorrectedAddress(_with_inserted(address, inserted), *inserted.span())
     without = _WITHOUT.search(folded)
     if without is not None:
-        sign = _SIGNS[without.group("sign")]
-        local, _, domain = address.partition("@")
-        if local.count(sign) == 1:
-            return CorrectedAddress(normalise_email(f"{local.replace(sign, '')}@{domain}"), *without.span())
+        return CorrectedAddress(_without_sign(address, without), *without.span())
     if _ABOUT_MAIL.search(folded) or _ABOUT_MAIL.search(turn.asked):
         for match in _WITH_LETTER.finditer(folded):
             letter = letter_of(match.group("new"))
@@ -107,8 +116,23 @@ def _corrected(turn: UserTurn, address: str) -> CorrectedAddress | None:
                 changed = _with_letter(address, letter, old_letter, at_end=match.group("last") is not None)
                 if changed != address:
                     return CorrectedAddress(changed, *match.span())
+    spelled = _spelled_again(folded, address)
+    if spelled is not None:
+        return spelled
     wrong = _WRONG.search(folded)
     return CorrectedAddress(None, *wrong.span()) if wrong is not None else None
+
+
+def _spelled_again(folded: str, address: str) -> CorrectedAddress | None:
+    """The address with the part before the @ as the user writes it again: "uy lauragil, me comí una a"."""
+    if _AGAIN.search(folded) is None:
+        return None
+    local, _, domain = address.partition("@")
+    for match in islice(_LOCAL.finditer(folded), _MAX_WORDS):
+        word = match.group().rstrip("._-")
+        if word != local and SequenceMatcher(None, word, local, autojunk=False).ratio() >= _SIMILAR:
+            return CorrectedAddress(normalise_email(f"{word}@{domain}"), *match.span())
+    return None
 
 
 def _instead(address: str, old: str, new: str) -> str | None:
@@ -122,13 +146,29 @@ def _instead(address: str, old: str, new: str) -> str | None:
     return normalise_email(address[:start] + new.lstrip(".@_-") + address[end:])
 
 
+def _without_sign(address: str, match: re.Match[str]) -> str | None:
+    """The address without a sign; None if the address has the sign in several places and the user names none."""
+    local, _, domain = address.partition("@")
+    sign = _SIGNS[match.group("sign") or match.group("extra")]
+    which = _WHICH.search(match.string)
+    if sign not in local:
+        return address
+    if local.count(sign) == 1 or (which is not None and which.group("first")):
+        at = local.index(sign)
+    elif which is not None:
+        at = local.rindex(sign)
+    else:
+        return None
+    return normalise_email(f"{local[:at]}{local[at + 1 :]}@{domain}")
+
+
 def _with_inserted(address: str, match: re.Match[str]) -> str | None:
     """The address with what the user says is missing; None if the place is unknown."""
     local, _, domain = address.partition("@")
     what = _SIGNS.get(match.group("what"), match.group("what"))
     if match.group("start"):
         at = 0
-    elif match.group("end") or match.group("place") in ("arroba", "at"):
+    elif match.group("end") or match.group("place") in ("arroba", "at", "@"):
         at = len(local)
     else:
         place = match.group("place")

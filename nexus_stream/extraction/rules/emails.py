@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 
 from nexus_stream.extraction.rules.addresses import addresses_in
 from nexus_stream.extraction.rules.email_corrections import corrected_address
-from nexus_stream.extraction.rules.ownership import corrects, is_foreign, is_given_up, is_secondary
+from nexus_stream.extraction.rules.ownership import (
+    asks_for_others,
+    corrects,
+    is_about_site,
+    is_foreign,
+    is_given_up,
+    is_offered,
+    is_secondary,
+)
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["Email", "find_email", "joined_address"]
@@ -24,7 +32,6 @@ _HEAD = re.compile(
 _DOMAIN_ONLY = re.compile(r"\W{0,3}(?P<head>[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,3})\W{0,3}(?:$|\s)")
 _ASKS_DOMAIN = re.compile(r"\barroba\b|@|\bdomini?o\b|\bdomain\b|\bdespues de\b|\bdepois d[oa]\b")
 _WHOLE = re.compile(r"\w@\w")
-_ASKS_FOR_OWN = re.compile(r"\b(?:tu|su|seu|teu|your)\b[^.?!\n]{0,20}\b(?:correo|e-?mail|mail)\b|\?")
 _MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b|arroba|@")
 
 
@@ -38,6 +45,8 @@ class Email:
     end: int
     correction: bool = False
     secondary: bool = False
+    # The user gave it as their own address.
+    offered: bool = True
     # The user corrected the address, but not in a way that can be read.
     doubtful: bool = False
 
@@ -47,8 +56,9 @@ def find_email(turns: Sequence[UserTurn]) -> Email | None:
     best: Email | None = None
     replaced = False
     before: UserTurn | None = None
+    others: set[str] = set()
     for turn in turns:
-        found = list(_emails_of(turn))
+        found = list(_emails_of(turn, others))
         if not found and before is not None:
             joined = joined_address(before, turn)
             found = [Email(joined[0], turn, joined[1], joined[2])] if joined is not None else []
@@ -70,17 +80,24 @@ def find_email(turns: Sequence[UserTurn]) -> Email | None:
     return replace(best, correction=replaced) if best is not None else None
 
 
-def _emails_of(turn: UserTurn) -> list[Email]:
+def _emails_of(turn: UserTurn, others: set[str]) -> list[Email]:
+    """The user's addresses in a turn; addresses of somebody else are added to ``others``."""
     emails: list[Email] = []
     previous_end = 0
     for address, start, end in addresses_in(turn):
         corrected = corrects(turn.folded, start, previous_end)
         secondary = is_secondary(turn.folded, start, end, previous_end)
         previous_end = end
-        if address in turn.asked and not _ASKS_FOR_OWN.search(turn.asked):
-            continue  # the site's own address
-        if not is_foreign(turn, start, end) and not is_given_up(turn.folded, start, end):
-            emails.append(Email(address, turn, start, end, corrected, secondary))
+        if (
+            is_foreign(turn, start, end)
+            or is_given_up(turn.folded, start, end)
+            or asks_for_others(turn)
+            or is_about_site(turn, start, end, address)
+        ):
+            others.add(address)
+        elif address not in others:
+            offered = is_offered(turn, start, end)
+            emails.append(Email(address, turn, start, end, corrected, secondary, offered))
     return emails
 
 
@@ -124,5 +141,5 @@ def _wins(email: Email, best: Email) -> bool:
     if email.correction and not email.secondary:
         return True
     if email.secondary != best.secondary:
-        return best.secondary
-    return email.turn.index > best.turn.index
+        return best.secondary and (email.offered or email.turn is best.turn)
+    return email.offered and email.turn.index > best.turn.index

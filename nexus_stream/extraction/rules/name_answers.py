@@ -29,10 +29,18 @@ from nexus_stream.extraction.rules.name_cues import (
     VOCATIVE,
 )
 from nexus_stream.extraction.rules.name_letters import read_spelled, respelled
-from nexus_stream.extraction.rules.name_reading import NameRun, Trust, is_boundary, is_listed, read_name
+from nexus_stream.extraction.rules.name_reading import (
+    TITLE_WORDS,
+    NameRun,
+    Trust,
+    is_boundary,
+    is_everyday,
+    is_listed,
+    read_name,
+)
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
-__all__ = ["addressed_name", "answered_name", "answered_surname", "asks_name", "is_of_others", "stated_name"]
+__all__ = ["addressed_name", "answered_name", "answered_surname", "asks_name", "has_any", "is_of_others", "stated_name"]
 
 # A turn that has more parts is no answer.
 _MAX_PARTS = 12
@@ -41,7 +49,16 @@ _NEXT_WORD = re.compile(r"\s{0,3}([a-z]+)")
 # Endings of modern given names; with one, a single unlisted word answers the question for the name.
 _INVENTED = re.compile(r"[a-z]{3}(?:[dlnr]ys?|eth|[lmr]yn|eidis?|leys?|elis|enis|yson)$")
 _IS_SURNAME = re.compile(r"\b(?:es mi apellido|e (?:o )?meu sobrenome|is my (?:last name|surname))\b")
+_SURNAME_HINTS = ("apellido", "sobrenome", "surname", "last name")
 _THANKS = re.compile(r"\b(?:gracias|obrigad[oa]|thanks|thank you)[ ,]*$")
+
+
+def has_any(folded: str, hints: tuple[str, ...]) -> bool:
+    """Whether the text contains one of the hints: faster than a pattern that starts with any of them."""
+    for hint in hints:  # noqa: SIM110
+        if hint in folded:
+            return True
+    return False
 
 
 def asks_name(asked: str) -> bool:
@@ -97,6 +114,9 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
     for start in (0, *(part.end() for part in parts)):
         filler = FILLER.match(turn.folded, start)
         first = filler.end() if filler else start
+        word = _NEXT_WORD.match(turn.folded, first)
+        if word is None or (word.group(1) not in GIVEN_NAMES and word.group(1) not in TITLE_WORDS):
+            continue
         run = read_name(turn, first, Trust.TOLD)
         if run is None or not run.known or run.folded[0] not in GIVEN_NAMES:
             continue
@@ -149,7 +169,8 @@ def _has_contact(turn: UserTurn) -> bool:
 
 def addressed_name(turn: UserTurn, bot_names: set[str]) -> NameRun | None:
     """Find the name that the assistant's reply uses (``Gracias, Nelson``) and that the user's turn has too."""
-    if not turn.reply:
+    shared = turn.echoed.intersection(words_of(turn.folded)) if turn.reply else ()
+    if not any(word in GIVEN_NAMES or not is_everyday(word) for word in shared):
         return None
     reply = fold(turn.reply)
     for vocative in islice(VOCATIVE.finditer(reply), _MAX_VOCATIVES):
@@ -171,8 +192,9 @@ def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> N
     if len(known) > 2:
         return None
     start = 0
-    told = FILLER_SURNAME.search(turn.folded)
-    after = _IS_SURNAME.search(turn.folded)
+    called = has_any(turn.folded, _SURNAME_HINTS)
+    told = FILLER_SURNAME.search(turn.folded) if called else None
+    after = _IS_SURNAME.search(turn.folded) if called else None
     if after is not None:
         start = max(turn.folded.rfind(mark, 0, after.start()) for mark in ".,;\n") + 1
         start += len(turn.folded[start:]) - len(turn.folded[start:].lstrip())

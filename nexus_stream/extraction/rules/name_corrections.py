@@ -20,8 +20,8 @@ _CORRECTS = re.compile(
     r"me falto|me comi|"
     r"se escribe|se escriben|es con|va con|lleva|con (?:la )?[a-z](?: de [a-z]+)?\b|no (?:es|soy|"
     r"me llamo) [a-z]+|, no [a-z]+|sorry|actually|ojo|"
-    r"el corrector|autocorrector|typo|(?:termina|acaba) en|ultima letra|con tilde|sin (?:la )?[a-z]|sin tilde|"
-    r"doble [a-z]|al (?:final|principio)|"
+    r"el corrector|autocorrector|typo|(?:termina|acaba) en|ultima letra|con tilde|sin (?:la )?[a-z]|"
+    r"sin tilde|doble [a-z]|al (?:final|principio)|"
     r"sino)\b|^\W*no\b"
 )
 _PLACES = re.compile(

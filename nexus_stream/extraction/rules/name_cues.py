@@ -175,7 +175,8 @@ GOES_ON = re.compile(
     r"\s*(?:y|pero|mi|tengo|de|del|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
     r"anote|el|la|es|"
     r"mi|cel|tel|numero|correo|whatsapp|quiero|gracias|senor|senora|me|le|estoy|i|my|estudio|vendo|tambien|que|"
-    r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|mas|sou|moro|tenho|trabalho|"
+    r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|"
+    r"mas|sou|moro|tenho|trabalho|"
     r"quero|o|a|but|my|phone|email|e-mail|mail|gmail|from|at|number|cc|cedula|edad|anos|a sus ordenes)\b"
 )
 ENDS_SENTENCE = re.compile(r"\s*(?:[.!\n]|$)")

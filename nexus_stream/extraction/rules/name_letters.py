@@ -106,8 +106,8 @@ _NOT = rf"(?:,? (?:y )?(?:no|en vez de|en lugar de|nao|not)(?: con)? (?:la )?(?P
 _CHANGE = re.compile(
     rf"\b(?P<with>con|com|with)(?: (?:la|una?|el|a))?(?: letra)? (?P<double>doble |dos |"
     rf"dupl[oa] )?(?P<letter>{_LETTER})"
-    rf"(?![a-z])(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|no comeco|"
-    rf"at the end))?{_NOT}"
+    rf"(?![a-z])(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|"
+    rf"no comeco|at the end))?{_NOT}"
     rf"|\b(?P<without>sin|sem|without)(?: (?:la|el|o|an?))? (?P<removed>{_LETTER}|tilde|acento)(?![a-z])"
     rf"|\b(?P<last>(?:termina|acaba|finaliza|ends)(?: en| com| con| with)|(?:la )?ultima(?: letra)?(?: es)?|a ultima e|"
     rf"al final (?:es|va|lleva))"
@@ -129,6 +129,8 @@ _ALIKE = {
     "ph": ("f",), "ñ": ("n", "ny"), "t": ("th",), "d": ("t",), "r": ("l",), "l": ("r",),
 }  # fmt: skip
 _MAX_CHANGES = 8
+# A turn without any of these corrects no letter.
+_HINTS = ("con ", "com ", "with", "sin ", "sem ", "en ", "ltima", "final", "por ", "-", "scrib", "deletre", "spell")
 # Names that are written with ñ, folded.
 _WITH_ENYE = word_list("names_with_enye")
 _CHANGE_ENDS = re.compile(
@@ -151,6 +153,8 @@ def corrected_letters(
     turn: UserTurn, known: tuple[str, ...], *, same_turn: bool
 ) -> tuple[tuple[str, ...], int, int] | None:
     """Apply "es con z" and the like to the known name: the words and the span; None if it cannot be read."""
+    if not any(hint in turn.folded for hint in _HINTS):
+        return None
     words = known
     span: tuple[int, int] | None = None
     spelled = None if same_turn else _SPELLS.match(turn.folded)

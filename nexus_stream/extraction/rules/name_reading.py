@@ -26,9 +26,11 @@ from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = [
     "PARTICLES",
+    "TITLE_WORDS",
     "NameRun",
     "Trust",
     "is_boundary",
+    "is_everyday",
     "is_listed",
     "is_plausible_name",
     "proper_case",
@@ -37,8 +39,8 @@ __all__ = [
 
 MAX_WORDS = 9
 
-_TITLE_WORDS = word_list("name_titles")
-_TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(_TITLE_WORDS))})\b\.? +)+")
+TITLE_WORDS = word_list("name_titles")
+_TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(TITLE_WORDS))})\b\.? +)+")
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _GAP = re.compile(r"[ \t]{1,3}")
 PARTICLES = frozenset(
@@ -72,7 +74,9 @@ _CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can
 _SPACE = re.compile(r"\s*")
 _VOWEL = re.compile(r"[aeiouy]")
 _PART = re.compile(r"[^\W\d_]+")
-_NAMELESS = frozenset(word for word in COMMON_WORDS | NOT_NAMES | OCCUPATIONS | BUSINESSES if len(word) > 1)
+# What no name consists of. A model's name is checked without NOT_NAMES, because some of them are rare names ("Azul").
+_EVERYDAY = COMMON_WORDS | OCCUPATIONS | BUSINESSES
+_NAMELESS = frozenset(word for word in _EVERYDAY | NOT_NAMES if len(word) > 1)
 
 
 class Trust(Enum):
@@ -147,7 +151,7 @@ def is_plausible_name(name: str) -> bool:
         return False
     if words[0] in GIVEN_NAMES:
         return True
-    return not all(word in _NAMELESS for word in words) and (words[0] not in _NAMELESS or words[0] in SURNAMES)
+    return not all(word in _EVERYDAY for word in words) and (words[0] not in _EVERYDAY or words[0] in SURNAMES)
 
 
 def is_listed(word: str) -> bool:
@@ -157,14 +161,15 @@ def is_listed(word: str) -> bool:
     return "-" in word and all(part in GIVEN_NAMES or part in SURNAMES for part in word.split("-"))
 
 
-def _is_everyday(word: str) -> bool:
+def is_everyday(word: str) -> bool:
+    """Whether a folded word is an everyday word, a trade or a kind of business."""
     return word in _NAMELESS or ("'" in word and _CONTRACTION.match(word) is not None)
 
 
 def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
     if word in GIVEN_NAMES:
         return capital or word not in COMMON_WORDS or trust is Trust.TOLD
-    if len(word) < 2 or not _VOWEL.search(word) or _is_everyday(word) or word in PARTICLES - {"san", "santa"}:
+    if len(word) < 2 or not _VOWEL.search(word) or is_everyday(word) or word in PARTICLES - {"san", "santa"}:
         return False
     if word in PLACES and word not in SURNAMES:
         return False
@@ -192,12 +197,12 @@ def _next_word(
         and (is_boundary(turn.folded, end) or _name_follows(turn, end))
     ):
         return True
-    if word in PLACES and capital and trust is Trust.TOLD and not _is_everyday(word):
+    if word in PLACES and capital and trust is Trust.TOLD and not is_everyday(word):
         return True
     if capital and first_known and word in NOT_NAMES and trust is not Trust.PLACED and is_boundary(turn.folded, end):
         # A surname may be an everyday word too: "Chayo Partida".
         return True
-    if _is_everyday(word) or word in PLACES or len(word) < 2:
+    if is_everyday(word) or word in PLACES or len(word) < 2:
         return False
     if capital or word in turn.echoed:
         return True
@@ -224,7 +229,7 @@ def _ends_soon(folded: str, end: int, *, more: int) -> bool:
         return True
     return (
         len(match.group(1)) == 1
-        or _is_everyday(match.group(1))
+        or is_everyday(match.group(1))
         or match.group(1) in SURNAMES
         or sounds_like_a_name(match.group(1))
         or match.group(1) in PARTICLES
@@ -252,7 +257,7 @@ def _particle_group(turn: UserTurn, position: int, *, shouts: bool) -> tuple[lis
             elif last in ("san", "santa"):
                 accepted = word in GIVEN_NAMES or capital
             else:
-                accepted = surname or (capital and not _is_everyday(word) and word not in PLACES)
+                accepted = surname or (capital and not is_everyday(word) and word not in PLACES)
             return (spans, match.end()) if accepted else None
         last = word
         gap = _GAP.match(turn.folded, match.end())
@@ -266,7 +271,7 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
     """Read the name that starts at ``position``, without titles; None if there is none."""
     folded, text = turn.folded, turn.text
     match = _TOKEN.match(folded, position)
-    if match is not None and match.group() in _TITLE_WORDS:
+    if match is not None and match.group() in TITLE_WORDS:
         title = _TITLES.match(folded, position)
         position = title.end() if title is not None else position
         match = _TOKEN.match(folded, position)
@@ -313,8 +318,8 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
         else:
             break
     words = tuple(text[start:end] for start, end in spans)
-    # Initials and short forms alone are no name.
-    if not any(len(word) > 1 and not word.endswith(".") for word in words):
+    # Initials, short forms and particles alone are no name.
+    if not any(len(word) > 1 and not word.endswith(".") and fold(word) not in PARTICLES for word in words):
         return None
     return NameRun(words, spans[0][0], spans[-1][1], known)
 
@@ -347,4 +352,4 @@ def _name_follows(turn: UserTurn, position: int) -> bool:
     if match is None:
         return False
     word = match.group(1)
-    return is_listed(word) or (turn.text[match.start(1)].isupper() and not _is_everyday(word)) or word in ("del", "de")
+    return is_listed(word) or (turn.text[match.start(1)].isupper() and not is_everyday(word)) or word in ("del", "de")

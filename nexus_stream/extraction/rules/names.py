@@ -17,6 +17,7 @@ from nexus_stream.extraction.rules.name_answers import (
     answered_name,
     answered_surname,
     asks_name,
+    has_any,
     is_of_others,
     stated_name,
 )
@@ -42,6 +43,7 @@ from nexus_stream.extraction.rules.name_reading import (
     NameRun,
     Trust,
     is_boundary,
+    is_listed,
     proper_case,
     read_name,
 )
@@ -83,41 +85,26 @@ class Name:
         return tuple(fold(word) for word in self.words)
 
 
-_ADDRESS = re.compile(r"[^\s@]{0,64}@\S{0,255}|\bhttps?://\S{1,2000}|\bwww\.\S{1,2000}")
-# The words of others: quoted lines, what follows the head of a forwarded message, and a quotation after "me escribió".
-_QUOTED = re.compile(
-    r"(?:^|\n)[ \t]{0,8}>[^\n]*"
-    r"|(?:^|\n)[^\n]{0,80}(?:forwarded message|mensaje reenviado|mensagem encaminhada|original message|"
-    r"mensaje original|"
-    r"(?:wrote|escribio|escreveu):\s*(?:\n|$))[\s\S]*"
-    r"|(?:^|\n)[ \t*]{0,8}(?:de|from|asunto|subject|assunto|para|to): [^\n]{0,200}\n[ \t*]{0,8}"
-    r"(?:de|from|asunto|subject|assunto|para|to|fecha|date|data|enviado|sent): [\s\S]*"
-    r"|[\"«][^\"«»\n]{15,2000}[\"»]"
-)
-_QUOTE_HINT = re.compile(r"[>\"«]|forward|reenvi|encaminh|original|(?:wrote|escribio|escreveu|to|para|from|de): ?")
+_ADDRESS = re.compile(r"[^\s@]{0,64}@\S{0,255}")
 
 
-def _own_words(turn: UserTurn) -> UserTurn:
-    """Blank what is not the user's own wording: addresses, links, quoted and forwarded messages."""
-    folded = turn.folded
-    if "@" in folded or "http" in folded or "www." in folded:
-        folded = _ADDRESS.sub(_blanked, folded)
-    # The head of a forwarded message may be blanked as pasted data.
-    typed = fold(turn.text) if turn.tampered else folded
-    if _QUOTE_HINT.search(typed):
-        pieces: list[str] = []
-        copied = 0
-        for quoted in _QUOTED.finditer(typed):
-            pieces += [folded[copied : quoted.start()], BLANK * len(quoted.group())]
-            copied = quoted.end()
-        folded = "".join([*pieces, folded[copied:]]) if pieces else folded
-    return turn if folded is turn.folded else replace(turn, folded=folded)
+def _without_addresses(turn: UserTurn) -> UserTurn:
+    """Blank the e-mail addresses in a turn: their words are no name."""
+    if "@" not in turn.folded:
+        return turn
+    return replace(turn, folded=_ADDRESS.sub(lambda match: BLANK * len(match.group()), turn.folded))
 
 
-def _blanked(match: re.Match[str]) -> str:
-    return BLANK * len(match.group())
-
-
+# Fast first checks: a turn without any of these cannot match the pattern.
+_HINTS = {
+    Rank.TOLD: ("nombre", "nonbre", "nembre", "name", "nome", "llam", "llem", "yam", "yem", "gracia", "present",
+        "habla", "cham", "datos", "dados", "parte mia"),
+    Rank.PLACED: ("yo", "aqui", "aca", "att", "aten", "firma", "cordial", "abrac", "regards", "cheers"),
+    Rank.NICKNAME: ("dicen", "llam", "conoce", "dime", "diga", "deci", "call", "go by", "cham", "conhece"),
+}  # fmt: skip
+_AFTER_HINTS = ("aqui", "aca", "servir", "orden", "al habla", "reporta", "present", "speaking", "here", "lado", "side",
+    "llamo", "chamo", "nombre", "nome", "name", "habla", "escribe", "saluda", "gusto", "falando", "dispor")  # fmt: skip
+_ENGLISH = re.compile(r"i'?m\b|i am|it'?s|this is")
 # After these words the name is told: it may be one that no list has.
 _NICKNAME_ASKED = re.compile(r"dime|digame|decime|diganme|^llam|calls? me")
 
@@ -131,11 +118,16 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
         (PLACED, Trust.PLACED, Rank.PLACED),
         (NICKNAME, Trust.SELF, Rank.NICKNAME),
     ):
+        if rank is not Rank.SELF and not has_any(folded, _HINTS[rank]):
+            continue
         for cue in pattern.finditer(folded):
             if NOT_ME.search(folded[max(0, cue.start() - 70) : cue.start()]) or is_called(turn, *cue.span()):
                 continue
             run = _read(turn, cue, trust, rank)
             if run is None or OF_OTHERS.match(folded, run.end):
+                continue
+            # In English a capital word after "I'm" may be anything: a day, a nation, a faith.
+            if _ENGLISH.match(cue.group()) and len(run.words) == 1 and not is_listed(run.folded[0]):
                 continue
             if rank is Rank.PLACED and not _stands_alone(turn, run, cue.group()):
                 continue
@@ -168,7 +160,7 @@ def _stands_alone(turn: UserTurn, run: NameRun, cue: str) -> bool:
 def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
     """Yield names before their cue: ``Camilo Restrepo por acá``; ``Buen día, Felipe Villarreal, ingeniero civil``."""
     folded = turn.folded
-    for after in AFTER_NAME.finditer(folded):
+    for after in AFTER_NAME.finditer(folded) if has_any(folded, _AFTER_HINTS) else ():
         if is_called(turn, *after.span()):
             continue
         start = max(folded.rfind(mark, 0, after.start()) for mark in ".,!?;:\n¡¿") + 1
@@ -254,7 +246,7 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
     asked_before = False
     bot_names: set[str] = set()
     for received in turns:
-        turn = _own_words(received)
+        turn = _without_addresses(received)
         for introduction in BOT_INTRODUCES.finditer(turn.asked):
             bot_names.update(words_of(introduction.group(1)))
         correcting = known is not None and corrects_name(turn, known.keys)

@@ -23,7 +23,7 @@ _DOCUMENTS = (
     r"documento|identificacion|identidad|identidade|matricula|radicado|expediente|factura|fatura|invoice|nota fiscal|"
     r"boleto|pedido|orden|order|guia|tracking|rastreo|rastreio|ticket|contrato|poliza|apolice|protocolo|folio|tarjeta|"
     r"cartao|cbu|clabe|iban|consignacion|recibo|tramite|nss|ruc|serial|placa|chassi|vin|zip|codigo postal|reserva|"
-    r"reservation|booking"
+    r"reservation|booking|localizador|voucher|socio|afiliado|membresia|cotizacion|orcamento"
 )
 _IDENTITY = re.compile(
     rf"\b(?=[a-z])(?:{_DOCUMENTS}|caso|referencia|ref|cuenta|conta|account|codigo|code|serie|lote|imei|sku|registro|proceso|processo|solicitud|id|"
@@ -31,7 +31,7 @@ _IDENTITY = re.compile(
 )
 _DIRECT = (
     r"tel|telf|telefon\w*|cel\w*|movil|whats\w*|wasap\w*|guasap\w*|watsap\w*|wsp|wpp|wa|wap|zap\w*|fono|linea|phone|cell|text|"
-    r"tlf|llam\w+|lig\w+|call"
+    r"tlf|telemovel|llam\w+|lig\w+|call"
 )
 _STRICT_CUE = re.compile(rf"\b(?=[a-z])(?:{_DIRECT})\b")
 _PHONE_CUE = re.compile(

@@ -6,7 +6,19 @@ import re
 
 from nexus_stream.extraction.text import UserTurn, clause_before, last_match
 
-__all__ = ["RELATIONS", "corrects", "is_called", "is_foreign", "is_given_up", "is_secondary"]
+__all__ = [
+    "RELATIONS",
+    "asks_for_others",
+    "corrects",
+    "denies",
+    "is_about_site",
+    "is_called",
+    "is_called_own",
+    "is_foreign",
+    "is_given_up",
+    "is_offered",
+    "is_secondary",
+]
 
 RELATIONS = (
     r"(?:espos[oa]|marid[oa]|mujer|novi[oa]|pareja|herman[oa]s?|mama|papa|madre|padre|hij[oa]s?|ti[oa]|prim[oa]|"
@@ -17,7 +29,7 @@ RELATIONS = (
     r"mami|papi|nin[oa]|muchach[oa]|senor[a]?|doctor[a]?|profesor[a]?|pastor[a]?|lider|ex|ahijad[oa]|padrino|"
     r"madrina|irmao?s?|mae|pai|filh[oa]s?|sobrinh[oa]|chefe|namorad[oa]|vizinh[oa]|soci[oa]|sogr[oa]|av[oa]|noiv[oa]|wife|"
     r"husband|brother|sister|mom|mother|dad|father|son|daughter|friend|boss|cousin|aunt|uncle|partner|coworker|"
-    r"neighbor|girlfriend|boyfriend|roommate)"
+    r"neighbor|girlfriend|boyfriend|roommate|gf|bf|carnal|cuate|parcer[oa]|compa|pana|brother)"
 )
 _CONTACT = (
     r"(?:correo|e-?mail|mail|cel\w*|numer\w*|number|phone|zap\w*|telefone|"
@@ -29,6 +41,10 @@ _FOREIGN = re.compile(
     rf"el |mi |su |un |"
     rf"una |meu |minha |my |nuestr[oa] )?{RELATIONS}\b"
     rf"|\b(?:seu|dele|dela|his|her|their) {_CONTACT}\b|\b{_CONTACT} (?:dele|dela|deles)\b"
+    r"|\b(?:hers|theirs|se llama|se llamaba|chama-?se|se chama|his name|her name|contacto de emergencia|"
+    r"emergenc\w+|quedo de (?:llamar|escribir)\w*|"
+    r"(?:la|lo|las|los|me lo|me la) (?:mandaron|enviaron|mando|envio) al?|(?<!me )(?:marc|llam|escrib)[ae]n a)\b|"
+    r"\b(?:el|la) del? $"
     r"|\b(?:me ligaram|me ligou|me mandou|me escreveu|called me|texted me|emailed me)\b"
     rf"|\bsus? {_CONTACT}\b|\bde (?:ustedes|vosotros|ella|el|ellos|ellas)\b|\bde (?:la empresa|su empresa|"
     rf"la compania)\b"
@@ -46,7 +62,8 @@ _SENT_AFTER = re.compile(
 _CALLED = re.compile(r"\bme ?(?:ll|y)[ae]mo\b")
 _OWN = re.compile(
     rf"\b(?=[a-z])(?:mi|el mio|la mia|mis|un|este|my|otro|meu|minha|o meu) (?:[a-z]+ ){{0,2}}?{_CONTACT}\b|\b(?:el mio|"
-    rf"la mia|yo|o meu|mine|eu)\b|\bmio\b"
+    rf"la mia|yo|o meu|mine|eu|el unico|la unica|a mi me escrib\w+|me (?:hizo|hicieron|creo|crearon|abrio|saco|"
+    rf"sacaron) (?:este|esta|ese|un|una)|el que (?:uso|reviso|manejo))\b|\bmio\b"
     r"|\b(?:escrib|llam|marc|mand|envi|contact|localiz|busc|ubic|encuentr|avis|text|hábl|pas)(?:e|a|i|en|"
     r"an)?(?:me|enme|anme)\b"
     r"|\bme (?:encuentra\w*|escribe\w*|llama|llaman|ubica\w*|localiza\w*|contacta\w*|marca|marcan|puede\w*)\b"
@@ -63,11 +80,11 @@ _GIVEN_UP_AFTER = re.compile(
     r"(?:no (?:lo|la) (?:uso|tengo|manejo|reviso|abro|use|usen)|ya no|no (?:es el mio|sirve|funciona|existe|"
     r"es mio)|"
     r"nao (?:uso|e|tenho|existe|funciona)\b(?: mais)?|ja nao|no longer|doesn'?t work|is old|not anymore|"
-    r"(?:ese|este|esse|that one) (?:no|nao|isn'?t|not)\b|"
+    r"(?:ese|este|esse|that one) (?:no|nao|isn'?t|not)\b|es[ae] (?:bandeja|cuenta|correo|linea) (?:nadie|no|ya)|"
     r"esta (?:malo|danado|mal|bloqueado)|lo perdi|me lo robaron|no es|no me sirve)\b"
 )
 _GIVEN_UP_BEFORE = re.compile(
-    r"(?:\bnao (?:e|era|use|liga\w*) (?:mais )?(?:o |no )?|\bnot |\bno (?:es|era|al|me \w+ al?|uses?|use el)|"
+    r"(?:\bnao (?:e|era|use|liga\w*) (?:mais )?(?:o |no )?|\bnot |(?<!si )\bno (?:es|era|al|me \w+ al?|uses?|use el)|"
     r"\bya no (?:es|uso)(?: el)?)\W*(?:el |al |a )?\W*$"
 )
 _SECONDARY = re.compile(
@@ -88,8 +105,72 @@ _CORRECTION = re.compile(
     r"mejor dicho|quise decir|"
     r"el correcto|correct[oa] es|cambi\w*|nuevo|ahora es|actualiz\w*|digo|ya no|ojo|no es ese|sorry|i meant|"
     r"termina en|mejor|"
-    r"me falto|falto|me comi|no,? no|(?:ay|uy|ah|oh|uf+),? no|espera|esper[ae]me|olvida|el bueno es|no era)\b|^\W*no\b"
+    r"me falto|falto|me comi|no,? no|(?:ay|uy|ah|oh|uf+),? no|espera|esper[ae]me|olvida|el bueno es|no era)\b|"
+    r"^\W*no\b|\bno, ?$"
 )
+
+
+# The assistant asks for the contact of somebody else.
+_ASKS_FOR_OTHERS = re.compile(
+    rf"{_CONTACT}(?: [a-z]+){{0,2}} (?:de|del|da|do|of) (?:ella|el|la|su|tu|un|una|alguien|otra|mi|ela|ele|sua|"
+    rf"seu|her|him|your|"
+    rf"the) ?(?:{RELATIONS}|persona|familiar|acompanante|contacto|pessoa)?\b|\bemergenc\w+|\b(?:her|his|"
+    rf"their) {_CONTACT}\b"
+)
+# The user speaks of the site's own contact.
+_OF_SITE = re.compile(
+    r"\b(?:ustedes|uds?|voces|vcs|vosotros|atienden|atendem|tienen|es de la empresa|su numero|se atiende|"
+    r"este es el|you guys|"
+    r"your|vuestro|marco|llamo|ligo)\b"
+)
+_CONFIRMS_OWN = re.compile(rf"\b(?:tu|su|seu|teu|your|vuestro)\b[^.?!\n]{{0,30}}\b{_CONTACT}\b")
+_ASKS_WHETHER_OWN = re.compile(
+    rf"\b(?:es[ea]?|este|esta|that|esse|isso) (?:es|e|is|seria) (?:su|tu|seu|teu|your|el|"
+    rf"o)\b[^.!\n]{{0,25}}\b{_CONTACT}\b"
+)
+_ASKS_CONTACT = re.compile(rf"\b(?:{_CONTACT}|llam\w+|contact\w+|datos|dados|reach|numero)\b")
+_CALLED_OWN = re.compile(rf"\b(?:mi|el mio|la mia|my|mine|meu|minha) ?(?:[a-z]+ ){{0,2}}?(?:{_CONTACT}|es|is|e)?\W*$")
+_NO = re.compile(r"\W{0,6}(?:no|nao|nop|nel|not|nope)\b")
+
+
+def asks_for_others(turn: UserTurn) -> bool:
+    """Whether the assistant asked for somebody else's contact, as in "un número de ella"."""
+    return _ASKS_FOR_OTHERS.search(turn.asked[-200:]) is not None
+
+
+def denies(turn: UserTurn) -> bool:
+    """Whether the user says that what they gave before is no contact of theirs."""
+    return _ASKS_WHETHER_OWN.search(turn.asked) is not None and _NO.match(turn.folded) is not None
+
+
+def is_offered(turn: UserTurn, start: int, end: int) -> bool:
+    """Whether the user gives a contact as their own: they say so, were asked, or say nothing else."""
+    rest = turn.folded[:start] + turn.folded[end:]
+    if not any(character.isalnum() for character in rest):
+        return True
+    return _ASKS_CONTACT.search(turn.asked) is not None or _OWN.search(clause_before(turn.folded, start)) is not None
+
+
+def is_called_own(folded: str) -> bool:
+    """Whether the words before a contact call it the user's own."""
+    return _CALLED_OWN.search(folded) is not None
+
+
+def is_about_site(turn: UserTurn, start: int, end: int, written: str) -> bool:
+    """Whether a contact is the site's own: the assistant said it first, or the user asks about it.
+
+    Args:
+        turn: The user's turn.
+        start: Start of the contact.
+        end: Its end.
+        written: The digits of a number, or an address, as the assistant would write it.
+    """
+    told = re.sub(r"\D", "", turn.asked) if written.isdigit() else turn.asked
+    if written in told:
+        return _CONFIRMS_OWN.search(turn.asked) is None
+    before = clause_before(turn.folded, start)
+    asks = re.match(r"[^.!?\n]{0,60}\?", turn.folded[end : end + 61]) is not None
+    return asks and _OF_SITE.search(before + turn.folded[end : end + 40]) is not None and _OWN.search(before) is None
 
 
 def is_called(turn: UserTurn, start: int, end: int) -> bool:

@@ -21,18 +21,18 @@ _D = (
 _NOT = r"(?:no|nao|not|en vez del?|em vez de|instead of)"
 _END = re.compile(
     r"\b(?=[a-z])(?:ultim[oa]s?|final(?:es)?|last|termina\w*|acaba\w*|ends?|terminacion)\b"
-    r"(?: (?:numeros?|digitos?|cifras?|digits?|numbers?|dos|tres|cuatro|two|three|four|dois|quatro|2|3|4|in|with|"
+    r"(?:\W{1,2}(?:numeros?|digitos?|cifras?|digits?|numbers?|dos|tres|cuatro|two|three|four|dois|quatro|2|3|4|in|with|"
     r"en|em|con|"
     r"com|es|son|sao|e|is|are|un|um|el|o|era|eran))*?"
-    rf"\W{{1,3}}(?P<new>{_D})(?:\W{{1,3}}(?:y )?{_NOT}\W{{1,2}}(?:(?:en|es|con|em|un|el) )?(?P<old>{_D}))?"
+    rf"\W{{1,3}}(?P<new>{_D})(?:\W{{1,3}}(?:[ye] )?{_NOT}\W{{1,2}}(?:(?:en|es|con|em|un|el) )?(?P<old>{_D}))?"
 )
 _START = re.compile(
     rf"\b(?=[a-z])(?:empieza|comienza|inicia|comeca|starts?)\b(?: (?:con|por|en|com|with))?\W{{1,3}}(?P<new>{_D})"
-    rf"(?:\W{{1,3}}(?:y )?{_NOT}\W{{1,2}}(?:(?:con|por|en) )?(?P<old>{_D}))?"
+    rf"(?:\W{{1,3}}(?:[ye] )?{_NOT}\W{{1,2}}(?:(?:con|por|en) )?(?P<old>{_D}))?"
 )
 _INSTEAD = re.compile(
     rf"\b(?=[a-z])(?:es|son|era|e|is|sao|va|lleva|con)\W{{1,3}}(?:(?:un|el|um|"
-    rf"o) )?(?P<new>{_D})\W{{1,3}}(?:y )?{_NOT}\W{{1,2}}"
+    rf"o) )?(?P<new>{_D})\W{{1,3}}(?:[ye] )?{_NOT}\W{{1,2}}"
     rf"(?:(?:es|un|el|um|o) )?(?P<old>{_D})"
     rf"|\b{_NOT} (?:es|son|era|e|is)\W{{1,3}}(?:(?:un|el|um|o) )?(?P<old2>{_D})\W{{1,4}}(?:(?:sino|es|pero|y|son|"
     rf"e|it'?s)\b"

@@ -16,7 +16,17 @@ from nexus_stream.extraction.rules.countries import Regions, named_in
 from nexus_stream.extraction.rules.e164 import MAX_DIGITS, MIN_DIGITS, as_mobile, national_digits, readings, to_e164
 from nexus_stream.extraction.rules.number_words import NumberPart, NumberRun, has_numbers, read_numbers
 from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
-from nexus_stream.extraction.rules.ownership import corrects, is_foreign, is_given_up, is_secondary
+from nexus_stream.extraction.rules.ownership import (
+    asks_for_others,
+    corrects,
+    denies,
+    is_about_site,
+    is_called_own,
+    is_foreign,
+    is_given_up,
+    is_offered,
+    is_secondary,
+)
 from nexus_stream.extraction.rules.phone_corrections import corrected_number
 from nexus_stream.extraction.text import UserTurn, clause_before
 
@@ -41,10 +51,12 @@ _YES = re.compile(
     r"\W{0,12}(?:si|claro|correcto|exacto|ese|asi es|afirmativo|sip|yes|dale|el mismo|sim|isso|o mesmo|esse mesmo|"
     r"yep)\b"
 )
-_MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*)\b")
+_MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*|telemovel)\b")
 _LANDLINE = re.compile(r"\b(?:fijo|fixo|landline|tel(?:efono)? de (?:la )?(?:casa|oficina))\b")
 # Characters before the rest of a number that was begun a turn earlier: "uy sí, 0188".
 _MAX_BEFORE_REST = 25
+# Turns without digits between the parts of a number.
+_MAX_WAITED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,8 @@ class Phone:
     whatsapp: bool = False
     correction: bool = False
     secondary: bool = False
+    # The user gave it as their own number.
+    offered: bool = True
     # The user corrected the number, but not in a way that can be read.
     doubtful: bool = False
 
@@ -150,7 +164,10 @@ def _linked(turn: UserTurn, regions: Regions) -> Iterator[Phone]:
             yield Phone(number, turn, link.start(), link.end(), whatsapp=not is_call)
 
 
-def _phones_of(turn: UserTurn, runs: Sequence[NumberRun], regions: Regions, judged: Iterator[int]) -> list[Phone]:
+def _phones_of(
+    turn: UserTurn, runs: Sequence[NumberRun], regions: Regions, judged: Iterator[int], others: set[str]
+) -> list[Phone]:
+    """The user's numbers in a turn; numbers of somebody else are added to ``others``."""
     if not runs:
         return []
     folded = turn.folded
@@ -170,13 +187,29 @@ def _phones_of(turn: UserTurn, runs: Sequence[NumberRun], regions: Regions, judg
         beside = named_in(before) + named_in(folded[run.parts[-1].end : run.parts[-1].end + 20])
         for e164, start, end in _numbers(turn, run, regions.first(*beside), cued, judged):
             corrected = corrects(folded, start, previous_end)
-            if not is_foreign(turn, start, end) and not is_given_up(folded, start, end):
-                if asks_for_other(turn) and not speaks_of_phone(before, strictly=True):
-                    continue
-                secondary = is_secondary(folded, start, end, previous_end)
-                phones.append(Phone(e164, turn, start, end, correction=corrected, secondary=secondary))
+            secondary = is_secondary(folded, start, end, previous_end)
             previous_end = end
+            if asks_for_other(turn) and not speaks_of_phone(before, strictly=True):
+                continue
+            if _is_made_up(e164):
+                continue
+            if _is_of_others(turn, e164, start, end):
+                others.add(e164)
+            elif e164 not in others or is_called_own(before):
+                offered = is_offered(turn, start, end)
+                phones.append(Phone(e164, turn, start, end, False, corrected, secondary, offered))
     return _mark_whatsapp(turn, phones)
+
+
+def _is_made_up(e164: str) -> bool:
+    """Whether a number ends with one digit seven times, as nobody's does: 3000000000."""
+    return len(set(e164[-MIN_DIGITS:])) == 1
+
+
+def _is_of_others(turn: UserTurn, e164: str, start: int, end: int) -> bool:
+    if is_foreign(turn, start, end) or is_given_up(turn.folded, start, end) or asks_for_others(turn):
+        return True
+    return is_about_site(turn, start, end, national_digits(e164))
 
 
 def _is_alone(folded: str, run: NumberRun) -> bool:
@@ -194,8 +227,8 @@ class _Begun:
     cued: bool
     # Its turn had only digits.
     is_alone: bool = False
-    # A turn without digits came after it: "uy, se fue solo".
-    waited: bool = False
+    # Turns without digits that came after it: "uy, se fue solo".
+    waited: int = 0
 
 
 def _begun_in(turn: UserTurn, runs: Sequence[NumberRun]) -> _Begun | None:
@@ -219,11 +252,9 @@ def _completed(
 ) -> tuple[Phone | None, _Begun | None]:
     """Complete a number with the digits at the start of the turn: the phone, or what is begun now."""
     if not runs:
-        return None, None if begun.waited else replace(begun, waited=True)
-    if runs[0].plus:
-        return None, None
+        return None, None if begun.waited >= _MAX_WAITED else replace(begun, waited=begun.waited + 1)
     run = runs[0]
-    if run.start > _MAX_BEFORE_REST:
+    if run.plus or (run.start > _MAX_BEFORE_REST and len(runs) > 1):
         return None, None
     end = run.parts[-1].end
     digits = begun.digits + "".join(part.digits for part in run.parts)
@@ -232,7 +263,7 @@ def _completed(
     number = next(readings(digits, regions, plus=begun.plus, cued=cued), None) if cued else None
     if number is not None and not is_other_number(turn.folded, run.start, end, plus=False):
         return Phone(_mobile(turn, number, run.start, end, plus=begun.plus), turn, run.start, end), None
-    more = len(digits) < MAX_DIGITS and not any(character.isalnum() for character in turn.folded[end:])
+    more = len(digits) < MAX_DIGITS and len(runs) == 1
     return None, _Begun(digits, begun.plus, cued, is_alone) if more else None
 
 
@@ -242,9 +273,10 @@ def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
     replaced = False
     begun: _Begun | None = None
     judged = iter(range(_MAX_JUDGED))
+    others: set[str] = set()
     for turn in turns:
         runs = read_numbers(turn.folded) if has_numbers(turn.folded) else []
-        phones = _phones_of(turn, runs, regions, judged)
+        phones = _phones_of(turn, runs, regions, judged, others)
         if not phones and begun is not None:
             completed, begun = _completed(turn, runs, begun, regions)
             phones = _mark_whatsapp(turn, [completed]) if completed is not None else []
@@ -252,6 +284,9 @@ def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
                 begun = begun or _begun_in(turn, runs)
         else:
             begun = _begun_in(turn, runs) if not phones else None
+        if best is not None and denies(turn):
+            others.add(best.e164)
+            best = None
         if best is not None and not phones:
             if _THAT_IS_WHATSAPP.search(turn.asked) and _YES.match(turn.folded):
                 best = replace(best, whatsapp=True)
@@ -279,8 +314,8 @@ def _wins(phone: Phone, best: Phone) -> bool:
     if phone.whatsapp != best.whatsapp:
         return phone.whatsapp
     if phone.secondary != best.secondary:
-        return best.secondary
-    return phone.turn.index > best.turn.index
+        return best.secondary and (phone.offered or phone.turn is best.turn)
+    return phone.offered and phone.turn.index > best.turn.index
 
 
 def is_written(turn: UserTurn, e164: str, regions: Regions) -> bool:

@@ -17,18 +17,8 @@ from nexus_stream.contracts.prospect import EnrichedProspect, ExtractionFacts, P
 from nexus_stream.delivery.received import Received
 from nexus_stream.delivery.settling import Snapshot, Work
 from nexus_stream.errors import Reason, StateVersionError
-from tables.session_state import (
-    STATE_VERSION,
-    Erasure,
-    SessionState,
-    Verdict,
-    after_dead_letter,
-    after_extraction,
-    after_fingerprints,
-    decode_state,
-    encode_state,
-    joined_fingerprints,
-)
+from tables.session_changes import after_dead_letter, after_extraction, after_fingerprints, joined_fingerprints
+from tables.session_state import STATE_VERSION, Erasure, SessionState, Verdict, decode_state, encode_state
 
 NOW_MS = 1_768_478_400_000
 
