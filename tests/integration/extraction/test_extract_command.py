@@ -79,7 +79,7 @@ async def test_offline_and_as_json_from_a_file(tmp_path):
     shown = json.loads(out)
     assert (shown["extractor"], shown["model"], shown["cost_usd"]) == ("offline-rules-v1", None, 0.0)
     assert shown["prospect"]["nombre"] == "Irma del Valle"
-    assert {"name": "nombre", "turn": 1, "words": "Irma del Valle"} in shown["signals"]
+    assert {"name": "nombre", "turn": 1, "confirmed": True, "words": "Irma del Valle"} in shown["signals"]
 
 
 async def test_without_consent_nothing_is_sent(stand_in, over):
