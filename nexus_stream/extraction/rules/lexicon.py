@@ -20,6 +20,7 @@ __all__ = [
     "OCCUPATIONS",
     "PLACES",
     "SURNAMES",
+    "any_of",
     "sounds_like_a_name",
     "start_of",
     "word_list",
@@ -32,20 +33,33 @@ def word_list(name: str) -> frozenset[str]:
 
 
 def start_of(words: Iterable[str]) -> str:
-    """A pattern for the start of any of the words: a tree of their letters, five times as fast as a list of them."""
+    """A pattern for a word that begins like any of these: a tree of their letters, far faster than a list of them."""
+    return rf"\b(?=[a-z]){_branches(_tree(words), whole=False)}"
+
+
+def any_of(words: Iterable[str]) -> str:
+    """A pattern for any of these words, the longest first."""
+    return rf"\b(?=[a-z]){_branches(_tree(words), whole=True)}(?![a-z])"
+
+
+def _tree(words: Iterable[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for word in words:
         node = tree
         for letter in word:
             node = node.setdefault(letter, {})
         node[""] = {}
-    return rf"\b(?=[a-z]){_branches(tree)}"
+    return tree
 
 
-def _branches(node: dict[str, Any]) -> str:
-    if "" in node:
+def _branches(node: dict[str, Any], *, whole: bool) -> str:
+    if "" in node and (not whole or len(node) == 1):
         return ""
-    branches = [letter + _branches(following) for letter, following in sorted(node.items())]
+    branches = [
+        re.escape(letter) + _branches(following, whole=whole) for letter, following in sorted(node.items()) if letter
+    ]
+    if "" in node:
+        return f"(?:{'|'.join(branches)})?"
     return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
 
 
