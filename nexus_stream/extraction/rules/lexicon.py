@@ -14,6 +14,7 @@ from typing import Any
 __all__ = [
     "BUSINESSES",
     "COMMON_WORDS",
+    "FOREIGN_RELATIONS",
     "GIVEN_NAMES",
     "NOT_NAMES",
     "OCCUPATIONS",
@@ -70,6 +71,11 @@ NOT_NAMES = word_list("not_names")
 OCCUPATIONS = word_list("occupations")
 BUSINESSES = word_list("businesses")
 PLACES = word_list("places")
+# People beside the user, in Portuguese and English; ownership.py has them in Spanish.
+FOREIGN_RELATIONS = (
+    r"(?:mae|pai|irma|irmao|filh[oa]|namorad[oa]|cunhad[oa]|vizinh[oa]|chefe|sobrinh[oa]|brother|sister|mother|father|"
+    r"mom|dad|son|daughter|wife|husband|uncle|aunt|cousin|friend|boss|neighbou?r)"
+)
 
 
 _SPELLINGS = (

@@ -141,3 +141,25 @@ def test_the_rules_replace_a_models_name_by_a_longer_form_or_a_correction_only(f
     assert after.nombre == kept
     (turn,) = [one.turn for one in signals if one.name is SignalName.NOMBRE]
     assert turn == (2 if kept == found else 0)
+
+
+def archetype_signal(confirmed, turn):
+    return Signal(name=SignalName.ARQUETIPO, turn=turn, start=0, end=4, confirmed=confirmed)
+
+
+def test_an_unconfirmed_signal_never_replaces_a_confirmed_one():
+    known = Prospect(arquetipo=Arquetipo.LIDER_HOGAR)
+    unsure = Checked(arquetipo=Arquetipo.PROFESIONAL_VISION, signals=(archetype_signal(False, 3),))
+    prospect, signals = merge(known, [archetype_signal(True, 1)], unsure)
+    assert (prospect.arquetipo, signals) == (Arquetipo.LIDER_HOGAR, (archetype_signal(True, 1),))
+    sure = Checked(arquetipo=Arquetipo.PROFESIONAL_VISION, signals=(archetype_signal(True, 3),))
+    prospect, signals = merge(known, [archetype_signal(False, 1)], sure)
+    assert (prospect.arquetipo, signals) == (Arquetipo.PROFESIONAL_VISION, (archetype_signal(True, 3),))
+    prospect, _ = merge(known, [archetype_signal(False, 1)], unsure)
+    assert prospect.arquetipo is Arquetipo.PROFESIONAL_VISION
+
+
+def test_only_confirmed_signals_move_the_interest():
+    for confirmed, interest in ((True, 2), (False, 0)):
+        intent = Signal(name=SignalName.INTENCION, turn=0, start=0, end=4, confirmed=confirmed)
+        assert merge(None, (), Checked(signals=(intent,)))[0].nivel_interes == interest
