@@ -101,8 +101,14 @@ def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
     if before.begins_after(snapshot):
         return _told_late(before, work, now_ms)
     metadata = snapshot.conversation.metadata
+    fingerprints = joined_fingerprints(before.fingerprints, work.fingerprints)
+    identity = identity_after(before.identity, metadata)
+    if before.is_read_again(snapshot):
+        # An old telling: what came since stays the current one.
+        fingerprints = joined_fingerprints(tuple(work.fingerprints), before.fingerprints)
+        identity = before.identity or identity
     return {
-        "fingerprints": joined_fingerprints(before.fingerprints, work.fingerprints),
+        "fingerprints": fingerprints,
         "said": joined(before.said, snapshot.said),
         "consent": metadata.consent,
         "turns": snapshot.turns,
@@ -117,7 +123,7 @@ def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
         "first_url": before.first_url or metadata.url,
         "cut": snapshot.conversation.cut,
         "left_out": dict(snapshot.conversation.left_out),
-        "identity": identity_after(before.identity, metadata),
+        "identity": identity,
         "enriched_at": _later_timestamp(before.enriched_at, now_ms),
         "last_seen_ms": now_ms,
     }
@@ -180,6 +186,7 @@ def after_dead_letter(
     reason: Reason,
     attempts: int,
     *,
+    asked: str = "",
     is_read: bool = False,
     now_ms: int,
 ) -> SessionState:
@@ -190,6 +197,7 @@ def after_dead_letter(
         snapshot: The snapshot.
         reason: Why no model read it.
         attempts: How often one was asked.
+        asked: Labels of the extractor that was asked.
         is_read: Whether the offline rules read it instead.
         now_ms: Unix milliseconds.
     """
@@ -205,6 +213,7 @@ def after_dead_letter(
         reason=reason,
         attempts=attempts,
         is_read=is_read,
+        asked=asked,
     )
     if is_read:
         return before.model_copy(update={"dead": dead})

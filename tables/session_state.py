@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nexus_stream.contracts.conversation import Metadata
 from nexus_stream.contracts.cutting import Cut
 from nexus_stream.contracts.headers import (
+    AGAIN_HEADER,
     ANSWER_HEADER,
     ENRICHED_TYPE,
     REDRIVE_HEADER,
@@ -33,9 +34,10 @@ from nexus_stream.contracts.prospect import (
     VisitorIdentity,
 )
 from nexus_stream.contracts.said import Said, words_hashes
-from nexus_stream.delivery.ordering import Relation, is_later, missing_steps, relate
+from nexus_stream.delivery.ordering import MAX_STEPS, Relation, is_later, missing_steps, relate
 from nexus_stream.delivery.settling import Snapshot
 from nexus_stream.errors import Reason, StateVersionError
+from nexus_stream.extraction.extractor import MadeBy
 
 __all__ = [
     "STATE_VERSION",
@@ -57,8 +59,10 @@ STATE_VERSION = 1
 _TELLING = frozenset({Relation.EXTENDS, Relation.RETOLD, Relation.PRECEDES, Relation.LATER})
 # A snapshot with one of these has not the newest words of the state.
 _OLDER = frozenset({Relation.PRECEDES, Relation.PREFIX, Relation.EARLIER})
+# A snapshot with one of these has the words of the state, and no other ones.
+_SAME = frozenset({Relation.EQUAL, Relation.RETOLD, Relation.TOLD})
 # A snapshot with one of these has the newest words of the state, and perhaps more.
-_WHOLE = frozenset({Relation.EQUAL, Relation.RETOLD, Relation.TOLD, Relation.EXTENDS})
+_WHOLE = _SAME | {Relation.EXTENDS}
 
 
 class Verdict(Enum):
@@ -91,6 +95,8 @@ class Dead(_StateModel):
     attempts: int = 1
     # The offline rules read it instead, so the state has its words.
     is_read: bool = False
+    # The labels of the extractor that could not read it.
+    asked: str = ""
 
     def holds(self, snapshot: Snapshot) -> bool:
         """Whether that snapshot, or one in which the user said the same, was given up."""
@@ -207,6 +213,31 @@ class SessionState(_StateModel):
             return False
         return self.extraction is not None and self.extraction.extractor.startswith("offline-rules")
 
+    @property
+    def made_by(self) -> MadeBy | None:
+        """Who made the record; None if there is none."""
+        made = self.extraction
+        return None if made is None else MadeBy(made.extractor, made.model, made.prompt_version)
+
+    def is_read_again(self, snapshot: Snapshot) -> bool:
+        """Whether the snapshot brings an answer of another model or prompt for the same words."""
+        again = snapshot.record.header(AGAIN_HEADER)
+        consent = snapshot.conversation.metadata.consent
+        made_by = self.made_by
+        if again is None or snapshot.record.header(ANSWER_HEADER) is None or made_by is None:
+            return False
+        if snapshot.source_partition == self.source_partition and snapshot.source_offset <= self.source_offset:
+            # In a replay: it was followed by a newer answer, or it is the state's own record.
+            return False
+        if consent is False or consent != self.consent or relate(snapshot, self) not in _SAME:
+            return False
+        asked = self.dead.asked if self.dead is not None and self.dead.holds(snapshot) else ""
+        return again.decode("utf-8", "replace") not in {made_by.label, asked}
+
+    def is_all_in(self, snapshot: Snapshot) -> bool:
+        """Whether the snapshot has all that the user ever said in this session, also before the site's restarts."""
+        return self.covers(snapshot) and not self.past and len(self.said) < MAX_STEPS
+
     def judge(self, snapshot: Snapshot) -> Verdict:
         """Compare a snapshot with this state."""
         record = snapshot.record
@@ -225,6 +256,8 @@ class SessionState(_StateModel):
         relation = relate(snapshot, self)
         if self.linked_at == (record.partition, record.offset) and relation not in _TELLING:
             return Verdict.REDELIVERED
+        if self.is_read_again(snapshot):
+            return Verdict.NEW
         if relation is Relation.EQUAL:
             if (record.partition, record.offset) == (self.source_partition, self.source_offset):
                 return Verdict.REDELIVERED

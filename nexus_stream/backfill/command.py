@@ -1,4 +1,4 @@
-"""``nexus backfill FILE|--from-topic|--since TIME``: read many conversations at half price.
+"""``nexus backfill FILE|--from-topic|--since TIME|--again``: read many conversations at half price.
 
 From: a JSON-lines file, or the ingestion topic. To: the ingestion topic, each conversation with its answer. Exit code 0
 when everything is done, 1 when something was not done (the same command continues), 2 for wrong arguments or
@@ -21,8 +21,10 @@ import click
 
 from nexus_stream.backfill.asking import Asking
 from nexus_stream.backfill.batches import Batches
+from nexus_stream.backfill.changes import changes_of, described
 from nexus_stream.backfill.estimate import Estimate, Estimator, batch_price
-from nexus_stream.backfill.known import judge_pending
+from nexus_stream.backfill.fitting import LIMIT
+from nexus_stream.backfill.known import CURRENT, UNREAD, judge_pending
 from nexus_stream.backfill.progress import shown_progress
 from nexus_stream.backfill.reading import ANSWERED, LEFT, LIVE, BatchCancelledError
 from nexus_stream.backfill.records import Counts
@@ -54,7 +56,10 @@ _MEANINGS = {
     ANSWERED: "sent with Claude's answer",
     "plain": "sent without an answer: no call is needed, or only the fingerprint is new",
     LIVE: "failed in two batches; sent without an answer: the enricher calls Claude live",
-    LEFT: "not answered; the record of the offline rules stays",
+    LEFT: "not answered; the record stays as it is",
+    CURRENT: "skipped: the record is current",
+    UNREAD: "skipped: not read yet, so there is nothing to read again",
+    LIMIT: "not asked: --at-most-usd; the same command continues",
     "known": "skipped: already known",
     "erased": "skipped: erased",
     "lost": "not sent: somebody deleted a batch's results",
@@ -80,6 +85,17 @@ _MEANINGS = {
     metavar="NAME",
     help="Name of this run and its state. Default: the file's name and a hash of its content; or topic.",
 )
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Read the topic's sessions again whose record another model, another prompt or the offline rules made.",
+)
+@click.option(
+    "--at-most-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="USD",
+    help="Stop asking when the run could cost more.",
+)
 @click.option("--dry-run", is_flag=True, help="Only count the calls and estimate their cost.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation. Needed without a terminal.")
 def command(
@@ -88,30 +104,36 @@ def command(
     since: str | None,
     as_of: str | None,
     name: str | None,
+    again: bool,
+    at_most_usd: float | None,
     dry_run: bool,
     yes: bool,
 ) -> None:
     """Read many conversations with Claude at half price, within 24 hours.
 
     Each line of FILE is the JSON body of a POST. The newest snapshot of each session is read; known ones are skipped.
-    You may stop it at any time: the same command continues, and nothing is paid twice.
+    You may stop it at any time: the same command continues, and nothing is paid twice. With --again it shows what
+    would change before anything is sent, and asks.
     """
-    is_topic = from_topic or since is not None
+    is_topic = from_topic or since is not None or again
     if (file is None) == (not is_topic):
-        raise click.UsageError("Give a FILE, or --from-topic, or --since.")
+        raise click.UsageError("Give a FILE, or --from-topic, --since or --again.")
     if name is not None and not _NAME.fullmatch(name):
         raise click.UsageError("--name: letters, digits, '.', '_' and '-' only, at most 80.")
     settings = load_settings()
     if settings.anthropic_api_key is None and not dry_run:
         raise ConfigurationError("ANTHROPIC_API_KEY: missing. It is needed to read with Claude.")
-    name = name or ("topic" if file is None else _name_of(file))
+    name = name or ("again" if again else "topic" if file is None else _name_of(file))
     directory = settings.data_dir / "backfill" / name
     is_started = RunStore.exists(directory)
     if not (yes or dry_run) and not (sys.stdin.isatty() and file != STDIN):
         raise click.UsageError("Without a terminal, give --yes or --dry-run.")
     with RunStore.in_memory() if dry_run and not is_started else RunStore.open(directory) as store:
-        source = BackfillSource(file, since, as_of)
-        problems = _run(_work(settings, store, source, directory, dry_run=dry_run, yes=yes), dry_run=dry_run)
+        if again and not is_started:
+            store.remember_last(directory)
+        source = BackfillSource(file, since, as_of, again)
+        work = _work(settings, store, source, directory, at_most_usd=at_most_usd, dry_run=dry_run, yes=yes)
+        problems = _run(work, dry_run=dry_run)
         if problems is None:
             # Nothing was sent yet, so nothing is kept.
             RunStore.discard(directory)
@@ -119,7 +141,7 @@ def command(
         counts = store.counts()
         refused = store.count_of("refused")
         if not dry_run:
-            RunStore.remove(directory, _summary(counts, refused))
+            store.finish(directory, _summary(counts, refused))
     if not dry_run:
         click.echo("\n".join(_reported(counts)))
     if problems:
@@ -141,6 +163,7 @@ async def _work(
     source: BackfillSource,
     directory: Path,
     *,
+    at_most_usd: float | None,
     dry_run: bool,
     yes: bool,
 ) -> bool | None:
@@ -154,10 +177,10 @@ async def _work(
         share=settings.claude_share,
         path=settings.data_dir / "backfill" / "budget.json",
     )
-    if price is None and budget.has_caps:
+    if price is None and (budget.has_caps or at_most_usd is not None):
         raise ConfigurationError(
-            f"NEXUS_BUDGET_USD_PER_HOUR, NEXUS_BUDGET_USD_PER_DAY: no list price is known for {settings.claude_model}, "
-            "so no cap can be enforced. Add the price in NEXUS_CLAUDE_PRICES_FILE."
+            "NEXUS_BUDGET_USD_PER_HOUR, NEXUS_BUDGET_USD_PER_DAY, --at-most-usd: no list price is known for "
+            f"{settings.claude_model}, so no cap can be enforced. Add the price in NEXUS_CLAUDE_PRICES_FILE."
         )
     estimator = Estimator(price, prompt, settings.claude_max_tokens)
     budget.require_room_for(estimator.ordinary().at_most_usd)
@@ -166,7 +189,8 @@ async def _work(
     else:
         source.require_same(store, directory)
         click.echo(f"Resuming {directory.name}, started {store.get('loaded')}.")
-    await judge_pending(store, settings, use_table=use_table)
+    again = Asking(settings, store).made_by if source.again else None
+    await judge_pending(store, settings, use_table=use_table, again=again)
     _show_plan(store, settings, estimator, budget)
     if dry_run:
         return bool(store.count_of("refused"))
@@ -187,20 +211,39 @@ async def _work(
             )
             stack.push_async_callback(cache.close)
         sender = await stack.enter_async_context(Sender(settings))
-        progress = stack.enter_context(shown_progress())
-        run = Run(
-            store=store,
-            settings=settings,
-            batches=batches,
-            sender=sender,
-            judge=lambda: judge_pending(store, settings),
-            budget=budget,
-            estimator=estimator,
-            progress=progress,
-            cache=cache,
-        )
-        counts = await run.run()
-    return bool(store.count_of("refused") or counts.outcomes.get("lost"))
+
+        async def run_through(*, is_held: bool) -> Counts:
+            with shown_progress() as progress:
+                one = Run(
+                    store=store,
+                    settings=settings,
+                    batches=batches,
+                    sender=sender,
+                    judge=lambda: judge_pending(store, settings, again=again),
+                    budget=budget,
+                    estimator=estimator,
+                    progress=progress,
+                    at_most_usd=at_most_usd,
+                    is_held=is_held,
+                    cache=cache,
+                )
+                return await one.run()
+
+        if source.again and store.get("approved") is None:
+            await run_through(is_held=True)
+            await _approve(store, settings, yes=yes)
+        counts = await run_through(is_held=False)
+    return bool(store.count_of("refused") or counts.outcomes.get("lost") or counts.outcomes.get(LIMIT))
+
+
+async def _approve(store: RunStore, settings: Settings, *, yes: bool) -> None:
+    """Show what the answers would change, and ask whether they are sent. Nothing was sent yet."""
+    changes = await changes_of(store, settings)
+    click.echo(described(changes))
+    if changes.records and not yes and not await asyncio.to_thread(click.confirm, "Replace these records?"):
+        raise click.ClickException("Nothing was sent. The answers are kept: the same command asks once more.")
+    with store.transaction():
+        store.put("approved", "yes")
 
 
 async def _has_table(settings: Settings, *, required: bool) -> bool:

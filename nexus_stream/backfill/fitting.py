@@ -16,7 +16,10 @@ from nexus_stream.backfill.store import RunStore
 from nexus_stream.errors import BudgetExhaustedError, OverBudgetError
 from nexus_stream.extraction.claude.budget import Budget
 
-__all__ = ["Fitting"]
+__all__ = ["LIMIT", "Fitting"]
+
+# Outcome of an item that was not asked because of the run's limit.
+LIMIT = "limit"
 
 
 class Fitting:
@@ -29,6 +32,7 @@ class Fitting:
         budget: Reserves their maximum cost.
         batch_requests: Maximum number of requests in a batch.
         batch_bytes: Maximum size of a batch.
+        at_most_usd: Limit on the cost of the run, with all that is asked now; None for no limit.
         over_cap: Called, in a transaction, with an item that alone could cost more than a whole cap: no batch can
             have it.
     """
@@ -42,6 +46,7 @@ class Fitting:
         budget: Budget,
         batch_requests: int,
         batch_bytes: int,
+        at_most_usd: float | None,
         over_cap: Callable[[Item, OverBudgetError], None],
     ) -> None:
         self._store = store
@@ -50,6 +55,7 @@ class Fitting:
         self._budget = budget
         self._batch_requests = batch_requests
         self._batch_bytes = batch_bytes
+        self._at_most_usd = at_most_usd
         self._over_cap = over_cap
 
     def reserve(self) -> tuple[list[Item], Estimate]:
@@ -59,6 +65,8 @@ class Fitting:
             BudgetExhaustedError: not even the first item fits now.
         """
         items, estimates = self._next()
+        if items and self._at_most_usd is not None:
+            items, estimates = self._within(self._at_most_usd, items, estimates)
         while items:
             estimate = sum(estimates, Estimate())
             try:
@@ -76,6 +84,20 @@ class Fitting:
                 return items, estimate
             del items[len(items) // 2 :], estimates[len(estimates) // 2 :]
         return [], Estimate()
+
+    def _within(
+        self, at_most_usd: float, items: list[Item], estimates: list[Estimate]
+    ) -> tuple[list[Item], list[Estimate]]:
+        """Those of the items that cannot exceed the limit. If none can be asked any more, all that wait are skipped."""
+        left_usd = at_most_usd - self._store.committed_usd()
+        fitting = 0
+        while fitting < len(items) and (left_usd := left_usd - estimates[fitting].at_most_usd) >= 0:
+            fitting += 1
+        if not fitting and not self._store.counts().open_batches:
+            with self._store.transaction():
+                for item in self._store.all_items("pending"):
+                    self._store.skip(item, LIMIT)
+        return items[:fitting], estimates[:fitting]
 
     def _next(self) -> tuple[list[Item], list[Estimate]]:
         items: list[Item] = []

@@ -1,5 +1,8 @@
 """Skip conversations that the session table already knows: they are neither paid nor sent.
 
+With ``--again`` it is the other way round: only those are read whose record another model, another prompt or the
+offline rules made.
+
 From: the table's changelog, read to its end. To: the items of store.py. The session state judges each snapshot with
 the same function as in the enricher. An erased person's conversation is never sent to Claude.
 """
@@ -12,17 +15,21 @@ from nexus_stream.backfill.intake import snapshot_of
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation
-from nexus_stream.contracts.headers import ANSWER_HEADER
+from nexus_stream.contracts.headers import AGAIN_HEADER, ANSWER_HEADER
 from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.contracts.session_key import session_key
+from nexus_stream.extraction.extractor import MadeBy
 from nexus_stream.privacy.changelog import StoredState, read_states
 from nexus_stream.settings import Settings
 from tables.session_state import Verdict, decode_state
 
-__all__ = ["PLAIN", "judge_pending"]
+__all__ = ["CURRENT", "PLAIN", "UNREAD", "judge_pending", "states_of"]
 
 # Outcome of an item that is sent without an answer, because the enricher needs none.
 PLAIN = "plain"
+# Outcomes of items that are not read again: the record is current, or there is no record of these words.
+CURRENT = "current"
+UNREAD = "unread"
 _OUTCOMES = {
     Verdict.SUPPRESSED: "erased",
     Verdict.DUPLICATE: "known",
@@ -33,24 +40,53 @@ _OUTCOMES = {
 }
 
 
-async def judge_pending(store: RunStore, settings: Settings, *, use_table: bool = True) -> None:
+async def judge_pending(
+    store: RunStore, settings: Settings, *, use_table: bool = True, again: MadeBy | None = None
+) -> None:
     """Skip known items, and mark items that need no model as ready; the others stay pending.
 
     Args:
         store: The state of the run.
         settings: Broker, topics, limits, consent.
         use_table: Whether the table can be read.
+        again: The labels of the new answers, if records are read again.
 
     Raises:
         BrokerUnavailableError: the changelog cannot be read.
         StateVersionError: the table was written by a newer version.
     """
-    states: dict[bytes, StoredState] = {}
-    if use_table:
-        states = await read_states(settings, lambda state: store.find(_key(state)) is not None)
+    states = await states_of(store, settings) if use_table else {}
     with store.transaction():
         for item in store.all_items("pending"):
-            _judge(store, settings, item, states.get(item.session))
+            if again is None:
+                _judge(store, settings, item, states.get(item.session))
+            else:
+                _judge_again(store, settings, item, states.get(item.session), again)
+
+
+async def states_of(store: RunStore, settings: Settings) -> dict[bytes, StoredState]:
+    """The states of the items' sessions."""
+    return await read_states(settings, lambda state: store.find(_key(state)) is not None)
+
+
+def _judge_again(store: RunStore, settings: Settings, item: Item, raw: StoredState | None, again: MadeBy) -> None:
+    state = None if raw is None else decode_state(orjson.dumps(raw))
+    headers = ((ANSWER_HEADER, b""), (AGAIN_HEADER, again.label.encode()))
+    snapshot = snapshot_of(settings.ingestion_topic, item, enricher_limits(settings), headers)
+    verdict = Verdict.NEW if state is None else state.judge(snapshot)
+    if verdict is Verdict.SUPPRESSED:
+        store.skip(item, "erased")
+        return
+    if state is None or (verdict is Verdict.NEW and not state.is_read_again(snapshot)):
+        store.skip(item, UNREAD)
+        return
+    is_asked = verdict is Verdict.NEW and _needs_model(snapshot.conversation, settings)
+    if not is_asked or store.was_left(snapshot.digest, again.label):
+        store.skip(item, CURRENT)
+    else:
+        store.set_improves(item, True)
+        kept = tuple(header for header in item.headers if header[0] != AGAIN_HEADER)
+        store.set_headers(item, (*kept, (AGAIN_HEADER, again.label.encode())))
 
 
 def _judge(store: RunStore, settings: Settings, item: Item, raw: StoredState | None) -> None:

@@ -12,6 +12,8 @@ that a kill loses no answer.
 | request rejected, others accepted | dead letter ``model_refused`` | |
 | all requests rejected | the run stops: configuration | |
 | cancelled | the run stops | |
+
+A conversation that has a record already is left as it is, where it would become a dead letter or be read live.
 """
 
 from __future__ import annotations
@@ -176,13 +178,17 @@ class Reader:
         """Try the item in the next batch, and after that live."""
         if item.attempts < _MAX_ATTEMPTS:
             self._store.again(item, item.problems, counts=True)
+        elif item.improves:
+            self._store.skip(item, LEFT)
         else:
             self._store.ready(item, LIVE, None)
 
     def failed(self, item: Item, error: PermanentError) -> None:
         """Make a dead letter of an item that cannot be read. Call it in a transaction."""
         if item.improves:
-            # The record of the offline rules stays: a dead letter would be worse.
+            # The record stays: a dead letter would be worse.
+            if error.reason is not Reason.OVER_BUDGET:
+                self._store.leave(self._asking.digest(item), self._asking.made_by.label)
             self._store.skip(item, LEFT)
         else:
             self._store.ready(item, error.reason.value, encode_failure(self._asking.digest(item), error))

@@ -23,7 +23,7 @@ class Item:
         value: The conversation in the form in which it will be sent.
         attempts: Number of batches that it was in so far.
         problems: The problems of Claude's last answer.
-        improves: Whether only the offline rules have read it so far.
+        improves: Whether its answer improves a record of the offline rules, or of another model or prompt.
         answer: The header's value; None for a record without the header.
     """
 

@@ -86,6 +86,8 @@ class Run:
         budget: Counts and caps the spending.
         estimator: Estimates at the price in a batch.
         progress: Shows the progress.
+        at_most_usd: Limit on the cost of the run.
+        is_held: Whether the answers are only collected. They are sent by a later run.
         cache: The cache that the enrichers share, if any. An enricher that reads the original record before the new one
             finds the answer there.
         pace: Sizes and times.
@@ -102,6 +104,8 @@ class Run:
         budget: Budget,
         estimator: Estimator,
         progress: ProgressDisplay,
+        at_most_usd: float | None = None,
+        is_held: bool = False,
         cache: FindingsCache | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -113,6 +117,7 @@ class Run:
         self._judged_at = float("-inf")
         self._budget = budget
         self._progress = progress
+        self._is_held = is_held
         self._cache = cache
         self._pace = pace or Pace()
         self._asking = Asking(settings, store)
@@ -131,6 +136,7 @@ class Run:
             budget=budget,
             batch_requests=self._pace.batch_requests,
             batch_bytes=self._pace.batch_bytes,
+            at_most_usd=at_most_usd,
             over_cap=self._reader.failed,
         )
         # Batches that were checked and do not belong to this run.
@@ -182,7 +188,8 @@ class Run:
 
     def _is_finished(self) -> bool:
         counts = self._store.counts()
-        return not counts.unfinished and not counts.open_batches and not self._store.chunks("read")
+        waiting = counts.unfinished - (counts.states.get("ready", 0) if self._is_held else 0)
+        return not waiting and not counts.open_batches and not self._store.chunks("read")
 
     # Creating
 
@@ -293,7 +300,7 @@ class Run:
     # Sending
 
     async def _send_ready(self) -> None:
-        while page := self._store.items("ready", limit=_SENDS_AT_A_TIME):
+        while not self._is_held and (page := self._store.items("ready", limit=_SENDS_AT_A_TIME)):
             # Each item is a different session, so the order does not matter.
             results = await asyncio.gather(*map(self._send, page), return_exceptions=True)
             sent = [item for item, result in zip(page, results, strict=True) if result is None]

@@ -37,11 +37,13 @@ class BackfillSource:
         file: The file's path, or ``-``; None for the topic.
         since: Start on the topic, as typed: ``2h`` is still the same input an hour later.
         as_of: Time of lines without ``enqueuedAt``, as typed.
+        again: Whether records are read again: another run than that of the same topic without it.
     """
 
     file: str | None
     since: str | None = None
     as_of: str | None = None
+    again: bool = False
 
     async def take(self, store: RunStore, settings: Settings) -> tuple[Intake, int]:
         """Load the input, in a transaction. Return the intake and the number of records left to the enrichers."""
@@ -73,7 +75,9 @@ class BackfillSource:
         )
 
     def _identity(self, content: str) -> str:
-        return f"topic since {self.since}" if self.file is None else f"sha256 {content} as of {self.as_of}"
+        if self.file is None:
+            return f"topic since {self.since}{' again' if self.again else ''}"
+        return f"sha256 {content} as of {self.as_of}"
 
     def _said_at_ms(self, file: str, now_ms: int) -> int:
         as_of = self._moment(self.as_of)

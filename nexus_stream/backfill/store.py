@@ -57,10 +57,13 @@ CREATE TABLE IF NOT EXISTS items (
     cache_read_tokens INTEGER NOT NULL DEFAULT 0,
     cost_usd REAL NOT NULL DEFAULT 0
 );
+-- Hashes of conversations that a model could not read, with its labels: they are not asked again.
+CREATE TABLE IF NOT EXISTS left_over (hash TEXT PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS items_by_state ON items (state, id);
 CREATE INDEX IF NOT EXISTS items_by_chunk ON items (chunk, state);
 """
 _FILE: Final = "state.sqlite3"
+_LAST: Final = "last.json"
 
 
 class RunStore:
@@ -116,11 +119,31 @@ class RunStore:
         """Whether there is an unfinished run."""
         return (directory / _FILE).exists()
 
-    @staticmethod
-    def remove(directory: Path, summary: dict[str, Any]) -> None:
-        """Delete the state of a finished run; its counts stay in ``last.json``."""
-        (directory / "last.json").write_text(json.dumps(summary, indent=2) + "\n")
+    def remember_last(self, directory: Path) -> None:
+        """Take over what the last run of this name could not read."""
+        try:
+            last = json.loads((directory / _LAST).read_text())
+            hashes = [(str(one),) for one in last.get("left_over", [])]
+        except (OSError, ValueError, AttributeError, TypeError):
+            return
+        self._db.executemany("INSERT OR IGNORE INTO left_over VALUES (?)", hashes)
+
+    def finish(self, directory: Path, summary: dict[str, Any]) -> None:
+        """Delete the state of a finished run. Its counts, and hashes of what was left, stay in ``last.json``."""
+        hashes = [row[0] for row in self._db.execute("SELECT hash FROM left_over ORDER BY hash")]
+        path = directory / _LAST
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({**summary, **({"left_over": hashes} if hashes else {})}, indent=2) + "\n")
         RunStore.discard(directory)
+
+    def leave(self, digest: str, label: str) -> None:
+        """Remember that a model could not read a conversation."""
+        self._db.execute("INSERT OR IGNORE INTO left_over VALUES (?)", (_left_hash(digest, label),))
+
+    def was_left(self, digest: str, label: str) -> bool:
+        """Whether that model could not read the conversation."""
+        found = self._db.execute("SELECT 1 FROM left_over WHERE hash = ?", (_left_hash(digest, label),))
+        return found.fetchone() is not None
 
     @staticmethod
     def discard(directory: Path) -> None:
@@ -188,7 +211,7 @@ class RunStore:
         fingerprint: str | None,
     ) -> None:
         """Store a session's snapshot, in place of an earlier one."""
-        text = json.dumps([(name, raw.decode("latin-1")) for name, raw in headers])
+        text = _headers_text(headers)
         self._db.execute(
             "INSERT INTO items (session, value, headers, timestamp_ms, fingerprint, state)"
             " VALUES (?, ?, ?, ?, ?, 'pending') ON CONFLICT (session) DO UPDATE SET value = excluded.value,"
@@ -224,7 +247,7 @@ class RunStore:
         )
 
     def set_improves(self, item: Item, improves: bool) -> None:
-        """Store whether only the offline rules have read the item so far."""
+        """Store whether the item's answer improves a record."""
         self._db.execute("UPDATE items SET improves = ? WHERE id = ?", (int(improves), item.id))
 
     def ready(self, item: Item, outcome: str, answer: bytes | None) -> None:
@@ -233,6 +256,10 @@ class RunStore:
             "UPDATE items SET state = 'ready', outcome = ?, answer = ?, problems = NULL WHERE id = ?",
             (outcome, answer, item.id),
         )
+
+    def set_headers(self, item: Item, headers: Iterable[tuple[str, bytes]]) -> None:
+        """Replace the headers with which an item is sent."""
+        self._db.execute("UPDATE items SET headers = ? WHERE id = ?", (_headers_text(headers), item.id))
 
     def again(self, item: Item, problems: str | None, *, counts: bool) -> None:
         """Put an item into the next batch; with ``counts`` False the last batch does not count as an attempt."""
@@ -312,6 +339,13 @@ class RunStore:
         """Read an item by its id."""
         return _item(self._db.execute("SELECT * FROM items WHERE id = ?", (number,)).fetchone())
 
+    def committed_usd(self) -> float:
+        """What the run has cost, and what its open batches may cost."""
+        open_usd = self._db.execute(
+            "SELECT coalesce(sum(reserved_usd), 0) FROM chunks WHERE state IN ('intended', 'open')"
+        ).fetchone()[0]
+        return float(open_usd) + self.counts().cost_usd
+
     def counts(self) -> Counts:
         """Count the items, outcomes and open batches."""
         states = dict(self._db.execute("SELECT state, count(*) FROM items GROUP BY state").fetchall())
@@ -321,6 +355,14 @@ class RunStore:
         cost = self._db.execute("SELECT coalesce(sum(cost_usd), 0) FROM items").fetchone()[0]
         batches = self._db.execute("SELECT count(*) FROM chunks WHERE state IN ('intended', 'open')").fetchone()[0]
         return Counts(states, outcomes, int(batches), float(cost))
+
+
+def _headers_text(headers: Iterable[tuple[str, bytes]]) -> str:
+    return json.dumps([(name, raw.decode("latin-1")) for name, raw in headers])
+
+
+def _left_hash(digest: str, label: str) -> str:
+    return hashlib.sha256(f"{digest} {label}".encode()).hexdigest()[:32]
 
 
 def _item(row: sqlite3.Row) -> Item:

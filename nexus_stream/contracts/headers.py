@@ -34,6 +34,8 @@ REDRIVE_HEADER: Final = "nexus-redrive"
 # The id of that dead letter.
 REDRIVE_ID_HEADER: Final = "nexus-redrive-id"
 ANSWER_HEADER: Final = "nexus-answer"
+# The labels of an answer that replaces the reading of another model or prompt.
+AGAIN_HEADER: Final = "nexus-again"
 COMMAND_HEADER: Final = "nexus-command"
 
 # Dead letters
@@ -139,6 +141,14 @@ class IngestionHeaders(_Headers):
             alias=ANSWER_HEADER,
             description="a batch's answer for this conversation (JSON, bound to it by its digest), so that no model is "
             "called. Set by `nexus backfill`, never by the gateway",
+        ),
+    ] = ""
+    again: Annotated[
+        str,
+        Field(
+            alias=AGAIN_HEADER,
+            description="extractor, model and prompt of the answer, which replaces what another one read. Set by "
+            "`nexus backfill --again`",
         ),
     ] = ""
     command: Annotated[

@@ -93,6 +93,9 @@ class Signal(_Record):
     turn: Annotated[int, Field(ge=0)]
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(ge=0)]
+    confirmed: Annotated[
+        bool, Field(description="whether our own rules know such words; only then the score counts the signal")
+    ] = True
 
 
 class Prospect(_Record):

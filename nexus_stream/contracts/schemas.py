@@ -63,6 +63,7 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
 _ADDED_LATER: dict[str, frozenset[str]] = {
     "ConversationFacts": frozenset({"cut", "left_out", "identity"}),
     "ExtractionFacts": frozenset({"instead_of"}),
+    "Signal": frozenset({"confirmed"}),
 }
 
 

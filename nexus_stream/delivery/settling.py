@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from nexus_stream.contracts.conversation import Conversation, Message, digest
-from nexus_stream.contracts.headers import HOP_HEADER
+from nexus_stream.contracts.headers import ANSWER_HEADER, HOP_HEADER, REDRIVE_HEADER
 from nexus_stream.contracts.said import Said, said_steps
 from nexus_stream.delivery.ordering import (
     MAX_STEPS,
@@ -41,6 +41,7 @@ MAX_FINGERPRINTS = 8
 # A snapshot that tells nothing new waits at least this long: an answer that still streams is told once, at its end.
 _RETOLD_SETTLE_SECONDS = 2.0
 _RETOLD_MAX_WAIT_SECONDS = 10.0
+_SAME_WORDS = frozenset({Relation.EQUAL, Relation.RETOLD, Relation.TOLD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,12 @@ class Snapshot:
     def source_offset(self) -> int:
         """Offset of its record."""
         return self.record.offset
+
+    @property
+    def is_sent_back(self) -> bool:
+        """Whether it brings an answer, or an operator redrives it: then it counts although its words are known."""
+        header = self.record.header
+        return header(ANSWER_HEADER) is not None or header(REDRIVE_HEADER) is not None
 
     @property
     def size_bytes(self) -> int:
@@ -254,6 +261,8 @@ class Settling:
         for index in range(len(queue) - 1, -1, -1):
             work = queue[index]
             relation = relate(snapshot, work.snapshot)
+            if snapshot.is_sent_back and not is_known and relation in _SAME_WORDS:
+                return Joined.Added(self.add(snapshot, now, index + 1))
             if relation is Relation.EQUAL:
                 if not snapshot.identifies(work.snapshot):
                     work.note_fingerprint(fingerprint)
@@ -270,7 +279,9 @@ class Settling:
                 if fingerprint not in work.fingerprints and not work.fingerprints:
                     work.note_fingerprint(fingerprint)
                 return Joined.Stale()
-            if relation in {Relation.EXTENDS, Relation.RETOLD} and not work.in_flight and place is None:
+            # A retelling must not take the place of a snapshot that brings an answer.
+            may_replace = relation is Relation.EXTENDS or not work.snapshot.is_sent_back
+            if relation in {Relation.EXTENDS, Relation.RETOLD} and may_replace and not work.in_flight and place is None:
                 whole = snapshot.behind(work.snapshot)
                 if whole is not None:
                     return self._replace(work, whole, now, is_retold=relation is Relation.RETOLD)

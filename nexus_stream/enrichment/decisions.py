@@ -195,9 +195,19 @@ def _decide_given_up(intent: GiveUp, known: SessionState | None, rules: Rules, n
     letter = _letter(snapshot.record, error, intent.attempts, rules, now_ms)
     stored = None if intent.instead is None else _decide_stored(intent.instead, known, rules, now_ms)
     if stored is None or stored.write is None:
-        state = after_dead_letter(known, snapshot, error.reason, intent.attempts, now_ms=now_ms)
+        state = after_dead_letter(
+            known, snapshot, error.reason, intent.attempts, asked=rules.labels.label, now_ms=now_ms
+        )
         return Decision(intent, DeadLettered(error.reason), Write(state), (letter,))
-    state = after_dead_letter(stored.write.state, snapshot, error.reason, intent.attempts, is_read=True, now_ms=now_ms)
+    state = after_dead_letter(
+        stored.write.state,
+        snapshot,
+        error.reason,
+        intent.attempts,
+        asked=rules.labels.label,
+        is_read=True,
+        now_ms=now_ms,
+    )
     read_by = stored.outcome.extractor if isinstance(stored.outcome, Enriched) else ""
     return Decision(intent, DeadLettered(error.reason, read_by), Write(state), (*stored.sends, letter))
 

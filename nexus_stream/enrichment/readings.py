@@ -2,7 +2,8 @@
 
 A model's answers are merged. What the offline rules read instead of a model only fills gaps, and the state keeps the
 record without it (`SessionState.base`): the next answer of a model for the same words goes into that one, so that no
-value of the rules stays beside it.
+value of the rules stays beside it. An answer of ``nexus backfill --again`` replaces the record if its snapshot has all
+that the user said.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def read_into(
     base = known.base if known is not None else None
     is_older = known is not None and known.begins_after(snapshot)
     is_whole = known is None or known.covers(snapshot)
+    if known is not None and known.is_read_again(snapshot) and known.is_all_in(snapshot) and not is_instead:
+        return _newer(Reading(), checked), None
     is_asked_again = known is not None and known.is_asked_again(snapshot)
     if is_instead:
         # The rules read the same words again, so their earlier reading of them goes.

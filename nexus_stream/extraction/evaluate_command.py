@@ -29,6 +29,7 @@ from nexus_stream.extraction.evaluation import (
 )
 from nexus_stream.extraction.extractor import Extractor, Turn
 from nexus_stream.extraction.factory import create_extractor
+from nexus_stream.extraction.perfect import VARIANTS, PerfectModel
 from nexus_stream.settings import load_settings
 
 __all__ = ["command", "evaluate_cases"]
@@ -44,13 +45,21 @@ class _BadInputError(click.ClickException):
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--extractor",
-    type=click.Choice(["offline", "claude"]),
+    type=click.Choice(["offline", "claude", "perfect"]),
     default=None,
-    help="Default: Claude if ANTHROPIC_API_KEY is set, else the offline rules.",
+    help="Default: Claude if ANTHROPIC_API_KEY is set, else the offline rules. perfect: answers made from the labels; "
+    "what they lose is lost by the checks of Claude's answers.",
+)
+@click.option(
+    "--variant",
+    "variants",
+    type=click.Choice([*VARIANTS, "all"]),
+    multiple=True,
+    help="With perfect: how carelessly the answers are written. Repeat it for several; all: all of them at once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("--failures", is_flag=True, help="Also list expected and given values. This shows the file's data.")
-def command(file: Path, extractor: str | None, as_json: bool, failures: bool) -> None:
+def command(file: Path, extractor: str | None, variants: tuple[str, ...], as_json: bool, failures: bool) -> None:
     """Score an extractor on labelled conversations (JSON lines).
 
     Exit 0 when every conversation was read, 1 when the extractor failed on one, 2 when the file or a setting is wrong.
@@ -59,14 +68,22 @@ def command(file: Path, extractor: str | None, as_json: bool, failures: bool) ->
         cases = read_cases(file)
     except LabelsError as error:
         raise _BadInputError(str(error)) from None
-    settings = load_settings() if extractor is None else load_settings(extractor=extractor)
-    chosen = create_extractor(settings)
+    if variants and extractor != "perfect":
+        raise _BadInputError("--variant needs --extractor perfect")
+    used = tuple(name for name in VARIANTS if name in variants or "all" in variants)
+    chosen: Extractor
+    if extractor == "perfect":
+        settings = load_settings()
+        chosen = PerfectModel(cases, used, default_region=settings.default_region)
+    else:
+        settings = load_settings() if extractor is None else load_settings(extractor=extractor)
+        chosen = create_extractor(settings)
     prospects, errors = asyncio.run(_run(chosen, cases, settings.default_region))
     report = score_cases(cases, prospects)
     if as_json:
-        click.echo(json.dumps(_as_json(report, chosen, errors, failures=failures), ensure_ascii=False))
+        click.echo(json.dumps(_as_json(report, chosen, used, errors, failures=failures), ensure_ascii=False))
     else:
-        _print(report, chosen, errors, failures=failures)
+        _print(report, chosen, used, errors, failures=failures)
     if errors:
         raise SystemExit(1)
 
@@ -106,10 +123,16 @@ async def evaluate_cases(
 
 
 def _as_json(
-    report: EvaluationReport, extractor: Extractor, errors: dict[str, str], *, failures: bool
+    report: EvaluationReport,
+    extractor: Extractor,
+    variants: Sequence[str],
+    errors: dict[str, str],
+    *,
+    failures: bool,
 ) -> dict[str, object]:
     result: dict[str, object] = {
         **asdict(extractor.labels),
+        "variants": list(variants),
         "cases": len(report.cases),
         "passed": report.passed,
         "inventions": report.inventions,
@@ -127,9 +150,17 @@ def _as_json(
     return result
 
 
-def _print(report: EvaluationReport, extractor: Extractor, errors: dict[str, str], *, failures: bool) -> None:
+def _print(
+    report: EvaluationReport,
+    extractor: Extractor,
+    variants: Sequence[str],
+    errors: dict[str, str],
+    *,
+    failures: bool,
+) -> None:
     console = Console()
-    fields = Table(title=f"{extractor.labels.extractor}: {report.passed} of {len(report.cases)} all right")
+    name = " + ".join((extractor.labels.extractor, *variants))
+    fields = Table(title=f"{name}: {report.passed} of {len(report.cases)} all right")
     for heading in ("field", "right", "scored", "precision", "recall", "F1", "inventions"):
         fields.add_column(heading, justify="left" if heading == "field" else "right")
     for name in FIELDS:

@@ -53,6 +53,8 @@ class _Expected(BaseModel):
 
     nombre: str | None = None
     email: str | None = None
+    # If there are several right answers; null may be one of them.
+    email_any: Annotated[list[str | None], Field(min_length=1)] | None = None
     telefono: str | None = None
     ocupacion: None = None
     ocupacion_any: Annotated[list[str], Field(min_length=1)] | None = None
@@ -212,6 +214,12 @@ def score_cases(cases: Sequence[LabelledCase], prospects: Sequence[Prospect]) ->
                 expected, given = getattr(labels, name), getattr(prospect, name) or None
                 if not _count(report.fields[name], expected, given, right=given == expected):
                     wrong[name] = (expected, given)
+        if labels.email_any is not None:
+            given = prospect.email or None
+            right = given in labels.email_any
+            expected = given if right else next((one for one in labels.email_any if one is not None), None)
+            if not _count(report.fields["email"], expected, given, right=right):
+                wrong["email"] = (labels.email_any, given)
         if "ocupacion_any" in present or "ocupacion" in present:
             accepted = labels.ocupacion_any
             given = prospect.ocupacion or None

@@ -94,6 +94,7 @@ def _shown(
             {
                 "name": signal.name.value,
                 "turn": signal.turn,
+                "confirmed": signal.confirmed,
                 "words": turns[signal.turn].content[signal.start : signal.end],
             }
             for signal in signals
@@ -117,7 +118,9 @@ def _print(shown: dict[str, Any]) -> None:
     click.echo("\nSignals, with the user's words")
     for signal in shown["signals"]:
         words = " ".join(signal["words"].split())
-        click.echo(f"  {signal['name']:<18} turn {signal['turn']:<3} {words!r}")
+        click.echo(
+            f"  {signal['name']:<18} turn {signal['turn']:<3} {words!r}{'' if signal['confirmed'] else ' unconfirmed'}"
+        )
     if not shown["signals"]:
         click.echo("  none")
     click.echo(f"\ndropped         {', '.join(shown['dropped_fields']) or '-'}")

@@ -49,6 +49,11 @@ class MadeBy:
     prompt_version: str | None = None
 
     @property
+    def label(self) -> str:
+        """All three in one text."""
+        return " ".join((self.extractor, self.model or "-", self.prompt_version or "-"))
+
+    @property
     def is_rules(self) -> bool:
         """Whether the offline rules made them."""
         return self.extractor.startswith(RULES_NAME)

@@ -1,28 +1,27 @@
 """Check an extractor's findings against the user's words, and normalise the values that pass.
 
-``dropped_fields`` stays in the record and is counted (``nexus_dropped_fields_total``). A value passes only if the
-user's own words support it. The assistant's text and tampering do not count.
+``dropped_fields`` stays in the record and is counted (``nexus_dropped_fields_total``). A value passes only if its
+letters or digits come from the user's own words (written_name.py, written_email.py, written_phone.py). The assistant's
+text and tampering do not count.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
-from nexus_stream.extraction.rules.countries import Regions, regions_of
-from nexus_stream.extraction.rules.e164 import to_e164
-from nexus_stream.extraction.rules.emails import find_email
-from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
-from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
-from nexus_stream.extraction.rules.name_reading import PARTICLES, is_plausible_name, proper_case
-from nexus_stream.extraction.rules.phones import find_phone, is_written
-from nexus_stream.extraction.text import BLANK, UserTurn, fold, user_turns, words_of
+from nexus_stream.extraction.rules.countries import regions_of
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
+from nexus_stream.extraction.rules.ownership import RELATIONS
+from nexus_stream.extraction.spoken import Place, Written
+from nexus_stream.extraction.text import BLANK, UserTurn, clause_before, fold, user_turns, words_of
+from nexus_stream.extraction.written_email import written_email
+from nexus_stream.extraction.written_name import key_words, written_name
+from nexus_stream.extraction.written_phone import written_phone
 
 __all__ = ["OBJECTION_SIGNALS", "Checked", "check"]
 
@@ -32,19 +31,18 @@ OBJECTION_SIGNALS = {
     Objecion.TRUST: SignalName.OBJECION_TRUST,
     Objecion.MLM: SignalName.OBJECION_MLM,
 }
-# These signals are dropped together with their value.
+# The signal of each value, and its correction. They are dropped together with their value.
 _SIGNALS_OF = {
-    "nombre": {SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE},
-    "email": {SignalName.EMAIL, SignalName.CORRECCION_EMAIL},
-    "telefono": {SignalName.TELEFONO, SignalName.CORRECCION_TELEFONO},
-    "ocupacion": {SignalName.OCUPACION},
+    "nombre": (SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE),
+    "email": (SignalName.EMAIL, SignalName.CORRECCION_EMAIL),
+    "telefono": (SignalName.TELEFONO, SignalName.CORRECCION_TELEFONO),
+    "ocupacion": (SignalName.OCUPACION,),
 }
-MAX_NAME_CHARS = 120
 MAX_OCCUPATION_CHARS = 160
 _STEM_CHARS = 4
-# Bounds on turns that give a surname, and on places of a name in one turn. More than that is an attack on CPU time.
-_MAX_ADDED_TURNS = 8
-_MAX_PLACES = 20
+# Places of an occupation's words that are looked at; more is an attack on CPU time.
+_MAX_PLACES = 40
+_WORD = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     Args:
         findings: The extractor's findings.
         turns: The turns that the extractor read.
-        default_region: Country of phone numbers written without a country code.
+        default_region: Country of phone numbers if the chat supports no other.
     """
     claims = (findings.nombre, findings.email, findings.telefono, findings.ocupacion)
     if not (any(claims) or findings.signals or findings.objeciones):
@@ -87,22 +85,21 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
             signals = proven
 
     values = {
-        "nombre": _name(findings.nombre, prepared, signals),
-        "email": _email(findings.email, prepared),
-        "telefono": _phone(findings.telefono, prepared, regions_of(prepared, default_region)),
-        "ocupacion": _occupation(findings.ocupacion, prepared),
+        "nombre": written_name(findings.nombre, prepared) if findings.nombre else None,
+        "email": written_email(findings.email, prepared) if findings.email else None,
+        "telefono": written_phone(findings.telefono, prepared, regions_of(prepared, default_region))
+        if findings.telefono
+        else None,
+        "ocupacion": _occupation(findings.ocupacion, prepared) if findings.ocupacion else None,
     }
-    claimed = {
-        "nombre": findings.nombre,
-        "email": findings.email,
-        "telefono": findings.telefono,
-        "ocupacion": findings.ocupacion,
-    }
-    for field, value in values.items():
-        if value is not None:
+    claimed = dict(zip(values, claims, strict=True))
+    for field, written in values.items():
+        if written is not None:
+            signals = _with_places(signals, _SIGNALS_OF[field][0], written)
             continue
         signals = [signal for signal in signals if signal.name not in _SIGNALS_OF[field]]
-        if claimed[field] and claimed[field].strip():  # type: ignore[union-attr]
+        claim = claimed[field]
+        if claim is not None and claim.strip():
             dropped.append(field)
 
     evident = {signal.name for signal in signals}
@@ -112,15 +109,26 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
     kept = {OBJECTION_SIGNALS[kind] for kind in objections}
     signals = [signal for signal in signals if signal.name not in OBJECTION_SIGNALS.values() or signal.name in kept]
     return Checked(
-        nombre=values["nombre"],
-        email=values["email"],
-        telefono=values["telefono"],
-        ocupacion=values["ocupacion"],
+        **{field: written.value if written is not None else None for field, written in values.items()},
         objeciones=objections,
         arquetipo=findings.arquetipo,
         signals=tuple(signals),
         dropped_fields=tuple(dict.fromkeys(dropped)),
     )
+
+
+def _with_places(signals: Sequence[Signal], name: SignalName, written: Written) -> list[Signal]:
+    """The signals, with evidence for a value in the turns where it stands: a quote of other turns shows nothing."""
+    turns = {place.turn.index for place in written.places}
+    kept = [signal for signal in signals if signal.name is not name or signal.turn in turns]
+    if any(signal.name is name for signal in kept):
+        return kept
+    return [*kept, *(_signal(name, place) for place in written.places)]
+
+
+def _signal(name: SignalName, place: Place) -> Signal:
+    start, end = place.turn.span(place.start, place.end)
+    return Signal(name=name, turn=place.turn.index, start=start, end=end)
 
 
 def _is_in_user_turn(signal: Signal, prepared: dict[int, UserTurn], turns: Sequence[Turn]) -> bool:
@@ -137,101 +145,35 @@ def _fits_name(signal: Signal, prepared: dict[int, UserTurn], name: str) -> bool
         return True
     turn = prepared[signal.turn]
     start, end = turn.place(signal.start, signal.end)
-    return not set(_key_words(name)).isdisjoint(words_of(turn.folded[start:end]))
+    return not set(key_words(name)).isdisjoint(words_of(turn.folded[start:end]))
 
 
-def _key_words(name: str) -> list[str]:
-    return [word for word in words_of(fold(name)) if word not in PARTICLES]
+# "Mi tío es pastor": the words before the trade name another person. "Cuido a mi mamá" names the user's own work.
+_RELATIVE = re.compile(
+    rf"(?:\b([a-z]+) )?\b(?:mis?|sus?|un|una|el|la|minhas?|meus?|my) (?:[a-z]+ )?(?:{RELATIONS}|{FOREIGN_RELATIONS})\b"
+)
+_NOT_THE_SUBJECT = frozenset({"a", "de", "con", "para", "por", "com", "with", "of", "for", "to"})
+_OWN = re.compile(r"\b(?:yo|soy|sou|eu|i|i'm|me|trabajo|trabalho|tengo|tenho|mio|mia)\b")
 
 
-def _name(name: str | None, prepared: Sequence[UserTurn], signals: Sequence[Signal]) -> str | None:
-    if name is None or not name.strip() or len(name) > MAX_NAME_CHARS or not is_plausible_name(name):
-        return None
-    words = fold(name).split()
-    typed = {turn.index: _typed_words(turn) for turn in prepared}
-    spellings = [spelling for folded, written in typed.values() for spelling in _in_a_row(words, folded, written)]
-    if not spellings:
-        # A correction, or a surname given on request, is in another turn than the rest of the name.
-        added = {signal.turn for signal in signals if signal.name is SignalName.CORRECCION_NOMBRE}
-        added |= {
-            turn.index for turn in prepared if FILLER_SURNAME.search(turn.folded) or ASKS_SURNAME.search(turn.asked)
-        }
-        for index in sorted(added)[-_MAX_ADDED_TURNS:]:
-            others = [place for turn, place in typed.items() if turn != index]
-            spellings += _in_two_places(words, dict(zip(*typed[index], strict=True)), others)
-    if not spellings:
-        return None
-    # Use the user's own spelling, accents included. If there are several, prefer the extractor's.
-    claimed = name.lower().split()
-    same = [spelling for spelling in spellings if [word.lower() for word in spelling] == claimed]
-    return proper_case((same or spellings)[0])
-
-
-def _in_a_row(words: list[str], folded: list[str], written: list[str]) -> Iterator[list[str]]:
-    count = len(words)
-    for start, word in enumerate(folded):
-        if word == words[0] and folded[start : start + count] == words:
-            yield written[start : start + count]
-
-
-def _in_two_places(
-    words: list[str], added: dict[str, str], others: list[tuple[list[str], list[str]]]
-) -> Iterator[list[str]]:
-    """The name as written, if one turn has some of its words and another turn has the rest, side by side."""
-    rest = {word for word in words if word not in added and word not in PARTICLES}
-    if not rest or not any(word in added and word not in PARTICLES for word in words):
-        return
-    for folded, written in others:
-        places = (start for start, word in enumerate(folded) if word in rest)
-        for start in islice(places, _MAX_PLACES):
-            # The window has as many words as the name: a corrected word may be in the middle.
-            end = start + len(words)
-            window = dict(zip(folded[start:end], written[start:end], strict=True))
-            if rest <= window.keys():
-                yield [added.get(word, window.get(word, word)) for word in words]
-
-
-_NAME_WORD = re.compile(r"[^\W\d_]+(?:['.-][^\W\d_]+)*")
-_ADDRESS = re.compile(r"\S+@\S+")
-
-
-def _typed_words(turn: UserTurn) -> tuple[list[str], list[str]]:
-    """The words of a turn, folded and as typed. Words in an e-mail address are left out: they are no given name."""
-    folded = turn.folded
-    if "@" in folded:
-        folded = _ADDRESS.sub(lambda match: " " * len(match.group()), folded)
-    spans = [match.span() for match in _NAME_WORD.finditer(folded)]
-    return [folded[start:end] for start, end in spans], [turn.text[start:end] for start, end in spans]
-
-
-def _email(email: str | None, prepared: Sequence[UserTurn]) -> str | None:
-    address = normalise_email(email) if email else None
-    if address is None:
-        return None
-    if any(written == address for turn in prepared for written, _, _ in addresses_in(turn)):
-        return address
-    found = find_email(prepared)
-    return address if found is not None and found.address == address else None
-
-
-def _phone(phone: str | None, prepared: Sequence[UserTurn], regions: Regions) -> str | None:
-    e164 = to_e164(phone, regions.supported[0]) if phone else None
-    if e164 is None:
-        return None
-    if any(is_written(turn, e164, regions) for turn in prepared):
-        return e164
-    found = find_phone(prepared, regions)
-    return e164 if found is not None and found.e164 == e164 else None
-
-
-def _occupation(occupation: str | None, prepared: Sequence[UserTurn]) -> str | None:
-    if occupation is None:
-        return None
+def _occupation(occupation: str, prepared: Sequence[UserTurn]) -> Written | None:
     kept = " ".join(unicodedata.normalize("NFKC", occupation).split())
     if not kept or len(kept) > MAX_OCCUPATION_CHARS:
         return None
     # Compare stems: "barbero" matches "barber", "vende ropa" matches "vendo ropa".
     claimed = {word[:_STEM_CHARS] for word in words_of(fold(kept)) if len(word) > 2 and word not in COMMON_WORDS}
     claimed = claimed or {word[:_STEM_CHARS] for word in words_of(fold(kept))}
-    said = {word[:_STEM_CHARS] for turn in prepared for word in words_of(turn.folded)}
-    return kept if claimed & said else None
+    places = [
+        Place(turn, *match.span())
+        for turn in prepared
+        for match in _WORD.finditer(turn.folded)
+        if match.group()[:_STEM_CHARS] in claimed
+    ]
+    own = [place for place in places[-_MAX_PLACES:] if not _is_of_another(place)]
+    return Written(kept, tuple(own[:1])) if own else None
+
+
+def _is_of_another(place: Place) -> bool:
+    before = re.split(r"[,;]", clause_before(place.turn.folded, place.start))[-1]
+    told = any(match.group(1) not in _NOT_THE_SUBJECT for match in _RELATIVE.finditer(before))
+    return told and _OWN.search(before) is None

@@ -38,8 +38,8 @@ def merge(
         found: The checked findings of the newest snapshot.
 
     Returns:
-        The record and its signals, one signal for each signal name. The newest span wins; if the known name of the
-        person was kept, its old signals stay.
+        The record and its signals, one signal for each signal name. The newest span wins, but an unconfirmed signal
+        never replaces a confirmed one. If the known name of the person was kept, its old signals stay.
     """
     before = known or Prospect()
     corrected = any(signal.name is SignalName.CORRECCION_NOMBRE for signal in found.signals)
@@ -47,7 +47,10 @@ def merge(
     newest = list(found.signals)
     if nombre != found.nombre:
         newest = [signal for signal in newest if signal.name not in _OF_THE_NAME]
-    signals = tuple({signal.name: signal for signal in (*known_signals, *newest)}.values())
+    signals = _joined(known_signals, newest)
+    arquetipo = found.arquetipo or before.arquetipo
+    if before.arquetipo and _is_sure_of_archetype(known_signals) and not _is_sure_of_archetype(newest):
+        arquetipo = before.arquetipo
 
     email = _not_blank(found.email) or before.email
     telefono = _not_blank(found.telefono) or before.telefono
@@ -59,7 +62,7 @@ def merge(
         ocupacion=_not_blank(found.ocupacion) or before.ocupacion,
         nivel_interes=interest,
         objeciones=tuple(kind for kind in Objecion if kind in before.objeciones or kind in found.objeciones),
-        arquetipo=found.arquetipo or before.arquetipo,
+        arquetipo=arquetipo,
         momento_optimo=scoring.moment(interest),
     )
     return prospect, signals
@@ -107,6 +110,19 @@ def fill(known: Prospect, known_signals: Sequence[Signal], found: Checked) -> tu
         signals=tuple(signal for signal in found.signals if signal.name not in of_kept),
     )
     return merge(known, known_signals, new)
+
+
+def _is_sure_of_archetype(signals: Sequence[Signal]) -> bool:
+    told = [signal.confirmed for signal in signals if signal.name is SignalName.ARQUETIPO]
+    return any(told) or not told
+
+
+def _joined(known: Sequence[Signal], newest: Sequence[Signal]) -> tuple[Signal, ...]:
+    joined: dict[SignalName, Signal] = {}
+    for signal in (*known, *newest):
+        if signal.confirmed or signal.name not in joined or not joined[signal.name].confirmed:
+            joined[signal.name] = signal
+    return tuple(joined.values())
 
 
 def _not_blank(value: str | None) -> str | None:

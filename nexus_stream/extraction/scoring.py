@@ -27,8 +27,8 @@ def bounded(value: float | None) -> float:
 
 
 def score(*, nombre: str | None, email: str | None, telefono: str | None, signals: Iterable[Signal]) -> float:
-    """Compute the interest, 0 to 10."""
-    names = {signal.name for signal in signals}
+    """Compute the interest, 0 to 10. Only confirmed signals count."""
+    names = {signal.name for signal in signals if signal.confirmed}
     points = 0.0
     points += NAME_POINTS if nombre else 0.0
     points += PHONE_POINTS if telefono else 0.0

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from nexus_stream.extraction.rules.lexicon import start_of, word_list
+
 __all__ = ["tampered_spans"]
 
 _FIELDS = (
@@ -71,104 +73,8 @@ _INSTRUCTION = re.compile(
     r"|\b(?:decodifica|decode|base64)\b"
     r"|\b(?:drop table|insert into|delete from|union select)\b|\bupdate\s+\w+\s+set\b|<\s*script"
 )
-# A fast first check: only a turn that contains one of these can match the pattern above.
-_HINTS = (
-    "ignor",
-    "olvid",
-    "omit",
-    "descart",
-    "desobed",
-    "salta",
-    "salte",
-    "forget",
-    "disregard",
-    "overrid",
-    "bypass",
-    "anula",
-    "system",
-    "sistema",
-    "asistente",
-    "assistant",
-    "developer",
-    "admin",
-    "root",
-    "instruc",
-    " ia",
-    " ai",
-    " bot",
-    "modelo",
-    "model",
-    "llm",
-    "gpt",
-    "claude",
-    "[inst",
-    "im_start",
-    "nivel",
-    "momento",
-    "nombre_",
-    "dropped_",
-    "arquetipo",
-    "prompt",
-    "jailbreak",
-    "dan mode",
-    "modo ",
-    "score",
-    "puntua",
-    "puntaje",
-    "json",
-    "extractor",
-    "datos guardados",
-    "campo",
-    "field",
-    "caliente",
-    " hot",
-    "pon ",
-    "set ",
-    "asigna ",
-    "establece ",
-    "fija ",
-    "=",
-    "ahora",
-    "from now",
-    "actua",
-    "finge",
-    "act as",
-    "pretend",
-    "you are now",
-    "simula",
-    "usuari",
-    "cliente",
-    "prospecto",
-    " lead",
-    "the user",
-    "user's",
-    "esquec",
-    "desconsider",
-    "oubli",
-    "nota ",
-    "orden ",
-    "ordem ",
-    "comando",
-    "regra",
-    "regla",
-    "correc",
-    "tool_",
-    "obed",
-    "obey",
-    "cadastro",
-    "ficha",
-    "formulario",
-    "intercambia",
-    "swap",
-    "troc",
-    "decod",
-    "base64",
-    "drop table",
-    "insert into",
-    "delete from",
-    "union select",
-    "<",
-)
+# A fast first check: only a turn with one of these can match the pattern above.
+_HINT = re.compile(rf"[=<{{|/]|{start_of(word_list('instruction_starts'))}")
 _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)|\n")
 _CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _PASTED_LINE = re.compile(
@@ -243,7 +149,7 @@ def tampered_spans(folded: str) -> list[tuple[int, int]]:
         spans += [match.span() for match in _FORWARDED.finditer(folded)]
     if "\n" in folded:
         spans += _mail(folded)
-    if any(hint in folded for hint in _HINTS):
+    if _HINT.search(folded) is not None:
         match = _INSTRUCTION.search(folded)
         if match is not None:
             start = 0

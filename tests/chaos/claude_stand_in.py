@@ -1,6 +1,6 @@
 """OUR stand-in for Claude's Messages API, for chaos rows: it answers the load's conversations, and keeps the books.
 
-From: the real SDK inside an enricher. To: an answer of schema_v1.json made from the conversation's own words. It knows
+From: the real SDK inside an enricher. To: an answer of schema_v2.json made from the conversation's own words. It knows
 per snapshot how often it was asked and which requests are open; it can be slow, overloaded, limited, silent or cut off.
 It proves nothing about the real model, only what we pay for.
 """

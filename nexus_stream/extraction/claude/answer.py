@@ -1,25 +1,27 @@
-"""Read Claude's answer: its JSON, and the quotes that support its values.
+"""Read Claude's answer: its JSON, and the places of its quotes in the user's turns.
 
 From: the text blocks of a response. To: `Findings`. The schema in the request has no bounds, and a model may ignore
-it, so the answer is validated again here. Every quote becomes a span in a user's turn, and its words must fit its
-signal. A value without support in the user's words is dropped and named in ``dropped_fields``.
+it, so the answer is validated again here. Every quote becomes a span in a user's turn. The values are as claimed:
+grounding.py compares them with the user's words. An objection, an archetype or an interest is only as good as its
+quote: without one it is dropped, and if the rules do not know the words it is unconfirmed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
-from nexus_stream.extraction.claude.evidence import Span, UserWords
 from nexus_stream.extraction.extractor import Findings, Turn, Usage
-from nexus_stream.extraction.rules import archetype_cues, objection_cues
+from nexus_stream.extraction.rules.extractor import find
 from nexus_stream.extraction.rules.intent import shows_intent, shows_lack_of_interest
-from nexus_stream.extraction.text import UserTurn
+from nexus_stream.extraction.text import UserTurn, fold, user_turns, words_of
 
 __all__ = ["Answer", "AnswerInvalidError", "Evidence", "findings_from", "parse_answer"]
 
@@ -30,11 +32,21 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     "confianza": "trust",
     "multinivel": "mlm",
 }
-_Shows = Callable[[UserTurn, int, int], bool]
+_Shows = Callable[[UserTurn, int, int], bool | None]
+_Place = tuple[UserTurn, int, int]
 _OBJECTION_PREFIX: Final = "objecion_"
 
 # A conversation has a dozen signals; beyond this an answer is noise.
 _MAX_EVIDENCE: Final = 100
+# Places of a turn that are tried. If all are inside a word or tampered text, the quote is no evidence.
+_MAX_PLACES: Final = 25
+_KEY = re.compile(r"[^\W_]")
+# A greeting or a thank-you shows nothing.
+_POLITE: Final = re.compile(
+    r"hol[ai]+|ola|oi|hi|hello|hey|buen[oa]?s?|bom|boa|dias?|tardes?|noches?|noites?|gracias|obrigad[oa]|thanks?|you|"
+    r"ok(?:ay)?|vale|si|sim|yes|no|nao|aja|(?:ja)+|claro|dale|listo|por|favor|please|que|tal|como|estas?|saludos|bien"
+)
+_MIN_WORDS: Final = 2
 
 
 class AnswerInvalidError(Exception):
@@ -88,7 +100,7 @@ class Evidence(_Part):
 
 
 class Answer(_Part):
-    """Claude's answer, as in schema_v1.json."""
+    """Claude's answer, as in schema_v2.json."""
 
     nombre: _Text
     email: _Text
@@ -131,10 +143,9 @@ def _one_value(text: str) -> Any:
 
 
 def findings_from(answer: Answer, turns: Sequence[Turn], usage: Usage) -> Findings:
-    """Convert values and quotes to findings. Every value gets a span in a user's turn.
+    """Convert an answer to findings. Every quote that a user turn holds becomes a signal with its span.
 
-    If no user turn holds a value's quotes, the value is kept when a user turn holds the value itself: models copy
-    quotes less exactly than values. All other values are dropped and named in ``dropped_fields``.
+    An objection or archetype without such a quote is dropped and named in ``dropped_fields``.
     """
     return _Reading(answer, turns).findings(usage)
 
@@ -144,41 +155,39 @@ class _Reading:
 
     def __init__(self, answer: Answer, turns: Sequence[Turn]) -> None:
         self._answer = answer
-        self._words = UserWords(turns)
+        self._words = _UserWords(turns)
+        # The region matters only for phones, which grounding.py checks.
+        self._rules = find(turns, default_region="CO")
         self._signals: list[Signal] = []
         self._dropped: list[str] = []
 
     def findings(self, usage: Usage) -> Findings:
-        answer = self._answer
-        nombre = self._value("nombre", SignalName.NOMBRE, answer.nombre)
-        email = self._value("email", SignalName.EMAIL, answer.email)
-        telefono = self._value("telefono", SignalName.TELEFONO, answer.telefono)
-        ocupacion = self._value("ocupacion", SignalName.OCUPACION, answer.ocupacion)
+        answer, rules = self._answer, self._rules
+        for value, names in (
+            (answer.nombre, (SignalName.NOMBRE, SignalName.CORRECCION_NOMBRE)),
+            (answer.email, (SignalName.EMAIL, SignalName.CORRECCION_EMAIL)),
+            (answer.telefono, (SignalName.TELEFONO, SignalName.CORRECCION_TELEFONO)),
+            (answer.ocupacion, (SignalName.OCUPACION,)),
+        ):
+            for name in names if value is not None else ():
+                self._add(name, list(self._places(name)))
         arquetipo = answer.arquetipo
-        if arquetipo is not None and not self._quoted(SignalName.ARQUETIPO, partial(_speaks_of_archetype, arquetipo)):
+        if arquetipo is not None and not self._claim(SignalName.ARQUETIPO, arquetipo is rules.arquetipo):
             self._drop("arquetipo")
             arquetipo = None
         objeciones: list[Objecion] = []
         for objecion in dict.fromkeys(answer.objeciones):
-            if self._quoted(SignalName(_OBJECTION_PREFIX + objecion), partial(_speaks_of_objection, objecion)):
+            if self._claim(SignalName(_OBJECTION_PREFIX + objecion), objecion in rules.objeciones):
                 objeciones.append(objecion)
             else:
                 self._drop("objeciones")
-        self._signal(SignalName.INTENCION, shows_intent)
-        self._signal(SignalName.DESINTERES, shows_lack_of_interest)
-        # A correction is ignored if its value was not kept.
-        for value, name in (
-            (nombre, SignalName.CORRECCION_NOMBRE),
-            (email, SignalName.CORRECCION_EMAIL),
-            (telefono, SignalName.CORRECCION_TELEFONO),
-        ):
-            if value is not None:
-                self._signal(name)
+        self._interest(SignalName.INTENCION, shows_intent)
+        self._interest(SignalName.DESINTERES, shows_lack_of_interest)
         return Findings(
-            nombre=nombre,
-            email=email,
-            telefono=telefono,
-            ocupacion=ocupacion,
+            nombre=answer.nombre,
+            email=answer.email,
+            telefono=answer.telefono,
+            ocupacion=answer.ocupacion,
             objeciones=tuple(objeciones),
             arquetipo=arquetipo,
             signals=tuple(self._signals),
@@ -186,52 +195,93 @@ class _Reading:
             usage=usage,
         )
 
-    def _value(self, field: str, name: SignalName, value: str | None) -> str | None:
-        if value is None or self._quoted(name):
-            return value
-        span = self._words.find_quote(value)
-        if span is None and name is SignalName.TELEFONO:
-            span = self._words.find_phone(value)
-        if span is None:
-            self._drop(field)
-            return None
-        self._add(name, span)
-        return value
+    def _places(self, name: SignalName) -> Iterator[_Place]:
+        """The quotes of a signal that stand in a user's turn."""
+        for evidence in self._answer.evidencias:
+            if evidence.senal is name and (place := self._words.find(evidence.cita, evidence.turno)) is not None:
+                yield place
 
-    def _signal(self, name: SignalName, shows: _Shows | None = None) -> None:
-        if any(evidence.senal is name for evidence in self._answer.evidencias) and not self._quoted(name, shows):
+    def _claim(self, name: SignalName, confirmed: bool) -> bool:
+        """Add the quotes of an objection or archetype. Return whether there are any that say something."""
+        places = [place for place in self._places(name) if confirmed or _says_something(*place)]
+        self._add(name, places, confirmed=confirmed)
+        return bool(places)
+
+    def _interest(self, name: SignalName, shows: _Shows) -> None:
+        """Add the quotes of an interest; those that deny it are dropped."""
+        places = [(place, shows(*place)) for place in self._places(name)]
+        shown = [place for place, does in places if does]
+        unknown = [place for place, does in places if does is None and _says_something(*place)]
+        self._add(name, shown or unknown, confirmed=bool(shown))
+        if not shown and not unknown and any(evidence.senal is name for evidence in self._answer.evidencias):
             self._drop(name.value)
 
-    def _quoted(self, name: SignalName, shows: _Shows | None = None) -> bool:
-        """Add a signal for each quote of this name that is found in a user's turn. Return whether any was found.
-
-        Args:
-            name: The signal's name.
-            shows: Checks whether the quoted words support the signal; None to accept any words.
-        """
-        quoted = False
-        for evidence in self._answer.evidencias:
-            if evidence.senal is not name:
-                continue
-            span = self._words.find_quote(evidence.cita, evidence.turno)
-            if span is not None and (shows is None or shows(*self._words.place(span))):
-                self._add(name, span)
-                quoted = True
-        return quoted
-
-    def _add(self, name: SignalName, span: Span) -> None:
-        signal = Signal(name=name, turn=span.turn, start=span.start, end=span.end)
-        if signal not in self._signals:
-            self._signals.append(signal)
+    def _add(self, name: SignalName, places: Sequence[_Place], *, confirmed: bool = True) -> None:
+        for turn, first, last in places:
+            start, end = turn.span(first, last)
+            signal = Signal(name=name, turn=turn.index, start=start, end=end, confirmed=confirmed)
+            if signal not in self._signals:
+                self._signals.append(signal)
 
     def _drop(self, field: str) -> None:
         if field not in self._dropped:
             self._dropped.append(field)
 
 
-def _speaks_of_archetype(kind: Arquetipo, turn: UserTurn, start: int, end: int) -> bool:
-    return archetype_cues.speaks_of(kind, turn.folded, start, end)
+def _says_something(turn: UserTurn, start: int, end: int) -> bool:
+    said = [word for word in words_of(turn.folded[start:end]) if not _POLITE.fullmatch(word)]
+    return len(said) >= _MIN_WORDS
 
 
-def _speaks_of_objection(kind: Objecion, turn: UserTurn, start: int, end: int) -> bool:
-    return objection_cues.speaks_of(kind, turn.folded, start, end)
+class _UserWords:
+    """The user's turns, in which quotes are searched by their letters and digits alone.
+
+    Models tidy up accents, case, spaces, signs and emoji when they copy. Tampering (an instruction to the extractor, or
+    pasted data) is no evidence: a model that obeyed it would quote exactly that text.
+    """
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self._turns = {turn.index: turn for turn in user_turns(turns)}
+        # Cached: an answer may have dozens of wrong quotes, and each would read a conversation at the size limit again.
+        self._keys: dict[int, tuple[str, Sequence[int]]] = {}
+
+    def find(self, quote: str, number: int) -> _Place | None:
+        """Find a quote in the turn of this number or, if it is not there, in the newest turn that has it.
+
+        A place inside a longer word ("Ana" in "mañana") does not count. A quote without letter and digit is not found.
+        """
+        prepared = user_turns([Turn("user", quote)])[0]
+        wanted = "".join(_KEY.findall(fold(prepared.text)))
+        if not wanted:
+            return None
+        named = [self._turns[number]] if number in self._turns else []
+        for turn in [*named, *(each for each in reversed(self._turns.values()) if each.index != number)]:
+            key, positions = self._key(turn)
+            at = key.find(wanted)
+            for _ in range(_MAX_PLACES):
+                if at < 0:
+                    break
+                start, end = positions[at], positions[at + len(wanted) - 1] + 1
+                if not _cuts_word(turn.folded, start, end) and not _is_tampered(turn, start, end):
+                    return turn, start, end
+                at = key.find(wanted, at + 1)
+        return None
+
+    def _key(self, turn: UserTurn) -> tuple[str, Sequence[int]]:
+        """The letters and digits of a turn without tampering, and their positions."""
+        if turn.index not in self._keys:
+            positions = array("I", (match.start() for match in _KEY.finditer(turn.folded)))
+            self._keys[turn.index] = "".join(_KEY.findall(turn.folded)), positions
+        return self._keys[turn.index]
+
+
+def _is_tampered(turn: UserTurn, start: int, end: int) -> bool:
+    # The spans are sorted and do not touch: only the last span that starts before the end can overlap.
+    before = bisect_left(turn.tampered, (end, -1))
+    return before > 0 and start < turn.tampered[before - 1][1]
+
+
+def _cuts_word(folded: str, start: int, end: int) -> bool:
+    return (start > 0 and folded[start - 1].isalpha() and folded[start].isalpha()) or (
+        end < len(folded) and folded[end].isalpha() and folded[end - 1].isalpha()
+    )

@@ -1,6 +1,6 @@
 """The prompt for Claude: the labelling rules, the answer's schema, and the conversation as data.
 
-``prompt_v1.md`` and ``schema_v1.json`` are beside this file. The prompt version in every record contains a hash of
+``prompt_v2.md`` and ``schema_v2.json`` are beside this file. The prompt version in every record contains a hash of
 both files, so two different prompts never share a version.
 """
 
@@ -19,9 +19,9 @@ from nexus_stream.extraction.extractor import Turn
 
 __all__ = ["PROMPT_NAME", "Prompt", "load_prompt", "prompt_version", "turns_as_json"]
 
-PROMPT_NAME: Final = "prospect-v1"
-_PROMPT_FILE: Final = "prompt_v1.md"
-_SCHEMA_FILE: Final = "schema_v1.json"
+PROMPT_NAME: Final = "prospect-v2"
+_PROMPT_FILE: Final = "prompt_v2.md"
+_SCHEMA_FILE: Final = "schema_v2.json"
 
 # JSON may contain an escaped lone surrogate. UTF-8 cannot encode it, so the request could not be sent.
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import islice
 from typing import Final
 
 import phonenumbers
 
-from nexus_stream.extraction.rules.lexicon import word_list
+from nexus_stream.extraction.rules.lexicon import any_of, word_list
 from nexus_stream.extraction.text import UserTurn, words_of
 
 __all__ = ["Regions", "named_in", "regions_of"]
@@ -34,19 +33,8 @@ def _read_places() -> Mapping[str, tuple[str, ...]]:
 
 # Folded names of countries, their people and their large cities, with ISO 3166 codes: several countries have a Córdoba.
 _PLACES: Final = _read_places()
-_PLACE = rf"(?:{'|'.join(sorted(map(re.escape, _PLACES), key=len, reverse=True))})"
-_WORD = re.compile(r"[a-z]+")
-
-
-def _by_first_word() -> Mapping[str, Sequence[str]]:
-    names: dict[str, list[str]] = {}
-    for name in sorted(_PLACES, key=len, reverse=True):
-        names.setdefault(_WORD.findall(name)[0], []).append(name)
-    return names
-
-
-# The longest first: "santiago de chile" before "santiago".
-_BY_FIRST_WORD: Final = _by_first_word()
+_PLACE = any_of(_PLACES)
+_NAMED = re.compile(_PLACE)
 _FILLER = r"(?:la |el |los |las |o |a |the |ciudad de |cidade de |city of |barrio |aca |aqui |aca en |aqui en )*"
 # The user is there.
 _LIVES = re.compile(
@@ -55,12 +43,12 @@ _LIVES = re.compile(
     r"(?:les |le |te |os )?(?:escribo|hablo|falo|contacto)|soy|somos|sou|trabajo|trabalho|"
     r"i(?:'m| am)(?: (?:living|based|located))?|i live|we live|we are|living|based|from|tengo (?:mi )?\w+|ubicad[oa]s?)"
     rf"(?:,? [a-z]+){{0,5}}?,? (?:en|de|del|desde|em|do|da|no|na|in|from|por|cerca de|near) "
-    rf"{_FILLER}(?P<place>{_PLACE})\b"
+    rf"{_FILLER}(?P<place>{_PLACE})"
     rf"|\b(?:desde|direto de|directo de|aca en|aqui en|por aca en|por aqui en|aqui de|daqui de|aca de|aqui em|here in) "
-    rf"{_FILLER}(?P<from>{_PLACE})\b"
-    rf"|^\W*(?:[a-z]+\W{{1,2}}){{0,5}}[a-z]+, (?:de|desde|from|do|da) {_FILLER}(?P<after>{_PLACE})\b(?=[.,;!\n]|$)"
-    rf"|\b(?:soy|sou|somos|i'?m|i am) (?:un |una |a )?(?P<people>{_PLACE})\b"
-    rf"|\bmi (?:ciudad|pais) es {_FILLER}(?P<mine>{_PLACE})\b"
+    rf"{_FILLER}(?P<from>{_PLACE})"
+    rf"|^\W*(?:[a-z]+\W{{1,2}}){{0,5}}[a-z]+, (?:de|desde|from|do|da) {_FILLER}(?P<after>{_PLACE})(?=[.,;!\n]|$)"
+    rf"|\b(?:soy|sou|somos|i'?m|i am) (?:un |una |a )?(?P<people>{_PLACE})"
+    rf"|\bmi (?:ciudad|pais) es {_FILLER}(?P<mine>{_PLACE})"
 )
 _MOVED = re.compile(
     r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radic\w+|moro|me mude|i live|living|based|estoy|estamos|"
@@ -107,19 +95,7 @@ class Regions:
 
 def named_in(folded: str) -> list[str]:
     """The countries that a folded text names, in its order."""
-    return list(dict.fromkeys(region for place in _places_in(folded) for region in _PLACES[place]))
-
-
-def _places_in(folded: str) -> Iterator[str]:
-    end = 0
-    for word in _WORD.finditer(folded):
-        if word.start() < end or word.group() not in _BY_FIRST_WORD:
-            continue
-        for name in _BY_FIRST_WORD[word.group()]:
-            if folded.startswith(name, word.start()) and not folded[word.start() + len(name) :][:1].isalpha():
-                end = word.start() + len(name)
-                yield name
-                break
+    return list(dict.fromkeys(region for match in _NAMED.finditer(folded) for region in _PLACES[match.group()]))
 
 
 def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:
@@ -165,8 +141,9 @@ def _told(turn: UserTurn) -> Iterator[tuple[Sequence[str], bool]]:
         )
         yield _PLACES[place], _MOVED.match(match.group()) is not None or match.group("from") is not None
     if len(folded) <= _ANSWER_CHARS and _ASKS_PLACE.search(turn.asked):
-        for place in islice(_places_in(folded), 1):
-            yield _PLACES[place], True
+        place = _NAMED.search(folded)
+        if place is not None:
+            yield _PLACES[place.group()], True
 
 
 def _of_codes(turns: Sequence[UserTurn]) -> list[str]:

@@ -32,11 +32,12 @@ _WITH_LETTER = re.compile(
     r"(?: de [a-z]+)?(?P<last> al final| no final| at the end)?(?:\W{1,3}(?:y )?(?:no|nao|not)\W{1,2}(?:con |com |"
     r"with )?(?P<old>[a-z]{1,6})\b)?"
 )
+_SIGN = r"(?P<sign>punto|ponto|dot|guion bajo|underscore|guion|hifen|dash)"
 _WITHOUT = re.compile(
-    r"\b(?=[a-z])(?:sin|sem|without|no lleva|nao tem)(?: el| la| o| a| the| ningun)? (?P<sign>punto|ponto|dot|"
-    r"guion bajo|"
-    r"underscore|guion|hifen|dash)\b"
+    rf"\b(?:sin|sem|without|no lleva|nao tem|sobra|remove)(?: el| la| o| a| the| ningun| un)? {_SIGN}\b"
+    rf"|\b{_SIGN.replace('sign', 'extra')} (?:de mas|de mais|extra|sobra)\b"
 )
+_WHICH = re.compile(r"\b(?:(?P<first>primer\w*|primeiro|first)|(?P<last>ultim\w*|segund\w*|last|second))\b")
 _INSERTED = re.compile(
     r"\b(?=[a-z])(?:lleva|leva|va|vai|tiene|tem|has|falta|falto|faltou|missing|add|(?:con|com|with)(?= (?:un |el |"
     r"um |o |"
@@ -106,10 +107,7 @@ def _corrected(turn: UserTurn, address: str) -> CorrectedAddress | None:
         return CorrectedAddress(_with_inserted(address, inserted), *inserted.span())
     without = _WITHOUT.search(folded)
     if without is not None:
-        sign = _SIGNS[without.group("sign")]
-        local, _, domain = address.partition("@")
-        if local.count(sign) == 1:
-            return CorrectedAddress(normalise_email(f"{local.replace(sign, '')}@{domain}"), *without.span())
+        return CorrectedAddress(_without_sign(address, without), *without.span())
     if _ABOUT_MAIL.search(folded) or _ABOUT_MAIL.search(turn.asked):
         for match in _WITH_LETTER.finditer(folded):
             letter = letter_of(match.group("new"))
@@ -146,6 +144,22 @@ def _instead(address: str, old: str, new: str) -> str | None:
         return None
     start, end = places[0]
     return normalise_email(address[:start] + new.lstrip(".@_-") + address[end:])
+
+
+def _without_sign(address: str, match: re.Match[str]) -> str | None:
+    """The address without a sign; None if the address has the sign in several places and the user names none."""
+    local, _, domain = address.partition("@")
+    sign = _SIGNS[match.group("sign") or match.group("extra")]
+    which = _WHICH.search(match.string)
+    if sign not in local:
+        return address
+    if local.count(sign) == 1 or (which is not None and which.group("first")):
+        at = local.index(sign)
+    elif which is not None:
+        at = local.rindex(sign)
+    else:
+        return None
+    return normalise_email(f"{local[:at]}{local[at + 1 :]}@{domain}")
 
 
 def _with_inserted(address: str, match: re.Match[str]) -> str | None:

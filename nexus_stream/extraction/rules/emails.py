@@ -31,6 +31,7 @@ _HEAD = re.compile(
 )
 _DOMAIN_ONLY = re.compile(r"\W{0,3}(?P<head>[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,3})\W{0,3}(?:$|\s)")
 _ASKS_DOMAIN = re.compile(r"\barroba\b|@|\bdomini?o\b|\bdomain\b|\bdespues de\b|\bdepois d[oa]\b")
+_WHOLE = re.compile(r"\w@\w")
 _MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b|arroba|@")
 
 
@@ -114,9 +115,9 @@ def joined_address(before: UserTurn, turn: UserTurn) -> tuple[str, int, int] | N
     if tail is None:
         return None
     text = before.folded.rstrip()
-    open_end = _ASKS_DOMAIN.search(turn.asked) is not None or text.endswith(
-        ("@", ".", "_", "-", "arroba", "punto", "ponto")
-    )
+    # An assistant that names an address does not ask for the rest of one.
+    is_asked = _ASKS_DOMAIN.search(turn.asked) is not None and _WHOLE.search(turn.asked) is None
+    open_end = is_asked or text.endswith(("@", ".", "_", "-", "arroba", "punto", "ponto"))
     head = _HEAD.match(turn.folded) or (_DOMAIN_ONLY.match(turn.folded) if open_end else None)
     if head is None or any(True for _ in addresses_in(before)):
         return None
@@ -140,5 +141,5 @@ def _wins(email: Email, best: Email) -> bool:
     if email.correction and not email.secondary:
         return True
     if email.secondary != best.secondary:
-        return best.secondary and email.offered
+        return best.secondary and (email.offered or email.turn is best.turn)
     return email.offered and email.turn.index > best.turn.index

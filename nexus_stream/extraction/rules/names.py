@@ -50,6 +50,7 @@ from nexus_stream.extraction.rules.name_reading import (
     read_name,
 )
 from nexus_stream.extraction.rules.ownership import is_called
+from nexus_stream.extraction.spoken import is_of_another
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, words_of
 
 __all__ = ["Name", "Rank", "find_name"]
@@ -305,7 +306,8 @@ def _completed(turn: UserTurn, known: Name, *, asks: bool, correcting: bool) -> 
         known = replace(known, words=longer.words, turn=turn, start=longer.start, end=longer.end)
     same_turn = turn.index == known.turn.index
     corrected = corrected_words(turn, known.words) if correcting and not same_turn else None
-    corrected = corrected or corrected_letters(turn, known.words, same_turn=same_turn)
+    if corrected is None and not is_of_another(turn.folded):
+        corrected = corrected_letters(turn, known.words, same_turn=same_turn)
     if corrected is not None and corrected[0] != known.words:
         words, start, end = corrected
         known = Name(words, turn, start, end, Rank.TOLD, correction=True)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nexus_stream.extraction.text import words_of
+from nexus_stream.extraction.rules.lexicon import any_of
 
 __all__ = ["NUMBER_WORD", "NumberPart", "NumberRun", "has_number_words", "has_numbers", "read_numbers", "word_digits"]
 
@@ -63,7 +63,7 @@ _VALUES = {**_UNITS, **_TEENS, **_TENS, **_HUNDREDS}
 # A spoken number, as a part of other patterns.
 NUMBER_WORD = rf"(?:{'|'.join(sorted((*_VALUES, *_REPEATS), key=len, reverse=True))})"
 _DIGIT = re.compile(r"\d")
-_SPOKEN = frozenset(_VALUES)
+_SPOKEN = re.compile(any_of(_VALUES))
 # A letter O among digits is a zero: "3OO 555 O1O2".
 _TOKEN = re.compile(r"\+|(?<![a-z])o*\d[\do]*(?![a-z])|\d+|[a-z]+|[^\sa-z\d+]+")
 # Separators between the groups of one number.
@@ -125,7 +125,7 @@ def has_numbers(folded: str) -> bool:
 
 def has_number_words(folded: str) -> bool:
     """Whether the text has a number word."""
-    return not _SPOKEN.isdisjoint(words_of(folded))
+    return _SPOKEN.search(folded) is not None
 
 
 def word_digits(words: list[str]) -> str | None:

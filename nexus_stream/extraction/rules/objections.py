@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nexus_stream.contracts.prospect import Objecion
+from nexus_stream.extraction.rules.lexicon import FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.objection_cues import CUES, OBSTACLE_NOUNS, Cue
 from nexus_stream.extraction.rules.ownership import RELATIONS
 from nexus_stream.extraction.text import UserTurn, clause_before
@@ -52,6 +53,8 @@ _REPORTED = re.compile(
     rf"\b(?:mi|mis|un|una|el|la|su) (?:[a-z]+ )?{RELATIONS}(?: [a-z]+)? (?:siempre |me |nos |le |les |ya |"
     rf"tambien )*"
     r"(?:dic|dij|dec|cre|piens|pens|opin|asegur|tien|desconfi|repit|anda dic|teni)[a-z]*\b(?: que)?[^.!?\n]{0,60}$"
+    rf"|\b(?:my|minha|meu) {FOREIGN_RELATIONS} (?:always |sempre )?"
+    r"(?:calls?|says?|said|thinks?|believes?|diz|disse|acha|fala)\b[^.!?\n]{0,60}$"
 )
 _REPORTED_TASTE = re.compile(
     rf"\ba (?:mi|mis|su|la|el) (?:[a-z]+ )?{RELATIONS} (?:si |no |tambien |"

@@ -43,7 +43,7 @@ _FOREIGN = re.compile(
     rf"|\b(?:seu|dele|dela|his|her|their) {_CONTACT}\b|\b{_CONTACT} (?:dele|dela|deles)\b"
     r"|\b(?:hers|theirs|se llama|se llamaba|chama-?se|se chama|his name|her name|contacto de emergencia|"
     r"emergenc\w+|quedo de (?:llamar|escribir)\w*|"
-    r"(?:la|lo|las|los|me lo|me la) (?:mandaron|enviaron|mando|envio) al?|(?:marc|llam|escrib)[ae]n a)\b|"
+    r"(?:la|lo|las|los|me lo|me la) (?:mandaron|enviaron|mando|envio) al?|(?<!me )(?:marc|llam|escrib)[ae]n a)\b|"
     r"\b(?:el|la) del? $"
     r"|\b(?:me ligaram|me ligou|me mandou|me escreveu|called me|texted me|emailed me)\b"
     rf"|\bsus? {_CONTACT}\b|\bde (?:ustedes|vosotros|ella|el|ellos|ellas)\b|\bde (?:la empresa|su empresa|"

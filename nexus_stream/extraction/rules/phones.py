@@ -314,7 +314,7 @@ def _wins(phone: Phone, best: Phone) -> bool:
     if phone.whatsapp != best.whatsapp:
         return phone.whatsapp
     if phone.secondary != best.secondary:
-        return best.secondary and phone.offered
+        return best.secondary and (phone.offered or phone.turn is best.turn)
     return phone.offered and phone.turn.index > best.turn.index
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from nexus_stream.contracts.headers import Headers
 from nexus_stream.delivery.clock import SystemClock
 from nexus_stream.delivery.outcomes import Outcome
 from nexus_stream.delivery.received import Assignment, Received
@@ -196,10 +197,13 @@ class Line:
 
     async def post(self, turns: Sequence[Turn], session: str = "s-1", **body: Any) -> None:
         """Submit one conversation."""
-        assert self.stage is not None
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        value = json.dumps({"messages": messages, "sessionId": session, **body}).encode()
-        record = self.stage.read("nexus-prospect-ingestion", 0, self.posted, 0, b"k", value, ())
+        await self.post_bytes(json.dumps({"messages": messages, "sessionId": session, **body}).encode())
+
+    async def post_bytes(self, value: bytes | None, headers: Headers = ()) -> None:
+        """Submit one record."""
+        assert self.stage is not None
+        record = self.stage.read("nexus-prospect-ingestion", 0, self.posted, 0, b"k", value, headers)
         self.posted += 1
         await self.stage.submit(record)
 

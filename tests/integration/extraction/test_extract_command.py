@@ -66,7 +66,7 @@ async def test_it_shows_the_record_its_evidence_and_its_cost(stand_in, over):
     assert "email -" in lines
     assert "intencion turn 1 'quiero empezar'" in lines
     assert "dropped email" in lines
-    assert any(line.startswith("extractor claude · claude-haiku-5-5 · prospect-v1-") for line in lines)
+    assert any(line.startswith("extractor claude · claude-haiku-5-5 · prospect-v2-") for line in lines)
     assert "tokens 60 in, 2000 read from the cache, 100 out" in lines
     assert f"cost {(60 * 0.10 + 2000 * 0.01 + 100 * 0.50) / 1e6:.6f} USD at list price" in lines
 
@@ -79,7 +79,7 @@ async def test_offline_and_as_json_from_a_file(tmp_path):
     shown = json.loads(out)
     assert (shown["extractor"], shown["model"], shown["cost_usd"]) == ("offline-rules-v1", None, 0.0)
     assert shown["prospect"]["nombre"] == "Irma del Valle"
-    assert {"name": "nombre", "turn": 1, "words": "Irma del Valle"} in shown["signals"]
+    assert {"name": "nombre", "turn": 1, "confirmed": True, "words": "Irma del Valle"} in shown["signals"]
 
 
 async def test_without_consent_nothing_is_sent(stand_in, over):

@@ -309,7 +309,11 @@ def make_record(
             "conversation": {"turns": 2, "digest": f"{session_id}-{at}"},
             "extraction": {
                 "extractor": "offline-rules-v1",
-                "signals": [{"name": name, "turn": 0, "start": 0, "end": 4} for name in signals],
+                # A question mark after the name: unconfirmed.
+                "signals": [
+                    {"name": name.rstrip("?"), "turn": 0, "start": 0, "end": 4, "confirmed": not name.endswith("?")}
+                    for name in signals
+                ],
             },
             "snapshot_at_ms": at,
             "enriched_at": enriched_at,

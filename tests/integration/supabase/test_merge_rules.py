@@ -113,6 +113,9 @@ async def test_two_sessions_merge(
             4,
             "tibio",
         ),
+        # only what is confirmed
+        ([({"nombre": "Ana"}, ("intencion?", "desinteres?"))], 2, "frio"),
+        ([({"nombre": "Ana"}, ("intencion?", "intencion"))], 4, "tibio"),
         # never below 0
         ([({"nombre": "Ana"}, ("desinteres",))], 0, "frio"),
         # everything is 8.5

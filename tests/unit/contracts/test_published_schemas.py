@@ -269,4 +269,6 @@ def _is_within(part: Any, whole: Any) -> bool:
         return isinstance(whole, dict) and all(
             name in whole and _is_within(value, whole[name]) for name, value in part.items()
         )
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(_is_within, part, whole))
     return bool(part == whole)

@@ -122,3 +122,12 @@ def test_the_command_prints_tables():
     assert result.exit_code == 0, result.output
     assert "telefono" in result.stdout
     assert "by tag" in result.stdout
+
+
+def test_one_of_several_addresses_is_right():
+    labels = {"email_any": ["ana.lopez@example.com", None]}
+    for given in ("ana.lopez@example.com", None):
+        assert score_cases([case(**labels)], [Prospect(email=given)]).passed == 1
+    report = score_cases([case(**labels)], [Prospect(email="lopez@example.com")])
+    assert report.cases[0].wrong == {"email": (labels["email_any"], "lopez@example.com")}
+    assert (report.fields["email"].false_positives, report.inventions) == (1, 0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nexus_stream.contracts.prospect import Arquetipo, Momento, Objecion, Prospect, Signal, SignalName
 from nexus_stream.extraction.grounding import Checked
-from nexus_stream.extraction.merging import better_name, merge
+from nexus_stream.extraction.merging import better_name, fill, merge
 
 KNOWN = Prospect(
     nombre="Pablo Hoyos",
@@ -101,3 +101,65 @@ def test_merging_the_same_extraction_twice_changes_nothing(first, second):
     twice, _ = merge(once, signals, Checked(nombre=second))
     assert twice == once
     assert (once.nombre is None) == (not first and not second)
+
+
+def test_the_rules_fill_gaps_and_leave_a_models_values():
+    known = Prospect(nombre="Carlos", email="carlos@example.com", ocupacion="contador")
+    known_signals = (signal(SignalName.EMAIL, turn=0), signal(SignalName.OCUPACION, turn=0))
+    found = Checked(
+        nombre="Carlos Rojas",
+        email="otro@example.com",
+        telefono="+573005550102",
+        ocupacion="vendo arepas",
+        objeciones=(Objecion.PRICE,),
+        signals=tuple(
+            signal(name, turn=2)
+            for name in (SignalName.NOMBRE, SignalName.EMAIL, SignalName.TELEFONO, SignalName.OCUPACION)
+        ),
+    )
+    after, signals = fill(known, known_signals, found)
+    assert (after.nombre, after.email, after.telefono) == ("Carlos Rojas", "carlos@example.com", "+573005550102")
+    assert (after.ocupacion, after.objeciones) == ("contador", (Objecion.PRICE,))
+    turns = {one.name: one.turn for one in signals}
+    assert (turns[SignalName.EMAIL], turns[SignalName.OCUPACION], turns[SignalName.TELEFONO]) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("found", "corrected", "kept"),
+    [
+        ("Pedro Gil", False, "Carlos Rojas"),
+        ("Pedro Gil", True, "Pedro Gil"),
+        ("Carlos", True, "Carlos Rojas"),
+        ("Carlos Rojas Mora", False, "Carlos Rojas Mora"),
+        (None, False, "Carlos Rojas"),
+    ],
+)
+def test_the_rules_replace_a_models_name_by_a_longer_form_or_a_correction_only(found, corrected, kept):
+    names = [SignalName.NOMBRE, *([SignalName.CORRECCION_NOMBRE] if corrected else [])]
+    checked = Checked(nombre=found, signals=tuple(signal(name, turn=2) for name in names))
+    after, signals = fill(Prospect(nombre="Carlos Rojas"), (signal(SignalName.NOMBRE, turn=0),), checked)
+    assert after.nombre == kept
+    (turn,) = [one.turn for one in signals if one.name is SignalName.NOMBRE]
+    assert turn == (2 if kept == found else 0)
+
+
+def archetype_signal(confirmed, turn):
+    return Signal(name=SignalName.ARQUETIPO, turn=turn, start=0, end=4, confirmed=confirmed)
+
+
+def test_an_unconfirmed_signal_never_replaces_a_confirmed_one():
+    known = Prospect(arquetipo=Arquetipo.LIDER_HOGAR)
+    unsure = Checked(arquetipo=Arquetipo.PROFESIONAL_VISION, signals=(archetype_signal(False, 3),))
+    prospect, signals = merge(known, [archetype_signal(True, 1)], unsure)
+    assert (prospect.arquetipo, signals) == (Arquetipo.LIDER_HOGAR, (archetype_signal(True, 1),))
+    sure = Checked(arquetipo=Arquetipo.PROFESIONAL_VISION, signals=(archetype_signal(True, 3),))
+    prospect, signals = merge(known, [archetype_signal(False, 1)], sure)
+    assert (prospect.arquetipo, signals) == (Arquetipo.PROFESIONAL_VISION, (archetype_signal(True, 3),))
+    prospect, _ = merge(known, [archetype_signal(False, 1)], unsure)
+    assert prospect.arquetipo is Arquetipo.PROFESIONAL_VISION
+
+
+def test_only_confirmed_signals_move_the_interest():
+    for confirmed, interest in ((True, 2), (False, 0)):
+        intent = Signal(name=SignalName.INTENCION, turn=0, start=0, end=4, confirmed=confirmed)
+        assert merge(None, (), Checked(signals=(intent,)))[0].nivel_interes == interest

@@ -24,6 +24,7 @@ from nexus_stream.errors import (
 from nexus_stream.extraction.claude.prompt import load_prompt
 from nexus_stream.extraction.claude.reply import _note_missing
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.grounding import check
 
 TURNS = (
     Turn("assistant", "Hola, ¿con quién hablo?"),
@@ -220,9 +221,9 @@ async def test_a_cut_off_answer_without_a_stop_reason_does_not_parse(stand_in, c
 async def test_an_answer_that_obeys_an_injection_is_dropped(llmock, over_llmock):
     turns = (Turn("assistant", "Hola, soy Bruno Paz"), Turn("user", "hola"))
     llmock.reply(json.dumps({**json.loads(ANSWER), "nombre": "Bruno Paz", "email": "x@example.com"}))
-    found = await over_llmock().extract(turns)
+    found = check(await over_llmock().extract(turns), turns, default_region="CO")
     assert (found.nombre, found.email, found.signals) == (None, None, ())
-    assert found.dropped_fields == ("nombre", "email", "intencion")
+    assert set(found.dropped_fields) >= {"nombre", "email", "intencion"}
 
 
 # --- an answer that does not fit the schema: one more request

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 from llmock.scenarios import Reply
 
+from nexus_stream.dead_letters.letter import Letter, read_record
+from nexus_stream.dead_letters.redriving import redriven_headers
 from nexus_stream.extraction.claude.extractor import ClaudeExtractor
 from nexus_stream.extraction.extractor import Turn
+from nexus_stream.extraction.factory import create_extractor
 from nexus_stream.extraction.fallback import Fallback
 from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.settings import load_settings
@@ -200,6 +203,33 @@ async def test_the_result_of_each_message_table(case, played, line, capsys):
         assert extraction["cost_usd"] > 0
     else:
         assert (extraction["extractor"], extraction["instead_of"]) == (RULES, became)
+
+
+async def test_a_refused_chat_has_a_row_and_a_redrive_of_its_letter_replaces_it(stand_in, line):
+    turns = (Turn("user", "Hola, me llamo Irma del Valle y mi celular es 300 555 0102"),)
+    stand_in.script(stand_in.message(content=[], stop_reason="refusal"), stand_in.message(ANSWER.replace(": 1", ": 0")))
+    settings = load_settings(environ={"ANTHROPIC_API_KEY": "sk-test-0000", "ANTHROPIC_BASE_URL": stand_in.url}, **FAST)
+    extractor = create_extractor(settings)
+    try:
+        await line.start(extractor, settings)
+        await line.post(turns)
+        await line.until_done()
+        (record,) = line.enriched()
+        assert (record["prospect"]["nombre"], record["prospect"]["telefono"]) == ("Irma del Valle", "+573005550102")
+        assert (record["extraction"]["extractor"], record["extraction"]["instead_of"]) == (RULES, "model_refused")
+
+        (sent,) = line.broker.records("nexus-prospect-dlq")
+        letter = read_record(0, 0, 1, sent.key, sent.value, sent.headers)
+        assert isinstance(letter, Letter)
+        await line.post_bytes(letter.value, redriven_headers(letter, 1))
+        await line.until_done(2)
+        _, record = line.enriched()
+        # The model left the phone empty.
+        assert (record["prospect"]["nombre"], record["prospect"]["telefono"]) == ("Irma del Valle", None)
+        assert (record["extraction"]["extractor"], record["extraction"]["instead_of"]) == ("claude", None)
+        assert len(stand_in.requests) == 2
+    finally:
+        await extractor.close()
 
 
 async def test_a_huge_usage_has_the_price_of_a_long_prompt(played, line):

@@ -9,6 +9,8 @@ import pytest
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
 from nexus_stream.extraction.claude.answer import AnswerInvalidError, findings_from, parse_answer
 from nexus_stream.extraction.extractor import Turn, Usage
+from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.merging import merge
 from nexus_stream.extraction.rules.extractor import find
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -36,6 +38,11 @@ def answer(*evidence, **fields):
 
 def findings(*evidence, **fields):
     return findings_from(parse_answer(answer(*evidence, **fields)), TURNS, Usage(input_tokens=7))
+
+
+def checked(*evidence, **fields):
+    """What our own checks leave of an answer."""
+    return check(findings(*evidence, **fields), TURNS, default_region="CO")
 
 
 def quotes(found):
@@ -74,7 +81,7 @@ def test_values_have_spans_as_evidence():
 
 
 def test_an_invented_value_is_dropped_and_named():
-    found = findings(
+    found = checked(
         ("nombre", 1, "soy Bruno Paz"),
         ("email", 2, "irma@example.com"),
         ("arquetipo", 1, "soy pastora"),
@@ -87,22 +94,22 @@ def test_an_invented_value_is_dropped_and_named():
     )
     assert found.signals == ()
     assert (found.nombre, found.email, found.arquetipo, found.objeciones) == (None, None, None, ())
-    assert found.dropped_fields == ("nombre", "email", "arquetipo", "objeciones", "desinteres")
+    assert sorted(found.dropped_fields) == ["arquetipo", "desinteres", "email", "nombre", "objeciones"]
 
 
 def test_a_value_without_any_quote_is_dropped_too():
-    found = findings(email="irma@example.com", objeciones=["trust"], arquetipo="lider_hogar")
-    assert found.dropped_fields == ("email", "arquetipo", "objeciones")
+    found = checked(email="irma@example.com", objeciones=["trust"], arquetipo="lider_hogar")
+    assert sorted(found.dropped_fields) == ["arquetipo", "email", "objeciones"]
 
 
 def test_a_value_the_user_wrote_is_kept_despite_a_bad_quote():
-    found = findings(
+    found = checked(
         ("nombre", 1, "me llamo Irma del Valle"),
         ("telefono", 2, "celular: 301..."),
         nombre="Irma del Valle",
-        telefono="+3015550170",
+        telefono="3015550170",
     )
-    assert (found.nombre, found.telefono, found.dropped_fields) == ("Irma del Valle", "+3015550170", ())
+    assert (found.nombre, found.telefono, found.dropped_fields) == ("Irma del Valle", "+573015550170", ())
     assert quotes(found) == [("nombre", "irma del valle"), ("telefono", "301 555 0170")]
 
 
@@ -143,21 +150,51 @@ def test_spanish_objections_are_understood(spanish, contract, said):
     assert [s.name.value for s in found.signals] == [f"objecion_{contract}"]
 
 
-HARMLESS = ["hola, solo estoy mirando", "Buenos días", "Soy Lucía Paredes", "ok gracias", "what? who are you?", "aja"]
+CLAIMS = [*(f"objecion_{kind.value}" for kind in Objecion), "arquetipo", "intencion", "desinteres"]
 
 
-@pytest.mark.parametrize("said", HARMLESS)
-def test_meaningless_words_are_no_evidence(said):
-    claims = [*(f"objecion_{kind.value}" for kind in Objecion), "arquetipo", "intencion", "desinteres"]
-    for archetype in Arquetipo:
-        text = answer(
-            *((claim, 0, said) for claim in claims),
-            objeciones=[kind.value for kind in Objecion],
-            arquetipo=archetype.value,
-        )
-        found = findings_from(parse_answer(text), [Turn("user", said)], Usage())
-        assert (found.objeciones, found.arquetipo, found.signals) == ((), None, ())
-        assert found.dropped_fields == ("arquetipo", "objeciones", "intencion", "desinteres")
+def all_claimed(said, archetype):
+    text = answer(
+        *((claim, 0, said) for claim in CLAIMS),
+        objeciones=[kind.value for kind in Objecion],
+        arquetipo=archetype.value,
+    )
+    return findings_from(parse_answer(text), [Turn("user", said)], Usage())
+
+
+@pytest.mark.parametrize("said", ["Buenos días", "ok gracias", "aja", "sí", "👍", "Lucía", "jajaja claro que sí"])
+@pytest.mark.parametrize("archetype", Arquetipo)
+def test_a_greeting_is_no_evidence(said, archetype):
+    found = all_claimed(said, archetype)
+    assert (found.objeciones, found.arquetipo, found.signals) == ((), None, ())
+    assert found.dropped_fields == ("arquetipo", "objeciones", "intencion", "desinteres")
+
+
+@pytest.mark.parametrize("said", ["hola, solo estoy mirando", "Soy Lucía Paredes", "what? who are you?"])
+def test_words_that_the_rules_do_not_know_are_unconfirmed_evidence(said):
+    found = all_claimed(said, Arquetipo.LIDER_HOGAR)
+    assert (set(found.objeciones), found.arquetipo) == (set(Objecion), Arquetipo.LIDER_HOGAR)
+    assert {one.name.value for one in found.signals} == set(CLAIMS)
+    assert not any(one.confirmed for one in found.signals)
+    prospect, signals = merge(None, (), check(found, [Turn("user", said)], default_region="CO"))
+    assert (prospect.nivel_interes, any(one.confirmed for one in signals)) == (0, False)
+
+
+def test_words_that_the_rules_know_are_confirmed():
+    found = findings(
+        ("objecion_mlm", 2, "suena a pirámide"),
+        ("objecion_price", 2, "se ve costoso"),
+        ("arquetipo", 1, "en mi propio local"),
+        ("intencion", 2, "quiero saber"),
+        objeciones=["price", "mlm"],
+        arquetipo="emprendedor_dueno_negocio",
+    )
+    assert {one.name.value: one.confirmed for one in found.signals} == {
+        "objecion_mlm": True,
+        "objecion_price": False,
+        "arquetipo": True,
+        "intencion": True,
+    }
 
 
 def labelled() -> list[list[Turn]]:
@@ -231,10 +268,8 @@ def test_an_additional_key_is_accepted():
         ("quisiéramos empezar", "intencion", True),
         ("me interesa la inversión", "intencion", True),
         ("I want to start", "intencion", True),
-        ("hola, ¿quién eres?", "intencion", False),
-        ("qué es esto", "intencion", False),
-        ("cualquier cosa aviso", "intencion", False),
-        ("quizás, quien sabe", "intencion", False),
+        ("quero começar hoje", "intencion", True),
+        ("não quero começar", "intencion", False),
         ("no quiero empezar", "intencion", False),
         ("por ahora no quiero invertir", "intencion", False),
         ("todavía no estoy listo para empezar", "intencion", False),
@@ -245,6 +280,8 @@ def test_an_additional_key_is_accepted():
         ("not interested", "desinteres", True),
         ("ya perdí el interés", "desinteres", True),
         ("I'm not really interested", "desinteres", True),
+        ("não tenho interesse", "desinteres", True),
+        ("my wife shouted: not interested", "desinteres", False),
         ("hola", "desinteres", False),
         ("me interesa mucho", "desinteres", False),
         ("no. me interesa", "desinteres", False),

@@ -11,11 +11,13 @@ from nexus_stream.contracts.prospect import Arquetipo, Objecion, SignalName
 from nexus_stream.extraction.claude.answer import Answer, findings_from, parse_answer
 from nexus_stream.extraction.claude.prompt import PROMPT_NAME, load_prompt, prompt_version, turns_as_json
 from nexus_stream.extraction.extractor import Turn, Usage
+from nexus_stream.extraction.grounding import check
 
 # One line for each version that ever ran, newest last. If a test here fails, the prompt or the schema changed: records
 # before and after would differ under the same version. Add the new version on purpose, and keep the old lines.
 RELEASED_VERSIONS = {
     "prospect-v1": "prospect-v1-a65a13fb",
+    "prospect-v2": "prospect-v2-79b2941a",
 }
 
 # The vendor does not cache a shorter prefix, and reports nothing.
@@ -40,8 +42,8 @@ def test_prompt_and_schema_are_the_released_ones():
 
 def test_changing_prompt_or_schema_changes_the_version():
     folder = files("nexus_stream.extraction.claude")
-    system = folder.joinpath("prompt_v1.md").read_text(encoding="utf-8")
-    schema = folder.joinpath("schema_v1.json").read_text(encoding="utf-8")
+    system = folder.joinpath("prompt_v2.md").read_text(encoding="utf-8")
+    schema = folder.joinpath("schema_v2.json").read_text(encoding="utf-8")
     current = prompt_version(PROMPT_NAME, system, schema)
 
     assert current == load_prompt().version
@@ -91,9 +93,10 @@ def test_the_prompts_own_example_passes_our_checks():
     turns = [Turn(turn["role"], turn["content"]) for turn in json.loads(conversation)]
 
     findings = findings_from(parse_answer(answer), turns, Usage())
+    checked = check(findings, turns, default_region="CO")
 
-    assert findings.nombre == "Irma del Valle"
-    assert findings.dropped_fields == ()
+    assert (checked.nombre, checked.telefono) == ("Irma del Valle", "+573015550171")
+    assert (findings.dropped_fields, checked.dropped_fields) == ((), ())
     assert len(findings.signals) == len(json.loads(answer)["evidencias"])
 
 
@@ -113,6 +116,6 @@ def test_a_lone_surrogate_can_be_sent_without_shifting_positions():
     assert json.loads(text.encode())[0]["content"] == "a�b"
 
 
-@pytest.mark.parametrize("name", ["prompt_v1.md", "schema_v1.json"])
+@pytest.mark.parametrize("name", ["prompt_v2.md", "schema_v2.json"])
 def test_files_are_package_data(name):
     assert files("nexus_stream.extraction.claude").joinpath(name).is_file()

@@ -27,7 +27,6 @@ EMAIL = "ana.lopez@example.com"
 COLOMBIAN = [
     ["cel3005550102"],
     ["wsp:300-555-0102"],
-    ["mi numero es " + "".join(f"{digit}\ufe0f\u20e3" for digit in "3005550102")],
     ["300\u200b555\u200b0102"],
     ["300&nbsp;555&nbsp;0102"],
     ["**300 555 0102**"],
@@ -73,8 +72,22 @@ COLOMBIAN = [
     ["300 555 0102 o 310 555 0103"],
     ["no tengo correo pero mi cel es 3005550102"],
     ["A: ¿Me confirmas tu celular 300 555 0199?", "no, es 300 555 0102"],
+    ["A: ¿Tu celular?", "300 555", "A: faltan números", "uy si, 0102"],
+    ["A: ¿Su número sigue siendo 300 555 0102?", "sí, el 300 555 0102"],
+    ["A: tu cel", "300 555 0102", "A: algo más?", "si no contesto le marcan a mi carnal Beto 310 555 0103"],
+    ["A: tu cel", "300 555 0102", "A: algo más?", "me la hizo el doctor Nava en la clínica, 310-555-0103"],
+    [
+        "A: tu cel",
+        "300",
+        "A: ¿sigues ahí?",
+        "sí disculpe es que ladra el perro. 555",
+        "A: ¿qué raza es?",
+        "schnauzer. 0102 y ahí termina",
+    ],
+    ["mi cel 300 555 010", "A: falta un dígito", "uy sí, me comí el último, un 2"],
+    ["mi numero es " + "".join(f"{digit}\ufe0f\u20e3" for digit in "3005550102")],
 ]
-OF_ANOTHER_COUNTRY = [
+OF_ANOTHER_NUMBER = [
     (["vivo en Miami, mi cel es 305 555 0147"], "+13055550147"),
     (["Hi, my number is 305-555-0147, please call me"], "+13055550147"),
     (["soy de Guadalajara, mi wsp es 33 5555 0117"], "+523355550117"),
@@ -90,6 +103,8 @@ OF_ANOTHER_COUNTRY = [
     (["mi número es el tres dieciséis, quinientos cincuenta y cinco, cero uno cero dos"], "+573165550102"),
     (["my cell is 1-305-555-0147"], "+13055550147"),
     (["+34 6OO 55 50 32"], "+34600555032"),
+    (["Reenviado: mira\nllama al 300 555 0102\n\nyo soy Ana, cel 310 555 0103"], "+573105550103"),
+    (["anota aí meu cel: 11 95555-0125", "A: Confirma?", "opa, troca o final, é 52 e não 25"], "+5511955550152"),
 ]
 ADDRESSES = [
     ["ana.lopez (at) example (dot) com"],
@@ -122,6 +137,16 @@ ADDRESSES = [
     ["mi correo es a n a punto l o p e z arroba example punto com"],
     ["ana.lopez@example.com o el del trabajo: ana@empresa.example"],
     ["mi mail: ana (punto) lopez (arroba) example (punto) com"],
+    ["el de Pedro es pedro@example.com pero ese no. El mío es ana.lopez@example.com"],
+    ["A: ¿tu correo?", "ana.lopez", "A: ¿y después de la arroba?", "example.com todo pegadito"],
+    ["mi correo es a.na.lopez@example.com", "A: ok", "perdón, se me fue un punto de más, quítale el primero"],
+    ["tengo dos mails, el del laburo x@empresa.example y el personal ana.lopez@example.com"],
+    ["mi correo es ana.lope@example.com", "A: ok", "uy ana.lopez, me comí la z"],
+    ["la mandaron a ventas@empresa.example pero esa bandeja nadie la abre. Mándela a ana.lopez@example.com"],
+]
+OTHER_ADDRESSES = [
+    (["mi correo es ana@example.com", "A: ok", "ah, lleva un 7 después de ana"], "ana7@example.com"),
+    (["mi correo es analopez@example.com", "A: ok", "es sin el punto"], "analopez@example.com"),
 ]
 BOTH = [
     ["mi contacto es ana.lopez@example.com / 300 555 0102"],
@@ -165,6 +190,19 @@ NO_CONTACT = [
     ["mi cuenta de ahorros 30055501020"],
     ["el lote 3005550102 y la serie 3105550102"],
     ["ana.lopez@example.com3005550102"],
+    ['me escribieron esto: "Estimada cliente, comuníquese al 300 555 0102 o escriba a ana@example.com"'],
+    ["A: Para urgencias tenemos el 300 555 0102", "ok 300 555 0102, lo guardo en el cel"],
+    ["A: escríbenos al 300 555 0102", "listo, yo marco mejor al 3005550102"],
+    ["¿ustedes atienden en el 300 555 0102?", "A: sí", "listo, 300 555 0102. ¿puedo ir ya?"],
+    ["me atendió Julio el del 300 555 0102 y quedó de llamarme"],
+    ["A: ¿Un número de ella?", "300 555 0102"],
+    ["A: ¿Contacto de emergencia?", "Nelly 300 555 0102"],
+    ["A: ¿Me comparte el número?", "3005550102", "A: ¿Ese es su celular?", "no, esa es la guía"],
+    ["y con 3000000000 jajaja"],
+    ["localizador 3005550102"],
+    ["mi novio se llama Derek, derek@example.com"],
+    ["[10:42, 03/03/2026] Marcos: mi número nuevo es 300 555 0102\n\nrecibí esto, ¿es de ustedes?"],
+    ["cel 3205550 1471 para lo de la torta"],
 ]
 
 
@@ -173,7 +211,7 @@ def test_a_phone_is_found_however_it_is_written(chat):
     assert contacts_of(chat) == (PHONE, None)
 
 
-@pytest.mark.parametrize(("chat", "e164"), OF_ANOTHER_COUNTRY)
+@pytest.mark.parametrize(("chat", "e164"), OF_ANOTHER_NUMBER)
 def test_a_phone_belongs_to_the_country_that_the_chat_supports(chat, e164):
     assert contacts_of(chat) == (e164, None)
 
@@ -181,6 +219,11 @@ def test_a_phone_belongs_to_the_country_that_the_chat_supports(chat, e164):
 @pytest.mark.parametrize("chat", ADDRESSES)
 def test_an_address_is_found_however_it_is_written(chat):
     assert contacts_of(chat) == (None, EMAIL)
+
+
+@pytest.mark.parametrize(("chat", "address"), OTHER_ADDRESSES)
+def test_a_part_of_an_address_is_corrected(chat, address):
+    assert contacts_of(chat) == (None, address)
 
 
 @pytest.mark.parametrize("chat", BOTH)
