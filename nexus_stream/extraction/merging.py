@@ -12,7 +12,7 @@ from dataclasses import replace
 from nexus_stream.contracts.prospect import Objecion, Prospect, Signal, SignalName
 from nexus_stream.extraction import scoring
 from nexus_stream.extraction.grounding import Checked
-from nexus_stream.extraction.rules.name_reading import PARTICLES
+from nexus_stream.extraction.rules.name_words import PARTICLES
 from nexus_stream.extraction.text import fold
 
 __all__ = ["better_name", "fill", "merge", "merge_older"]

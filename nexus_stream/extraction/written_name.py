@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
 from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
-from nexus_stream.extraction.rules.name_reading import PARTICLES, is_plausible_name, proper_case
+from nexus_stream.extraction.rules.name_words import PARTICLES, is_plausible_name, proper_case
 from nexus_stream.extraction.rules.ownership import RELATIONS
 from nexus_stream.extraction.spoken import (
     Place,

@@ -33,15 +33,14 @@ from nexus_stream.extraction.rules.name_cues import (
     VOCATIVE,
 )
 from nexus_stream.extraction.rules.name_letters import read_spelled, respelled
-from nexus_stream.extraction.rules.name_reading import (
+from nexus_stream.extraction.rules.name_reading import NameRun, Trust, read_name
+from nexus_stream.extraction.rules.name_words import (
     PARTICLES,
     TITLE_WORDS,
-    NameRun,
-    Trust,
+    has_any,
     is_boundary,
     is_everyday,
     is_listed,
-    read_name,
 )
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
@@ -67,16 +66,14 @@ _SURNAME_HINTS = ("apellido", "sobrenome", "surname", "last name")
 _THANKS = re.compile(r"\b(?:gracias|obrigad[oa]|thanks|thank you)[ ,]*$")
 
 
-def has_any(folded: str, hints: tuple[str, ...]) -> bool:
-    """Whether the text contains one of the hints: faster than a pattern that starts with any of them."""
-    for hint in hints:  # noqa: SIM110
-        if hint in folded:
-            return True
-    return False
+# A question for the name has one of these.
+_ASKS_HINTS = ("nombr", "nome", "name", "llam", "cham", "quien", "quem", "who", "call you", "dig", "decir")
 
 
 def asks_name(asked: str) -> bool:
     """Whether the assistant's turn asks for the user's name."""
+    if not has_any(asked, _ASKS_HINTS):
+        return False
     return ASKS_NAME.search(asked) is not None or ASKS_IN_SHORT.search(asked) is not None
 
 
@@ -95,8 +92,10 @@ def is_in_place(turn: UserTurn, run: NameRun) -> bool:
 
 def _confirmed_name(turn: UserTurn) -> NameRun | None:
     """Read a full name after a "yes" to "are you the account holder?"."""
-    yes = CONFIRMS.match(turn.folded) if ASKS_WHETHER_OWNER.search(turn.asked) else None
-    run = read_name(turn, yes.end(), Trust.TOLD) if yes is not None else None
+    yes = CONFIRMS.match(turn.folded)
+    if yes is None or not ASKS_WHETHER_OWNER.search(turn.asked):
+        return None
+    run = read_name(turn, yes.end(), Trust.TOLD)
     if run is None or len(run.folded) < 2 or not run.known or OF_OTHERS.match(turn.folded, run.end):
         return None
     ends = is_boundary(turn.folded, run.end) or GOES_ON.match(turn.folded, run.end) is not None

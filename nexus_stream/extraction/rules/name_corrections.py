@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from nexus_stream.extraction.rules.name_reading import NameRun, Trust, is_boundary, read_name
+from nexus_stream.extraction.rules.name_reading import NameRun, Trust, read_name
+from nexus_stream.extraction.rules.name_words import is_boundary
 from nexus_stream.extraction.rules.ownership import is_called
 from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = ["corrected_words", "corrects_name"]
 
 _CORRECTS = re.compile(
-    r"\b(?:perdon\w*|disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|en realidad|mejor dicho|"
+    r"\b(?=[a-z,])(?:perdon\w*|disculp\w*|corrij\w*|corregi\w*|correccion|equivo\w*|error|en realidad|mejor dicho|"
     r"quise decir|"
     r"mal escrito|escribi mal|escribiste mal|escribio mal|esta mal|quedo mal|puse mal|te falto|le falto|"
     r"me falto|me comi|"

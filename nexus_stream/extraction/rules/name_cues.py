@@ -61,7 +61,7 @@ TOLD = re.compile(
     r"[\s:,=.\-]{0,4}"
 )
 SELF = re.compile(
-    r"\b(?:so[yi]|(?:eu )?sou(?: o| a)?|i'?m|i am|it'?s|this is|"
+    r"\b(?=[a-z])(?:so[yi]|(?:eu )?sou(?: o| a)?|i'?m|i am|it'?s|this is|"
     r"quien (?:le |te |les )?(?:habla|escribe|saluda)(?: es)?|"
     r"(?:aqui|aki) (?:quem (?:fala|escreve) )?e(?: o| a)?|(?:aqui )?(?:quem )?(?:fala|escreve)(?:ndo)? (?:e|com|aqui e)"
     r"(?: o| a)?|"
@@ -78,11 +78,12 @@ PLACED = re.compile(
 # After these words a name that no list has is read too.
 # "Soy su hijo Iván": whose relative the user is, then the user's name.
 RELATED = re.compile(
-    rf"\b(?:soy|sou|i'?m|i am)(?P<whose> (?:el|la|su|tu|o|a|her|his|their|the))? (?:{RELATIONS}|{_RELATIVES})"
+    rf"\b(?=[is])(?:soy|sou|i'?m|i am)(?P<whose> (?:el|la|su|tu|o|a|her|his|their|the))? (?:{RELATIONS}|{_RELATIVES})"
     r"(?: del[ae]s?| de (?:ella|el|ellos|ellas))?(?(whose),?)\s"
 )
 NICKNAME = re.compile(
-    r"\b(?:(?:todos |todo el mundo |mis amigos |la gente )?me (?:dicen|llaman|conocen como)|dime|digame|decime|"
+    r"\b(?=[a-z])(?:(?:todos |todo el mundo |mis amigos |la gente )?me (?:dicen|llaman|conocen como)|dime|digame|"
+    r"decime|"
     r"diganme|(?:me )?(?:puede[ns]?|podes) (?:decirme|llamarme|decir|llamar)|llam(?:a|e|á)me|"
     r"calls? me|i go by|"
     r"(?:pode(?:m)? )?me chama[mr]?(?: so)?(?: de)?|pode(?:m)? chamar(?: so)? de|me conhecem (?:como|por)|"
@@ -265,7 +266,8 @@ VOCATIVE = re.compile(
     r"[^\w]{0,3}(?=([a-z]{2,})(?: [a-z]+){0,4}\s?(?:[.,!?:;)]|$|[^\w\s]))"
 )
 BOT_INTRODUCES = re.compile(
-    r"\b(?:soy|(?:te|le|les) (?:saluda|habla|escribe)|me llamo|mi nombre es|i'?m|sou a|sou o|aqui e [ao]|me chamo|"
+    r"\b(?=[a-z])(?:soy|(?:te|le|les) (?:saluda|habla|escribe)|me llamo|mi nombre es|i'?m|sou a|sou o|"
+    r"aqui e [ao]|me chamo|"
     r"meu nome e|my name is|this is) ([a-z]+(?: [a-z]+)?)"
 )
 BOT_IS = re.compile(

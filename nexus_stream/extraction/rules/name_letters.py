@@ -10,25 +10,17 @@ import unicodedata
 from collections.abc import Callable
 from difflib import SequenceMatcher
 
-from nexus_stream.extraction.rules.lexicon import word_list
-from nexus_stream.extraction.rules.name_reading import PARTICLES, NameRun, is_boundary, is_listed
+from nexus_stream.extraction.rules.letters import SPOKEN
+from nexus_stream.extraction.rules.lexicon import any_of, word_list
+from nexus_stream.extraction.rules.name_reading import NameRun
+from nexus_stream.extraction.rules.name_words import PARTICLES, has_any, is_boundary, is_listed
 from nexus_stream.extraction.rules.ownership import is_foreign
 from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = ["corrected_letters", "read_spelled", "respelled"]
 
-# Spoken names of letters, folded, in Spanish and Portuguese. A longer name stands before its own beginning.
-_SPOKEN = {
-    "doble uve": "w", "uve doble": "w", "doble ve": "w", "doble u": "w", "ve doble": "w", "doble ele": "ll",
-    "doble ene": "nn", "doble te": "tt", "doble ese": "ss", "doble erre": "rr", "i griega": "y", "y griega": "y",
-    "ye griega": "y", "i latina": "i", "be larga": "b", "be grande": "b", "be alta": "b", "be corta": "v",
-    "be chica": "v", "ve corta": "v", "ve chica": "v", "ve baja": "v", "ve larga": "b", "ve grande": "b", "uve": "v",
-    "ache": "h", "hache": "h", "aga": "h", "jota": "j", "equis": "x", "xis": "x", "zeta": "z", "ceta": "z",
-    "efe": "f", "ele": "l", "eme": "m", "ene": "n", "erre": "r", "ere": "r", "ese": "s", "esse": "s",
-    "ipsilon": "y", "dablio": "w", "che": "ch", "elle": "ll", "be": "b", "ce": "c", "de": "d", "ge": "g", "ka": "k",
-    "pe": "p", "cu": "q", "que": "q", "te": "t", "ve": "v", "ye": "y", "ze": "z",
-}  # fmt: skip
-_LETTER = "(?:" + "|".join(_SPOKEN) + "|[a-z])"
+# A longer name of a letter is tried before its own beginning: "be larga" before "be".
+_LETTER = any_of([*SPOKEN, *"abcdefghijklmnopqrstuvwxyz"])
 _STEP = re.compile(rf"(?:con )?(?P<letter>{_LETTER})(?: de [a-z]{{3,12}})?(?![a-z])")
 _APART = re.compile(r"[\s,.\-]{1,3}")
 _DASHED = re.compile(r"(?<![a-z\-])[a-z](?:[-.][a-z]){2,24}(?![a-z])(?: [a-z](?:[-.][a-z]){2,24}(?![a-z])){0,3}")
@@ -62,7 +54,7 @@ def read_spelled(turn: UserTurn, position: int, heard: str = "") -> NameRun | No
         if step is None:
             break
         spoken = step.group("letter")
-        letter = _SPOKEN.get(spoken, spoken)
+        letter = SPOKEN.get(spoken, spoken)
         if spoken == "ene" and "ñ" in turn.text[step.start() : step.end()].lower():
             letter = "ñ"
         letters.append((spoken, letter, step.end()))
@@ -103,19 +95,19 @@ def respelled(turn: UserTurn, run: NameRun) -> NameRun:
 
 
 _TAIL = r"(?: (?:de [a-z]{3,12}|larga|corta|alta|baja|chica|grande|intermedia|labial))?"
-_NOT = rf"(?:,? (?:y )?(?:no|en vez de|en lugar de|nao|not)(?: con)? (?:la )?(?P<not>{_LETTER})(?![a-z]))?"
+_NOT = rf"(?:,? (?:y )?(?:no|en vez de|en lugar de|nao|not)(?: con)? (?:la )?(?P<not>{_LETTER}))?"
 _CHANGE = re.compile(
     rf"\b(?P<with>con|com|with)(?: (?:la|una?|el|a))?(?: letra)? (?P<double>doble |dos |"
     rf"dupl[oa] )?(?P<letter>{_LETTER})"
-    rf"(?![a-z])(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|"
+    rf"(?P<sort>{_TAIL[:-1]})?(?P<place>,? (?:al final|al principio|inicial|no (?:final|fim)|"
     rf"no comeco|at the end))?{_NOT}"
     rf"|\b(?P<without>sin|sem|without)(?: (?:la|el|o|an?))? (?P<removed>{_LETTER}|tilde|acento)(?![a-z])"
     rf"|\b(?P<last>(?:termina|acaba|finaliza|ends)(?: en| com| con| with)|(?:la )?ultima(?: letra)?(?: es)?|a ultima e|"
     rf"al final (?:es|va|lleva))"
-    rf"(?: con)?(?: (?:la|una?))? (?P<end>{_LETTER})(?![a-z]){_TAIL}"
-    rf"(?:,? (?:y )?(?:no|en vez de|nao|not)(?: con| en)? (?:la )?(?P<notend>{_LETTER})(?![a-z]))?"
+    rf"(?: con)?(?: (?:la|una?))? (?P<end>{_LETTER}){_TAIL}"
+    rf"(?:,? (?:y )?(?:no|en vez de|nao|not)(?: con| en)? (?:la )?(?P<notend>{_LETTER}))?"
     rf"|\b(?:empieza|comienza|inicia|comeca|starts)(?: con| por| com| with)(?: (?:la|"
-    rf"una?))? (?P<first>{_LETTER})(?![a-z])"
+    rf"una?))? (?P<first>{_LETTER})"
 )
 _ABOUT_CONTACT = re.compile(r"\b(?:correo|e-?mail|mail|arroba|punto|gmail|numero|celular|cel|telefono|dominio)\b|@|\d")
 _OPTIONS = re.compile(
@@ -154,7 +146,7 @@ def corrected_letters(
     turn: UserTurn, known: tuple[str, ...], *, same_turn: bool
 ) -> tuple[tuple[str, ...], int, int] | None:
     """Apply "es con z" and the like to the known name: the words and the span; None if it cannot be read."""
-    if not any(hint in turn.folded for hint in _HINTS):
+    if not has_any(turn.folded, _HINTS):
         return None
     words = known
     span: tuple[int, int] | None = None
@@ -203,7 +195,7 @@ def _is_about(words: tuple[str, ...], change: re.Match[str], before: str, turn: 
 
 def _letter(spoken: str | None, tail: str) -> str:
     """The letter meant: "be de vaca" is a v, and "be corta" too."""
-    letter = _SPOKEN.get(spoken or "", spoken or "")
+    letter = SPOKEN.get(spoken or "", spoken or "")
     example = re.search(r" de ([a-z])[a-z]", tail)
     if example is not None and (example.group(1) in _ALIKE.get(letter, ()) or letter == "h"):
         return example.group(1)
@@ -221,7 +213,7 @@ def _change(
     letter = "ñ" if spoken in ("ene", "n") and "ñ" in turn.text[change.start() : change.end()].lower() else ""
     letter = letter or _letter(spoken, tail)
     banned = change.group("not") or change.group("notend")
-    wrong = _SPOKEN.get(banned or "", banned or "")
+    wrong = SPOKEN.get(banned or "", banned or "")
     place = change.group("place") or ""
     if change.group("last") or "final" in place or "fim" in place or "end" in place:
         return _only(words, places, lambda word: _at_end(word, letter, wrong), last_first=True)
@@ -309,7 +301,7 @@ def _without(word: str, removed: str) -> list[str]:
         )
         bare = unicodedata.normalize("NFC", bare)
         return [bare] if bare != word else []
-    letter = _SPOKEN.get(removed, removed)
+    letter = SPOKEN.get(removed, removed)
     key = fold(word)
     places = [match.start() for match in re.finditer(re.escape(letter), key)]
     if len(places) != 1 or len(word) <= len(letter) + 2:

@@ -7,12 +7,10 @@ decides the positions where a name may be.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 
 from nexus_stream.extraction.rules.lexicon import (
-    BUSINESSES,
     COMMON_WORDS,
     GIVEN_NAMES,
     NOT_NAMES,
@@ -22,31 +20,25 @@ from nexus_stream.extraction.rules.lexicon import (
     sounds_like_a_name,
     word_list,
 )
+from nexus_stream.extraction.rules.name_words import (
+    NAMELESS,
+    PARTICLES,
+    TITLE_WORDS,
+    TOKEN,
+    is_boundary,
+    is_everyday,
+    is_listed,
+    proper_case,
+    shouts,
+)
 from nexus_stream.extraction.text import UserTurn, fold
 
-__all__ = [
-    "PARTICLES",
-    "TITLE_WORDS",
-    "NameRun",
-    "Trust",
-    "is_boundary",
-    "is_everyday",
-    "is_listed",
-    "is_plausible_name",
-    "proper_case",
-    "read_name",
-]
+__all__ = ["NameRun", "Trust", "read_name"]
 
 MAX_WORDS = 9
 
-TITLE_WORDS = word_list("name_titles")
 _TITLES = re.compile(rf"(?:(?:{'|'.join(sorted(TITLE_WORDS))})\b\.? +)+")
-_TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _GAP = re.compile(r"[ \t]{1,3}")
-PARTICLES = frozenset(
-    {"de", "del", "la", "las", "los", "da", "das", "do", "dos", "di", "e", "von", "van", "der", "san", "santa", "y"}
-    | {"della", "dello", "dalla", "degli", "den", "ter", "zu", "zum"}
-)
 # No place follows these particles, so an unlisted word that ends the phrase is a surname.
 _SURNAME_PARTICLES = frozenset(
     {"das", "dos", "di", "von", "van", "der", "della", "dello", "dalla", "degli", "den", "ter", "zu", "zum"}
@@ -55,19 +47,18 @@ _SURNAME_PARTICLES = frozenset(
 _REGIONS = frozenset({"cesar", "magdalena"})
 # "J.", "J.P.", "M.ª" (folded: "m.a").
 _INITIAL = re.compile(r"[a-z](?:\.[a-z](?![a-z]))*(\.?)(?![a-z'])")
-# Written short before the rest of the name: "Ma. Fernanda", "Fco. Javier".
 # Letters spelled out: "m-a-r-i-a".
 _DASHED = re.compile(r"[a-z](?:-[a-z])+")
+# Written short before the rest of the name: "Ma. Fernanda", "Fco. Javier".
 _SHORT = frozenset(
     {"ma", "fco", "fca", "gpe", "ant", "alf", "sta", "sto", "guad", "conc", "mtz", "hdez", "glez", "rdz"}
 )
 _SUFFIXES = frozenset({"jr", "filho", "ii", "iii", "sobrinho"})
-_ROMAN = frozenset({"ii", "iii"})
 # In lower case these letters are words more often than initials.
 _LETTER_WORDS = frozenset("adeikoquxy")
 # Words after "de" in a surname, besides the surnames of the list.
 _AFTER_PARTICLE = word_list("surname_after_particle")
-ASKS_PLACE = re.compile(
+_ASKS_PLACE = re.compile(
     r"\b(?:ciudad|cidade|city|donde|onde|where|municipio|barrio|bairro|estado|state|departamento|pais|country|comuna|"
     r"distrito|colonia|localidad|provincia|region|sector|zona)\b"
 )
@@ -83,14 +74,7 @@ _WORDLIKE = re.compile(
 )
 
 
-_CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'|[a-z]+'s$")
-_LAUGHTER = re.compile(r"(?:[jh][aeiou]){2,}[jh]?|a(?:[jh]a){2,}[jh]?|(?:rs){2,}|k{2,}|x[dp]+")
-_SPACE = re.compile(r"\s*")
 _VOWEL = re.compile(r"[aeiouy]")
-_PART = re.compile(r"[^\W\d_]+")
-# What no name consists of. A model's name is checked without NOT_NAMES, because some of them are rare names ("Azul").
-_EVERYDAY = COMMON_WORDS | OCCUPATIONS | BUSINESSES
-_NAMELESS = frozenset(word for word in _EVERYDAY | NOT_NAMES if len(word) > 1)
 
 
 class Trust(Enum):
@@ -119,70 +103,6 @@ class NameRun:
     def text(self) -> str:
         """The name as it is stored."""
         return proper_case(self.words)
-
-
-def proper_case(words: tuple[str, ...] | list[str]) -> str:
-    """Capitalise each word, lower the particles, and keep accents and mixed case (McKay) as typed.
-
-    Wide letters become plain ones (NFKC): the name is the same. An initial gets its dot.
-    """
-    plain = (word if "ª" in word or "º" in word else unicodedata.normalize("NFKC", word) for word in words)
-    return " ".join(_cased(word, first=position == 0) for position, word in enumerate(plain))
-
-
-def _cased(word: str, *, first: bool) -> str:
-    folded = fold(word)
-    if not first and folded in PARTICLES - {"san", "santa"}:
-        return word.lower()
-    if folded in _ROMAN:
-        return word.upper()
-    if word == "i":
-        # The Catalan "and" between surnames. An initial is typed with its capital.
-        return word
-    if len(word) == 1:
-        return word.upper() + "."
-    if word[0].isupper() and word[1].islower() and not word.endswith("."):
-        return word
-    return _PART.sub(lambda part: part.group()[0].upper() + part.group()[1:].lower(), word)
-
-
-def _shouts(text: str, position: int) -> bool:
-    """Whether the words around ``position`` are in capitals, so that a capital letter proves nothing."""
-    before = [character for character in text[max(0, position - 40) : position] if character.isalpha()]
-    if len(before) < 2:
-        return text[position : position + 80].isupper()
-    return 2 * sum(map(str.isupper, before)) > len(before)
-
-
-def is_boundary(folded: str, position: int) -> bool:
-    """Whether the phrase ends here: the end of the turn, a line break, a sign, an emoji or a digit follows."""
-    match = _SPACE.match(folded, position)
-    rest = match.end() if match else position
-    return rest >= len(folded) or "\n" in folded[position:rest] or not folded[rest].isalpha()
-
-
-def is_plausible_name(name: str) -> bool:
-    """Whether a text can be a name: no digits, and not only everyday words."""
-    words = [word for word in _TOKEN.findall(fold(name)) if word not in PARTICLES]
-    if not words or not any(len(word) > 1 for word in words) or any(character.isdigit() for character in name):
-        return False
-    if words[0] in GIVEN_NAMES:
-        return True
-    return not all(word in _EVERYDAY for word in words) and (words[0] not in _EVERYDAY or words[0] in SURNAMES)
-
-
-def is_listed(word: str) -> bool:
-    """Whether the lists of names have a folded word, or each part of a double one (``garcia-lopez``)."""
-    if word in GIVEN_NAMES or word in SURNAMES:
-        return True
-    return "-" in word and all(part in GIVEN_NAMES or part in SURNAMES for part in word.split("-"))
-
-
-def is_everyday(word: str) -> bool:
-    """Whether a folded word is an everyday word, a trade or a kind of business."""
-    return (
-        word in _NAMELESS or _LAUGHTER.fullmatch(word) is not None or ("'" in word and bool(_CONTRACTION.match(word)))
-    )
 
 
 def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: bool, opens: bool) -> bool:
@@ -233,7 +153,7 @@ def _next_word(
         and capital
         and trust is Trust.TOLD
         and not is_everyday(word)
-        and not ASKS_PLACE.search(turn.asked)
+        and not _ASKS_PLACE.search(turn.asked)
     ):
         return True
     if (
@@ -282,19 +202,19 @@ def _ends_soon(folded: str, end: int, *, more: int) -> bool:
 
 
 def _particle_group(
-    turn: UserTurn, position: int, trust: Trust, *, shouts: bool, taken: int
+    turn: UserTurn, position: int, trust: Trust, *, shouting: bool, taken: int
 ) -> tuple[list[tuple[int, int]], int] | None:
     """Read a group like ``de la Hoz`` at ``position``: the spans of its words and its end; None without a surname."""
     spans: list[tuple[int, int]] = []
     last = ""
     while len(spans) < 3:
-        match = _TOKEN.match(turn.folded, position)
+        match = TOKEN.match(turn.folded, position)
         if match is None:
             return None
         word = match.group()
         spans.append(match.span())
         if word not in PARTICLES:
-            capital = turn.text[match.start()].isupper() and not shouts
+            capital = turn.text[match.start()].isupper() and not shouting
             surname = word in SURNAMES or word in _AFTER_PARTICLE
             if last in ("de", "e", "y"):
                 accepted = surname and (word not in PLACES or (word in ("leon", "lima", "cordoba") and capital))
@@ -356,24 +276,24 @@ def _catalan_surname(turn: UserTurn, end: int, *, capital: bool) -> tuple[int, i
 def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
     """Read the name that starts at ``position``, without titles; None if there is none."""
     folded, text = turn.folded, turn.text
-    match = _TOKEN.match(folded, position)
+    match = TOKEN.match(folded, position)
     if match is not None and match.group() in TITLE_WORDS:
         title = _TITLES.match(folded, position)
         position = title.end() if title is not None else position
-        match = _TOKEN.match(folded, position)
-    if match is None or (match.group() in _NAMELESS and match.group() not in GIVEN_NAMES):
+        match = TOKEN.match(folded, position)
+    if match is None or (match.group() in NAMELESS and match.group() not in GIVEN_NAMES):
         return None
-    shouts = _shouts(text, position)
+    shouting = shouts(text, position)
     spans: list[tuple[int, int]] = []
     known = False
     while len(spans) < MAX_WORDS:
-        match = _TOKEN.match(folded, position)
+        match = TOKEN.match(folded, position)
         if match is None:
             break
         word, end = match.group(), match.end()
         if "-" in word and len(word) > 3 and _DASHED.fullmatch(word):
             break
-        capital = text[match.start()].isupper() and not shouts
+        capital = text[match.start()].isupper() and not shouting
         short = None
         if len(word) == 1 or word in _SHORT or word in _SUFFIXES:
             short = _read_short(turn, position, word, first=not spans, capital=capital, told=trust is not Trust.PLACED)
@@ -387,7 +307,7 @@ def read_name(turn: UserTurn, position: int, trust: Trust) -> NameRun | None:
             spans += [match.span(), surname]
             end = surname[1]
         elif spans and word in PARTICLES:
-            group = _particle_group(turn, position, trust, shouts=shouts, taken=len(spans))
+            group = _particle_group(turn, position, trust, shouting=shouting, taken=len(spans))
             if group is None:
                 break
             spans += group[0]

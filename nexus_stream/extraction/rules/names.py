@@ -17,7 +17,6 @@ from nexus_stream.extraction.rules.name_answers import (
     answered_name,
     answered_surname,
     asks_name,
-    has_any,
     is_in_place,
     is_of_others,
     stated_name,
@@ -41,14 +40,8 @@ from nexus_stream.extraction.rules.name_cues import (
     TOLD,
 )
 from nexus_stream.extraction.rules.name_letters import corrected_letters, read_spelled, respelled
-from nexus_stream.extraction.rules.name_reading import (
-    NameRun,
-    Trust,
-    is_boundary,
-    is_listed,
-    proper_case,
-    read_name,
-)
+from nexus_stream.extraction.rules.name_reading import NameRun, Trust, read_name
+from nexus_stream.extraction.rules.name_words import has_any, is_boundary, is_listed, proper_case
 from nexus_stream.extraction.rules.ownership import is_called
 from nexus_stream.extraction.spoken import is_of_another
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, words_of
@@ -101,9 +94,14 @@ def _without_addresses(turn: UserTurn) -> UserTurn:
 _HINTS = {
     Rank.TOLD: ("nombre", "nonbre", "nembre", "name", "nome", "llam", "llem", "yam", "yem", "gracia", "present",
         "habla", "cham", "datos", "dados", "parte mia"),
+    Rank.SELF: ("soy", "soi", "sou", "im", "i'm", "i am", "it's", "its", "this is", "habla", "escrib", "saluda",
+        "contacta", "fala", "escrev", "aqui", "aki", "persona", "servidora", "identific", "nombre", "nome"),
     Rank.PLACED: ("yo", "aqui", "aca", "att", "aten", "firma", "cordial", "abrac", "regards", "cheers"),
     Rank.NICKNAME: ("dicen", "llam", "conoce", "dime", "diga", "deci", "call", "go by", "cham", "conhece"),
 }  # fmt: skip
+_RELATED_HINTS = ("soy", "sou", "im ", "i'm", "i am")
+_BOT_HINTS = ("soy", "saluda", "habla", "escribe", "llamo", "nombre es", "im ", "i'm", "sou ", "aqui e ", "chamo",
+    "nome e", "name is", "this is")  # fmt: skip
 _AFTER_HINTS = ("aqui", "aca", "servir", "orden", "al habla", "reporta", "present", "speaking", "here", "lado", "side",
     "llamo", "chamo", "nombre", "nome", "name", "habla", "escribe", "saluda", "gusto", "falando", "dispor")  # fmt: skip
 _ENGLISH = re.compile(r"i'?m\b|i am|it'?s|this is")
@@ -121,7 +119,7 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
         (PLACED, Trust.PLACED, Rank.PLACED),
         (NICKNAME, Trust.SELF, Rank.NICKNAME),
     ):
-        if rank is not Rank.SELF and not has_any(folded, _HINTS[rank]):
+        if not has_any(folded, _RELATED_HINTS if pattern is RELATED else _HINTS[rank]):
             continue
         for cue in pattern.finditer(folded):
             if NOT_ME.search(folded[max(0, cue.start() - 70) : cue.start()]) or is_called(turn, *cue.span()):
@@ -283,7 +281,7 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
     bot_names: set[str] = set()
     for received in turns:
         turn = _without_addresses(received)
-        for introduction in BOT_INTRODUCES.finditer(turn.asked):
+        for introduction in BOT_INTRODUCES.finditer(turn.asked) if has_any(turn.asked, _BOT_HINTS) else ():
             bot_names.update(words_of(introduction.group(1)))
         correcting = known is not None and corrects_name(turn, known.keys)
         asks = asks_name(turn.asked)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus_stream.extraction.rules.name_reading import is_plausible_name, proper_case
+from nexus_stream.extraction.rules.name_words import is_plausible_name, proper_case
 from nexus_stream.extraction.rules.names import find_name
 from nexus_stream.extraction.text import user_turns
 from tests.unit.extraction.rules.chats import chat, name_in
