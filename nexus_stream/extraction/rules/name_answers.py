@@ -41,6 +41,7 @@ from nexus_stream.extraction.rules.name_words import (
     is_boundary,
     is_everyday,
     is_listed,
+    looks_coined,
 )
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
@@ -59,8 +60,6 @@ __all__ = [
 _MAX_PARTS = 12
 _MAX_VOCATIVES = 20
 _NEXT_WORD = re.compile(r"\s{0,3}([a-z]+)")
-# Endings of modern given names; with one, a single unlisted word answers the question for the name.
-_INVENTED = re.compile(r"[a-z]{3}(?:[dlnr]ys?|eth|[lmr]yn|eidis?|leys?|elis|enis|yson)$")
 _IS_SURNAME = re.compile(r"\b(?:es mi apellido|e (?:o )?meu sobrenome|is my (?:last name|surname))\b")
 _SURNAME_HINTS = ("apellido", "sobrenome", "surname", "last name")
 _THANKS = re.compile(r"\b(?:gracias|obrigad[oa]|thanks|thank you)[ ,]*$")
@@ -123,9 +122,7 @@ def answered_name(turn: UserTurn, *, asks: bool, asked_before: bool) -> NameRun 
     named = turn.asked.find(run.folded[0])
     if named >= 0 and BOT_IS.search(turn.asked[:named]) and set(run.folded) <= set(words_of(turn.asked)):
         return None
-    if (run.known or len(run.words) > 1 or _INVENTED.search(run.folded[0])) and not OF_OTHERS.match(
-        turn.folded, run.end
-    ):
+    if (run.known or len(run.words) > 1 or looks_coined(run.folded[0])) and not OF_OTHERS.match(turn.folded, run.end):
         if is_boundary(turn.folded, run.end):
             rest = turn.folded[run.end :].lstrip()
             # A question is no answer.

@@ -61,11 +61,12 @@ TOLD = re.compile(
     r"[\s:,=.\-]{0,4}"
 )
 SELF = re.compile(
-    r"\b(?=[a-z])(?:so[yi]|(?:eu )?sou(?: o| a)?|i'?m|i am|it'?s|this is|"
+    r"\b(?=[a-z])(?:so[yi](?: yo(?: de nuevo| otra vez)?)?|(?:eu )?sou(?: eu,? [oa]| o| a)?|i'?m|i am|it'?s(?: me)?|"
+    r"this is|"
     r"quien (?:le |te |les )?(?:habla|escribe|saluda)(?: es)?|"
     r"(?:aqui|aki) (?:quem (?:fala|escreve) )?e(?: o| a)?|(?:aqui )?(?:quem )?(?:fala|escreve)(?:ndo)? (?:e|com|aqui e)"
     r"(?: o| a)?|"
-    r"(?:le |te |les |os )?(?:habla|escribe|saluda|contacta)(?: con)?|mi persona|una? servidora?|soy yo|"
+    r"(?:le |te |les |os )?(?:habla|escribe|saluda|contacta)(?: con)?|mi persona|(?:una? )?servidora?|"
     r"me identifico como|(?:^|(?<=\n)|(?<=[,;.] ))(?:mi )?(?:nombre|nome)(?: completo)?(?= [a-z]))\b"
     r"[\s:,\-]{0,3}"
 )
@@ -203,7 +204,7 @@ FILLER_SURNAME = re.compile(
     r"\b[\s:,]{0,3}"
 )
 GOES_ON = re.compile(
-    r"\s*(?:y|pero|mi|tengo|de|del|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
+    r"\s*(?:y|pero|mi|tengo|de|del|sin|sem|without|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
     r"anote|el|la|es|"
     r"mi|cel|tel|numero|correo|whatsapp|quiero|gracias|senor|senora|me|le|estoy|i|my|estudio|vendo|tambien|que|"
     r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|"
@@ -220,7 +221,9 @@ CHATTERS = re.compile(
 ENDS_SENTENCE = re.compile(r"\s*(?:[.!\n]|$)")
 ENDS_TURN = re.compile(r"[\s.!)\-_*]*[^a-z]{0,8}$")
 # Between the parts of an answer with several values: "3005550101 - marta quiceno, de Cali".
-SEPARATES = re.compile(r"(?:[,;:|/\n\d)]|\s[-+]\s|[.!?]\s|\s(?:y|e|and|a nombre de)\s)[\s\d\-+().,:;|/]{0,20}(?=[a-z])")
+SEPARATES = re.compile(
+    r"(?:[,;:|/\n\d)]|\s[-+]\s|[.!?]\s|\s(?:y|e|and|pero|but|a nombre de)\s)[\s\d\-+().,:;|/]{0,20}(?=[a-z])"
+)
 BEFORE_SIGNATURE = re.compile(r"[,.!;\n\-–]\s{0,3}(?=[a-z])")
 OTHERS = re.compile(
     rf"\b(?:mi|mis|su|un|una|el|la|de|con|nuestr[oa]) (?:[a-z]+ )?{RELATIONS}\b|\bse llaman?\b|\b(?:recomend|"

@@ -26,6 +26,7 @@ from nexus_stream.extraction.rules.name_words import (
     TITLE_WORDS,
     TOKEN,
     is_boundary,
+    is_diminutive,
     is_everyday,
     is_listed,
     proper_case,
@@ -118,9 +119,13 @@ def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: b
         return True
     if capital:
         # At the start of a turn every word has a capital.
-        return is_listed(word) or (trust is Trust.TOLD and not opens) or not _WORDLIKE.search(word) or len(raw) < 4
+        if is_listed(word) or (trust is Trust.TOLD and not opens) or not _WORDLIKE.search(word) or len(raw) < 4:
+            return True
+        return is_diminutive(word)
     if trust is Trust.TOLD:
-        return len(word) > 2 and (is_listed(word) or sounds_like_a_name(word) or not _WORDLIKE.search(word))
+        return len(word) > 2 and (
+            is_listed(word) or is_diminutive(word) or sounds_like_a_name(word) or not _WORDLIKE.search(word)
+        )
     return False
 
 

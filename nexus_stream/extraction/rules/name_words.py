@@ -26,9 +26,11 @@ __all__ = [
     "TOKEN",
     "has_any",
     "is_boundary",
+    "is_diminutive",
     "is_everyday",
     "is_listed",
     "is_plausible_name",
+    "looks_coined",
     "proper_case",
     "shouts",
 ]
@@ -43,6 +45,9 @@ _ROMAN = frozenset({"ii", "iii"})
 _CONTRACTION = re.compile(r"(?:i|it|he|she|we|you|they|that|what|who|let|don|can|isn|name)'|[a-z]+'s$")
 _LAUGHTER = re.compile(r"(?:[jh][aeiou]){2,}[jh]?|a(?:[jh]a){2,}[jh]?|(?:rs){2,}|k{2,}|x[dp]+")
 _SPACE = re.compile(r"\s*")
+# Endings of modern given names.
+_COINED = re.compile(r"[a-z]{3}(?:[dlnr]ys?|eth|[lmr]yn|eidis?|leys?|elis|enis|yson)$")
+_DIMINUTIVE = re.compile(r"(?<=[a-z]{3})(?:c?it[oa]|inh[oa]s?)$")
 _PART = re.compile(r"[^\W\d_]+")
 # What no name consists of. A model's name is checked without NOT_NAMES, because some of them are rare names ("Azul").
 _EVERYDAY = COMMON_WORDS | OCCUPATIONS | BUSINESSES
@@ -110,6 +115,20 @@ def is_listed(word: str) -> bool:
 def is_everyday(word: str) -> bool:
     """Whether a folded word is an everyday word, a trade or a kind of business."""
     return word in NAMELESS or _LAUGHTER.fullmatch(word) is not None or ("'" in word and bool(_CONTRACTION.match(word)))
+
+
+def looks_coined(word: str) -> bool:
+    """Whether an unlisted folded word looks like a given name: ``yorleidys``, or a listed name's diminutive."""
+    return _COINED.search(word) is not None or is_diminutive(word)
+
+
+def is_diminutive(word: str) -> bool:
+    """Whether a folded word is a small form of a listed given name: ``paolita``, ``juanito``, ``carlinhos``."""
+    ending = _DIMINUTIVE.search(word)
+    if ending is None:
+        return False
+    stem = word[: ending.start()]
+    return any(stem + vowel in GIVEN_NAMES for vowel in ("a", "o", "", "e", "os"))
 
 
 def has_any(folded: str, hints: tuple[str, ...]) -> bool:

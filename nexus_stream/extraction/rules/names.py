@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, SURNAMES
+from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, SURNAMES, sounds_like_a_name
 from nexus_stream.extraction.rules.name_answers import (
     addressed_name,
     answered_name,
@@ -41,7 +41,7 @@ from nexus_stream.extraction.rules.name_cues import (
 )
 from nexus_stream.extraction.rules.name_letters import corrected_letters, read_spelled, respelled
 from nexus_stream.extraction.rules.name_reading import NameRun, Trust, read_name
-from nexus_stream.extraction.rules.name_words import has_any, is_boundary, is_listed, proper_case
+from nexus_stream.extraction.rules.name_words import has_any, is_boundary, is_listed, looks_coined, proper_case
 from nexus_stream.extraction.rules.ownership import is_called
 from nexus_stream.extraction.spoken import is_of_another
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, words_of
@@ -127,7 +127,7 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
             run = _read(turn, cue, trust, rank)
             if run is None or OF_OTHERS.match(folded, run.end):
                 continue
-            if trust is Trust.SELF and _is_called_something(turn, run):
+            if trust is Trust.SELF and _is_called_something(turn, run, cue):
                 continue
             if pattern is RELATED and not (is_boundary(folded, run.end) or GOES_ON.match(folded, run.end)):
                 continue
@@ -139,17 +139,29 @@ def _introduced(turn: UserTurn) -> Iterator[tuple[NameRun, Rank]]:
             yield run, rank
 
 
+# Before a name in lower case: before a capital word that is no name, people type it so seldom.
+_ARTICLE = re.compile(r"[a-z] (?:el|la|o|a) $")
 _NEXT = re.compile(r"[ \t]{1,3}([a-z]+)")
 _ROLES = frozenset(
     {"size", "lover", "fan", "girl", "boy", "mom", "dad", "driver", "master", "leader", "manager", "owner"}
 )
 
 
-def _is_called_something(turn: UserTurn, run: NameRun) -> bool:
-    """Whether unlisted words after "soy" begin a longer phrase: ``Soy Scrum Master``, ``soy Zumba instructor``."""
+def _is_given_name(turn: UserTurn, run: NameRun, cue: re.Match[str]) -> bool:
+    """Whether one unlisted word after "soy" is a name: the assistant uses it, it sounds so, or "la" is before it."""
+    word = run.folded[0]
+    if word in turn.echoed or looks_coined(word) or sounds_like_a_name(word):
+        return True
+    return _ARTICLE.search(turn.text, cue.start(), run.start) is not None and run.words[0][0].isupper()
+
+
+def _is_called_something(turn: UserTurn, run: NameRun, cue: re.Match[str]) -> bool:
+    """Whether unlisted words after "soy" are no name: ``Soy Tauro``, ``Soy Scrum Master``, ``soy Zumba instructor``."""
     if any(is_listed(word) for word in run.folded):
         return False
     if not _ROLES.isdisjoint(run.folded):
+        return True
+    if len(run.folded) == 1 and not _is_given_name(turn, run, cue):
         return True
     after = _NEXT.match(turn.folded, run.end)
     if after is None:
