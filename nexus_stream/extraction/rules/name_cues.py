@@ -204,8 +204,8 @@ FILLER_SURNAME = re.compile(
     r"\b[\s:,]{0,3}"
 )
 GOES_ON = re.compile(
-    r"\s*(?:y|pero|mi|tengo|de|del|sin|sem|without|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|anota|"
-    r"anote|el|la|es|"
+    r"\s*(?:y|pero|mi|tengo|de|del|sin|sem|without|soy|and|desde|para|a la orden|mucho|trabajo|vivo|por|en|con|aunque|"
+    r"anota|anote|el|la|es|"
     r"mi|cel|tel|numero|correo|whatsapp|quiero|gracias|senor|senora|me|le|estoy|i|my|estudio|vendo|tambien|que|"
     r"aqui|aca|ce|celu|celular|identificad[oa]|telefono|tlf|movil|wsp|wpp|wasap|zap|whats|e|meu|minha|com|"
     r"mas|sou|moro|tenho|trabalho|"

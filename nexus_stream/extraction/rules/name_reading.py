@@ -123,9 +123,8 @@ def _first_word(turn: UserTurn, word: str, raw: str, trust: Trust, *, capital: b
             return True
         return is_diminutive(word)
     if trust is Trust.TOLD:
-        return len(word) > 2 and (
-            is_listed(word) or is_diminutive(word) or sounds_like_a_name(word) or not _WORDLIKE.search(word)
-        )
+        known = is_listed(word) or is_diminutive(word) or sounds_like_a_name(word)
+        return len(word) > 2 and (known or not _WORDLIKE.search(word))
     return False
 
 
