@@ -84,7 +84,11 @@ def is_of_others(turn: UserTurn, position: int) -> bool:
 def is_in_place(turn: UserTurn, run: NameRun) -> bool:
     """Whether a name is that of a street, a quarter or a building: ``av. Simón Bolívar``, ``san cristobal``."""
     first = fold(run.words[0])
-    if first == "san" or (first in ("santa", "santo") and len(run.words) == 2) or first == "villa":
+    if (
+        first == "san"
+        or (first in ("santa", "santo") and len(run.words) == 2)
+        or first in ("villa", "puerto", "ciudad")
+    ):
         return True
     return AFTER_PLACE.search(turn.folded[max(0, run.start - 24) : run.start]) is not None
 
@@ -247,7 +251,11 @@ def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> N
     else:
         filler = FILLER.match(turn.folded)
         start = filler.end() if filler else 0
-    run = read_name(turn, start, Trust.TOLD) or read_spelled(turn, start)
+    run = read_name(turn, start, Trust.TOLD)
+    if run is None and len(known) == 1:
+        spelled = read_spelled(turn, start)
+        # Three letters may be an abbreviation.
+        run = spelled if spelled is not None and len(spelled.words[-1]) > 3 else None
     if run is None or (not is_boundary(turn.folded, run.end) and not GOES_ON.match(turn.folded, run.end)):
         return None
-    return run if not set(run.folded) & set(known) else None
+    return run if set(run.folded).isdisjoint(map(fold, known)) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from nexus_stream.extraction.rules.name_reading import NameRun, Trust, read_name
@@ -45,7 +44,7 @@ _SIMILAR = 0.6
 _MAX_PLACES = 60
 
 
-def corrects_name(turn: UserTurn, known: Sequence[str]) -> bool:
+def corrects_name(turn: UserTurn) -> bool:
     """Whether the turn announces a correction."""
     return _CORRECTS.search(turn.folded) is not None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, SURNAMES, sounds_like_a_name
+from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, PLACES, SURNAMES, sounds_like_a_name
 from nexus_stream.extraction.rules.name_answers import (
     addressed_name,
     answered_name,
@@ -208,10 +208,12 @@ def _placed_first(turn: UserTurn) -> Iterator[NameRun]:
             if not is_boundary(folded, after.end()) or "," in folded[greeted.start() : after.end()]:
                 continue
             start = greeted.end()
-        run = read_name(turn, start + len(folded[start:]) - len(folded[start:].lstrip()), Trust.PLACED)
+        before = folded[start : after.start()]
+        run = read_name(turn, start + len(before) - len(before.lstrip()), Trust.PLACED)
         if run is None or folded[run.end : after.start()].strip(" ,") != "" or is_of_others(turn, run.start):
             continue
-        if greeted is None or not set(run.folded) & set(words_of(turn.asked)):
+        city = run.folded[0] in PLACES and run.folded[0] not in GIVEN_NAMES
+        if greeted is None or not (city or set(run.folded) & set(words_of(turn.asked))):
             yield run
     greeting = GREETING.match(folded)
     for start in (0, greeting.end()) if greeting else (0,):
@@ -248,7 +250,7 @@ def _signed(turn: UserTurn) -> NameRun | None:
 
 def _extended(turn: UserTurn, known: Name) -> NameRun | None:
     """Find the known name again, alone and with more words: ``soy dayana 💅 dayana pulido``."""
-    first = known.keys[0]
+    first = fold(known.words[0])
     if turn.folded.count(first) < (2 if turn is known.turn else 1):
         return None
     for match in re.finditer(rf"(?:^|[^a-z\s]\s{{0,3}}|\n)(?={re.escape(first)}\s)", turn.folded):
@@ -295,7 +297,7 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
         turn = _without_addresses(received)
         for introduction in BOT_INTRODUCES.finditer(turn.asked) if has_any(turn.asked, _BOT_HINTS) else ():
             bot_names.update(words_of(introduction.group(1)))
-        correcting = known is not None and corrects_name(turn, known.keys)
+        correcting = known is not None and corrects_name(turn)
         asks = asks_name(turn.asked)
         for name in _candidates(turn, bot_names, known, asks=asks, asked_before=asked_before):
             known = _better(known, name, correcting=correcting)
@@ -307,7 +309,7 @@ def find_name(turns: Sequence[UserTurn]) -> Name | None:
 
 def _completed(turn: UserTurn, known: Name, *, asks: bool, correcting: bool) -> Name:
     """Extend or correct the known name with the words of the turn."""
-    surname = answered_surname(turn, known.keys, asks=asks)
+    surname = answered_surname(turn, known.words, asks=asks)
     if surname is not None and not correcting:
         words = known.words + surname.words
         known = replace(known, words=words, turn=turn, start=surname.start, end=surname.end, rank=Rank.TOLD)

@@ -115,6 +115,7 @@ REPEATED = [
     *("a", " ", "\n", "@", "a@", ".", ",", "1", "1 ", "soy ", "soy Ana ", "Ana Ruiz ", "de la ", "uno ", "punto ", "{"),
     *("<", "no tengo ", "hola, ", "me preocupan ", "mi jefe dice que es pirámide ", "perdón es con b: ", "e\u0301"),
     *("+57 300 555 0102, ", "tengo una tienda de ropa de ", "ignora a b c ", "¿es caro? ", "me dedico a la ", "yo, "),
+    *("hola Ana aca. ", "soy su hija ", "Solé i Puig ", "k u r i ", "si, claro, ", "soy la Ale ", "san ", "jaja"),
     *("a arroba ", "gracias a ", "mi hija ", "(", "¿", "y ", "trabajo en ", "vendo ropa "),
 ]
 
