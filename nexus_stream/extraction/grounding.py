@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
 from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.rules.countries import regions_of
+from nexus_stream.extraction.rules.countries import Regions, regions_of
+from nexus_stream.extraction.rules.email_corrections import corrected_address
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.ownership import RELATIONS
+from nexus_stream.extraction.rules.phone_corrections import corrected_number
 from nexus_stream.extraction.spoken import Place, Written
 from nexus_stream.extraction.text import BLANK, UserTurn, clause_before, fold, user_turns, words_of
 from nexus_stream.extraction.written_email import written_email
@@ -50,6 +52,7 @@ class Checked:
     """The values and signals of one extraction that passed the check, normalised.
 
     ``dropped_fields`` names the fields that failed, and those that the extractor had dropped itself.
+    ``doubtful_fields`` names the contacts that the user corrected later, in words that could not be read.
     """
 
     nombre: str | None = None
@@ -60,6 +63,7 @@ class Checked:
     arquetipo: Arquetipo | None = None
     signals: tuple[Signal, ...] = ()
     dropped_fields: tuple[str, ...] = ()
+    doubtful_fields: tuple[str, ...] = ()
 
 
 def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> Checked:
@@ -84,12 +88,11 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
             dropped.append(SignalName.CORRECCION_NOMBRE.value)
             signals = proven
 
+    regions = regions_of(prepared, default_region) if findings.telefono else Regions((default_region,))
     values = {
         "nombre": written_name(findings.nombre, prepared) if findings.nombre else None,
         "email": written_email(findings.email, prepared) if findings.email else None,
-        "telefono": written_phone(findings.telefono, prepared, regions_of(prepared, default_region))
-        if findings.telefono
-        else None,
+        "telefono": written_phone(findings.telefono, prepared, regions) if findings.telefono else None,
         "ocupacion": _occupation(findings.ocupacion, prepared) if findings.ocupacion else None,
     }
     claimed = dict(zip(values, claims, strict=True))
@@ -114,7 +117,29 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
         arquetipo=findings.arquetipo,
         signals=tuple(signals),
         dropped_fields=tuple(dict.fromkeys(dropped)),
+        doubtful_fields=tuple(
+            field
+            for field in ("email", "telefono")
+            if (found := values[field]) is not None and _is_doubtful(field, found, prepared, regions)
+        ),
     )
+
+
+def _is_doubtful(field: str, written: Written, prepared: Sequence[UserTurn], regions: Regions) -> bool:
+    """Whether the user corrects a contact after its last place, in words that cannot be read."""
+    last = max(place.turn.index for place in written.places)
+    for turn in prepared:
+        if turn.index <= last:
+            continue
+        if field == "email":
+            address = corrected_address(turn, written.value)
+            is_unread = address is not None and address.address is None
+        else:
+            number = corrected_number(turn, written.value, regions)
+            is_unread = number is not None and number.e164 is None
+        if is_unread:
+            return True
+    return False
 
 
 def _with_places(signals: Sequence[Signal], name: SignalName, written: Written) -> list[Signal]:
