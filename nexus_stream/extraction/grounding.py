@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, Turn
+from nexus_stream.extraction.extractor import Findings, ReadByRules, Turn
 from nexus_stream.extraction.rules.countries import Regions, regions_of
-from nexus_stream.extraction.rules.email_corrections import corrected_address
+from nexus_stream.extraction.rules.doubts import is_doubtful_email, is_doubtful_phone
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.ownership import RELATIONS
-from nexus_stream.extraction.rules.phone_corrections import corrected_number
 from nexus_stream.extraction.spoken import Place, Written
 from nexus_stream.extraction.text import BLANK, UserTurn, clause_before, fold, user_turns, words_of
 from nexus_stream.extraction.written_email import written_email
@@ -74,6 +73,8 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
         turns: The turns that the extractor read.
         default_region: Country of phone numbers if the chat supports no other.
     """
+    if isinstance(findings, ReadByRules):
+        return _as_read(findings)
     claims = (findings.nombre, findings.email, findings.telefono, findings.ocupacion)
     if not (any(claims) or findings.signals or findings.objeciones):
         # Nothing to check, so the turns are not prepared: preparing them is most of this function's cost.
@@ -126,20 +127,25 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
 
 
 def _is_doubtful(field: str, written: Written, prepared: Sequence[UserTurn], regions: Regions) -> bool:
-    """Whether the user corrects a contact after its last place, in words that cannot be read."""
     last = max(place.turn.index for place in written.places)
-    for turn in prepared:
-        if turn.index <= last:
-            continue
-        if field == "email":
-            address = corrected_address(turn, written.value)
-            is_unread = address is not None and address.address is None
-        else:
-            number = corrected_number(turn, written.value, regions)
-            is_unread = number is not None and number.e164 is None
-        if is_unread:
-            return True
-    return False
+    if field == "email":
+        return is_doubtful_email(written.value, last, prepared)
+    return is_doubtful_phone(written.value, last, prepared, regions)
+
+
+def _as_read(findings: ReadByRules) -> Checked:
+    """The rules read their values in the user's words: looking for them again would find the same."""
+    occupation = findings.ocupacion
+    return Checked(
+        nombre=findings.nombre,
+        email=findings.email,
+        telefono=findings.telefono,
+        ocupacion=None if occupation is None else _plain_occupation(occupation),
+        objeciones=findings.objeciones,
+        arquetipo=findings.arquetipo,
+        signals=findings.signals,
+        doubtful_fields=findings.doubtful_fields,
+    )
 
 
 def _with_places(signals: Sequence[Signal], name: SignalName, written: Written) -> list[Signal]:
@@ -181,9 +187,14 @@ _NOT_THE_SUBJECT = frozenset({"a", "de", "con", "para", "por", "com", "with", "o
 _OWN = re.compile(r"\b(?:yo|soy|sou|eu|i|i'm|me|trabajo|trabalho|tengo|tenho|mio|mia)\b")
 
 
+def _plain_occupation(occupation: str) -> str | None:
+    plain = " ".join(unicodedata.normalize("NFKC", occupation).split())
+    return plain if plain and len(plain) <= MAX_OCCUPATION_CHARS else None
+
+
 def _occupation(occupation: str, prepared: Sequence[UserTurn]) -> Written | None:
-    kept = " ".join(unicodedata.normalize("NFKC", occupation).split())
-    if not kept or len(kept) > MAX_OCCUPATION_CHARS:
+    kept = _plain_occupation(occupation)
+    if kept is None:
         return None
     # Compare stems: "barbero" matches "barber", "vende ropa" matches "vendo ropa".
     claimed = {word[:_STEM_CHARS] for word in words_of(fold(kept)) if len(word) > 2 and word not in COMMON_WORDS}

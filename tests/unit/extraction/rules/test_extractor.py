@@ -14,6 +14,7 @@ from nexus_stream.extraction.evaluate_command import evaluate_cases
 from nexus_stream.extraction.evaluation import read_cases, score_cases
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.rules.extractor import MAX_READ_CHARS, OfflineRules, find
+from tests.unit.extraction.claims import as_claims
 
 CASES = Path(__file__).parents[1] / "cases"
 SLOWEST_BODY_SECONDS = 3.0  # of 32 such turns
@@ -90,7 +91,7 @@ TURNS = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), CONTENT
 @given(TURNS)
 def test_any_text_can_be_read_and_all_findings_are_grounded(turns):
     found = find(turns, default_region="CO")
-    checked = grounding.check(found, turns, default_region="CO")
+    checked = grounding.check(as_claims(found), turns, default_region="CO")
     assert checked.dropped_fields == ()
     assert (checked.email, checked.telefono) == (found.email, found.telefono)
     assert checked.nombre == found.nombre
@@ -125,7 +126,7 @@ def test_hostile_repetition_takes_bounded_time(fragment):
     turns = [Turn("assistant", text), Turn("user", "soy Ana Ruiz " + text), Turn("assistant", "Hola Ana " + text)]
     started = time.process_time()
     found = find(turns, default_region="CO")
-    grounding.check(found, turns, default_region="CO")
+    grounding.check(as_claims(found), turns, default_region="CO")
     assert time.process_time() - started < SLOWEST_CHAT_SECONDS
 
 
