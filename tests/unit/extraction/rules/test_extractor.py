@@ -38,6 +38,23 @@ async def test_quality_on_labelled_conversations(file):
     assert report.passed >= 0.95 * len(report.cases)
 
 
+BATCHES = sorted(path.name for path in CASES.glob("batch_*.jsonl"))
+
+
+@pytest.mark.parametrize("file", BATCHES)
+async def test_contacts_and_names_on_the_later_batches(file):
+    """Occupations, archetypes and objections are the model's work: their word lists are frozen."""
+    report = await report_on(file)
+    email, phone, name = (report.fields[field] for field in ("email", "telefono", "nombre"))
+    right = email.true_positives + phone.true_positives
+    wrong = email.false_positives + phone.false_positives
+    missed = email.false_negatives + phone.false_negatives
+    assert wrong == 0
+    assert 2 * right / (2 * right + wrong + missed) >= 0.97
+    assert name.f1 >= 0.9
+    assert name.inventions == 0
+
+
 def test_labels():
     rules = OfflineRules()
     assert rules.labels == MadeBy("offline-rules-v1")
