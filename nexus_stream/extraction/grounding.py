@@ -1,8 +1,7 @@
 """Check an extractor's findings against the user's words, and normalise the values that pass.
 
 ``dropped_fields`` stays in the record and is counted (``nexus_dropped_fields_total``). A value passes only if its
-letters or digits come from the user's own words (written_name.py, written_email.py, written_phone.py). The assistant's
-text and tampering do not count.
+letters or digits come from the user's own words (evidence/). The assistant's text and tampering do not count.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
+from nexus_stream.extraction.evidence.spoken import Place, Written
+from nexus_stream.extraction.evidence.written_email import written_email
+from nexus_stream.extraction.evidence.written_name import key_words, written_name
+from nexus_stream.extraction.evidence.written_phone import written_phone
 from nexus_stream.extraction.extractor import Findings, ReadByRules, Turn
 from nexus_stream.extraction.rules.countries import Regions, regions_of
 from nexus_stream.extraction.rules.doubts import is_doubtful_email, is_doubtful_phone
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.ownership import RELATIONS
-from nexus_stream.extraction.spoken import Place, Written
 from nexus_stream.extraction.text import BLANK, UserTurn, clause_before, fold, user_turns, words_of
-from nexus_stream.extraction.written_email import written_email
-from nexus_stream.extraction.written_name import key_words, written_name
-from nexus_stream.extraction.written_phone import written_phone
 
 __all__ = ["OBJECTION_SIGNALS", "Checked", "check"]
 
