@@ -142,6 +142,10 @@ class ExtractionFacts(_Record):
         Field(description="why the offline rules read this instead of the model: the reason of the dead letter"),
     ] = None
     dropped_fields: tuple[str, ...] = ()
+    doubtful_fields: Annotated[
+        tuple[str, ...],
+        Field(description="email, telefono: the user corrected it in words that could not be read"),
+    ] = ()
     signals: tuple[Signal, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0

@@ -62,7 +62,7 @@ _SOURCES: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
 # Fields that version 1 got after its first records: by class.
 _ADDED_LATER: dict[str, frozenset[str]] = {
     "ConversationFacts": frozenset({"cut", "left_out", "identity"}),
-    "ExtractionFacts": frozenset({"instead_of"}),
+    "ExtractionFacts": frozenset({"instead_of", "doubtful_fields"}),
     "Signal": frozenset({"confirmed"}),
 }
 

@@ -275,6 +275,7 @@ def _decide_stored(intent: Store, known: SessionState | None, rules: Rules, now_
         prompt_version=made_by.prompt_version,
         instead_of=None if findings.instead_of is None else findings.instead_of.value,
         dropped_fields=checked.dropped_fields,
+        doubtful_fields=checked.doubtful_fields,
         signals=reading.signals,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,

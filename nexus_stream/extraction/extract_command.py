@@ -21,7 +21,7 @@ from nexus_stream.errors import DecodeError, PermanentError, RetryableError
 from nexus_stream.extraction.consent import NoExtraction
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.factory import create_extractor
-from nexus_stream.extraction.grounding import check
+from nexus_stream.extraction.grounding import Checked, check
 from nexus_stream.extraction.merging import merge
 from nexus_stream.extraction.site_region import region_for
 from nexus_stream.settings import Settings, load_settings
@@ -76,14 +76,14 @@ async def extracted(value: bytes, settings: Settings) -> dict[str, Any]:
     checked = check(findings, turns, default_region=region)
     prospect, signals = merge(None, (), checked)
     made_by = findings.made_by or extractor.labels
-    return _shown(prospect, signals, turns, checked.dropped_fields, made_by, findings)
+    return _shown(prospect, signals, turns, checked, made_by, findings)
 
 
 def _shown(
     prospect: Prospect,
     signals: Sequence[Signal],
     turns: Sequence[Turn],
-    dropped_fields: Sequence[str],
+    checked: Checked,
     made_by: MadeBy,
     findings: Findings,
 ) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def _shown(
             }
             for signal in signals
         ],
-        "dropped_fields": list(dropped_fields),
+        "dropped_fields": list(checked.dropped_fields),
+        "doubtful_fields": list(checked.doubtful_fields),
         "extractor": made_by.extractor,
         "model": made_by.model,
         "prompt_version": made_by.prompt_version,
@@ -124,6 +125,7 @@ def _print(shown: dict[str, Any]) -> None:
     if not shown["signals"]:
         click.echo("  none")
     click.echo(f"\ndropped         {', '.join(shown['dropped_fields']) or '-'}")
+    click.echo(f"doubtful        {', '.join(shown['doubtful_fields']) or '-'}")
     made = [shown["extractor"], shown["model"], shown["prompt_version"]]
     click.echo(f"extractor       {' · '.join(part for part in made if part)}")
     click.echo(

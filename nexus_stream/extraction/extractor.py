@@ -14,7 +14,17 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal
 from nexus_stream.errors import Reason
 
-__all__ = ["RULES_NAME", "Extractor", "Findings", "HasSubstitute", "MadeBy", "Remembers", "Turn", "Usage"]
+__all__ = [
+    "RULES_NAME",
+    "Extractor",
+    "Findings",
+    "HasSubstitute",
+    "MadeBy",
+    "ReadByRules",
+    "Remembers",
+    "Turn",
+    "Usage",
+]
 
 # The labels of the offline rules begin with this.
 RULES_NAME = "offline-rules"
@@ -85,6 +95,20 @@ class Findings:
     made_by: MadeBy | None = None
     instead_of: Reason | None = None
     cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadByRules(Findings):
+    """Findings of the offline rules, which read values in the user's own words and nowhere else.
+
+    So they need no check. A test holds every such value to the check of a model's answer. An answer from a cache or a
+    header is never of this class.
+
+    Attributes:
+        doubtful_fields: Contacts that the user corrected later, in words that cannot be read.
+    """
+
+    doubtful_fields: tuple[str, ...] = ()
 
 
 class Extractor(Protocol):

@@ -1,8 +1,7 @@
 """Check an extractor's findings against the user's words, and normalise the values that pass.
 
 ``dropped_fields`` stays in the record and is counted (``nexus_dropped_fields_total``). A value passes only if its
-letters or digits come from the user's own words (written_name.py, written_email.py, written_phone.py). The assistant's
-text and tampering do not count.
+letters or digits come from the user's own words (evidence/). The assistant's text and tampering do not count.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_stream.contracts.prospect import Arquetipo, Objecion, Signal, SignalName
-from nexus_stream.extraction.extractor import Findings, Turn
-from nexus_stream.extraction.rules.countries import regions_of
+from nexus_stream.extraction.evidence.spoken import Place, Written
+from nexus_stream.extraction.evidence.written_email import written_email
+from nexus_stream.extraction.evidence.written_name import key_words, written_name
+from nexus_stream.extraction.evidence.written_phone import written_phone
+from nexus_stream.extraction.extractor import Findings, ReadByRules, Turn
+from nexus_stream.extraction.rules.countries import Regions, regions_of
+from nexus_stream.extraction.rules.doubts import is_doubtful_email, is_doubtful_phone
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.ownership import RELATIONS
-from nexus_stream.extraction.spoken import Place, Written
 from nexus_stream.extraction.text import BLANK, UserTurn, clause_before, fold, user_turns, words_of
-from nexus_stream.extraction.written_email import written_email
-from nexus_stream.extraction.written_name import key_words, written_name
-from nexus_stream.extraction.written_phone import written_phone
 
 __all__ = ["OBJECTION_SIGNALS", "Checked", "check"]
 
@@ -50,6 +50,7 @@ class Checked:
     """The values and signals of one extraction that passed the check, normalised.
 
     ``dropped_fields`` names the fields that failed, and those that the extractor had dropped itself.
+    ``doubtful_fields`` names the contacts that the user corrected later, in words that could not be read.
     """
 
     nombre: str | None = None
@@ -60,6 +61,7 @@ class Checked:
     arquetipo: Arquetipo | None = None
     signals: tuple[Signal, ...] = ()
     dropped_fields: tuple[str, ...] = ()
+    doubtful_fields: tuple[str, ...] = ()
 
 
 def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> Checked:
@@ -70,6 +72,8 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
         turns: The turns that the extractor read.
         default_region: Country of phone numbers if the chat supports no other.
     """
+    if isinstance(findings, ReadByRules):
+        return _as_read(findings)
     claims = (findings.nombre, findings.email, findings.telefono, findings.ocupacion)
     if not (any(claims) or findings.signals or findings.objeciones):
         # Nothing to check, so the turns are not prepared: preparing them is most of this function's cost.
@@ -84,12 +88,11 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
             dropped.append(SignalName.CORRECCION_NOMBRE.value)
             signals = proven
 
+    regions = regions_of(prepared, default_region) if findings.telefono else Regions((default_region,))
     values = {
         "nombre": written_name(findings.nombre, prepared) if findings.nombre else None,
         "email": written_email(findings.email, prepared) if findings.email else None,
-        "telefono": written_phone(findings.telefono, prepared, regions_of(prepared, default_region))
-        if findings.telefono
-        else None,
+        "telefono": written_phone(findings.telefono, prepared, regions) if findings.telefono else None,
         "ocupacion": _occupation(findings.ocupacion, prepared) if findings.ocupacion else None,
     }
     claimed = dict(zip(values, claims, strict=True))
@@ -114,6 +117,33 @@ def check(findings: Findings, turns: Sequence[Turn], *, default_region: str) -> 
         arquetipo=findings.arquetipo,
         signals=tuple(signals),
         dropped_fields=tuple(dict.fromkeys(dropped)),
+        doubtful_fields=tuple(
+            field
+            for field in ("email", "telefono")
+            if (found := values[field]) is not None and _is_doubtful(field, found, prepared, regions)
+        ),
+    )
+
+
+def _is_doubtful(field: str, written: Written, prepared: Sequence[UserTurn], regions: Regions) -> bool:
+    last = max(place.turn.index for place in written.places)
+    if field == "email":
+        return is_doubtful_email(written.value, last, prepared)
+    return is_doubtful_phone(written.value, last, prepared, regions)
+
+
+def _as_read(findings: ReadByRules) -> Checked:
+    """The rules read their values in the user's words: looking for them again would find the same."""
+    occupation = findings.ocupacion
+    return Checked(
+        nombre=findings.nombre,
+        email=findings.email,
+        telefono=findings.telefono,
+        ocupacion=None if occupation is None else _plain_occupation(occupation),
+        objeciones=findings.objeciones,
+        arquetipo=findings.arquetipo,
+        signals=findings.signals,
+        doubtful_fields=findings.doubtful_fields,
     )
 
 
@@ -156,9 +186,14 @@ _NOT_THE_SUBJECT = frozenset({"a", "de", "con", "para", "por", "com", "with", "o
 _OWN = re.compile(r"\b(?:yo|soy|sou|eu|i|i'm|me|trabajo|trabalho|tengo|tenho|mio|mia)\b")
 
 
+def _plain_occupation(occupation: str) -> str | None:
+    plain = " ".join(unicodedata.normalize("NFKC", occupation).split())
+    return plain if plain and len(plain) <= MAX_OCCUPATION_CHARS else None
+
+
 def _occupation(occupation: str, prepared: Sequence[UserTurn]) -> Written | None:
-    kept = " ".join(unicodedata.normalize("NFKC", occupation).split())
-    if not kept or len(kept) > MAX_OCCUPATION_CHARS:
+    kept = _plain_occupation(occupation)
+    if kept is None:
         return None
     # Compare stems: "barbero" matches "barber", "vende ropa" matches "vendo ropa".
     claimed = {word[:_STEM_CHARS] for word in words_of(fold(kept)) if len(word) > 2 and word not in COMMON_WORDS}

@@ -234,6 +234,7 @@ def _extraction(t: Translate, state: Mapping[str, Any], extraction: Mapping[str,
         ("cache_read_tokens", extraction.get("cache_read_tokens"), "text"),
         ("cost_usd", f"${cost:.6f}" if _is_number(cost) else None, "text"),
         ("dropped_fields", items(extraction.get("dropped_fields")), "list"),
+        ("doubtful_fields", items(extraction.get("doubtful_fields")), "list"),
     ]
     return [_Fact(t(f"field.{name}"), value, kind) for name, value, kind in facts]
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 from nexus_stream.extraction.rules.addresses import normalise_email
 from nexus_stream.extraction.rules.letters import letter_of
-from nexus_stream.extraction.rules.ownership import is_foreign
+from nexus_stream.extraction.rules.ownership import RELATIONS, is_foreign
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["CorrectedAddress", "corrected_address"]
@@ -67,6 +67,7 @@ _AGAIN = re.compile(
 _LOCAL = re.compile(r"[a-z][a-z0-9._-]{4,40}")
 _SIMILAR = 0.85
 _MAX_WORDS = 40
+_RELATIVE = re.compile(rf"\b{RELATIONS}\b")
 _WRONG = re.compile(
     r"\b(?=[a-z])(?:correo|e-?mail|mail)\b[^.?!\n]{0,25}\b(?:esta mal|esta errado|is wrong|quedo mal|"
     r"equivocad[oa]|no es ese)\b"
@@ -120,6 +121,8 @@ def _corrected(turn: UserTurn, address: str) -> CorrectedAddress | None:
     if spelled is not None:
         return spelled
     wrong = _WRONG.search(folded)
+    if wrong is not None and _RELATIVE.search(wrong.group()):
+        return None
     return CorrectedAddress(None, *wrong.span()) if wrong is not None else None
 
 

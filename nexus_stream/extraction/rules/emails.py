@@ -47,14 +47,12 @@ class Email:
     secondary: bool = False
     # The user gave it as their own address.
     offered: bool = True
-    # The user corrected the address, but not in a way that can be read.
-    doubtful: bool = False
 
 
 def find_email(turns: Sequence[UserTurn]) -> Email | None:
     """Find the address for contacting the user; ``correction`` is set if it replaced another one."""
     best: Email | None = None
-    replaced = False
+    replaced = is_doubted = False
     before: UserTurn | None = None
     others: set[str] = set()
     for turn in turns:
@@ -64,18 +62,16 @@ def find_email(turns: Sequence[UserTurn]) -> Email | None:
             found = [Email(joined[0], turn, joined[1], joined[2])] if joined is not None else []
         if best is not None and not found:
             corrected = corrected_address(turn, best.address)
-            if corrected is not None and corrected.address is None:
-                best = replace(best, doubtful=True)
-            elif corrected is not None and corrected.address is not None:
+            is_doubted = is_doubted or (corrected is not None and corrected.address is None)
+            if corrected is not None and corrected.address is not None:
                 best = replace(best, address=corrected.address, turn=turn, start=corrected.start, end=corrected.end)
-                best, replaced = replace(best, doubtful=False), True
+                replaced = True
         for email in found:
             if best is None:
                 best = email
-            elif email.address == best.address:
-                best = replace(best, doubtful=False)
-            elif _wins(email, best):
-                best, replaced = email, email.correction
+            elif email.address != best.address and (is_doubted or _wins(email, best)):
+                best, replaced = email, email.correction or is_doubted
+                is_doubted = False
         before = turn
     return replace(best, correction=replaced) if best is not None else None
 

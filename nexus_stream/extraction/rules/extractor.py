@@ -1,6 +1,6 @@
 """``offline-rules-v1``: the extractor that needs no key and no network, with rules that a person can read.
 
-The findings have the span of every piece of evidence, and grounding.py checks them. The rules prefer an empty field to
+The findings have the span of every piece of evidence. The rules prefer an empty field to
 an invented value. Their quality differs from Claude's, so every record has the extractor's name.
 """
 
@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.errors import Reason
-from nexus_stream.extraction.extractor import RULES_NAME, Findings, MadeBy, Turn, Usage
+from nexus_stream.extraction.extractor import RULES_NAME, Findings, MadeBy, ReadByRules, Turn, Usage
 from nexus_stream.extraction.grounding import OBJECTION_SIGNALS
 from nexus_stream.extraction.rules.countries import regions_of
+from nexus_stream.extraction.rules.doubts import is_doubtful_email, is_doubtful_phone
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.intent import find_intent, find_lack_of_interest
 from nexus_stream.extraction.rules.names import find_name
@@ -90,9 +91,15 @@ def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
         signals.append(_signal(SignalName.EMAIL, email.turn, email.start, email.end))
         if email.correction:
             signals.append(_signal(SignalName.CORRECCION_EMAIL, email.turn, email.start, email.end))
+    doubtful: list[str] = []
+    if email is not None and is_doubtful_email(email.address, email.turn.index, prepared):
+        doubtful.append("email")
     phone = None
     if any(has_numbers(turn.folded) for turn in prepared):
-        phone = find_phone(prepared, regions_of(prepared, default_region))
+        regions = regions_of(prepared, default_region)
+        phone = find_phone(prepared, regions)
+        if phone is not None and is_doubtful_phone(phone.e164, phone.turn.index, prepared, regions):
+            doubtful.append("telefono")
     if phone is not None:
         signals.append(_signal(SignalName.TELEFONO, phone.turn, phone.start, phone.end))
         if phone.correction:
@@ -115,7 +122,7 @@ def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
     if lack is not None:
         signals.append(_signal(SignalName.DESINTERES, *lack))
 
-    return Findings(
+    return ReadByRules(
         nombre=name.text if name is not None else None,
         email=email.address if email is not None else None,
         telefono=phone.e164 if phone is not None else None,
@@ -124,4 +131,5 @@ def find(turns: Sequence[Turn], *, default_region: str) -> Findings:
         arquetipo=archetype[0] if archetype is not None else None,
         signals=tuple(signals),
         usage=Usage(latency_ms=(time.perf_counter() - started) * 1000),
+        doubtful_fields=tuple(doubtful),
     )

@@ -14,7 +14,6 @@ from nexus_stream.extraction.rules.letters import SPOKEN
 from nexus_stream.extraction.rules.lexicon import any_of, word_list
 from nexus_stream.extraction.rules.name_reading import NameRun
 from nexus_stream.extraction.rules.name_words import PARTICLES, has_any, is_boundary, is_listed
-from nexus_stream.extraction.rules.ownership import is_foreign
 from nexus_stream.extraction.text import UserTurn, fold
 
 __all__ = ["corrected_letters", "read_spelled", "respelled"]
@@ -163,7 +162,7 @@ def corrected_letters(
         before = re.split(r"[.!?\n]", turn.folded[max(0, change.start() - 60) : change.start()])[-1]
         about_name = list(_ABOUT_NAME.finditer(before))
         about_contact = list(_ABOUT_CONTACT.finditer(before))
-        if not _CHANGE_ENDS.match(turn.folded, change.end()) or is_foreign(turn, change.start(), change.end()):
+        if not _CHANGE_ENDS.match(turn.folded, change.end()):
             continue
         spoken = change.group("letter") or change.group("removed")
         if spoken in _WORDS_TOO and not re.search(r"\b(?:la|letra|uma?|una) \w+", change.group()):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from nexus_stream.extraction.evidence.spoken import is_of_another
 from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, PLACES, SURNAMES, sounds_like_a_name
 from nexus_stream.extraction.rules.name_answers import (
     addressed_name,
@@ -43,7 +44,6 @@ from nexus_stream.extraction.rules.name_letters import corrected_letters, read_s
 from nexus_stream.extraction.rules.name_reading import NameRun, Trust, read_name
 from nexus_stream.extraction.rules.name_words import has_any, is_boundary, is_listed, looks_coined, proper_case
 from nexus_stream.extraction.rules.ownership import is_called
-from nexus_stream.extraction.spoken import is_of_another
 from nexus_stream.extraction.text import BLANK, UserTurn, fold, words_of
 
 __all__ = ["Name", "Rank", "find_name"]

@@ -22,7 +22,7 @@ __all__ = [
 
 RELATIONS = (
     r"(?:espos[oa]|marid[oa]|mujer|novi[oa]|pareja|herman[oa]s?|mama|papa|madre|padre|hij[oa]s?|ti[oa]|prim[oa]|"
-    r"cunh?ad[oa]|"
+    r"cunad[oa]|"
     r"sueg[r]?[oa]|abuel[oa]|niet[oa]|sobrin[oa]|amig[oa]|vecin[oa]|jef[ea]|soci[oa]|companer[oa]|colega|"
     r"contador[a]?|"
     r"abogad[oa]|secretari[oa]|asistente|asesor[a]?|patron[a]?|nuera|yerno|comadre|compadre|viej[oa]|hermanit[oa]|"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from nexus_stream.extraction.rules.countries import Regions
 from nexus_stream.extraction.rules.e164 import national_digits, to_e164
 from nexus_stream.extraction.rules.number_words import NUMBER_WORD, word_digits
-from nexus_stream.extraction.rules.ownership import is_foreign
+from nexus_stream.extraction.rules.other_numbers import is_other_number
+from nexus_stream.extraction.rules.ownership import RELATIONS, is_foreign
 from nexus_stream.extraction.text import UserTurn, words_of
 
 __all__ = ["Corrected", "corrected_number"]
@@ -39,6 +40,7 @@ _INSTEAD = re.compile(
     rf"\W{{1,3}}){{1,2}}(?:(?:un|el|um|o) )?(?P<new2>{_D})"
 )
 # The user says that the number is wrong, without a readable new one.
+_RELATIVE = re.compile(rf"\b{RELATIONS}\b")
 _WRONG = re.compile(
     r"\b(?=[a-z])(?:me equivoque|equivocad[oa]|mal|errei|errado|wrong|error|typo|corrijo|corrige)\b[^.?!\n]{0,40}"
     r"\b(?:numero|digito|celular|cel|telefono|whatsapp|number|digit|cifra)\b"
@@ -71,7 +73,8 @@ def _corrected(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
             groups = match.groupdict()
             new = _digits(groups.get("new") or groups.get("new2"))
             old = _digits(groups.get("old") or groups.get("old2"))
-            if new is None:
+            start, end = match.span("new" if groups.get("new") else "new2")
+            if new is None or is_other_number(folded, start, end, plus=False):
                 continue
             number = changed(national, new, old)
             if number is not None:
@@ -80,6 +83,8 @@ def _corrected(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
             if old is not None:
                 return Corrected(None, *match.span())
     wrong = _WRONG.search(folded)
+    if wrong is not None and _RELATIVE.search(wrong.group()):
+        return None
     return Corrected(None, *wrong.span()) if wrong is not None else None
 
 

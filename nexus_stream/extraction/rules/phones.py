@@ -72,8 +72,6 @@ class Phone:
     secondary: bool = False
     # The user gave it as their own number.
     offered: bool = True
-    # The user corrected the number, but not in a way that can be read.
-    doubtful: bool = False
 
 
 def _numbers(
@@ -257,20 +255,22 @@ def _completed(
     if run.plus or (run.start > _MAX_BEFORE_REST and len(runs) > 1):
         return None, None
     end = run.parts[-1].end
-    digits = begun.digits + "".join(part.digits for part in run.parts)
-    is_alone = begun.is_alone and _is_alone(turn.folded, run)
+    part = "".join(part.digits for part in run.parts)
+    digits = begun.digits + part
+    is_alone = begun.is_alone and _is_alone(turn.folded, run) and "?" not in turn.asked
     cued = begun.cued or speaks_of_phone(turn.asked) or is_alone
     number = next(readings(digits, regions, plus=begun.plus, cued=cued), None) if cued else None
     if number is not None and not is_other_number(turn.folded, run.start, end, plus=False):
         return Phone(_mobile(turn, number, run.start, end, plus=begun.plus), turn, run.start, end), None
-    more = len(digits) < MAX_DIGITS and len(runs) == 1
+    # One digit among other words is an age or an amount, unless it ends the number.
+    more = len(digits) < MAX_DIGITS and len(runs) == 1 and (len(part) > 1 or _is_alone(turn.folded, run))
     return None, _Begun(digits, begun.plus, cued, is_alone) if more else None
 
 
 def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
     """Find the phone for contacting the user; ``correction`` is set if it replaced another one."""
     best: Phone | None = None
-    replaced = False
+    replaced = is_doubted = False
     begun: _Begun | None = None
     judged = iter(range(_MAX_JUDGED))
     others: set[str] = set()
@@ -293,18 +293,18 @@ def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
             corrected = corrected_number(turn, best.e164, regions)
             if corrected is not None:
                 begun = None
-                if corrected.e164 is None:
-                    best = replace(best, doubtful=True)
-                else:
+                is_doubted = corrected.e164 is None
+                if corrected.e164 is not None:
                     best = replace(best, e164=corrected.e164, turn=turn, start=corrected.start, end=corrected.end)
-                    best, replaced = replace(best, doubtful=False), True
+                    replaced = True
         for phone in phones:
             if best is None:
                 best = phone
             elif phone.e164 == best.e164:
-                best = replace(best, whatsapp=best.whatsapp or phone.whatsapp, doubtful=False)
-            elif _wins(phone, best):
-                best, replaced = phone, phone.correction
+                best = replace(best, whatsapp=best.whatsapp or phone.whatsapp)
+            elif is_doubted or _wins(phone, best):
+                best, replaced = phone, phone.correction or is_doubted
+                is_doubted = False
     return replace(best, correction=replaced) if best is not None else None
 
 

@@ -8,6 +8,7 @@ import pytest
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.grounding import check
 from nexus_stream.extraction.rules.extractor import find
+from tests.unit.extraction.claims import as_claims
 
 
 def contacts_of(chat):
@@ -15,7 +16,7 @@ def contacts_of(chat):
         Turn("assistant", line.removeprefix("A: ")) if line.startswith("A: ") else Turn("user", line) for line in chat
     ]
     found = find(turns, default_region="CO")
-    checked = check(found, turns, default_region="CO")
+    checked = check(as_claims(found), turns, default_region="CO")
     # What the rules find also passes the check.
     assert (checked.telefono, checked.email) == (found.telefono, found.email)
     return checked.telefono, checked.email

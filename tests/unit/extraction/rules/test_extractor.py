@@ -14,6 +14,7 @@ from nexus_stream.extraction.evaluate_command import evaluate_cases
 from nexus_stream.extraction.evaluation import read_cases, score_cases
 from nexus_stream.extraction.extractor import Findings, MadeBy, Turn
 from nexus_stream.extraction.rules.extractor import MAX_READ_CHARS, OfflineRules, find
+from tests.unit.extraction.claims import as_claims
 
 CASES = Path(__file__).parents[1] / "cases"
 SLOWEST_BODY_SECONDS = 3.0  # of 32 such turns
@@ -35,6 +36,23 @@ async def test_quality_on_labelled_conversations(file):
     assert report.fields["email"].inventions == 0
     assert report.fields["telefono"].inventions == 0
     assert report.passed >= 0.95 * len(report.cases)
+
+
+BATCHES = sorted(path.name for path in CASES.glob("batch_*.jsonl"))
+
+
+@pytest.mark.parametrize("file", BATCHES)
+async def test_contacts_and_names_on_the_later_batches(file):
+    """Occupations, archetypes and objections are the model's work: their word lists are frozen."""
+    report = await report_on(file)
+    email, phone, name = (report.fields[field] for field in ("email", "telefono", "nombre"))
+    right = email.true_positives + phone.true_positives
+    wrong = email.false_positives + phone.false_positives
+    missed = email.false_negatives + phone.false_negatives
+    assert wrong == 0
+    assert 2 * right / (2 * right + wrong + missed) >= 0.97
+    assert name.f1 >= 0.9
+    assert name.inventions == 0
 
 
 def test_labels():
@@ -90,7 +108,7 @@ TURNS = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), CONTENT
 @given(TURNS)
 def test_any_text_can_be_read_and_all_findings_are_grounded(turns):
     found = find(turns, default_region="CO")
-    checked = grounding.check(found, turns, default_region="CO")
+    checked = grounding.check(as_claims(found), turns, default_region="CO")
     assert checked.dropped_fields == ()
     assert (checked.email, checked.telefono) == (found.email, found.telefono)
     assert checked.nombre == found.nombre
@@ -126,7 +144,7 @@ def test_hostile_repetition_takes_bounded_time(fragment):
     turns = [Turn("assistant", text), Turn("user", "soy Ana Ruiz " + text), Turn("assistant", "Hola Ana " + text)]
     started = time.process_time()
     found = find(turns, default_region="CO")
-    grounding.check(found, turns, default_region="CO")
+    grounding.check(as_claims(found), turns, default_region="CO")
     assert time.process_time() - started < SLOWEST_CHAT_SECONDS
 
 

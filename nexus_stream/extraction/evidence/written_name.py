@@ -11,11 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
-from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
-from nexus_stream.extraction.rules.name_words import PARTICLES, is_plausible_name, proper_case
-from nexus_stream.extraction.rules.ownership import RELATIONS
-from nexus_stream.extraction.spoken import (
+from nexus_stream.extraction.evidence.spoken import (
     Place,
     Written,
     announces_correction,
@@ -24,6 +20,10 @@ from nexus_stream.extraction.spoken import (
     spelled_words,
     tokens_of,
 )
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
+from nexus_stream.extraction.rules.name_cues import ASKS_SURNAME, FILLER_SURNAME
+from nexus_stream.extraction.rules.name_words import PARTICLES, is_plausible_name, proper_case
+from nexus_stream.extraction.rules.ownership import RELATIONS
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
 __all__ = ["key_words", "written_name"]

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from nexus_stream.extraction.evidence.spoken import Place, Written, announces_correction, short_turns, unchanged
 from nexus_stream.extraction.rules.countries import Regions
 from nexus_stream.extraction.rules.e164 import as_mobile, national_digits, readings, to_e164
 from nexus_stream.extraction.rules.number_words import NumberRun, has_number_words, read_numbers
 from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
 from nexus_stream.extraction.rules.phones import find_phone, is_written
-from nexus_stream.extraction.spoken import Place, Written, announces_correction, short_turns, unchanged
 from nexus_stream.extraction.text import UserTurn, words_of
 
 __all__ = ["written_phone"]

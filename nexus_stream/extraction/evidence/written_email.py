@@ -9,10 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
-from nexus_stream.extraction.rules.emails import find_email
-from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
-from nexus_stream.extraction.spoken import (
+from nexus_stream.extraction.evidence.spoken import (
     AT_WORDS,
     DOT_WORDS,
     Place,
@@ -25,6 +22,9 @@ from nexus_stream.extraction.spoken import (
     spells,
     tokens_of,
 )
+from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
+from nexus_stream.extraction.rules.emails import find_email
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
 from nexus_stream.extraction.text import UserTurn
 
 __all__ = ["written_email"]
