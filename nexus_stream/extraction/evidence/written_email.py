@@ -23,6 +23,7 @@ from nexus_stream.extraction.evidence.spoken import (
     tokens_of,
 )
 from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
+from nexus_stream.extraction.rules.email_corrections import is_about_address
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
 from nexus_stream.extraction.text import UserTurn
@@ -68,7 +69,11 @@ def written_email(claimed: str, turns: Sequence[UserTurn]) -> Written | None:
     for old, place in given[-_MAX_GIVEN:]:
         for turn in correcting:
             after = place.end if turn is place.turn else 0
-            if turn.index >= place.turn.index and corrects_to(old, address, turn, after):
+            if (
+                turn.index >= place.turn.index
+                and corrects_to(old, address, turn, after)
+                and is_about_address(turn, after, len(turn.folded), old)
+            ):
                 return Written(address, (place, Place(turn, 0, len(turn.text))))
     # The rules also read what no claim is needed for: corrections of several parts.
     best = find_email(short)

@@ -15,6 +15,7 @@ from nexus_stream.extraction.rules.countries import Regions
 from nexus_stream.extraction.rules.e164 import as_mobile, national_digits, readings, to_e164
 from nexus_stream.extraction.rules.number_words import NumberRun, has_number_words, read_numbers
 from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
+from nexus_stream.extraction.rules.phone_corrections import is_about_number
 from nexus_stream.extraction.rules.phones import find_phone, is_written
 from nexus_stream.extraction.text import UserTurn, words_of
 
@@ -167,7 +168,7 @@ def _corrected(
                 continue
             for number in readings(run.digits, regions, plus=run.run.plus, cued=True):
                 old = as_mobile(number) if as_mobile(e164) == e164 else number
-                if _changes(old, e164, said):
+                if _changes(old, e164, said) and is_about_number(turn, 0, len(turn.folded), number):
                     yield run.place, Place(turn, 0, len(turn.text))
 
 

@@ -12,7 +12,7 @@ from nexus_stream.extraction.rules.letters import letter_of
 from nexus_stream.extraction.rules.ownership import RELATIONS, is_foreign
 from nexus_stream.extraction.text import UserTurn
 
-__all__ = ["CorrectedAddress", "corrected_address"]
+__all__ = ["CorrectedAddress", "corrected_address", "is_about_address"]
 
 _PART = r"[.@_-]?[a-z0-9][a-z0-9._-]{0,60}"
 _NOT_BUT = re.compile(
@@ -77,6 +77,19 @@ _WRONG = re.compile(
 _CONFUSED = ("sz", "scz", "bv", "yil", "gj", "ckq", "hj", "mn", "xs", "vw")
 
 
+_ASKED_MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b|@")
+_EXCUSES = re.compile(
+    r"\b(?=[a-z])(?:perdon\w*|disculp\w*|desculp\w*|ay|uy|ups|oops|opa|sorry|equivoque|errei|error|falt\w+|"
+    r"se me fue|corrij\w+)\b"
+)
+_FILLER = re.compile(
+    r"\b(?=[a-z])(?:no|nao|not|perdon\w*|disculp\w*|desculp\w*|ay|uy|ups|oops|opa|ah|oh|es|e|is|el|los|o|os|y|si|sim|ok|sorry|"
+    r"corrijo|mejor|dicho|digo|que|pena|me|equivoque|errei|era|la|las|se|fue|comi|un|una|uma|um|quitale|quita|primero|ultimo|"
+    r"tambien|todo|junto|gracias|mas)\b"
+)
+_MIN_PART = 3
+
+
 @dataclass(frozen=True, slots=True)
 class CorrectedAddress:
     """The address after a correction, and the span of the words; ``address`` is None if they cannot be applied."""
@@ -90,7 +103,32 @@ def corrected_address(turn: UserTurn, address: str) -> CorrectedAddress | None:
     """Apply the turn's correction to a known address; None if the turn corrects no part of an address."""
     found = _corrected(turn, address)
     # "el correo de mi jefe es con z"
-    return None if found is not None and is_foreign(turn, found.start, found.end) else found
+    if found is None or is_foreign(turn, found.start, found.end):
+        return None
+    return found if is_about_address(turn, found.start, found.end, address) else None
+
+
+def is_about_address(turn: UserTurn, start: int, end: int, address: str) -> bool:
+    """Whether a correction at ``start``..``end`` is about the user's address.
+
+    The user must speak of mail or of a part of the address, correct an address that the assistant has just repeated, or
+    say nothing else. A question corrects nothing.
+    """
+    folded = turn.folded
+    if "?" in folded[end : end + 40]:
+        return False
+    words = folded[start:end]
+    local, _, domain = address.partition("@")
+    if _ABOUT_MAIL.search(folded) or address in turn.asked:
+        return True
+    if _ASKED_MAIL.search(turn.asked) and _EXCUSES.search(folded):
+        return True
+    around = _FILLER.sub(" ", f"{folded[:start]} {folded[end:]}")
+    return (
+        not any(character.isalnum() for character in around)
+        or any(part and len(part) > _MIN_PART and part in words for part in (local, domain))
+        or _spelled_again(folded, address) is not None
+    )
 
 
 def _corrected(turn: UserTurn, address: str) -> CorrectedAddress | None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from nexus_stream.extraction.rules.countries import Regions
 from nexus_stream.extraction.rules.e164 import national_digits, to_e164
 from nexus_stream.extraction.rules.number_words import NUMBER_WORD, word_digits
-from nexus_stream.extraction.rules.other_numbers import is_other_number
+from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
 from nexus_stream.extraction.rules.ownership import RELATIONS, is_foreign
 from nexus_stream.extraction.text import UserTurn, words_of
 
-__all__ = ["Corrected", "corrected_number"]
+__all__ = ["Corrected", "corrected_number", "is_about_number"]
 
 # Digits, or a few number words; not a count of digits, as in "los últimos cuatro son".
 _D = (
@@ -49,6 +49,22 @@ _WRONG = re.compile(
 )
 
 
+_SPEAKS_OF_DIGITS = re.compile(
+    r"\b(?=[a-z])(?:digit\w*|cifras?|numer\w+|number|indicativo|(?:el|o) (?:ultimo|primero|primeiro|"
+    r"penultimo) (?:es|e|era|numero))\b"
+)
+_OTHER_NOUN = re.compile(
+    r"\b(?=[a-z])(?:precio|preco|price|visa|tarjeta|cartao|clave|senha|apto|apartamento|casa|semanas?|meses|mes|dias?|horas?|"
+    r"cuotas?|cajas?|unidades|personas|pessoas|plan|curso|edad|anos|talla|radicado|pedido|cedula|placa|direccion|calle|"
+    r"carrera|local|torre|piso|cuenta|pin)\b"
+)
+_FILLER = re.compile(
+    r"\b(?=[a-z])(?:no|nao|not|perdon\w*|disculp\w*|desculp\w*|ay|uy|ups|oops|opa|ah|oh|es|e|is|el|los|o|os|y|si|sim|ok|sorry|"
+    r"corrijo|corrigiendo|mejor|dicho|digo|que|pena|me|equivoque|errei|troca|cambia|era|son|sao|la|verdad|gracias|obrigad[oa])\b"
+)
+_REPEATED_DIGITS = 7
+
+
 @dataclass(frozen=True, slots=True)
 class Corrected:
     """The number after a correction, and the span of the words; ``e164`` is None if they cannot be applied."""
@@ -61,7 +77,26 @@ class Corrected:
 def corrected_number(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
     """Apply the turn's correction to a known number; None if the turn corrects no part of a number."""
     found = _corrected(turn, e164, regions)
-    return None if found is not None and is_foreign(turn, found.start, found.end) else found
+    if found is None or is_foreign(turn, found.start, found.end):
+        return None
+    return found if is_about_number(turn, found.start, found.end, e164) else None
+
+
+def is_about_number(turn: UserTurn, start: int, end: int, e164: str) -> bool:
+    """Whether a correction at ``start``..``end`` is about the user's number, and not about a price or a course.
+
+    The user must speak of a phone or of digits, correct a number that the assistant has just repeated, excuse
+    themselves, or say nothing else. A question corrects nothing.
+    """
+    folded = turn.folded
+    if "?" in folded[end : end + 40] or _OTHER_NOUN.search(folded) or asks_for_other(turn):
+        return False
+    if _SPEAKS_OF_DIGITS.search(folded) or speaks_of_phone(folded, strictly=True):
+        return True
+    if national_digits(e164)[-_REPEATED_DIGITS:] in re.sub(r"\D", "", turn.asked):
+        return True
+    around = _FILLER.sub(" ", f"{folded[:start]} {folded[end:]}")
+    return not any(character.isalnum() for character in around)
 
 
 def _corrected(turn: UserTurn, e164: str, regions: Regions) -> Corrected | None:
