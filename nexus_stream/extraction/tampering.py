@@ -71,10 +71,16 @@ _INSTRUCTION = re.compile(
     r"|\b(?:intercambia|swap|troca|troque)\b[^.!?\n]{0,20}\b(?:nombres?|names?|nomes?|correos?|emails?)\b"
     rf"|</?(?:prospecto?|lead|record|{_FIELDS})>"
     r"|\b(?:decodifica|decode|base64)\b"
+    r"|\b(?:eres|voce e|you are) (?:un|una|um|uma|an?) (?:extractor|extrator|bot|robot|modelo|model|ia|ai|"
+    r"assistant|parser|llm)\b"
+    r"|\b(?:nuevo|novo|new|nova|nueva) prompt\b"
+    r"|\b(?:ignor\w*|vergiss|vergessen|dimentica\w*|oubli\w*)\b(?: [a-z]+){0,3} (?:anweisungen|istruzioni|"
+    r"regeln|regole|consignes|regles)\b"
+    r"|\b[i1] ?g ?n ?[o0] ?r ?[a4e3]\b[^.\n]{0,30}\b(?:instruc\w*|reglas|rules|regras)\b"
     r"|\b(?:drop table|insert into|delete from|union select)\b|\bupdate\s+\w+\s+set\b|<\s*script"
 )
 # A fast first check: only a turn with one of these can match the pattern above.
-_HINT = re.compile(rf"[=<{{|/]|{start_of(word_list('instruction_starts'))}")
+_HINT = re.compile(rf"[=<{{|/]|1gnor|i g n o|{start_of(word_list('instruction_starts'))}")
 _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)|\n")
 _CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _PASTED_LINE = re.compile(
@@ -105,7 +111,9 @@ _URL = re.compile(
     r"\b(?:https?://|www\.|geo:)(?!wa\.me/\+?\d|api\.whatsapp\.com/send)[^\s<>\"]{1,2000}"
     r"|(?<![\w@.-])(?!wa\.me/|api\.whatsapp\.com/)(?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,12}/[^\s<>\"]{1,2000}"
 )
-_COORDINATES = re.compile(r"-?\d{1,3}\.\d{3,}\s?[,;/ ]\s?-?\d{1,3}\.\d{3,}")
+_COORDINATES = re.compile(
+    r"\b(?:lat\w*|lon\w*|lng)\b\W{0,3}-?\d{1,3}\.\d{3,}|-?\d{1,3}\.\d{3,}\s?[,;/ ]\s?-?\d{1,3}\.\d{3,}"
+)
 
 
 def _braces(folded: str) -> list[tuple[int, int]]:

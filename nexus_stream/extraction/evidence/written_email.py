@@ -22,7 +22,7 @@ from nexus_stream.extraction.evidence.spoken import (
     spells,
     tokens_of,
 )
-from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
+from nexus_stream.extraction.rules.addresses import INTRODUCING, addresses_in, normalise_email
 from nexus_stream.extraction.rules.email_corrections import is_about_address
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS
@@ -46,6 +46,8 @@ _ADDRESS = re.compile(r"\w@\w")
 _ADDRESS_SIGNS = frozenset("._%+-")
 _STOPS = COMMON_WORDS | {"correo", "mail", "email", "electronico", "electronica", "direccion", "gmail", "hotmail"}
 _MAX_FILLERS = 5
+# Signs that may touch the start of an address.
+_OPENS = frozenset("([{<\"':>|-")
 
 
 def written_email(claimed: str, turns: Sequence[UserTurn]) -> Written | None:
@@ -168,11 +170,11 @@ def _begins(tokens: list[Token], start: int) -> bool:
         return True
     before, first = tokens[start - 1], tokens[start]
     if before.end == first.start:
-        return not (before.text.isalnum() or before.text in _ADDRESS_SIGNS | {"@", "&", "'", ",", ";"})
+        return before.text in _OPENS
     if before.text in _ADDRESS_SIGNS - {".", "-"} or before.text in DOT_WORDS | {"guion", "bajo", "baja", "hifen"}:
         return False
-    # Two plain words side by side may both belong to it. This is not guessed.
-    return not before.text.isalnum() or before.text in _STOPS
+    # Another word beside it may belong to it: "dulces la rosa arroba". This is not guessed.
+    return not before.text.isalnum() or before.text in INTRODUCING
 
 
 def _domain_end(tokens: list[Token], first: int, domain: str) -> int | None:

@@ -16,11 +16,11 @@ from itertools import islice
 from email_validator import EmailNotValidError, validate_email
 
 from nexus_stream.extraction.rules.letters import letter_of
-from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, GIVEN_NAMES, SURNAMES
+from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, GIVEN_NAMES, SURNAMES, word_list
 from nexus_stream.extraction.rules.number_words import word_digits
 from nexus_stream.extraction.text import UserTurn
 
-__all__ = ["addresses_in", "normalise_email"]
+__all__ = ["INTRODUCING", "addresses_in", "normalise_email"]
 
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._%+'&-")
 # In one turn. A turn with more is an attack on CPU time or a pasted list, and does not give the user's own address.
@@ -43,6 +43,12 @@ _MAIL_CUE = re.compile(r"\b(?:correo|e-?mail|mail) (?P<words>[a-z]+(?: [a-z]+)?)
 _JOINED = re.compile(
     r"\b(?:todo junto|tudo junto|junto|juntas|pegado|pegadito|seguido|sin espacios?|unido|de corrido|all together)\b"
 )
+# Said of the letters, not letters themselves: "todo en minúscula".
+_CASES = frozenset(
+    ["todo", "toda", "tudo", "en", "em", "con", "com", "minuscula", "minusculas", "minusculo", "letra", "letras"]
+)
+# A word before the address. Any other everyday word may be its first part.
+INTRODUCING = word_list("introduce_addresses")
 _JOINING = frozenset(
     ["todo", "tudo", "junto", "juntas", "pegado", "pegadito", "seguido", "unido", "together", "all", "corrido"]
 )
@@ -126,6 +132,9 @@ def _place(turn: UserTurn, at: int) -> tuple[int, int] | None:
     while start < before and folded[start] in "'.-&":
         start += 1
     end = after + len(right.group().rstrip(".-"))
+    country = _COUNTRY_AFTER_BLANK.match(folded, end)
+    if country is not None and "." in right.group():
+        end = country.end()
     if "." not in right.group().rstrip(".-"):
         rest = _BLANK_BEFORE_TLD.match(folded, end)
         if rest is None:
@@ -153,9 +162,12 @@ def _after_cut(turn: UserTurn, start: int, end: int) -> tuple[int, int] | None:
     """The span, with the piece before a dot and a blank: "ana. lopez@example.com". None if that is doubtful."""
     folded = turn.folded
     word = _ONE_WORD.match(folded[:start])
-    if word is not None and not _ASKS_NAME.search(turn.asked) and not {word.group(1)} & _STOPS:
-        local = folded[start:end].partition("@")[0]
-        if word.group(1) not in local and local not in word.group(1):
+    local = folded[start:end].partition("@")[0]
+    if local.isdigit() and len(local) < _MIN_DIGITS and _WORD_BEFORE.search(folded, 0, start):
+        return None  # "ana 85@example.com"
+    if word is not None and not _ASKS_NAME.search(turn.asked) and word.group(1) not in _STOPS:
+        is_other_word = word.group(1) not in local and local not in word.group(1)
+        if is_other_word:
             return None  # "ana lopez@example.com": is the first word a part of the address?
     cut = _DOT_BEFORE_BLANK.search(folded, max(0, start - 66), start)
     if cut is None:
@@ -164,14 +176,14 @@ def _after_cut(turn: UserTurn, start: int, end: int) -> tuple[int, int] | None:
     if piece in _STOPS or cut.group("mark") not in "._-+":
         return start, end
     first = folded[start:end].partition("@")[0]
-    is_name = piece in first or first in piece
+    is_name = piece in first or first in piece or piece[:3] == first[:3]
     before = folded[max(0, cut.start() - 40) : cut.start()]
     cued = _ENDS_WITH_MAIL_CUE.search(before) is not None
-    alone = not before.strip() and _MAIL.search(turn.asked) is not None
+    alone = not before.strip()
     if cued and not is_name:
         return cut.start("piece"), end
     if alone and not is_name:
-        return None if _ASKS_NAME.search(turn.asked) else (cut.start("piece"), end)
+        return None if _ASKS_NAME.search(turn.asked) or not _MAIL.search(turn.asked) else (cut.start("piece"), end)
     # Else the dot ends a sentence, as in "Soy Ana. ana@example.com". Another sign belongs to an address.
     return (start, end) if cut.group("mark") == "." else None
 
@@ -185,8 +197,14 @@ _SPACES = re.compile(r"\s")
 _BLANK_BEFORE_TLD = re.compile(
     r"(?:\.?\s?\.?(?<=[\s.])|\s(?:punto|ponto|dot)\s)(?:com|org|net|example|info|edu|gov|gob)(?:\.[a-z]{2})?(?![\w@-])"
 )
+# "example.com .mx", "example.com. mx" at the end, "example.com punto mx".
+_COUNTRY_AFTER_BLANK = re.compile(
+    r"(?:\s\.(?=[a-z])|\s(?:punto|ponto|dot)\s|\.\s(?=(?:mx|co|ar|br|pe|cl|ec|uy|ve|bo|py|pt)\s{0,2}(?:$|[\n,;)])))[a-z]{2,3}(?![\w@-])"
+)
 _ENDS_ADDRESS = re.compile(r"(?=$|[\s,;)\]>!?.])")
 _DOT_BEFORE_BLANK = re.compile(r"(?<![^\s:,])(?P<piece>[a-z0-9]{1,40})(?P<mark>[._+-])\s{1,2}$")
+_MIN_DIGITS = 6
+_WORD_BEFORE = re.compile(r"[a-z] $")
 _ONE_WORD = re.compile(r"\s*([a-z]{2,30}) $")
 _ENDS_WITH_MAIL_CUE = re.compile(
     r"\b(?:correo|e-?mail|mail)(?: (?:es|e|is|electronico|personal))*\W{1,3}$|\bes\W{1,3}$"
@@ -211,8 +229,13 @@ def _is_split(folded: str, start: int) -> bool:
 def _is_cut_off(folded: str, start: int, end: int) -> bool:
     """Whether the text continues past the valid part of the address: the valid part would be a guess."""
     before = folded[start - 1] if start else " "
-    if before in "@_" or before.isalnum() or (before in ",;" and start > 1 and folded[start - 2].isalnum()):
+    beside = folded[start - 2] if start > 1 else " "
+    if before in "@_#~!=*…\\%&^" or before.isalnum() or (before in ",;" and beside.isalnum()):
         return True
+    if before == "/" and beside.isalpha() and not _MAIL.search(folded, max(0, start - 12), start - 1):
+        return True
+    if before in ".-'" and start > 1 and beside.isspace():
+        return True  # ".lopez@example.com" after a blank
     after = folded[end] if end < len(folded) else " "
     return after in "@_" or after.isalnum() or bool(_TLD_AFTER_COMMA.match(folded, end))
 
@@ -272,7 +295,7 @@ def _domain(folded: str, start: int) -> tuple[str, int] | None:
 def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None:
     begin = max(0, at - 120)
     tokens = [(match.group(), match.start()) for match in _TOKEN.finditer(folded, begin, at)]
-    while tokens and (tokens[-1][0] in _PAUSES or (joined and tokens[-1][0] in _JOINING)):
+    while tokens and (tokens[-1][0] in _PAUSES | _CASES or (joined and tokens[-1][0] in _JOINING)):
         tokens.pop()
     pieces: list[str] = []
     start = at
@@ -281,7 +304,7 @@ def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None
     while position >= 0:
         word = tokens[position][0]
         previous = tokens[position - 1][0] if position else ""
-        if word in ("bajo", "baixo") and previous in ("guion", "raya", "linea", "traco", "hifen"):
+        if word in ("bajo", "baixo", "baja") and previous in ("guion", "raya", "linea", "traco", "hifen", "barra"):
             symbol, width = "_", 2
         elif word in ("underline", "sublinhado"):
             symbol, width = "_", 1
@@ -316,9 +339,14 @@ def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None
             digits, width = number
         elif linked or joined or (pieces and pieces[-1][0].isdigit()):
             if word in _STOPS and (not linked or not pieces):
+                if pieces and not _introduces(tokens, position):
+                    return None
                 break
             digits, width = word, 1
         elif word in _STOPS:
+            if not _introduces(tokens, position):
+                # "dulces la rosa arroba": the word may belong to the address.
+                return None
             break
         elif len(word) == 1 and pieces and len(pieces[-1]) == 1:
             # Letters spelled one by one.
@@ -338,6 +366,13 @@ def _local_part(folded: str, at: int, *, joined: bool) -> tuple[str, int] | None
 
 _MIN_SPELLED, _MAX_SPELLED = 3, 40
 _SPELLED = re.compile(r"[a-z](?:-[a-z]){2,}")
+
+
+def _introduces(tokens: list[tuple[str, int]], position: int) -> bool:
+    """Whether a word stands before an address, and not in the middle of one: "ana lopez todo pegado 85 arroba"."""
+    while position >= 0 and tokens[position][0] in _JOINING:
+        position -= 1
+    return position < 0 or tokens[position][0] in INTRODUCING or not tokens[position][0][0].isalnum()
 
 
 def _letters_ending_at(tokens: list[tuple[str, int]], position: int) -> tuple[str, int] | None:

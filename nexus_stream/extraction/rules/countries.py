@@ -19,7 +19,7 @@ import phonenumbers
 from nexus_stream.extraction.rules.lexicon import any_of, word_list
 from nexus_stream.extraction.text import UserTurn, words_of
 
-__all__ = ["Regions", "named_in", "regions_of"]
+__all__ = ["Regions", "beside", "named_in", "regions_of"]
 
 
 def _read_places() -> Mapping[str, tuple[str, ...]]:
@@ -98,6 +98,20 @@ def named_in(folded: str) -> list[str]:
     return list(dict.fromkeys(region for match in _NAMED.finditer(folded) for region in _PLACES[match.group()]))
 
 
+_NUMBER = r"(?:numer\w*|cel\w*|whats\w*|wsp|wpp|zap\w*|tel\w*|movil|linea|chip|sim|number|phone|line)"
+_BESIDE_BEFORE = re.compile(
+    rf"\b{_NUMBER}(?: [a-z]+){{0,2}} (?:de|del|do|da|en|em|from|of) {_FILLER}(?P<place>{_PLACE})\W*(?:es|e|is)?\W*$"
+)
+_BESIDE_ADJECTIVE = re.compile(rf"\b{_NUMBER} (?P<place>{_PLACE})\W*(?:es|e|is)?\W*$")
+_BESIDE_AFTER = re.compile(rf"\W{{0,2}}(?:\(|de |del |en |from )(?P<place>{_PLACE})")
+
+
+def beside(before: str, after: str) -> list[str]:
+    """The countries that the words right before or after a number give to it: "mi número de México es", "(Chile)"."""
+    found = _BESIDE_BEFORE.search(before) or _BESIDE_ADJECTIVE.search(before) or _BESIDE_AFTER.match(after)
+    return list(_PLACES[found.group("place")]) if found is not None else []
+
+
 def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:
     """The countries that the user's turns support.
 
@@ -118,9 +132,9 @@ def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:
     # The newest place is where the user is now. Who says both lives where they live, not where they come from.
     found = [region for regions in (*reversed(supported), *reversed(came_from)) for region in regions]
     found += _of_codes(turns)
-    language = _of_language(turns)
+    language, is_sure = _of_language(turns)
     if language is not None:
-        found.append(language)
+        (found if is_sure else mentioned).append(language)
     found.append(default_region)
     unique = tuple(dict.fromkeys(found))
     return Regions(unique, tuple(region for region in dict.fromkeys(mentioned) if region not in unique))
@@ -139,7 +153,7 @@ def _told(turn: UserTurn) -> Iterator[tuple[Sequence[str], bool]]:
             or match.group("mine")
             or match.group("after")
         )
-        yield _PLACES[place], _MOVED.match(match.group()) is not None or match.group("from") is not None
+        yield _PLACES[place], _MOVED.search(match.group()) is not None or match.group("from") is not None
     if len(folded) <= _ANSWER_CHARS and _ASKS_PLACE.search(turn.asked):
         place = _NAMED.search(folded)
         if place is not None:
@@ -168,15 +182,15 @@ def _region_of_number(number: str) -> str | None:
     return str(region) if region else None
 
 
-def _of_language(turns: Sequence[UserTurn]) -> str | None:
-    """Brazil for a chat in Portuguese, the United States for one in English; None for Spanish or too few words."""
+def _of_language(turns: Sequence[UserTurn]) -> tuple[str | None, bool]:
+    """Brazil for a chat in Portuguese, the United States for one in English, else None; and whether that is sure."""
     # The assistant speaks the language of the page.
     texts = [text for turn in turns for text in (turn.folded, turn.asked)]
     words = {word for text in texts for word in words_of(text[:1_000])}
     counts = {language: len(words & own) for language, own in _OWN_WORDS.items()}
     portuguese, english, spanish = counts["portuguese"], counts["english"], counts["spanish"]
-    if portuguese > 1 and portuguese > english and portuguese > spanish:
-        return "BR"
+    if portuguese and portuguese > english and portuguese > spanish - 1:
+        return "BR", portuguese > 1 and portuguese > spanish
     if english >= _MIN_WORDS and english > 2 * spanish and english > portuguese:
-        return "US"
-    return None
+        return "US", True
+    return None, False

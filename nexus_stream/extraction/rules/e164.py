@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -19,6 +20,8 @@ _MIN_WITH_CODE = 11
 _OLD_MOBILE_DIGITS = 10
 # North and South America, Spain, Portugal.
 _CODES = ("1", "34", "351", "5")
+# No other country's national numbers look like this.
+_BRAZILIAN_MOBILE = re.compile(r"[1-9][1-9]9\d{8}")
 _MEXICAN_MOBILE_PREFIXES = ("044", "045")
 _MEXICAN_DIGITS = 10
 
@@ -86,5 +89,5 @@ def readings(digits: str, regions: Regions, *, plus: bool, cued: bool) -> Iterat
             yield number
     for region in regions.mentioned:
         number = to_e164(digits, region)
-        if number is not None and cued:
+        if number is not None and (cued or _BRAZILIAN_MOBILE.fullmatch(digits)):
             yield number

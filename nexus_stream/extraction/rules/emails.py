@@ -11,6 +11,7 @@ from nexus_stream.extraction.rules.email_corrections import corrected_address
 from nexus_stream.extraction.rules.ownership import (
     asks_for_others,
     corrects,
+    denies,
     is_about_site,
     is_foreign,
     is_given_up,
@@ -60,6 +61,10 @@ def find_email(turns: Sequence[UserTurn]) -> Email | None:
         if not found and before is not None:
             joined = joined_address(before, turn)
             found = [Email(joined[0], turn, joined[1], joined[2])] if joined is not None else []
+        if best is not None and denies(turn, mail=True):
+            others.add(best.address)
+            best = None
+            found = [email for email in found if email.address not in others]
         if best is not None and not found:
             corrected = corrected_address(turn, best.address)
             is_doubted = is_doubted or (corrected is not None and corrected.address is None)

@@ -107,6 +107,8 @@ class NumberPart:
     slash: bool = False
     # The other reading, in which number words side by side are one number.
     joined: str = ""
+    # The pieces that are long enough to be a number by themselves: "2 3005550102", "3005550102 3015550103".
+    whole: list[NumberPart] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -222,6 +224,8 @@ def read_numbers(folded: str) -> list[NumberRun]:
                 part.digits += value
                 part.joined += joined
                 part.end = last_end
+            if len(value) >= _LONG and word.isdigit():
+                part.whole.append(NumberPart(value, start, last_end, joined=value))
             plus_at = None
             position += count
             continue

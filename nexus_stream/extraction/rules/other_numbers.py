@@ -6,7 +6,7 @@ import re
 
 from nexus_stream.extraction.text import UserTurn, clause_before, last_match
 
-__all__ = ["asks_for_other", "is_other_number", "speaks_of_phone"]
+__all__ = ["asks_for_other", "is_other_number", "speaks_of_phone", "tells_other"]
 
 _THOUSANDS = re.compile(r"\(?\d{1,3}(?:[.,']\d{3})+\)?(?:[.,]\d{1,2})?")
 _MONEY_BEFORE = re.compile(
@@ -22,7 +22,9 @@ _DOCUMENTS = (
     r"cedula|c\.?c|c\.i|dni|nit|rut|rfc|curp|nie|nif|cif|cuit|cuil|cpf|cnpj|rg|cep|pasaporte|passaporte|passport|ssn|"
     r"documento|identificacion|identidad|identidade|matricula|radicado|expediente|factura|fatura|invoice|nota fiscal|"
     r"boleto|pedido|orden|order|guia|tracking|rastreo|rastreio|ticket|contrato|poliza|apolice|protocolo|folio|tarjeta|"
-    r"cartao|cbu|clabe|iban|consignacion|recibo|tramite|nss|ruc|serial|placa|chassi|vin|zip|codigo postal|reserva|"
+    r"cartao|seguimiento|pago|compra|transaccion|transacao|usuario|clave|envio|licencia|servientrega|interrapidisimo|"
+    r"coordinadora|cbu|clabe|iban|consignacion|recibo|tramite|nss|ruc|serial|placa|chassi|vin|zip|codigo postal|"
+    r"reserva|"
     r"reservation|booking|localizador|voucher|socio|afiliado|membresia|cotizacion|orcamento"
 )
 _IDENTITY = re.compile(
@@ -41,8 +43,22 @@ _ASKS_FOR_DOCUMENT = re.compile(
     rf"\b(?=[a-z])(?:numero|num|nro|no|codigo|number|code|n)\W{{0,3}}(?:(?:de|del|da|do|of|tu|su|la|el|seu|sua|your|o|a)\b\W{{0,2}}){{0,4}}"
     rf"(?:{_DOCUMENTS}|cuenta|conta|account|referencia|caso|serie)\b"
     rf"|\b(?:cual|qual|what|me|tu|su|seu|sua|your|teu|tua)\b[^.?!\n]{{0,30}}\b(?:{_DOCUMENTS})\b[^.!\n]{{0,25}}\?"
-    rf"|\b(?:{_DOCUMENTS})\b\W{{0,3}}\?"
+    rf"|\b(?:dime|digame|compart\w+|indic\w+|envi\w+|pas\w+|di[gj]\w+|ingres\w+|confirm\w+|regal\w+|mand\w+|informe)\b"
+    rf"[^.?!\n]{{0,30}}\b(?:{_DOCUMENTS})\b"
+    rf"|\b(?:{_DOCUMENTS}|referencia|codigo(?! de area)|cuenta|monto|unidades|cantidad|"
+    rf"valor)\b(?: de [a-z]+)?\W{{0,3}}\?"
 )
+
+
+_TELLS_OTHER = re.compile(
+    rf"\b(?:{_DOCUMENTS}|codigo|referencia|cuenta|conta)\b\W{{0,2}}(?:(?:es|e|is|del?|el|numero)\b\W{{0,2}}){{0,3}}$"
+)
+_TOLL_FREE = re.compile(r"\b1?\W{0,2}8(?:00|88|77|66|55|44|33)\W{0,2}\d{3}\W{0,2}\d{4}\b")
+
+
+def tells_other(folded: str) -> bool:
+    """Whether a turn ends with an announcement of a document or an order number: "mi cédula es"."""
+    return _TELLS_OTHER.search(folded[-60:]) is not None
 
 
 def speaks_of_phone(folded: str, *, strictly: bool = False) -> bool:
@@ -76,6 +92,8 @@ def is_other_number(folded: str, start: int, end: int, *, plus: bool) -> bool:
         return True
     if plus:
         return False
+    if _TOLL_FREE.match(folded, start):
+        return True
     before = clause_before(folded, start, limit_chars=60)
     if _THOUSANDS.fullmatch(folded, start, end) and not speaks_of_phone(before[-25:], strictly=True):
         return True

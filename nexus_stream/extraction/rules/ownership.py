@@ -41,7 +41,12 @@ _FOREIGN = re.compile(
     rf"el |mi |su |un |"
     rf"una |meu |minha |my |nuestr[oa] )?{RELATIONS}\b"
     rf"|\b(?:seu|dele|dela|his|her|their) {_CONTACT}\b|\b{_CONTACT} (?:dele|dela|deles)\b"
-    r"|\b(?:hers|theirs|se llama|se llamaba|chama-?se|se chama|his name|her name|contacto de emergencia|"
+    r"|\b(?:recomi?end\w+|refirio|referid[oa]s?|el duen[oa]|la duena|te paso el de|(?:escrib|llam|marqu|"
+    r"mand)[a-z]{1,3}les?|(?:llam|contact)[a-z]{1,3}l[ao]s?|"
+    r"(?:me|nos) (?:estafaron|contacto|contactaron|respondio|respondieron)|recibi (?:un |una |el )?(?:correo|"
+    r"mensaje|llamada|mail)|"
+    r"(?:mande|envie|escribi|mandei|enviei|emailed|wrote|sent)(?: [a-z]+){0,3} (?:a|al|para|to)|i emailed|hers|"
+    r"theirs|se llama|se llamaba|chama-?se|se chama|his name|her name|contacto de emergencia|"
     r"emergenc\w+|quedo de (?:llamar|escribir)\w*|"
     r"(?:la|lo|las|los|me lo|me la) (?:mandaron|enviaron|mando|envio) al?|(?<!me )(?:marc|llam|escrib)[ae]n a)\b|"
     r"\b(?:el|la) del? $"
@@ -57,7 +62,8 @@ _FOREIGN = re.compile(
     r"|\b(?:les|le) escribi\b|\bescribi al?\b|\bllamamos\b|\bllam(?:e|o) y\b|\bya (?:llame|marque|escribi)\b"
 )
 _SENT_AFTER = re.compile(
-    r"\W{0,3}(?:que )?(?:me|nos) (?:mand|escrib|envi|llam|contact|dij|lig|mandou|enviou|escreveu|sent|wrote|called)"
+    r"\W{0,3}(?:que )?(?:me|nos) (?:mand|escrib|envi|llam|contact|dij|respond|lig|mandou|enviou|escreveu|sent|"
+    r"wrote|called)"
 )
 _CALLED = re.compile(r"\bme ?(?:ll|y)[ae]mo\b")
 _OWN = re.compile(
@@ -69,6 +75,7 @@ _OWN = re.compile(
     r"|\bme (?:encuentra\w*|escribe\w*|llama|llaman|ubica\w*|localiza\w*|contacta\w*|marca|marcan|puede\w*)\b"
 )
 _FOREIGN_AFTER = re.compile(
+    rf"\W{{0,3}}(?:[a-z]+ )?\(?(?:mi|meu|minha|my) {RELATIONS}\b|"
     r"\W{0,3}(?:que |y )?(?:(?:es|ese es|este es|era|pertenece|son) )?(?:(?:el|la) )?(?:(?:numero|cel\w*|correo|"
     r"mail|telefono) )?"
     rf"(?:de|del|a|da|do|of) (?:mi |la |el |su |un |una |meu |minha |my )?{RELATIONS}\b"
@@ -84,9 +91,23 @@ _GIVEN_UP_AFTER = re.compile(
     r"esta (?:malo|danado|mal|bloqueado)|lo perdi|me lo robaron|no es|no me sirve)\b"
 )
 _GIVEN_UP_BEFORE = re.compile(
-    r"(?:\bnao (?:e|era|use|liga\w*) (?:mais )?(?:o |no )?|\bnot |(?<!si )\bno (?:es|era|al|me \w+ al?|uses?|use el)|"
+    r"(?:\bperdi (?:la clave|el acceso|acceso|la contrasena)(?: de| a| al)?|\bnao (?:e|era|use|"
+    r"liga\w*) (?:mais )?(?:o |no )?|\bnot |(?<!si )\bno (?:es|era|al|me \w+ al?|uses?|use el)|"
     r"\bya no (?:es|uso)(?: el)?)\W*(?:el |al |a )?\W*$"
 )
+# "El número de mi esposa, porque el mío se dañó": the user has none to give.
+_HAS_NONE = re.compile(r"\b(?:yo|el mio|la mia|eu|o meu|mine)(?= (?:no|se|ya|esta|nao|lo|is|does|doesn)\b)")
+# The user takes back a contact given before.
+_DISOWNS = re.compile(
+    rf"\b(?:es[ea]|est[ea]|esse|that|borr\w+)\b(?: (?:es|e|is|era|el|la|o|a|numero|cel\w*|correo|mail|e-?mail|"
+    rf"telefono|number|"
+    rf"whats\w*|linea))*? (?:de|del|da|do|of) (?:mi|la|el|un|una|minha|meu|my) {RELATIONS}\b"
+    r"|\bno es (?:mio|mia|mi (?:numero|cel\w*|correo|mail|telefono|whats\w*))\b|\bya no es mi[oa]?\b|"
+    r"\bnao e (?:mais )?(?:o )?meu\b|"
+    r"\b(?:not|isn'?t) (?:mine|my)\b"
+)
+_OF_MAIL = re.compile(r"\b(?:correo|e-?mail|mail)\b")
+_OF_PHONE = re.compile(r"\b(?:numero|cel\w*|telefono|whats\w*|wsp|linea|number|phone|zap)\b")
 _SECONDARY = re.compile(
     r"\b(?=[a-z])(?:fijo|(?:del?|de la|de mi) (?:casa|oficina|trabajo|empresa|chamba|pega|laburo|consultorio|negocio|"
     r"clinica)|"
@@ -138,9 +159,17 @@ def asks_for_others(turn: UserTurn) -> bool:
     return _ASKS_FOR_OTHERS.search(turn.asked[-200:]) is not None
 
 
-def denies(turn: UserTurn) -> bool:
-    """Whether the user says that what they gave before is no contact of theirs."""
-    return _ASKS_WHETHER_OWN.search(turn.asked) is not None and _NO.match(turn.folded) is not None
+def denies(turn: UserTurn, *, mail: bool = False) -> bool:
+    """Whether the user says that what they gave before is no contact of theirs.
+
+    Args:
+        turn: The user's turn.
+        mail: Whether the contact is an address; else it is a phone.
+    """
+    if not mail and _ASKS_WHETHER_OWN.search(turn.asked) is not None and _NO.match(turn.folded) is not None:
+        return True
+    taken_back = _DISOWNS.search(turn.folded)
+    return taken_back is not None and (_OF_MAIL if mail else _OF_PHONE).search(turn.folded) is not None
 
 
 def is_offered(turn: UserTurn, start: int, end: int) -> bool:
@@ -186,7 +215,7 @@ def is_foreign(turn: UserTurn, start: int, end: int) -> bool:
         return True
     before = clause_before(turn.folded, start)
     first = start - len(before)
-    foreign = [match.start() for match in _FOREIGN.finditer(before)]
+    foreign = [match.end() for match in _FOREIGN.finditer(before)]
     foreign += [
         match.start()
         for match in _CALLED.finditer(before)
@@ -194,7 +223,7 @@ def is_foreign(turn: UserTurn, start: int, end: int) -> bool:
     ]
     if not foreign:
         return False
-    own = last_match(_OWN, before)
+    own = last_match(_OWN, _HAS_NONE.sub(" ", before))
     return own is None or own.start() < max(foreign)
 
 

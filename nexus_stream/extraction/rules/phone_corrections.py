@@ -95,6 +95,8 @@ def is_about_number(turn: UserTurn, start: int, end: int, e164: str) -> bool:
         return True
     if national_digits(e164)[-_REPEATED_DIGITS:] in re.sub(r"\D", "", turn.asked):
         return True
+    if _OTHER_NOUN.search(turn.asked):
+        return False
     around = _FILLER.sub(" ", f"{folded[:start]} {folded[end:]}")
     return not any(character.isalnum() for character in around)
 

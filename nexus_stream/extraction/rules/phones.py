@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from nexus_stream.extraction.rules.countries import Regions, named_in
+from nexus_stream.extraction.rules.countries import Regions, beside
 from nexus_stream.extraction.rules.e164 import MAX_DIGITS, MIN_DIGITS, as_mobile, national_digits, readings, to_e164
 from nexus_stream.extraction.rules.number_words import NumberPart, NumberRun, has_numbers, read_numbers
-from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone
+from nexus_stream.extraction.rules.other_numbers import asks_for_other, is_other_number, speaks_of_phone, tells_other
 from nexus_stream.extraction.rules.ownership import (
     asks_for_others,
     corrects,
@@ -98,6 +98,12 @@ def _numbers(
                 first = last
                 break
         else:
+            for piece in run.parts[first].whole:
+                if piece.digits == run.parts[first].digits or next(judged, None) is None:
+                    continue
+                number = next(readings(piece.digits, regions, plus=False, cued=cued), None)
+                if number is not None and not is_other_number(turn.folded, piece.start, piece.end, plus=False):
+                    found.append((_mobile(turn, number, piece.start, piece.end, plus=False), piece.start, piece.end))
             first += 1
     return found
 
@@ -139,6 +145,8 @@ def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
             distance = len(gap) + 12 * sum(gap.count(mark) for mark in (",", ";", ".", "\n", " y ", " e ", " pero "))
             # "A pero WhatsApp en el B": the cue belongs to B.
             distance += 20 * (" pero " in gap or " mas " in gap)
+            # "cel A wsp B": between two numbers, the cue names the second.
+            distance += 3 * (phone.end <= cue.start())
             if distance < best_distance:
                 nearest, best_distance = position, distance
         if nearest is not None:
@@ -163,9 +171,18 @@ def _linked(turn: UserTurn, regions: Regions) -> Iterator[Phone]:
 
 
 def _phones_of(
-    turn: UserTurn, runs: Sequence[NumberRun], regions: Regions, judged: Iterator[int], others: set[str]
+    turn: UserTurn,
+    runs: Sequence[NumberRun],
+    regions: Regions,
+    judged: Iterator[int],
+    others: set[str],
+    *,
+    is_announced: bool,
 ) -> list[Phone]:
-    """The user's numbers in a turn; numbers of somebody else are added to ``others``."""
+    """The user's numbers in a turn; numbers of somebody else are added to ``others``.
+
+    ``is_announced``: the turn before ended with the announcement of another number, as in "mi cédula es".
+    """
     if not runs:
         return []
     folded = turn.folded
@@ -182,12 +199,13 @@ def _phones_of(
         before = clause_before(folded, run.start, limit_chars=60)
         cued = speaks_of_phone(before) or speaks_of_phone(turn.asked) or _is_alone(folded, run)
         # "mi número de México es …": the country beside the number is nearer than the user's place.
-        beside = named_in(before) + named_in(folded[run.parts[-1].end : run.parts[-1].end + 20])
-        for e164, start, end in _numbers(turn, run, regions.first(*beside), cued, judged):
+        nearest = regions.first(*beside(before, folded[run.parts[-1].end : run.parts[-1].end + 25]))
+        for e164, start, end in _numbers(turn, run, nearest, cued, judged):
             corrected = corrects(folded, start, previous_end)
             secondary = is_secondary(folded, start, end, previous_end)
             previous_end = end
-            if asks_for_other(turn) and not speaks_of_phone(before, strictly=True):
+            is_asked_other = asks_for_other(turn) or (is_announced and not speaks_of_phone(turn.asked, strictly=True))
+            if is_asked_other and not speaks_of_phone(before, strictly=True):
                 continue
             if _is_made_up(e164):
                 continue
@@ -240,6 +258,8 @@ def _begun_in(turn: UserTurn, runs: Sequence[NumberRun]) -> _Begun | None:
         return None
     if is_other_number(turn.folded, run.start, end, plus=run.plus) or is_foreign(turn, run.start, end):
         return None
+    if asks_for_other(turn):
+        return None
     before = clause_before(turn.folded, run.start, limit_chars=60)
     cued = speaks_of_phone(before) or speaks_of_phone(turn.asked)
     return _Begun(digits, run.plus, cued, is_alone=_is_alone(turn.folded, run))
@@ -252,6 +272,8 @@ def _completed(
     if not runs:
         return None, None if begun.waited >= _MAX_WAITED else replace(begun, waited=begun.waited + 1)
     run = runs[0]
+    if asks_for_other(turn):
+        return None, None
     if run.plus or (run.start > _MAX_BEFORE_REST and len(runs) > 1):
         return None, None
     end = run.parts[-1].end
@@ -270,13 +292,14 @@ def _completed(
 def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
     """Find the phone for contacting the user; ``correction`` is set if it replaced another one."""
     best: Phone | None = None
-    replaced = is_doubted = False
+    replaced = is_doubted = is_announced = False
     begun: _Begun | None = None
     judged = iter(range(_MAX_JUDGED))
     others: set[str] = set()
     for turn in turns:
         runs = read_numbers(turn.folded) if has_numbers(turn.folded) else []
-        phones = _phones_of(turn, runs, regions, judged, others)
+        phones = _phones_of(turn, runs, regions, judged, others, is_announced=is_announced)
+        is_announced = tells_other(turn.folded)
         if not phones and begun is not None:
             completed, begun = _completed(turn, runs, begun, regions)
             phones = _mark_whatsapp(turn, [completed]) if completed is not None else []
@@ -336,8 +359,7 @@ def is_written(turn: UserTurn, e164: str, regions: Regions) -> bool:
         if not any(national[-MIN_DIGITS:] in digits for digits in _spellings(run.parts)):
             continue
         before = clause_before(folded, run.start, limit_chars=60)
-        beside = named_in(before) + named_in(folded[run.parts[-1].end : run.parts[-1].end + 20])
-        nearest = regions.first(*beside)
+        nearest = regions.first(*beside(before, folded[run.parts[-1].end : run.parts[-1].end + 25]))
         if any(number == e164 for number, _, _ in _numbers(turn, run, nearest, True, judged)):
             return True
         for first in range(len(run.parts)):
