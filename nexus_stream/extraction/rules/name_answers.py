@@ -17,6 +17,7 @@ from nexus_stream.extraction.rules.name_cues import (
     ASKS_DETAILS,
     ASKS_IN_SHORT,
     ASKS_NAME,
+    ASKS_OF_OTHERS,
     ASKS_OTHER,
     ASKS_SURNAME,
     ASKS_WHETHER_OWNER,
@@ -46,6 +47,7 @@ from nexus_stream.extraction.rules.name_words import (
 from nexus_stream.extraction.text import UserTurn, clause_before, fold, words_of
 
 __all__ = [
+    "ARTICLE",
     "addressed_name",
     "answered_name",
     "answered_surname",
@@ -71,7 +73,7 @@ _ASKS_HINTS = ("nombr", "nome", "name", "llam", "cham", "quien", "quem", "who", 
 
 def asks_name(asked: str) -> bool:
     """Whether the assistant's turn asks for the user's name."""
-    if not has_any(asked, _ASKS_HINTS):
+    if not has_any(asked, _ASKS_HINTS) or ASKS_OF_OTHERS.search(asked):
         return False
     return ASKS_NAME.search(asked) is not None or ASKS_IN_SHORT.search(asked) is not None
 
@@ -148,6 +150,10 @@ def _goes_on(turn: UserTurn, end: int) -> bool:
     return typed.isupper() and 1 < len(typed) < 5 and not turn.shouted and is_boundary(turn.folded, word.end())
 
 
+# "La Kira y la Luna": pets and others. Who speaks of themselves so says "soy la Luna".
+ARTICLE = re.compile(r"(?<!soy )(?<!sou )\b(?:la|el|las|los) $")
+
+
 def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
     """Yield names of listed words that are a whole part of the turn: ``3005550101 - marta quiceno``."""
     parts = list(islice(SEPARATES.finditer(turn.folded), _MAX_PARTS + 1))
@@ -167,7 +173,7 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
         ends = is_boundary(turn.folded, run.end) and not turn.folded[run.end :].lstrip().startswith("?")
         if not ends and not _goes_on(turn, run.end):
             continue
-        if is_in_place(turn, run):
+        if is_in_place(turn, run) or ARTICLE.search(turn.folded, 0, run.start):
             continue
         others = OF_OTHERS.match(turn.folded, run.end) or APPOSED.match(turn.folded, run.end)
         if not others and not is_of_others(turn, run.start):
@@ -177,6 +183,8 @@ def _listed_parts(turn: UserTurn) -> Iterator[NameRun]:
 def stated_name(turn: UserTurn, bot_names: set[str], *, asks: bool, asked_before: bool) -> NameRun | None:
     """Find a name that answers an older question, stands next to a contact, or is all that the turn says."""
     if GIVEN_NAMES.isdisjoint(words_of(turn.folded)) or (not asks and ASKS_OTHER.search(turn.asked)):
+        return None
+    if ASKS_OF_OTHERS.search(turn.asked):
         return None
     asked = set(words_of(turn.asked))
     for run in _listed_parts(turn):
@@ -252,10 +260,13 @@ def answered_surname(turn: UserTurn, known: tuple[str, ...], *, asks: bool) -> N
         filler = FILLER.match(turn.folded)
         start = filler.end() if filler else 0
     run = read_name(turn, start, Trust.TOLD)
+    is_spelled = run is None
     if run is None and len(known) == 1:
         spelled = read_spelled(turn, start)
         # Three letters may be an abbreviation.
         run = spelled if spelled is not None and len(spelled.words[-1]) > 3 else None
-    if run is None or (not is_boundary(turn.folded, run.end) and not GOES_ON.match(turn.folded, run.end)):
+    if run is None:
+        return None
+    if not is_spelled and not is_boundary(turn.folded, run.end) and not GOES_ON.match(turn.folded, run.end):
         return None
     return run if set(run.folded).isdisjoint(map(fold, known)) else None

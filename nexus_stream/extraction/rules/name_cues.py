@@ -14,6 +14,7 @@ __all__ = [
     "ASKS_DETAILS",
     "ASKS_IN_SHORT",
     "ASKS_NAME",
+    "ASKS_OF_OTHERS",
     "ASKS_OTHER",
     "ASKS_SURNAME",
     "ASKS_WHETHER_OWNER",
@@ -182,6 +183,16 @@ ASKS_OTHER = re.compile(
     r"\bcual (?:de|plan|curso)|\bque (?:plan|curso|asesora?|tienda|color|talla)"
 )
 ASKS_BACK = re.compile(r"\by (?:el|la|los) (?:tuy|suy)[oa]s?\b|\be (?:o )?(?:seu|voce|vc)\s*\?|\band yours?\b")
+_BEINGS = (
+    rf"(?:{RELATIONS}|mascotas?|perr\w+|gat\w+|cachorr\w+|"
+    r"bebes?|ninit[oa]|paciente|alumn\w+|acompanante|conyuge|estudiante|pet|dog)"
+)
+ASKS_OF_OTHERS = re.compile(
+    rf"\b(?:el|la|los|las|su|tu|o|a|seu|sua|the|your) {_BEINGS}\b[^?.!\n]{{0,25}}\b(?:llama\w*|nombres?|nome|name|"
+    rf"chama\w*)\b"
+    rf"|\b(?:nombre|nome|name) (?:completo )?(?:de |del |da |do |of )(?:la |el |su |tu |sua |seu |your |"
+    rf"the )?{_BEINGS}\b"
+)
 ASKS_SURNAME = re.compile(r"\b(?:apellidos?|sobrenome|last name|surname)\b")
 FILLER = re.compile(
     r"\W*(?:(?:claro(?: que si)?|si|sim|yes|yeah|pode ser|puede ser|hi|hello|ola|oi+e?|bo[am] (?:dia|tarde|noite)|"
@@ -199,7 +210,8 @@ FILLER = re.compile(
     r"el (?:nombre )?es|completo)\b[\s,.:;!¡\-]{0,4})*"
 )
 FILLER_SURNAME = re.compile(
-    r"(?:(?:mi )?apellidos?(?: es| son)?|el apellido es|(?:meu )?sobrenome(?: e)?|(?:my )?(?:last name|"
+    r"(?:(?:mi )?apellidos?(?: es| son)?|el apellido es|(?:meu )?sobrenome(?: e)?|(?:el )?apellido se escribe|"
+    r"(?:my )?(?:last name|"
     r"surname)(?: is)?)"
     r"\b[\s:,]{0,3}"
 )

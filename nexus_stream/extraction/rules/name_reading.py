@@ -359,8 +359,13 @@ def _read_short(turn: UserTurn, position: int, word: str, *, first: bool, capita
         return match.end() if (capital or dotted) and follows and told else None
     if capital or dotted:
         # A letter ends a name only with its own capital: "Rincón M.", not "Rincón y".
-        return match.end() if follows or (capital and is_boundary(folded, match.end())) else None
+        ends = is_boundary(folded, match.end()) and (capital or _ends_turn(folded, match.end()))
+        return match.end() if follows or ends else None
     return match.end() if follows and word not in _LETTER_WORDS else None
+
+
+def _ends_turn(folded: str, position: int) -> bool:
+    return not folded[position:].strip()
 
 
 def _name_follows(turn: UserTurn, position: int) -> bool:

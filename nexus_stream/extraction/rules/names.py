@@ -14,6 +14,7 @@ from enum import IntEnum
 from nexus_stream.extraction.evidence.spoken import is_of_another
 from nexus_stream.extraction.rules.lexicon import GIVEN_NAMES, OCCUPATIONS, PLACES, SURNAMES, sounds_like_a_name
 from nexus_stream.extraction.rules.name_answers import (
+    ARTICLE,
     addressed_name,
     answered_name,
     answered_surname,
@@ -244,6 +245,8 @@ def _signed(turn: UserTurn) -> NameRun | None:
         )
         if not ends or set(run.folded) & set(words_of(turn.asked)):
             continue
+        if ARTICLE.search(turn.folded, 0, run.start):
+            return None
         return None if is_of_others(turn, run.start) or is_in_place(turn, run) else run
     return None
 

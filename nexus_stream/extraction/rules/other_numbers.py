@@ -50,6 +50,7 @@ _ASKS_FOR_DOCUMENT = re.compile(
 )
 
 
+_ASKS_DETAILS = re.compile(r"\b(?:datos|dados|details|contact\w*|contat\w*)\b")
 _TELLS_OTHER = re.compile(
     rf"\b(?:{_DOCUMENTS}|codigo|referencia|cuenta|conta)\b\W{{0,2}}(?:(?:es|e|is|del?|el|numero)\b\W{{0,2}}){{0,3}}$"
 )
@@ -76,7 +77,7 @@ def asks_for_other(turn: UserTurn) -> bool:
     if _ASKS_FOR_DOCUMENT.search(turn.asked) is None:
         return False
     # Only the end of the assistant's turn asks: before, it may have spoken of anything.
-    return not speaks_of_phone(turn.asked[-200:], strictly=True)
+    return not speaks_of_phone(turn.asked[-200:], strictly=True) and _ASKS_DETAILS.search(turn.asked[-200:]) is None
 
 
 def is_other_number(folded: str, start: int, end: int, *, plus: bool) -> bool:

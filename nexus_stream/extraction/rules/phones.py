@@ -28,7 +28,7 @@ from nexus_stream.extraction.rules.ownership import (
     is_secondary,
 )
 from nexus_stream.extraction.rules.phone_corrections import corrected_number
-from nexus_stream.extraction.text import UserTurn, clause_before
+from nexus_stream.extraction.text import UserTurn, clause_before, last_match
 
 __all__ = ["Phone", "find_phone", "is_written"]
 
@@ -52,6 +52,7 @@ _YES = re.compile(
     r"yep)\b"
 )
 _MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*|telemovel)\b")
+_NO_MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|telemovel) (?:no|nao)\b")
 _LANDLINE = re.compile(r"\b(?:fijo|fixo|landline|tel(?:efono)? de (?:la )?(?:casa|oficina))\b")
 # Characters before the rest of a number that was begun a turn earlier: "uy sí, 0188".
 _MAX_BEFORE_REST = 25
@@ -126,9 +127,13 @@ def _mobile(turn: UserTurn, e164: str, start: int, end: int, *, plus: bool) -> s
     if not e164.startswith("+54"):
         return e164
     around = turn.folded[max(0, start - 45) : end + 25]
-    if _MOBILE.search(around) or (_MOBILE.search(turn.asked) and not _LANDLINE.search(around)):
+    before = _NO_MOBILE.sub(" ", turn.folded[max(0, start - 45) : start])
+    landline, mobile = last_match(_LANDLINE, before), last_match(_MOBILE, before)
+    if landline is not None and (mobile is None or mobile.start() < landline.start()):
+        return e164
+    if _MOBILE.search(around) or _MOBILE.search(turn.asked):
         return as_mobile(e164)
-    return e164 if plus or _LANDLINE.search(around) else as_mobile(e164)
+    return e164 if plus else as_mobile(e164)
 
 
 def _mark_whatsapp(turn: UserTurn, phones: list[Phone]) -> list[Phone]:
