@@ -22,7 +22,8 @@ from nexus_stream.extraction.evidence.spoken import (
     spells,
     tokens_of,
 )
-from nexus_stream.extraction.rules.addresses import INTRODUCING, addresses_in, normalise_email
+from nexus_stream.extraction.rules.addresses import addresses_in, normalise_email
+from nexus_stream.extraction.rules.dictated_addresses import INTRODUCING
 from nexus_stream.extraction.rules.email_corrections import is_about_address
 from nexus_stream.extraction.rules.emails import find_email
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS

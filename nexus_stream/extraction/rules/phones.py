@@ -28,6 +28,7 @@ from nexus_stream.extraction.rules.ownership import (
     is_secondary,
 )
 from nexus_stream.extraction.rules.phone_corrections import corrected_number
+from nexus_stream.extraction.rules.phone_parts import Begun, begun_in, completed, is_alone
 from nexus_stream.extraction.text import UserTurn, clause_before, last_match
 
 __all__ = ["Phone", "find_phone", "is_written"]
@@ -54,10 +55,6 @@ _YES = re.compile(
 _MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|wasap\w*|guasap\w*|wsp|wpp|wap|zap\w*|mobile|cell\w*|telemovel)\b")
 _NO_MOBILE = re.compile(r"\b(?:cel\w*|movil|whats\w*|telemovel) (?:no|nao)\b")
 _LANDLINE = re.compile(r"\b(?:fijo|fixo|landline|tel(?:efono)? de (?:la )?(?:casa|oficina))\b")
-# Characters before the rest of a number that was begun a turn earlier: "uy sí, 0188".
-_MAX_BEFORE_REST = 25
-# Turns without digits between the parts of a number.
-_MAX_WAITED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +199,7 @@ def _phones_of(
         if any(start <= run.start < end for start, end in links):
             continue
         before = clause_before(folded, run.start, limit_chars=60)
-        cued = speaks_of_phone(before) or speaks_of_phone(turn.asked) or _is_alone(folded, run)
+        cued = speaks_of_phone(before) or speaks_of_phone(turn.asked) or is_alone(folded, run)
         # "mi número de México es …": the country beside the number is nearer than the user's place.
         nearest = regions.first(*beside(before, folded[run.parts[-1].end : run.parts[-1].end + 25]))
         for e164, start, end in _numbers(turn, run, nearest, cued, judged):
@@ -233,72 +230,11 @@ def _is_of_others(turn: UserTurn, e164: str, start: int, end: int) -> bool:
     return is_about_site(turn, start, end, national_digits(e164))
 
 
-def _is_alone(folded: str, run: NumberRun) -> bool:
-    """Whether the turn is nothing but this number."""
-    rest = folded[: run.start] + folded[run.parts[-1].end :]
-    return not any(character.isalnum() for character in rest)
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """The digits of a number that its turn did not complete."""
-
-    digits: str
-    plus: bool
-    cued: bool
-    # Its turn had only digits.
-    is_alone: bool = False
-    # Turns without digits that came after it: "uy, se fue solo".
-    waited: int = 0
-
-
-def _begun_in(turn: UserTurn, runs: Sequence[NumberRun]) -> _Begun | None:
-    """Return the short number at the end of a turn, which the next turn may complete."""
-    if not runs:
-        return None
-    run = runs[-1]
-    end = run.parts[-1].end
-    digits = "".join(part.digits for part in run.parts)
-    if len(digits) > MAX_DIGITS or any(character.isalnum() for character in turn.folded[end:]):
-        return None
-    if is_other_number(turn.folded, run.start, end, plus=run.plus) or is_foreign(turn, run.start, end):
-        return None
-    if asks_for_other(turn):
-        return None
-    before = clause_before(turn.folded, run.start, limit_chars=60)
-    cued = speaks_of_phone(before) or speaks_of_phone(turn.asked)
-    return _Begun(digits, run.plus, cued, is_alone=_is_alone(turn.folded, run))
-
-
-def _completed(
-    turn: UserTurn, runs: Sequence[NumberRun], begun: _Begun, regions: Regions
-) -> tuple[Phone | None, _Begun | None]:
-    """Complete a number with the digits at the start of the turn: the phone, or what is begun now."""
-    if not runs:
-        return None, None if begun.waited >= _MAX_WAITED else replace(begun, waited=begun.waited + 1)
-    run = runs[0]
-    if asks_for_other(turn):
-        return None, None
-    if run.plus or (run.start > _MAX_BEFORE_REST and len(runs) > 1):
-        return None, None
-    end = run.parts[-1].end
-    part = "".join(part.digits for part in run.parts)
-    digits = begun.digits + part
-    is_alone = begun.is_alone and _is_alone(turn.folded, run) and "?" not in turn.asked
-    cued = begun.cued or speaks_of_phone(turn.asked) or is_alone
-    number = next(readings(digits, regions, plus=begun.plus, cued=cued), None) if cued else None
-    if number is not None and not is_other_number(turn.folded, run.start, end, plus=False):
-        return Phone(_mobile(turn, number, run.start, end, plus=begun.plus), turn, run.start, end), None
-    # One digit among other words is an age or an amount, unless it ends the number.
-    more = len(digits) < MAX_DIGITS and len(runs) == 1 and (len(part) > 1 or _is_alone(turn.folded, run))
-    return None, _Begun(digits, begun.plus, cued, is_alone) if more else None
-
-
 def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
     """Find the phone for contacting the user; ``correction`` is set if it replaced another one."""
     best: Phone | None = None
     replaced = is_doubted = is_announced = False
-    begun: _Begun | None = None
+    begun: Begun | None = None
     judged = iter(range(_MAX_JUDGED))
     others: set[str] = set()
     for turn in turns:
@@ -306,12 +242,15 @@ def find_phone(turns: Sequence[UserTurn], regions: Regions) -> Phone | None:
         phones = _phones_of(turn, runs, regions, judged, others, is_announced=is_announced)
         is_announced = tells_other(turn.folded)
         if not phones and begun is not None:
-            completed, begun = _completed(turn, runs, begun, regions)
-            phones = _mark_whatsapp(turn, [completed]) if completed is not None else []
-            if completed is None:
-                begun = begun or _begun_in(turn, runs)
+            whole, begun = completed(turn, runs, begun, regions)
+            if whole is not None:
+                e164, start, end = whole
+                number = _mobile(turn, e164, start, end, plus=False)
+                phones = _mark_whatsapp(turn, [Phone(number, turn, start, end)])
+            else:
+                begun = begun or begun_in(turn, runs)
         else:
-            begun = _begun_in(turn, runs) if not phones else None
+            begun = begun_in(turn, runs) if not phones else None
         if best is not None and denies(turn):
             others.add(best.e164)
             best = None
