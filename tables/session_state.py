@@ -202,6 +202,10 @@ class SessionState(_StateModel):
         is_read = self.dead is not None and self.dead.is_read and self.base is not None
         if not is_read or snapshot.record.header(REDRIVE_HEADER) is None:
             return False
+        consent = snapshot.conversation.metadata.consent
+        if self.consent is False or (consent != self.consent and not is_later(snapshot, self)):
+            # The newer word about the consent counts, also against an operator.
+            return False
         return self.dead is not None and self.dead.holds(snapshot)
 
     def improves(self, snapshot: Snapshot) -> bool:

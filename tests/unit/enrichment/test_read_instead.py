@@ -18,7 +18,7 @@ from nexus_stream.contracts.headers import (
     Headers,
 )
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.delivery.outcomes import DeadLettered
+from nexus_stream.delivery.outcomes import DeadLettered, Stale
 from nexus_stream.errors import ModelAnswerError, ModelRefusedError, OverBudgetError, PermanentError, Reason
 from nexus_stream.extraction.answered import encode_failure
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
@@ -280,6 +280,29 @@ async def test_without_consent_nobody_reads(bench: RulesBench):
     await bench.clock.advance(5)
     assert (bench.values(), bench.made()) == ((None, None, None), ("none", None))
     assert (bench.model.calls, bench.dead()) == ([], [])
+
+
+@pytest.mark.parametrize("texts", [CHAT, (*CHAT, "Claro", "No uses mis datos")])
+async def test_a_redrive_reads_nothing_after_the_consent_was_withdrawn(bench: RulesBench, texts: Sequence[str]):
+    async def say(texts: Sequence[str], consent: bool, headers: Headers = ()) -> None:
+        messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+        body = {"messages": messages, "sessionId": "s-1", "metadata": {"consent": consent}}
+        await bench.post_bytes(orjson.dumps(body), headers=headers)
+        await bench.clock.advance(5)
+
+    bench.model.error = REFUSED
+    await say(CHAT, True)
+    letter_at = bench.clock.time_ms() - 5000
+    bench.model.error = None
+    await bench.clock.advance(100)
+    await say(texts, False)
+    known = bench.table.state(b"s-1")
+    origin = (ORIGIN_TIMESTAMP_HEADER, str(letter_at).encode())
+    await say(CHAT, True, ((REDRIVE_HEADER, b"1"), origin))
+    assert len(bench.model.calls) == 1
+    assert bench.seen.outcomes[-1][1] == Stale()
+    assert bench.table.state(b"s-1") == known
+    assert known.consent is False
 
 
 async def test_if_the_rules_fail_too_there_is_a_letter_and_no_record(
