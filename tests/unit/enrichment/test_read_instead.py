@@ -255,6 +255,65 @@ async def test_a_redrive_of_a_history_that_ended_forgets_no_newer_word(bench: Ru
     assert len(bench.model.calls) == 4
 
 
+RESTARTED = (CHAT, ("Buenas, mi correo es carlos@example.com",))
+TOLD = (*CHAT, "Claro", "Cuéntame más", "Sí")
+CUT = (TOLD, (*TOLD[2:], "mi correo es carlos@example.com"))
+
+
+@pytest.mark.parametrize("letters", [RESTARTED, CUT])
+@pytest.mark.parametrize("is_reversed", [False, True])
+async def test_two_letters_of_one_session_can_both_be_redriven_and_no_value_of_the_rules_stays(
+    bench: RulesBench, letters: Sequence[Sequence[str]], is_reversed: bool
+):
+    bench.model.error = REFUSED
+    sent: list[tuple[Sequence[str], Headers]] = []
+    for texts in letters:
+        await bench.say(texts)
+        origin = (ORIGIN_TIMESTAMP_HEADER, str(bench.clock.time_ms() - 5000).encode())
+        sent.append((texts, ((REDRIVE_HEADER, b"1"), origin)))
+        await bench.clock.advance(100)
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE)
+    state = bench.table.state(b"s-1")
+    assert state.base is not None
+    assert state.base.prospect.telefono is None, "no model read it"
+    first, second = reversed(sent) if is_reversed else sent
+    await bench.say(first[0], headers=first[1])
+    assert bench.values()[2] == PHONE, "its words, or others of the rules, wait for a model"
+    # A redrive that fails once more loses nothing.
+    await bench.say(second[0], headers=second[1])
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE)
+    bench.model.error = None
+    calls = len(bench.model.calls)
+    for texts, headers in (first, second):
+        await bench.say(texts, headers=headers)
+    assert len(bench.model.calls) == calls + 2
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", None)
+    state = bench.table.state(b"s-1")
+    assert (state.base, state.read_instead) == (None, ())
+
+
+async def test_a_contact_of_a_history_that_ended_stays_while_the_rules_read_the_next_one(bench: RulesBench):
+    bench.model.error = REFUSED
+    await bench.say(CHAT)
+    anew = RESTARTED[1]
+    await bench.say(anew)
+    await bench.say((*anew, "Claro", "ok"))
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE)
+    bench.model.error = None
+    await bench.say((*anew, "Claro", "ok, listo"))
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE), "no model has read the first history"
+
+
+async def test_a_models_reading_of_the_whole_history_drops_every_value_of_the_rules(bench: RulesBench):
+    bench.model.error = REFUSED
+    for texts in CUT:
+        await bench.say(texts)
+    bench.model.error = None
+    await bench.say((*TOLD, "mi correo es carlos@example.com", "Gracias", "listo"))
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", None)
+    assert bench.table.state(b"s-1").base is None
+
+
 async def test_later_snapshots_are_read_by_the_rules_afresh_while_the_model_refuses(bench: RulesBench):
     bench.model.error = REFUSED
     await bench.say(CHAT)
