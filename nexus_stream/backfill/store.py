@@ -317,6 +317,10 @@ class RunStore:
         rows = self._db.execute("SELECT * FROM chunks WHERE state = ? ORDER BY id", (state,))
         return [Chunk(**dict(row)) for row in rows]
 
+    def has_asked(self) -> bool:
+        """Whether the run has created a batch, or tried to."""
+        return self._db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone() is not None
+
     def batch_ids(self) -> set[str]:
         """The ids of this run's batches."""
         return {row[0] for row in self._db.execute("SELECT batch_id FROM chunks WHERE batch_id IS NOT NULL")}
