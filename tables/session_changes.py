@@ -73,8 +73,7 @@ def after_extraction(
             "extraction": extraction,
             "base": base,
             "read_instead": () if base is None else _read_instead(before, snapshot, extraction),
-            # A dead letter is remembered, so that its redelivery costs no call. A redriven letter is forgotten.
-            "dead": None if before.dead is not None and before.dead.holds(snapshot) else before.dead,
+            "dead": _dead(before, snapshot, extraction),
             "counters": Counters(
                 snapshots=before.counters.snapshots + work.snapshots,
                 calls=before.counters.calls + (1 if called else 0),
@@ -85,6 +84,14 @@ def after_extraction(
             "first_seen_ms": before.first_seen_ms or now_ms,
         }
     )
+
+
+def _dead(before: SessionState, snapshot: Snapshot, extraction: ExtractionFacts) -> Dead | None:
+    """A letter is remembered, so that its redelivery costs no call, until a model reads it."""
+    dead = before.dead
+    if dead is None or not dead.holds(snapshot):
+        return dead
+    return dead if dead.is_read and extraction.model is None else None
 
 
 def _read_instead(before: SessionState, snapshot: Snapshot, extraction: ExtractionFacts) -> tuple[ReadInstead, ...]:

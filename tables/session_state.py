@@ -216,6 +216,12 @@ class SessionState(_StateModel):
         """Whether an operator redrives a snapshot, and the record still has what the rules read in its place."""
         if self.base is None or snapshot.record.header(REDRIVE_HEADER) is None:
             return False
+        record = snapshot.record
+        if record.partition == self.source_partition and record.offset <= self.source_offset:
+            # In a replay: it was read, or it is older than what was.
+            return False
+        if (record.partition, record.offset) == self.linked_at:
+            return False
         consent = snapshot.conversation.metadata.consent
         if self.consent is False or (consent != self.consent and not is_later(snapshot, self)):
             # The newer word about the consent counts, also against an operator.

@@ -19,7 +19,14 @@ from nexus_stream.contracts.headers import (
 )
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.delivery.outcomes import DeadLettered, Stale
-from nexus_stream.errors import ModelAnswerError, ModelRefusedError, OverBudgetError, PermanentError, Reason
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    ModelAnswerError,
+    ModelRefusedError,
+    OverBudgetError,
+    PermanentError,
+    Reason,
+)
 from nexus_stream.extraction.answered import encode_failure
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.fallback import Fallback
@@ -393,6 +400,28 @@ async def test_what_a_batch_could_not_read_is_read_by_the_rules_of_any_enricher(
     await bench.clock.advance(5)
     assert (bench.values(), bench.made()) == (("Carlos Rojas", None, PHONE), ("offline-rules-v1", "model_refused"))
     assert len(bench.dead()) == 1
+
+
+async def test_a_redrive_at_the_cap_does_not_use_the_letter_up(bench: RulesBench):
+    bench.use(Fallback(bench.model, OfflineRules(), at_cap=True))
+    await bench.restart()
+    bench.model.error = REFUSED
+    await bench.say(CHAT)
+    bench.model.error = BudgetExhaustedError("spent", retry_after_seconds=60)
+    await bench.redrive(CHAT)
+    assert (bench.values(), bench.made()) == (("Carlos Rojas", None, PHONE), ("offline-rules-v1", None))
+    calls = len(bench.model.calls)
+    # Read again, it costs no second call.
+    bench.broker.committed.clear()
+    await bench.restart()
+    await bench.clock.advance(60)
+    assert len(bench.model.calls) == calls
+    # Another telling of the same words is not a reason to ask.
+    await bench.say((*CHAT, "Claro, un momento"))
+    assert len(bench.model.calls) == calls
+    bench.model.error = None
+    await bench.redrive(CHAT)
+    assert (bench.values(), bench.made()) == (("Carlos Rojas", None, None), ("claude", None))
 
 
 async def test_at_the_cap_a_models_next_answer_replaces_what_the_rules_read_meanwhile(bench: RulesBench):
