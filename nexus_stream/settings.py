@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nexus_stream.errors import ConfigurationError
@@ -29,8 +29,6 @@ Role = Literal["gateway", "enricher", "sink", "console", "tool"]
 
 _PositiveSeconds = Annotated[float, Field(gt=0)]
 _Seconds = Annotated[float, Field(ge=0)]
-_Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-
 _UPSTASH_PREFIX = "UPSTASH_KAFKA_REST_"
 _PRODUCTION = "production"
 _MIN_TOKEN_CHARS = 16
@@ -42,7 +40,23 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _ORIGIN = re.compile(
     r"\*|null|[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/?#*:@\[\]]+)(:([0-9]{1,5}|\*))?/?", re.IGNORECASE
 )
+# As in contracts/session_key.py, which imports no settings and is not imported here: contracts/ imports this file.
+_TENANT = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+def _known_region(region: str) -> str:
+    # Its tables cost time to load, and only these settings need them.
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if region == "UK":
+        raise ValueError("GB is the code of the United Kingdom")
+    if region not in SUPPORTED_REGIONS:
+        raise ValueError("write a country's code of two capital letters (ISO 3166), as CO or MX")
+    return region
+
+
+_Region = Annotated[str, AfterValidator(_known_region)]
 
 
 class Settings(BaseSettings):
@@ -268,6 +282,13 @@ class Settings(BaseSettings):
         if len(pairs) < len(parts):
             raise ValueError("a tenant occurs twice")
         return pairs
+
+    @field_validator("tenant_regions")
+    @classmethod
+    def _require_tenants(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(_TENANT.fullmatch(tenant) for tenant in value):
+            raise ValueError("a tenant has letters, digits, '_', '.' and '-' only, at most 64")
+        return value
 
     @classmethod
     def settings_customise_sources(

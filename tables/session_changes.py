@@ -18,6 +18,7 @@ from tables.session_state import (
     Counters,
     Dead,
     Reading,
+    ReadInstead,
     SessionState,
     identity_after,
     words_hash,
@@ -34,6 +35,8 @@ __all__ = [
 
 # Hashes of past histories that a state keeps.
 _MAX_PAST = 64
+# Snapshots that a state remembers because the offline rules read them instead of a model.
+_MAX_READ_INSTEAD = 16
 
 
 def after_extraction(
@@ -69,8 +72,8 @@ def after_extraction(
             "prospect": prospect,
             "extraction": extraction,
             "base": base,
-            # A dead letter is remembered, so that its redelivery costs no call. A redriven letter is forgotten.
-            "dead": None if before.dead is not None and before.dead.holds(snapshot) else before.dead,
+            "read_instead": () if base is None else _read_instead(before, snapshot, extraction),
+            "dead": _dead(before, snapshot, extraction),
             "counters": Counters(
                 snapshots=before.counters.snapshots + work.snapshots,
                 calls=before.counters.calls + (1 if called else 0),
@@ -81,6 +84,22 @@ def after_extraction(
             "first_seen_ms": before.first_seen_ms or now_ms,
         }
     )
+
+
+def _dead(before: SessionState, snapshot: Snapshot, extraction: ExtractionFacts) -> Dead | None:
+    """A letter is remembered, so that its redelivery costs no call, until a model reads it."""
+    dead = before.dead
+    if dead is None or not dead.holds(snapshot):
+        return dead
+    return dead if dead.is_read and extraction.model is None else None
+
+
+def _read_instead(before: SessionState, snapshot: Snapshot, extraction: ExtractionFacts) -> tuple[ReadInstead, ...]:
+    """What no model has read yet after an extraction."""
+    unread = before.read_instead if extraction.model is None else before.unread_after(snapshot)
+    if not before.digest or before.begins_after(snapshot) or _is_related(before, snapshot):
+        return unread
+    return tuple(one.model_copy(update={"is_past": True}) for one in unread)
 
 
 def after_retelling(previous: SessionState, work: Work, *, now_ms: int) -> SessionState:
@@ -148,9 +167,14 @@ def _told_late(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
 
 def _past(before: SessionState, snapshot: Snapshot) -> tuple[str, ...]:
     """The histories that the site restarted; with the one before, if this snapshot is unrelated to it."""
+    if _is_related(before, snapshot):
+        return before.past
+    return _with_past(before, words_hashes(before.said, before.consent))
+
+
+def _is_related(before: SessionState, snapshot: Snapshot) -> bool:
     known, new = before.said, snapshot.said
-    is_related = missing_steps(new, known) is not None or missing_steps(known, new) is not None
-    return before.past if is_related else _with_past(before, words_hashes(known, before.consent))
+    return missing_steps(new, known) is not None or missing_steps(known, new) is not None
 
 
 def _with_past(before: SessionState, hashes: Sequence[str]) -> tuple[str, ...]:
@@ -216,7 +240,10 @@ def after_dead_letter(
         asked=asked,
     )
     if is_read:
-        return before.model_copy(update={"dead": dead})
+        is_past = relate(snapshot, before) is Relation.EARLIER
+        one = ReadInstead(digest=dead.digest, words=dead.words, is_past=is_past)
+        read_instead = (*before.unread_after(snapshot), one)[-_MAX_READ_INSTEAD:]
+        return before.model_copy(update={"dead": dead, "read_instead": read_instead})
     past = _with_past(before, [words_hash(snapshot)])
     return before.model_copy(update={"status": "dead", "dead": dead, "past": past, "last_seen_ms": now_ms})
 

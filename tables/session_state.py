@@ -44,6 +44,7 @@ __all__ = [
     "Counters",
     "Dead",
     "Erasure",
+    "ReadInstead",
     "Reading",
     "SessionState",
     "Verdict",
@@ -83,12 +84,28 @@ class _StateModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class Dead(_StateModel):
-    """The last snapshot that could not be extracted."""
+class _Failed(_StateModel):
+    """A snapshot that no model could read."""
 
     digest: str
     # Hash of what the user said. A snapshot that only tells the same again is given up too.
     words: str = ""
+
+    def holds(self, snapshot: Snapshot) -> bool:
+        """Whether that snapshot, or one in which the user said the same, was given up."""
+        return snapshot.digest == self.digest or (bool(self.words) and words_hash(snapshot) == self.words)
+
+
+class ReadInstead(_Failed):
+    """A snapshot that the offline rules read instead, and no model since. An operator may redrive its letter."""
+
+    # The site has restarted its history since.
+    is_past: bool = False
+
+
+class Dead(_Failed):
+    """The last snapshot that could not be extracted."""
+
     partition: int
     offset: int
     reason: Reason
@@ -97,10 +114,6 @@ class Dead(_StateModel):
     is_read: bool = False
     # The labels of the extractor that could not read it.
     asked: str = ""
-
-    def holds(self, snapshot: Snapshot) -> bool:
-        """Whether that snapshot, or one in which the user said the same, was given up."""
-        return snapshot.digest == self.digest or (bool(self.words) and words_hash(snapshot) == self.words)
 
 
 class Reading(_StateModel):
@@ -163,6 +176,8 @@ class SessionState(_StateModel):
     extraction: ExtractionFacts | None = None
     # The record without the values that the offline rules read instead of a model. A model's answer goes into this one.
     base: Reading | None = None
+    # What the rules read instead of a model and no model has read since: the newest ones. None if `base` is None.
+    read_instead: tuple[ReadInstead, ...] = ()
     enriched_at: str | None = None
     dead: Dead | None = None
     # If this is set, the state holds no other data of the session.
@@ -199,10 +214,31 @@ class SessionState(_StateModel):
 
     def is_asked_again(self, snapshot: Snapshot) -> bool:
         """Whether an operator redrives a snapshot, and the record still has what the rules read in its place."""
-        is_read = self.dead is not None and self.dead.is_read and self.base is not None
-        if not is_read or snapshot.record.header(REDRIVE_HEADER) is None:
+        if self.base is None or snapshot.record.header(REDRIVE_HEADER) is None:
             return False
-        return self.dead is not None and self.dead.holds(snapshot)
+        record = snapshot.record
+        if record.partition == self.source_partition and record.offset <= self.source_offset:
+            # In a replay: it was read, or it is older than what was.
+            return False
+        if (record.partition, record.offset) == self.linked_at:
+            return False
+        consent = snapshot.conversation.metadata.consent
+        if self.consent is False or (consent != self.consent and not is_later(snapshot, self)):
+            # The newer word about the consent counts, also against an operator.
+            return False
+        return any(one.holds(snapshot) for one in self.read_instead)
+
+    def unread_after(self, snapshot: Snapshot) -> tuple[ReadInstead, ...]:
+        """What the rules read instead of a model, without what the snapshot has too."""
+        if not self.read_instead:
+            return ()
+        is_whole = self.covers(snapshot)
+        had = set(words_hashes(snapshot.said, snapshot.conversation.metadata.consent))
+        return tuple(
+            one
+            for one in self.read_instead
+            if not (one.holds(snapshot) or one.words in had or (is_whole and not one.is_past))
+        )
 
     def improves(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot brings a model's answer for turns that only the offline rules have read."""
@@ -248,8 +284,8 @@ class SessionState(_StateModel):
                 return Verdict.DEAD
             if record.header(REDRIVE_HEADER) is None and not self.dead.is_read:
                 return Verdict.GIVEN_UP
-            if self.is_asked_again(snapshot):
-                return Verdict.NEW
+        if self.is_asked_again(snapshot):
+            return Verdict.NEW
         if not self.digest:
             return Verdict.NEW
         fingerprint = snapshot.conversation.fingerprint

@@ -189,7 +189,9 @@ async def _work(
     else:
         source.require_same(store, directory)
         click.echo(f"Resuming {directory.name}, started {store.get('loaded')}.")
-    again = Asking(settings, store).made_by if source.again else None
+    made_by = Asking(settings, store).made_by
+    source.require_same_model(store, directory, made_by)
+    again = made_by if source.again else None
     await judge_pending(store, settings, use_table=use_table, again=again)
     _show_plan(store, settings, estimator, budget)
     if dry_run:

@@ -16,7 +16,7 @@ import orjson
 
 from nexus_stream.backfill.records import Item, origin_headers
 from nexus_stream.backfill.store import RunStore
-from nexus_stream.contracts.conversation import decode, mended
+from nexus_stream.contracts.conversation import decode, digest, mended
 from nexus_stream.contracts.headers import Headers
 from nexus_stream.contracts.limits import Limits, enricher_limits
 from nexus_stream.delivery.ordering import Relation, relate
@@ -105,6 +105,14 @@ class Intake:
         inherited = known.fingerprint if known is not None else None
         kept = tuple(header for header in headers if not header[0].startswith("nexus-"))
         self._put(conversation.key, value, kept, timestamp_ms, conversation.fingerprint or inherited)
+
+    def answered(self, value: bytes | None, label: str) -> None:
+        """Note an answer of an earlier run of ``--again`` that waits on the topic, so that it is not paid again."""
+        try:
+            conversation = decode(mended(value or b""), enricher_limits(self.settings))
+        except DecodeError:
+            return
+        self.store.put_on_the_way(digest(conversation), label)
 
     def erase(self, session: bytes) -> None:
         """Drop a session that was erased after its snapshots."""

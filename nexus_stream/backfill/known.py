@@ -81,7 +81,8 @@ def _judge_again(store: RunStore, settings: Settings, item: Item, raw: StoredSta
         store.skip(item, UNREAD)
         return
     is_asked = verdict is Verdict.NEW and _needs_model(snapshot.conversation, settings)
-    if not is_asked or store.was_left(snapshot.digest, again.label):
+    is_answered = store.was_left(snapshot.digest, again.label) or store.is_on_the_way(snapshot.digest, again.label)
+    if not is_asked or is_answered:
         store.skip(item, CURRENT)
     else:
         store.set_improves(item, True)

@@ -20,6 +20,7 @@ from nexus_stream.backfill.store import RunStore
 from nexus_stream.backfill.topic import take_topic
 from nexus_stream.contracts.moments import parse_moment
 from nexus_stream.errors import ConfigurationError
+from nexus_stream.extraction.extractor import MadeBy
 from nexus_stream.settings import Settings
 
 __all__ = ["STDIN", "BackfillSource", "digest_of"]
@@ -27,6 +28,7 @@ __all__ = ["STDIN", "BackfillSource", "digest_of"]
 STDIN: Final = "-"
 _BLOCK_BYTES: Final = 1024 * 1024
 _INPUT: Final = "input"
+_MADE_BY: Final = "made_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,27 @@ class BackfillSource:
         raise ConfigurationError(
             f"--name: the run {directory.name}, started {store.get('loaded')}, is not finished, and it has another "
             f"input, --since or --as-of. Finish it with its own command, or give this run another --name. "
+            f"If you remove {directory}, that run and its paid answers are lost."
+        )
+
+    @staticmethod
+    def require_same_model(store: RunStore, directory: Path, made_by: MadeBy) -> None:
+        """Note who answers the run. Refuse to continue a run that has asked another model, or with another prompt.
+
+        Raises:
+            ConfigurationError: the message says what to do.
+        """
+        if not store.has_asked():
+            with store.transaction():
+                store.put(_MADE_BY, made_by.label)
+            return
+        known = store.get(_MADE_BY) or "the model and prompt of an earlier version of nexus-stream"
+        if known == made_by.label:
+            return
+        raise ConfigurationError(
+            f"--name: the run {directory.name}, started {store.get('loaded')}, has asked {known}, and this version and "
+            f"NEXUS_CLAUDE_MODEL would ask {made_by.label}. The answers would get the wrong labels. Finish the run "
+            "with the model and the version that started it, or give this run another --name. "
             f"If you remove {directory}, that run and its paid answers are lost."
         )
 

@@ -59,6 +59,8 @@ CREATE TABLE IF NOT EXISTS items (
 );
 -- Hashes of conversations that a model could not read, with its labels: they are not asked again.
 CREATE TABLE IF NOT EXISTS left_over (hash TEXT PRIMARY KEY);
+-- The same of answers on the topic that the enrichers have not read yet.
+CREATE TABLE IF NOT EXISTS on_the_way (hash TEXT PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS items_by_state ON items (state, id);
 CREATE INDEX IF NOT EXISTS items_by_chunk ON items (chunk, state);
 """
@@ -143,6 +145,15 @@ class RunStore:
     def was_left(self, digest: str, label: str) -> bool:
         """Whether that model could not read the conversation."""
         found = self._db.execute("SELECT 1 FROM left_over WHERE hash = ?", (_left_hash(digest, label),))
+        return found.fetchone() is not None
+
+    def put_on_the_way(self, digest: str, label: str) -> None:
+        """Remember that a model's answer for a conversation is on the topic, and that no enricher has read it yet."""
+        self._db.execute("INSERT OR IGNORE INTO on_the_way VALUES (?)", (_left_hash(digest, label),))
+
+    def is_on_the_way(self, digest: str, label: str) -> bool:
+        """Whether the enrichers will find that model's answer for the conversation on the topic."""
+        found = self._db.execute("SELECT 1 FROM on_the_way WHERE hash = ?", (_left_hash(digest, label),))
         return found.fetchone() is not None
 
     @staticmethod
@@ -316,6 +327,10 @@ class RunStore:
         """Read the chunks of a state, oldest first."""
         rows = self._db.execute("SELECT * FROM chunks WHERE state = ? ORDER BY id", (state,))
         return [Chunk(**dict(row)) for row in rows]
+
+    def has_asked(self) -> bool:
+        """Whether the run has created a batch, or tried to."""
+        return self._db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone() is not None
 
     def batch_ids(self) -> set[str]:
         """The ids of this run's batches."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from aiokafka import ConsumerRecord
 
 from nexus_stream.backfill.intake import Intake
-from nexus_stream.contracts.headers import COMMAND_HEADER, Headers
+from nexus_stream.contracts.headers import AGAIN_HEADER, COMMAND_HEADER, Headers
 from nexus_stream.contracts.session_command import CommandKind, decode_command
 from nexus_stream.errors import BrokerUnavailableError, DecodeError
 from nexus_stream.kafka.group_offsets import GroupOffsets
@@ -39,8 +39,12 @@ async def take_topic(intake: Intake, settings: Settings, since: datetime | None)
     async with TopicLog(settings, settings.ingestion_topic) as log:
         # From the beginning, not from the offset at that time: one producer's wrong clock would leave out others.
         ends = await log.ends()
-        limits = ends if settings.redis_url is not None else await _starts(settings)
+        starts = await _starts(settings)
+        limits = ends if settings.redis_url is not None else starts
         async for record in log.read(ends):
+            again = [raw for name, raw in record.headers if name == AGAIN_HEADER and raw]
+            if again and record.offset >= starts[record.partition]:
+                intake.answered(record.value, again[-1].decode("utf-8", "replace"))
             if record.timestamp < since_ms:
                 continue
             if record.offset < limits[record.partition]:

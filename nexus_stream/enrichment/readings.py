@@ -1,9 +1,9 @@
 """Put what was read in a snapshot into its session's record. Pure.
 
 A model's answers are merged. What the offline rules read instead of a model only fills gaps, and the state keeps the
-record without it (`SessionState.base`): the next answer of a model for the same words goes into that one, so that no
-value of the rules stays beside it. An answer of ``nexus backfill --again`` replaces the record if its snapshot has all
-that the user said.
+record without it (`SessionState.base`). A model's answers go into that one too. When a model has read all that the
+rules read in its place, that one becomes the record, so that no value of the rules stays. An answer of
+``nexus backfill --again`` replaces the record if its snapshot has all that the user said.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ def read_into(
     if known is not None and known.is_read_again(snapshot) and known.is_all_in(snapshot) and not is_instead:
         return _newer(Reading(), checked), None
     is_asked_again = known is not None and known.is_asked_again(snapshot)
+    is_last = known is None or not known.unread_after(snapshot)
     if is_instead:
-        # The rules read the same words again, so their earlier reading of them goes.
-        before = base if (is_whole or is_asked_again) and base is not None else now
+        without = now if base is None else base
+        # If the rules read all of their words again, their earlier reading goes.
+        before = without if is_whole and is_last else now
         if is_older:
-            return _older(before, checked), before
+            return _older(before, checked), without
         prospect, signals = fill(before.prospect, before.signals, checked)
-        return Reading(prospect=prospect, signals=signals), before
+        return Reading(prospect=prospect, signals=signals), without
     put = _older if is_older else _newer
     if base is None:
         return put(now, checked), None
-    if made_by.model is not None and (is_whole or is_asked_again):
+    if made_by.model is not None and is_last and (is_whole or is_asked_again):
         return put(base, checked), None
-    # Their words are not all in this snapshot.
+    # The words that the rules read are not all in this snapshot.
     return put(now, checked), put(base, checked)
 
 

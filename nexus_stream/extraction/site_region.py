@@ -35,7 +35,7 @@ def region_for(conversation: Conversation, settings: Settings) -> str:
 
 def _region_of_page(url: str | None) -> str | None:
     try:
-        labels = (urlsplit(url or "").hostname or "").split(".")
+        labels = (urlsplit(url or "").hostname or "").removesuffix(".").split(".")
     except ValueError:
         return None
     ending = labels[-1]

@@ -90,10 +90,11 @@ def matches(state: StoredState, selector: Selector, person: Person) -> bool:
     hashes = (state.get("erasure") or {}).get("fingerprint_hashes") or ()
     if hashes and not set(person.fingerprint_hashes()).isdisjoint(hashes):
         return True
-    prospect = state.get("prospect") or {}
+    # The record without what the offline rules read may still hold an earlier value.
+    prospects = (state.get("prospect") or {}, (state.get("base") or {}).get("prospect") or {})
     if selector.kind == "email":
-        return str(prospect.get("email") or "").strip().lower() == selector.value
-    return selector.kind == "phone" and selector.is_number(str(prospect.get("telefono") or ""))
+        return any(str(one.get("email") or "").strip().lower() == selector.value for one in prospects)
+    return selector.kind == "phone" and any(selector.is_number(str(one.get("telefono") or "")) for one in prospects)
 
 
 def extend(person: Person, states: Iterable[StoredState]) -> bool:

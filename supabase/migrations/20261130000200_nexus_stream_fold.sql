@@ -203,11 +203,6 @@ begin
     if jsonb_typeof(signals) is distinct from 'array' then
       signals := '[]';
     end if;
-    -- Words that our own rules do not know move nothing by themselves.
-    if signals @> '[{"confirmed": false}]' then
-      select coalesce(jsonb_agg(signal), '[]') into signals
-        from jsonb_array_elements(signals) as each(signal) where not signal @> '{"confirmed": false}';
-    end if;
 
     value := public.nexus_text(facts -> 'nombre');
     if value is not null and value is distinct from nombre then

@@ -90,6 +90,19 @@ async def test_records_of_another_model_are_read_again_once_and_shown_before(des
     assert len(json.loads(last.read_text())["left_over"]) == 1
 
 
+async def test_a_second_run_before_the_enrichers_have_read_the_answers_pays_nothing(desk: Desk):
+    await desk.post(*chats())
+    line = await desk.enrich(ScriptedExtractor())
+    await take(desk, line)
+    for _ in range(2):
+        ended = await desk.backfill("--again", "--yes")
+        assert ended.code == 0, ended
+    assert "0 calls" in ended.output
+    assert "4  skipped: the record is current" in ended.output
+    assert set(desk.stand_in.paid.values()) == {1}
+    assert len([one for one in await desk.ingested() if AGAIN_HEADER in dict(one.headers)]) == 4
+
+
 async def test_a_limit_ends_the_asking_and_the_next_run_continues(desk: Desk):
     await desk.post(*chats())
     line = await desk.enrich(ScriptedExtractor())

@@ -98,6 +98,29 @@ async def test_two_sessions_merge(
 
 
 @pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([("lider_hogar", ("arquetipo",)), ("joven_ambicion", ("arquetipo?",))], "lider_hogar"),
+        ([("lider_hogar", ("arquetipo?",)), ("joven_ambicion", ("arquetipo?",))], "joven_ambicion"),
+        ([("lider_hogar", ("arquetipo?",)), ("joven_ambicion", ("arquetipo",))], "joven_ambicion"),
+        # an unconfirmed signal of another name says nothing about it
+        ([("lider_hogar", ("arquetipo",)), ("joven_ambicion", ("arquetipo", "intencion?"))], "joven_ambicion"),
+    ],
+)
+async def test_an_unconfirmed_archetype_replaces_no_confirmed_one(
+    database: Database,
+    writer: ProspectWriter,
+    record: MakeRecord,
+    told: list[tuple[str, tuple[str, ...]]],
+    expected: str,
+) -> None:
+    await writer.write(
+        [record(f"s{n}", "fp", at=n, signals=signals, arquetipo=one) for n, (one, signals) in enumerate(told)]
+    )
+    assert (await database.person("fp"))["arquetipo"] == expected
+
+
+@pytest.mark.parametrize(
     ("sessions", "nivel_interes", "momento_optimo"),
     [
         ([({}, ())], 0, "frio"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.own_database
 
 _LEDGER = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY version"
+
+
+_FILES = Path(__file__).resolve().parents[3] / "supabase" / "migrations"
+# Installations have these files in their ledger. A change of one stops `nexus migrate` there: write a new file instead.
+_PUBLISHED = {
+    "20261130000100_nexus_stream_tables.sql": "3bd7407a697ead9c88c795bad4f715717c0c8c90e0148ad6beb0b35920865f61",
+    "20261130000200_nexus_stream_fold.sql": "118fcdc442d5c9ad2665d2b867b2e521d4d3149879e07799ee7dffcc8ce1fcc5",
+    "20261130000300_nexus_stream_own_function.sql": "329a684167ef50007fc50b2bb5da2077fa9c871e7b673f976610d7d042d6cf90",
+    "20261130000400_nexus_stream_writers.sql": "c47a60a583e5e2f5b63b6d9c0b8c80870132e3701437e6585a5a4d8c19a51bb8",
+    "20261130000500_nexus_stream_privacy.sql": "0bb3f1114deef19a87c5a8c40fe0ce4bf97e16a11a384ba6ae2bf129e0586b6e",
+    "20261130000600_nexus_stream_access.sql": "90642925937cc6b4d870a056f54f84f8271f00170385ddb709e9cdbbfc7a0dd9",
+}
 
 
 def _write(directory: Path, **files: str) -> Path:
@@ -46,6 +60,20 @@ async def test_they_apply_once_and_stand_in_the_ledger_of_the_supabase_cli(empty
         ("statements", "ARRAY", "YES"),
         ("name", "text", "YES"),
     }
+
+
+async def test_an_installation_with_the_published_files_gets_only_the_new_ones(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    assert {name: hashlib.sha256((_FILES / name).read_bytes()).hexdigest() for name in _PUBLISHED} == _PUBLISHED
+    for name in _PUBLISHED:
+        shutil.copy(_FILES / name, tmp_path)
+    await apply_migrations(empty_database.dsn(), tmp_path)
+    new = [str(migration) for migration in load_migrations() if f"{migration}.sql" not in _PUBLISHED]
+    assert await apply_migrations(empty_database.dsn()) == new
+    facts = '{"prospect": {"nombre": "Ana"}, "extraction": {"signals": [{"name": "intencion", "confirmed": false}]}}'
+    level = "SELECT public.nexus_merge(array[$1::text::jsonb], '{true}', '{s-1}') ->> 'nivel_interes'"
+    assert await empty_database.admin.fetchval(level, facts) == "2"
 
 
 async def test_two_at_once_apply_each_file_once(empty_database: Database) -> None:

@@ -18,8 +18,15 @@ from nexus_stream.contracts.headers import (
     Headers,
 )
 from nexus_stream.contracts.prospect import Signal, SignalName
-from nexus_stream.delivery.outcomes import DeadLettered
-from nexus_stream.errors import ModelAnswerError, ModelRefusedError, OverBudgetError, PermanentError, Reason
+from nexus_stream.delivery.outcomes import DeadLettered, Stale
+from nexus_stream.errors import (
+    BudgetExhaustedError,
+    ModelAnswerError,
+    ModelRefusedError,
+    OverBudgetError,
+    PermanentError,
+    Reason,
+)
 from nexus_stream.extraction.answered import encode_failure
 from nexus_stream.extraction.extractor import Extractor, Findings, MadeBy, Turn
 from nexus_stream.extraction.fallback import Fallback
@@ -255,6 +262,65 @@ async def test_a_redrive_of_a_history_that_ended_forgets_no_newer_word(bench: Ru
     assert len(bench.model.calls) == 4
 
 
+RESTARTED = (CHAT, ("Buenas, mi correo es carlos@example.com",))
+TOLD = (*CHAT, "Claro", "Cuéntame más", "Sí")
+CUT = (TOLD, (*TOLD[2:], "mi correo es carlos@example.com"))
+
+
+@pytest.mark.parametrize("letters", [RESTARTED, CUT])
+@pytest.mark.parametrize("is_reversed", [False, True])
+async def test_two_letters_of_one_session_can_both_be_redriven_and_no_value_of_the_rules_stays(
+    bench: RulesBench, letters: Sequence[Sequence[str]], is_reversed: bool
+):
+    bench.model.error = REFUSED
+    sent: list[tuple[Sequence[str], Headers]] = []
+    for texts in letters:
+        await bench.say(texts)
+        origin = (ORIGIN_TIMESTAMP_HEADER, str(bench.clock.time_ms() - 5000).encode())
+        sent.append((texts, ((REDRIVE_HEADER, b"1"), origin)))
+        await bench.clock.advance(100)
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE)
+    state = bench.table.state(b"s-1")
+    assert state.base is not None
+    assert state.base.prospect.telefono is None, "no model read it"
+    first, second = reversed(sent) if is_reversed else sent
+    await bench.say(first[0], headers=first[1])
+    assert bench.values()[2] == PHONE, "its words, or others of the rules, wait for a model"
+    # A redrive that fails once more loses nothing.
+    await bench.say(second[0], headers=second[1])
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE)
+    bench.model.error = None
+    calls = len(bench.model.calls)
+    for texts, headers in (first, second):
+        await bench.say(texts, headers=headers)
+    assert len(bench.model.calls) == calls + 2
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", None)
+    state = bench.table.state(b"s-1")
+    assert (state.base, state.read_instead) == (None, ())
+
+
+async def test_a_contact_of_a_history_that_ended_stays_while_the_rules_read_the_next_one(bench: RulesBench):
+    bench.model.error = REFUSED
+    await bench.say(CHAT)
+    anew = RESTARTED[1]
+    await bench.say(anew)
+    await bench.say((*anew, "Claro", "ok"))
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE)
+    bench.model.error = None
+    await bench.say((*anew, "Claro", "ok, listo"))
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", PHONE), "no model has read the first history"
+
+
+async def test_a_models_reading_of_the_whole_history_drops_every_value_of_the_rules(bench: RulesBench):
+    bench.model.error = REFUSED
+    for texts in CUT:
+        await bench.say(texts)
+    bench.model.error = None
+    await bench.say((*TOLD, "mi correo es carlos@example.com", "Gracias", "listo"))
+    assert bench.values() == ("Carlos Rojas", "carlos@example.com", None)
+    assert bench.table.state(b"s-1").base is None
+
+
 async def test_later_snapshots_are_read_by_the_rules_afresh_while_the_model_refuses(bench: RulesBench):
     bench.model.error = REFUSED
     await bench.say(CHAT)
@@ -280,6 +346,29 @@ async def test_without_consent_nobody_reads(bench: RulesBench):
     await bench.clock.advance(5)
     assert (bench.values(), bench.made()) == ((None, None, None), ("none", None))
     assert (bench.model.calls, bench.dead()) == ([], [])
+
+
+@pytest.mark.parametrize("texts", [CHAT, (*CHAT, "Claro", "No uses mis datos")])
+async def test_a_redrive_reads_nothing_after_the_consent_was_withdrawn(bench: RulesBench, texts: Sequence[str]):
+    async def say(texts: Sequence[str], consent: bool, headers: Headers = ()) -> None:
+        messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+        body = {"messages": messages, "sessionId": "s-1", "metadata": {"consent": consent}}
+        await bench.post_bytes(orjson.dumps(body), headers=headers)
+        await bench.clock.advance(5)
+
+    bench.model.error = REFUSED
+    await say(CHAT, True)
+    letter_at = bench.clock.time_ms() - 5000
+    bench.model.error = None
+    await bench.clock.advance(100)
+    await say(texts, False)
+    known = bench.table.state(b"s-1")
+    origin = (ORIGIN_TIMESTAMP_HEADER, str(letter_at).encode())
+    await say(CHAT, True, ((REDRIVE_HEADER, b"1"), origin))
+    assert len(bench.model.calls) == 1
+    assert bench.seen.outcomes[-1][1] == Stale()
+    assert bench.table.state(b"s-1") == known
+    assert known.consent is False
 
 
 async def test_if_the_rules_fail_too_there_is_a_letter_and_no_record(
@@ -311,6 +400,28 @@ async def test_what_a_batch_could_not_read_is_read_by_the_rules_of_any_enricher(
     await bench.clock.advance(5)
     assert (bench.values(), bench.made()) == (("Carlos Rojas", None, PHONE), ("offline-rules-v1", "model_refused"))
     assert len(bench.dead()) == 1
+
+
+async def test_a_redrive_at_the_cap_does_not_use_the_letter_up(bench: RulesBench):
+    bench.use(Fallback(bench.model, OfflineRules(), at_cap=True))
+    await bench.restart()
+    bench.model.error = REFUSED
+    await bench.say(CHAT)
+    bench.model.error = BudgetExhaustedError("spent", retry_after_seconds=60)
+    await bench.redrive(CHAT)
+    assert (bench.values(), bench.made()) == (("Carlos Rojas", None, PHONE), ("offline-rules-v1", None))
+    calls = len(bench.model.calls)
+    # Read again, it costs no second call.
+    bench.broker.committed.clear()
+    await bench.restart()
+    await bench.clock.advance(60)
+    assert len(bench.model.calls) == calls
+    # Another telling of the same words is not a reason to ask.
+    await bench.say((*CHAT, "Claro, un momento"))
+    assert len(bench.model.calls) == calls
+    bench.model.error = None
+    await bench.redrive(CHAT)
+    assert (bench.values(), bench.made()) == (("Carlos Rojas", None, None), ("claude", None))
 
 
 async def test_at_the_cap_a_models_next_answer_replaces_what_the_rules_read_meanwhile(bench: RulesBench):

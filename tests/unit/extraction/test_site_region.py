@@ -3,11 +3,12 @@
 import pytest
 
 from nexus_stream.contracts.conversation import Conversation
+from nexus_stream.contracts.session_key import TENANT_PATTERN
 from nexus_stream.errors import ConfigurationError
 from nexus_stream.extraction.extractor import Turn
 from nexus_stream.extraction.rules.extractor import OfflineRules
 from nexus_stream.extraction.site_region import region_for
-from nexus_stream.settings import load_settings
+from nexus_stream.settings import _TENANT, load_settings
 
 
 def region_of(url=None, tenant=None, regions="acme=MX"):
@@ -28,6 +29,7 @@ def region_of(url=None, tenant=None, regions="acme=MX"):
         ("https://example.com.co/a", "CO"),
         ("https://example.co.uk", "GB"),
         ("https://example.es:8443/", "ES"),
+        ("https://example.com.br./a", "BR"),
         ("https://example.io", "CO"),
         ("https://example.tv", "CO"),
         ("https://example.com", "CO"),
@@ -45,9 +47,33 @@ def test_the_tenant_goes_before_the_page():
     assert region_of("https://example.com.br", "other") == "BR"
 
 
-def test_a_wrong_country_is_refused_at_the_start():
-    with pytest.raises(ConfigurationError, match="NEXUS_TENANT_REGIONS"):
-        region_of(regions="acme=Mexico")
+@pytest.mark.parametrize(
+    ("regions", "problem"),
+    [
+        ("acme=Mexico", "ISO 3166"),
+        ("acme=mx", "ISO 3166"),
+        ("acme=XX", "ISO 3166"),
+        ("acme=UK", "GB is the code of the United Kingdom"),
+        ("acme:shop=MX", "a tenant has letters"),
+    ],
+)
+def test_a_wrong_country_or_tenant_is_refused_at_the_start(regions: str, problem: str):
+    with pytest.raises(ConfigurationError, match=f"NEXUS_TENANT_REGIONS.*{problem}"):
+        region_of(regions=regions)
+
+
+def test_a_wrong_default_country_is_refused_at_the_start():
+    with pytest.raises(ConfigurationError, match=r"NEXUS_DEFAULT_REGION.*GB"):
+        load_settings(environ={"NEXUS_DEFAULT_REGION": "UK"})
+    assert load_settings(environ={"NEXUS_DEFAULT_REGION": "GB"}).default_region == "GB"
+
+
+def test_settings_and_session_keys_mean_the_same_tenants():
+    assert f"^{_TENANT.pattern}$" == TENANT_PATTERN
+
+
+def test_no_tenant_is_written_as_an_empty_name():
+    assert region_of("https://example.com.br", "", "=MX") == "MX"
 
 
 async def test_the_rules_read_a_number_for_that_country():

@@ -85,6 +85,10 @@ def test_a_session_matches_by_id_fingerprint_hash_email_or_phone():
         ({"session_id": "s-2", "prospect": {"telefono": "300 555 0102"}}, by_phone, True),
         ({"session_id": "s-2", "prospect": {"telefono": None}}, by_phone, False),
         ({"session_id": "s-2", "prospect": {}}, by_email, False),
+        # the record without what the rules read
+        ({"session_id": "s-2", "prospect": {}, "base": {"prospect": {"email": "ana@example.com"}}}, by_email, True),
+        ({"session_id": "s-2", "prospect": {}, "base": {"prospect": {"telefono": "300 555 0102"}}}, by_phone, True),
+        ({"session_id": "s-2", "prospect": {}, "base": {"prospect": {}}}, by_email, False),
     ):
         assert matches({"tenant_id": "acme", **state}, selector, person) is expected
         assert not matches({"tenant_id": "other", **state}, selector, person)
