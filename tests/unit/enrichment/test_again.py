@@ -9,7 +9,13 @@ import orjson
 import pytest
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.headers import AGAIN_HEADER, ANSWER_HEADER, ORIGIN_TIMESTAMP_HEADER, Headers
+from nexus_stream.contracts.headers import (
+    AGAIN_HEADER,
+    AGAIN_OF_HEADER,
+    ANSWER_HEADER,
+    ORIGIN_TIMESTAMP_HEADER,
+    Headers,
+)
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind
 from nexus_stream.delivery.received import Received
@@ -42,6 +48,7 @@ class AgainBench(RulesBench):
         texts: Sequence[str],
         name: str | None = "Carlos Ruiz",
         made_by: MadeBy = NEWER,
+        replaced: MadeBy | None = None,
         headers: Headers = (),
         **metadata: Any,
     ) -> None:
@@ -59,6 +66,7 @@ class AgainBench(RulesBench):
             (ORIGIN_TIMESTAMP_HEADER, stamp),
             (ANSWER_HEADER, encode_answer(digest, findings)),
             (AGAIN_HEADER, made_by.label.encode()),
+            (AGAIN_OF_HEADER, (replaced or self.table.state(b"s-1").made_by or NEWER).label.encode()),
         )
         await self.post_bytes(value, headers=(*sent, *headers))
         await self.clock.advance(5)
@@ -97,6 +105,16 @@ async def test_an_answer_of_the_same_model_and_prompt_changes_nothing_however_of
     await bench.clock.advance(60)
     assert bench.values() == ("Carlos Ruiz", None, None)
     assert len(bench.model.calls) == 1
+
+
+async def test_an_answer_replaces_no_other_reading_than_the_one_it_was_asked_for(bench: AgainBench):
+    await bench.say(CHAT)
+    asked_for = bench.model.labels
+    await bench.again(CHAT)
+    older = MadeBy("claude", "claude-newer", "prospect-v1-0")
+    await bench.again(CHAT, None, made_by=older, replaced=asked_for)
+    assert bench.values() == ("Carlos Ruiz", None, None)
+    assert bench.enriched()[-1]["extraction"]["prompt_version"] == "prospect-v2-0"
 
 
 @pytest.mark.parametrize("failing", [ENRICHED, CHANGELOG])
