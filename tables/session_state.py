@@ -274,6 +274,11 @@ class SessionState(_StateModel):
         asked = self.dead.asked if self.dead is not None and self.dead.holds(snapshot) else ""
         return again.decode("utf-8", "replace") not in {made_by.label, asked}
 
+    def is_old_telling(self, snapshot: Snapshot) -> bool:
+        """Whether an operator sent the snapshot back, to be read again, and it is no later than this state's."""
+        place, own_place = (snapshot.snapshot_at_ms, snapshot.turns), (self.snapshot_at_ms, self.turns)
+        return place <= own_place and (self.is_read_again(snapshot) or self.is_asked_again(snapshot))
+
     def is_all_in(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot has all that the user ever said in this session, also before the site's restarts."""
         return self.covers(snapshot) and not self.past and len(self.said) < MAX_STEPS

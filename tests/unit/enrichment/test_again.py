@@ -14,6 +14,7 @@ from nexus_stream.contracts.headers import (
     AGAIN_OF_HEADER,
     ANSWER_HEADER,
     ORIGIN_TIMESTAMP_HEADER,
+    REDRIVE_HEADER,
     Headers,
 )
 from nexus_stream.contracts.prospect import Signal, SignalName
@@ -160,6 +161,44 @@ async def test_another_telling_of_the_same_words_is_replaced_too_and_current_fac
     await bench.again(CHAT)
     assert bench.values() == ("Carlos Ruiz", None, None)
     assert bench.enriched()[-1]["fingerprint"] == "fp-new"
+
+
+@pytest.mark.parametrize("is_letter", [False, True])
+async def test_an_old_telling_that_is_read_again_turns_no_current_fact_back(bench: AgainBench, is_letter: bool):
+    async def say(texts: Sequence[str], number: int, headers: Headers = ()) -> None:
+        messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+        metadata = {"identity": f"user-{number}", "url": f"https://example.com/{number}"}
+        body = {"messages": messages, "sessionId": "s-1", "fingerprint": f"fp-{number}", "metadata": metadata}
+        await bench.post_bytes(orjson.dumps(body), headers=headers)
+        await bench.clock.advance(5)
+
+    if is_letter:
+        bench.model.error = ModelRefusedError("declined", reason=Reason.MODEL_REFUSED)
+    sent_at = str(bench.clock.time_ms()).encode()
+    await say(CHAT, 1)
+    bench.model.error = None
+    await say((*CHAT, "Claro, un momento"), 2)
+    known = bench.table.state(b"s-1")
+    assert (known.fingerprints, known.turns) == (("fp-1", "fp-2"), 2)
+    if is_letter:
+        await say(CHAT, 1, ((REDRIVE_HEADER, b"1"), (ORIGIN_TIMESTAMP_HEADER, sent_at)))
+        assert bench.made() == ("claude", None)
+    else:
+        await bench.again(CHAT)
+    assert bench.values()[0] == "Carlos Ruiz"
+    state = bench.table.state(b"s-1")
+    assert state.extraction != known.extraction
+    kept = {"fingerprints", "identity", "turns", "digest", "first_url", "cut", "left_out", "enqueued_at", "consent"}
+    assert state.model_dump(include=kept) == known.model_dump(include=kept)
+    # Read again, nothing is paid or changes.
+    bench.broker.committed.clear()
+    calls = len(bench.model.calls)
+    await bench.restart()
+    await bench.clock.advance(60)
+    assert len(bench.model.calls) == calls
+    assert bench.table.state(b"s-1").model_dump(include={*kept, "prospect"}) == state.model_dump(
+        include={*kept, "prospect"}
+    )
 
 
 async def test_nobody_who_was_erased_or_did_not_consent_is_read_again(bench: AgainBench):
