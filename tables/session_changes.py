@@ -117,7 +117,7 @@ def after_retelling(previous: SessionState, work: Work, *, now_ms: int) -> Sessi
 def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
     """The fields that say which snapshot is the newest, and what the user said up to there."""
     snapshot = work.snapshot
-    if before.begins_after(snapshot):
+    if before.begins_after(snapshot) or before.is_old_telling(snapshot):
         return _told_late(before, work, now_ms)
     metadata = snapshot.conversation.metadata
     fingerprints = joined_fingerprints(before.fingerprints, work.fingerprints)
@@ -149,7 +149,7 @@ def _told(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
 
 
 def _told_late(before: SessionState, work: Work, now_ms: int) -> dict[str, Any]:
-    """The same for older words that arrived late: the newest snapshot stays what it was."""
+    """The same for older words that arrived late, or are read again: the newest snapshot stays what it was."""
     record = work.snapshot.record
     is_unrelated = relate(work.snapshot, before) is Relation.EARLIER
     return {

@@ -17,6 +17,7 @@ from nexus_stream.contracts.conversation import Metadata
 from nexus_stream.contracts.cutting import Cut
 from nexus_stream.contracts.headers import (
     AGAIN_HEADER,
+    AGAIN_OF_HEADER,
     ANSWER_HEADER,
     ENRICHED_TYPE,
     REDRIVE_HEADER,
@@ -256,11 +257,14 @@ class SessionState(_StateModel):
         return None if made is None else MadeBy(made.extractor, made.model, made.prompt_version)
 
     def is_read_again(self, snapshot: Snapshot) -> bool:
-        """Whether the snapshot brings an answer of another model or prompt for the same words."""
-        again = snapshot.record.header(AGAIN_HEADER)
+        """Whether the snapshot brings another model's or prompt's answer for the same words, and for this reading."""
+        again, replaced = snapshot.record.header(AGAIN_HEADER), snapshot.record.header(AGAIN_OF_HEADER)
         consent = snapshot.conversation.metadata.consent
         made_by = self.made_by
         if again is None or snapshot.record.header(ANSWER_HEADER) is None or made_by is None:
+            return False
+        if replaced != made_by.label.encode():
+            # The record was read otherwise since: perhaps by a newer prompt than this answer's.
             return False
         if snapshot.source_partition == self.source_partition and snapshot.source_offset <= self.source_offset:
             # In a replay: it was followed by a newer answer, or it is the state's own record.
@@ -269,6 +273,11 @@ class SessionState(_StateModel):
             return False
         asked = self.dead.asked if self.dead is not None and self.dead.holds(snapshot) else ""
         return again.decode("utf-8", "replace") not in {made_by.label, asked}
+
+    def is_old_telling(self, snapshot: Snapshot) -> bool:
+        """Whether an operator sent the snapshot back, to be read again, and it is no later than this state's."""
+        place, own_place = (snapshot.snapshot_at_ms, snapshot.turns), (self.snapshot_at_ms, self.turns)
+        return place <= own_place and (self.is_read_again(snapshot) or self.is_asked_again(snapshot))
 
     def is_all_in(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot has all that the user ever said in this session, also before the site's restarts."""

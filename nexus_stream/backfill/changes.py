@@ -83,13 +83,14 @@ def _after(store: RunStore, settings: Settings, item: Item, state: SessionState)
     headers = (*item.headers, (ANSWER_HEADER, item.answer))
     snapshot = snapshot_of(settings.ingestion_topic, item, enricher_limits(settings), headers)
     findings = findings_of(item.answer)
-    if findings is None or findings.made_by is None:
+    asking = Asking(settings, store)
+    if findings is None or findings.made_by != asking.made_by:
         return None
     if state.judge(snapshot) is not Verdict.NEW or not state.is_read_again(snapshot):
         return None
     region = region_for(snapshot.conversation, settings)
-    checked = check(findings, Asking(settings, store).turns(item), default_region=region)
-    return read_into(state, snapshot, checked, findings.made_by, is_instead=False)[0].prospect
+    checked = check(findings, asking.turns(item), default_region=region)
+    return read_into(state, snapshot, checked, asking.made_by, is_instead=False)[0].prospect
 
 
 def _kind(before: Any, after: Any) -> str:

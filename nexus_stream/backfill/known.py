@@ -15,7 +15,7 @@ from nexus_stream.backfill.intake import snapshot_of
 from nexus_stream.backfill.records import Item
 from nexus_stream.backfill.store import RunStore
 from nexus_stream.contracts.conversation import Conversation
-from nexus_stream.contracts.headers import AGAIN_HEADER, ANSWER_HEADER
+from nexus_stream.contracts.headers import AGAIN_HEADER, AGAIN_OF_HEADER, ANSWER_HEADER
 from nexus_stream.contracts.limits import enricher_limits
 from nexus_stream.contracts.session_key import session_key
 from nexus_stream.extraction.extractor import MadeBy
@@ -71,8 +71,11 @@ async def states_of(store: RunStore, settings: Settings) -> dict[bytes, StoredSt
 
 def _judge_again(store: RunStore, settings: Settings, item: Item, raw: StoredState | None, again: MadeBy) -> None:
     state = None if raw is None else decode_state(orjson.dumps(raw))
-    headers = ((ANSWER_HEADER, b""), (AGAIN_HEADER, again.label.encode()))
-    snapshot = snapshot_of(settings.ingestion_topic, item, enricher_limits(settings), headers)
+    made_by = None if state is None else state.made_by
+    replaced = "" if made_by is None else made_by.label
+    headers = ((AGAIN_HEADER, again.label.encode()), (AGAIN_OF_HEADER, replaced.encode()))
+    answered = (*headers, (ANSWER_HEADER, b""))
+    snapshot = snapshot_of(settings.ingestion_topic, item, enricher_limits(settings), answered)
     verdict = Verdict.NEW if state is None else state.judge(snapshot)
     if verdict is Verdict.SUPPRESSED:
         store.skip(item, "erased")
@@ -86,8 +89,8 @@ def _judge_again(store: RunStore, settings: Settings, item: Item, raw: StoredSta
         store.skip(item, CURRENT)
     else:
         store.set_improves(item, True)
-        kept = tuple(header for header in item.headers if header[0] != AGAIN_HEADER)
-        store.set_headers(item, (*kept, (AGAIN_HEADER, again.label.encode())))
+        kept = tuple(header for header in item.headers if header[0] not in {AGAIN_HEADER, AGAIN_OF_HEADER})
+        store.set_headers(item, (*kept, *headers))
 
 
 def _judge(store: RunStore, settings: Settings, item: Item, raw: StoredState | None) -> None:

@@ -36,6 +36,8 @@ REDRIVE_ID_HEADER: Final = "nexus-redrive-id"
 ANSWER_HEADER: Final = "nexus-answer"
 # The labels of an answer that replaces the reading of another model or prompt.
 AGAIN_HEADER: Final = "nexus-again"
+# The labels of that reading. The answer replaces no other one.
+AGAIN_OF_HEADER: Final = "nexus-again-of"
 COMMAND_HEADER: Final = "nexus-command"
 
 # Dead letters
@@ -149,6 +151,13 @@ class IngestionHeaders(_Headers):
             alias=AGAIN_HEADER,
             description="extractor, model and prompt of the answer, which replaces what another one read. Set by "
             "`nexus backfill --again`",
+        ),
+    ] = ""
+    again_of: Annotated[
+        str,
+        Field(
+            alias=AGAIN_OF_HEADER,
+            description="extractor, model and prompt of the reading that this answer may replace",
         ),
     ] = ""
     command: Annotated[

@@ -9,7 +9,14 @@ import orjson
 import pytest
 
 from nexus_stream.contracts.conversation import Limits, decode
-from nexus_stream.contracts.headers import AGAIN_HEADER, ANSWER_HEADER, ORIGIN_TIMESTAMP_HEADER, Headers
+from nexus_stream.contracts.headers import (
+    AGAIN_HEADER,
+    AGAIN_OF_HEADER,
+    ANSWER_HEADER,
+    ORIGIN_TIMESTAMP_HEADER,
+    REDRIVE_HEADER,
+    Headers,
+)
 from nexus_stream.contracts.prospect import Signal, SignalName
 from nexus_stream.contracts.session_command import CommandKind
 from nexus_stream.delivery.received import Received
@@ -42,6 +49,7 @@ class AgainBench(RulesBench):
         texts: Sequence[str],
         name: str | None = "Carlos Ruiz",
         made_by: MadeBy = NEWER,
+        replaced: MadeBy | None = None,
         headers: Headers = (),
         **metadata: Any,
     ) -> None:
@@ -59,6 +67,7 @@ class AgainBench(RulesBench):
             (ORIGIN_TIMESTAMP_HEADER, stamp),
             (ANSWER_HEADER, encode_answer(digest, findings)),
             (AGAIN_HEADER, made_by.label.encode()),
+            (AGAIN_OF_HEADER, (replaced or self.table.state(b"s-1").made_by or NEWER).label.encode()),
         )
         await self.post_bytes(value, headers=(*sent, *headers))
         await self.clock.advance(5)
@@ -97,6 +106,16 @@ async def test_an_answer_of_the_same_model_and_prompt_changes_nothing_however_of
     await bench.clock.advance(60)
     assert bench.values() == ("Carlos Ruiz", None, None)
     assert len(bench.model.calls) == 1
+
+
+async def test_an_answer_replaces_no_other_reading_than_the_one_it_was_asked_for(bench: AgainBench):
+    await bench.say(CHAT)
+    asked_for = bench.model.labels
+    await bench.again(CHAT)
+    older = MadeBy("claude", "claude-newer", "prospect-v1-0")
+    await bench.again(CHAT, None, made_by=older, replaced=asked_for)
+    assert bench.values() == ("Carlos Ruiz", None, None)
+    assert bench.enriched()[-1]["extraction"]["prompt_version"] == "prospect-v2-0"
 
 
 @pytest.mark.parametrize("failing", [ENRICHED, CHANGELOG])
@@ -142,6 +161,44 @@ async def test_another_telling_of_the_same_words_is_replaced_too_and_current_fac
     await bench.again(CHAT)
     assert bench.values() == ("Carlos Ruiz", None, None)
     assert bench.enriched()[-1]["fingerprint"] == "fp-new"
+
+
+@pytest.mark.parametrize("is_letter", [False, True])
+async def test_an_old_telling_that_is_read_again_turns_no_current_fact_back(bench: AgainBench, is_letter: bool):
+    async def say(texts: Sequence[str], number: int, headers: Headers = ()) -> None:
+        messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+        metadata = {"identity": f"user-{number}", "url": f"https://example.com/{number}"}
+        body = {"messages": messages, "sessionId": "s-1", "fingerprint": f"fp-{number}", "metadata": metadata}
+        await bench.post_bytes(orjson.dumps(body), headers=headers)
+        await bench.clock.advance(5)
+
+    if is_letter:
+        bench.model.error = ModelRefusedError("declined", reason=Reason.MODEL_REFUSED)
+    sent_at = str(bench.clock.time_ms()).encode()
+    await say(CHAT, 1)
+    bench.model.error = None
+    await say((*CHAT, "Claro, un momento"), 2)
+    known = bench.table.state(b"s-1")
+    assert (known.fingerprints, known.turns) == (("fp-1", "fp-2"), 2)
+    if is_letter:
+        await say(CHAT, 1, ((REDRIVE_HEADER, b"1"), (ORIGIN_TIMESTAMP_HEADER, sent_at)))
+        assert bench.made() == ("claude", None)
+    else:
+        await bench.again(CHAT)
+    assert bench.values()[0] == "Carlos Ruiz"
+    state = bench.table.state(b"s-1")
+    assert state.extraction != known.extraction
+    kept = {"fingerprints", "identity", "turns", "digest", "first_url", "cut", "left_out", "enqueued_at", "consent"}
+    assert state.model_dump(include=kept) == known.model_dump(include=kept)
+    # Read again, nothing is paid or changes.
+    bench.broker.committed.clear()
+    calls = len(bench.model.calls)
+    await bench.restart()
+    await bench.clock.advance(60)
+    assert len(bench.model.calls) == calls
+    assert bench.table.state(b"s-1").model_dump(include={*kept, "prospect"}) == state.model_dump(
+        include={*kept, "prospect"}
+    )
 
 
 async def test_nobody_who_was_erased_or_did_not_consent_is_read_again(bench: AgainBench):

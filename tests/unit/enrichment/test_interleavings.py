@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from nexus_stream.contracts.conversation import Limits, decode, digest
 from nexus_stream.contracts.headers import (
     AGAIN_HEADER,
+    AGAIN_OF_HEADER,
     ANSWER_HEADER,
     ORIGIN_TIMESTAMP_HEADER,
     REDRIVE_HEADER,
@@ -392,6 +393,7 @@ class Interleavings(RuleBasedStateMachine, LogReader):
     def is_read_again(self, session: str, model: str, then: tuple[int, bool]) -> None:
         """An answer of ``nexus backfill --again``: with its conversation, as a record that came back."""
         digest_of_state = self.states(session)[-1].get("digest", "")
+        made = self.states(session)[-1].get("extraction", {"extractor": "none"})
         for value in [one for one in self.snapshots[session] if self.said[one].digest == digest_of_state][:1]:
             conversation = decode(value, Limits())
             turns = [Turn(message.role, message.content) for message in conversation.messages]
@@ -405,6 +407,10 @@ class Interleavings(RuleBasedStateMachine, LogReader):
                 (ORIGIN_TIMESTAMP_HEADER, stamp),
                 (ANSWER_HEADER, answer),
                 (AGAIN_HEADER, made_by.label.encode()),
+                (
+                    AGAIN_OF_HEADER,
+                    MadeBy(made["extractor"], made.get("model"), made.get("prompt_version")).label.encode(),
+                ),
             )
             self.run(self._produce(said, value, headers=headers))
         self._then(*then)
