@@ -41,8 +41,9 @@ _LIVES = re.compile(
     r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radico|radicad[oa]|moro|moramos|estoy|estamos|estou|ando|to|fico|"
     r"me encuentro|me mude|"
     r"(?:les |le |te |os )?(?:escribo|hablo|falo|contacto)|soy|somos|sou|trabajo|trabalho|"
-    r"i(?:'m| am)(?: (?:living|based|located))?|i live|we live|we are|living|based|from|tengo (?:mi )?\w+|ubicad[oa]s?)"
-    rf"(?:,? [a-z]+){{0,5}}?,? (?:en|de|del|desde|em|do|da|no|na|in|from|por|cerca de|near) "
+    r"i(?:'m| am)(?: (?:living|based|located))?|i live|we live|we are|living|based|from|moved(?= to)|"
+    r"tengo (?:mi )?\w+|ubicad[oa]s?)"
+    rf"(?:,? [a-z]+){{0,5}}?,? (?:en|de|del|desde|em|do|da|no|na|in|to|from|por|cerca de|near) "
     rf"{_FILLER}(?P<place>{_PLACE})"
     rf"|\b(?:desde|direto de|directo de|aca en|aqui en|por aca en|por aqui en|aqui de|daqui de|aca de|aqui em|here in) "
     rf"{_FILLER}(?P<from>{_PLACE})"
@@ -51,7 +52,7 @@ _LIVES = re.compile(
     rf"|\bmi (?:ciudad|pais) es {_FILLER}(?P<mine>{_PLACE})"
 )
 _MOVED = re.compile(
-    r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radic\w+|moro|me mude|i live|living|based|estoy|estamos|"
+    r"\b(?=[a-z])(?:vivo|vivimos|viviendo|vivendo|resido|radic\w+|moro|me mude|i live|living|based|moved|estoy|estamos|"
     r"me encuentro)\b"
 )
 _NOT_THERE = re.compile(
@@ -66,7 +67,7 @@ _ASKS_PLACE = re.compile(
     r"|\b(?:ciudad|pais|cidade)\W{0,3}\?"
 )
 _ANSWER_CHARS = 60
-_CODE = re.compile(r"(?:\+|\b00)\s?\(?(\d[\d\s().-]{7,20}\d)")
+_CODE = re.compile(r"(?:\+|(?<![\d.,])00)\s?\(?(\d[\d\s().-]{7,20}\d)")
 _WORDS: Final = {language: word_list(language) for language in ("portuguese", "english", "spanish")}
 # Only words that the other languages do not have.
 _OWN_WORDS: Final = {
@@ -102,14 +103,19 @@ _NUMBER = r"(?:numer\w*|cel\w*|whats\w*|wsp|wpp|zap\w*|tel\w*|movil|linea|chip|s
 _BESIDE_BEFORE = re.compile(
     rf"\b{_NUMBER}(?: [a-z]+){{0,2}} (?:de|del|do|da|en|em|from|of) {_FILLER}(?P<place>{_PLACE})\W*(?:es|e|is)?\W*$"
 )
-_BESIDE_ADJECTIVE = re.compile(rf"\b{_NUMBER} (?P<place>{_PLACE})\W*(?:es|e|is)?\W*$")
+_BESIDE_ADJECTIVE = re.compile(
+    rf"\b(?:{_NUMBER} (?P<place>{_PLACE})|(?P<before>{_PLACE}) {_NUMBER})\W*(?:es|e|is)?\W*$"
+)
 _BESIDE_AFTER = re.compile(rf"\W{{0,2}}(?:\(|de |del |en |from )(?P<place>{_PLACE})")
 
 
 def beside(before: str, after: str) -> list[str]:
     """The countries that the words right before or after a number give to it: "mi número de México es", "(Chile)"."""
     found = _BESIDE_BEFORE.search(before) or _BESIDE_ADJECTIVE.search(before) or _BESIDE_AFTER.match(after)
-    return list(_PLACES[found.group("place")]) if found is not None else []
+    if found is None:
+        return []
+    groups = found.groupdict()
+    return list(_PLACES[groups.get("place") or groups["before"]])
 
 
 def regions_of(turns: Sequence[UserTurn], default_region: str) -> Regions:

@@ -20,7 +20,8 @@ _MONEY_AFTER = re.compile(
 )
 _DOCUMENTS = (
     r"cedula|c\.?c|c\.i|dni|nit|rut|rfc|curp|nie|nif|cif|cuit|cuil|cpf|cnpj|rg|cep|pasaporte|passaporte|passport|ssn|"
-    r"documento|identificacion|identidad|identidade|matricula|radicado|expediente|factura|fatura|invoice|nota fiscal|"
+    r"documento|identificacion|identidad|identidade|matricula|radicado|expediente|expte|exp|factura|fatura|"
+    r"invoice|nota fiscal|"
     r"boleto|pedido|orden|order|guia|tracking|rastreo|rastreio|ticket|contrato|poliza|apolice|protocolo|folio|tarjeta|"
     r"cartao|seguimiento|pago|compra|transaccion|transacao|usuario|clave|envio|licencia|servientrega|interrapidisimo|"
     r"coordinadora|cbu|clabe|iban|consignacion|recibo|tramite|nss|ruc|serial|placa|chassi|vin|zip|codigo postal|"

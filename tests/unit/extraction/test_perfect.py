@@ -14,7 +14,7 @@ from nexus_stream.extraction.evaluation import LabelledCase
 from nexus_stream.extraction.perfect import VARIANTS, perfect_answer
 
 CASES = Path(__file__).parent / "cases"
-FILES = ("conversations", "varied", "batch_06", "batch_07", "batch_08", "batch_09", "batch_10")
+FILES = ("conversations", "varied", "batch_06", "batch_07", "batch_08", "batch_09", "batch_10", "batch_11")
 
 
 def score(name, *variants):

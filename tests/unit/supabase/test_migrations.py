@@ -25,17 +25,18 @@ def _functions() -> set[str]:
 
 
 def test_each_thing_is_made_once() -> None:
-    """Until the first release: a released file never changes, and then a new file may replace a function."""
+    """A published file never changes. A newer file may replace a function; here it is named."""
     made = Counter(name for statement in _statements() for name in objects_made_by([statement]))
     assert len(made) > 50
-    assert [name for name, times in made.items() if times > 1] == []
-    assert objects_replaced_by(_statements()) == set()
+    assert {name for name, times in made.items() if times > 1} == {"function nexus_merge"}
+    assert objects_replaced_by(_statements()) == {"function nexus_merge"}
     for statement in map(without_comments, _statements()):
         assert re.search(r"\b(drop|rename)\b", statement, re.IGNORECASE) is None, statement[:80]
 
 
 def test_the_access_of_each_function_is_given_once() -> None:
-    access = " ".join(without_comments(statement) for statement in load_migrations()[-1].statements)
+    (migration,) = [one for one in load_migrations() if one.name == "nexus_stream_access"]
+    access = " ".join(without_comments(statement) for statement in migration.statements)
     named = Counter(re.findall(r"public\.(nexus_\w+)\(", access))
     assert named == dict.fromkeys(_functions(), 1)
 
