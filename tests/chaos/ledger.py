@@ -74,10 +74,14 @@ class SentSession:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A record that cannot be processed; its key is found again on the dead letter."""
+    """A record that must become a dead letter; its key is found again on the letter.
+
+    ``person`` is the person of a chat that the model refuses: the rules read it, so it has a row too.
+    """
 
     key: bytes
     value: bytes
+    person: str | None = None
 
 
 @dataclass
@@ -102,20 +106,27 @@ class SentLedger:
     @property
     def people(self) -> set[str]:
         """Every person there must be a row of: by fingerprint, or by session while none was told."""
-        return {
+        return self.refused | {
             session.fingerprint if session.accepted > 1 or not session.late_fingerprint else f"session:{session_id}"
             for session_id, session in self.sessions.items()
         }
+
+    @property
+    def refused(self) -> set[str]:
+        """The people of chats that the model refuses."""
+        return {poison.person for poison in self.poison.values() if poison.person is not None}
 
     @staticmethod
     def poisoned(number: int, refused_word: str) -> Poison:
         """One of three kinds, in turn: no JSON, no conversation, refused by the model."""
         key = f"poison-{number}"
+        person: str | None = None
         if number % 3 == 0:
             value = b'{"messages": [{"role": "user", "content": "Hola'
         elif number % 3 == 1:
             value = json.dumps({"messages": [], "sessionId": key}).encode()
         else:
+            person = key
             turn = {"role": "user", "content": f"Hola, quiero {refused_word} numero {number}"}
             value = json.dumps({"messages": [turn], "sessionId": key, "fingerprint": key}).encode()
-        return Poison(key.encode(), value)
+        return Poison(key.encode(), value, person)

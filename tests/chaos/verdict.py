@@ -180,6 +180,9 @@ async def _judge_people(stack: Stack, ledger: SentLedger, verdict: Verdict, with
     verdict.doubled_effects += len(extra) + second
     if extra or second:
         verdict.problems.append(f"{second} second rows of a person, rows of nobody: {extra[:5]}")
+    unread = sorted(ledger.refused - set(rows))
+    if unread:
+        verdict.problems.append(f"{len(unread)} refused chats without a row of the rules' reading: {unread[:5]}")
 
 
 async def _judge_effects(stack: Stack, verdict: Verdict) -> set[str]:
