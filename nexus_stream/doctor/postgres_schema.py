@@ -57,8 +57,13 @@ def judge_plan(settings: Settings, plan: Plan) -> list[Finding]:
         found = f"{len(absent)} migration(s) are not applied ({', '.join(absent)}): {shown} missing"
         findings.append(error("postgresql.migrations", found, "The sink stops at its first batch.", "nexus migrate"))
     elif plan.pending and plan.applied:
-        # All objects exist, but the ledger lacks entries: `supabase db reset`, or a file that only replaces bodies.
-        found = f"{', '.join(map(str, plan.pending))}: not in the ledger, but their objects exist"
+        names = ", ".join(map(str, plan.pending))
+        if plan.pending[0].version > plan.applied[-1].version:
+            # Newer files that only replace the bodies of functions.
+            found = f"{len(plan.pending)} migration(s) are not applied ({names})"
+        else:
+            # All objects exist, but the ledger lacks entries: `supabase db reset`.
+            found = f"{names}: not in the ledger, but their objects exist"
         why = "Functions may have an older version."
         findings.append(error("postgresql.migrations", found, why, "nexus migrate"))
     elif plan.newer:

@@ -99,7 +99,9 @@ def test_the_last_migration_is_missing(
     without_database: Doctor, empty_database: Database, finding: Any, tmp_path: Path, user: str
 ) -> None:
     files = sorted((ROOT / "supabase" / "migrations").glob("*.sql"))
-    for file in files[:-1]:
+    # The last file only replaces a function. Without the ledger nothing shows whether it is applied.
+    applied = files[:-1] if user == "postgres" else files[:-2]
+    for file in applied:
         shutil.copy(file, tmp_path)
     asyncio.run(apply_migrations(empty_database.dsn(), tmp_path))
     # With the owner's login from the ledger, with the sink's from what is there. The roles are the server's: another
@@ -114,7 +116,8 @@ def test_the_last_migration_is_missing(
 
     found = finding(report, "postgresql.migrations")
     assert found.severity == "error"
-    assert f"1 migration(s) are not applied ({files[-1].stem})" in found.found
+    assert f"1 migration(s) are not applied ({files[len(applied)].stem})" in found.found
+    assert found.fix == "nexus migrate"
 
 
 _LEDGER_ROW = "INSERT INTO supabase_migrations.schema_migrations (version, name) VALUES"

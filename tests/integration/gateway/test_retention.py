@@ -86,12 +86,19 @@ async def put(own: Any, *minutes_old: int, partition: int = 1) -> None:
     await put_at(own, *(now_ms - minutes * _MINUTE_MS for minutes in minutes_old), partition=partition)
 
 
+# A topic of Apache Kafka has no leader in its first moments.
+_NO_LEADER_YET = {"NotLeaderForPartitionError", "LeaderNotAvailableError", "UnknownTopicOrPartitionError"}
+
+
 async def put_at(own: Any, *times_ms: int, partition: int = 1) -> None:
     """Send one record of each time. A broker may refuse a time: Apache Kafka refuses microseconds."""
     settings = settings_of(own)
     for time_ms in times_ms:
         data = raw_batch(0, [raw_record(0, b"{}")], first_ms=time_ms)
         refused = await send_raw(settings, own.name, partition, data)
+        while refused in _NO_LEADER_YET:
+            await asyncio.sleep(0.1)
+            refused = await send_raw(settings, own.name, partition, data)
         assert refused in {"", "InvalidTimestampError"}, refused
 
 
