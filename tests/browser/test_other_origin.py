@@ -94,10 +94,16 @@ async def chatted(chromium: Any, site: str, *, scripts: bool = False, **options:
         page = await context.new_page()
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
+        # The page learns only "Failed to fetch". This says why, in the message of a failed test.
+        failed: list[str] = []
+        page.on("requestfailed", lambda request: failed.append(f"{request.method} {request.url}: {request.failure}"))
         await page.goto(site)
         if scripts:
             await page.evaluate("withScripts()")
-        statuses: list[int] = await page.evaluate("options => chat(options)", {"exchanges": EXCHANGES, **options})
+        try:
+            statuses: list[int] = await page.evaluate("options => chat(options)", {"exchanges": EXCHANGES, **options})
+        except Exception as error:
+            raise AssertionError(f"{error}\n{failed}") from error
         await page.goto(f"{site}/?left")
     finally:
         await context.close()
