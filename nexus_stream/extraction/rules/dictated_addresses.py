@@ -98,6 +98,9 @@ def _sign(match: re.Match[str]) -> str:
     return sign + " " * (len(match.group()) - 1)
 
 
+_ENDS_SENTENCE = re.compile(r"\.\s")
+
+
 def _domain(folded: str, start: int) -> tuple[str, int] | None:
     tokens = [(match.group(), match.end()) for match in _TOKEN.finditer(folded, start, min(len(folded), start + 120))]
     while tokens and tokens[0][0] in _PAUSES:
@@ -114,6 +117,8 @@ def _domain(folded: str, start: int) -> tuple[str, int] | None:
             last = domain.rpartition(".")[2]
             if "." in domain and last in _GENERIC_TLDS and len(label) != 2:
                 break
+            if "." in domain and _ENDS_SENTENCE.match(folded, end):
+                break  # "example punto com. me llamo Ana"
             domain += f".{label}"
         else:
             break

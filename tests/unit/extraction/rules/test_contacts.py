@@ -136,6 +136,10 @@ OF_ANOTHER_NUMBER = [
     (["Maria 11 95555-0123 obrigada"], "+5511955550123"),
 ]
 ADDRESSES = [
+    ["ana.lopez (at) example (dot) com. me equivoqué antes"],
+    ["ana punto lopez arroba example punto com. Es el bueno"],
+    ["ana.lopez arroba example.com. si quieres me escribes"],
+    ["ana.lopez@example.com. me gusta"],
     ["ana.lopez (at) example (dot) com"],
     ["ana.lopez[arroba]example.com"],
     ["ana punto lopez arroba example punto com"],
