@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final, NamedTuple
 
-from nexus_stream.extraction.rules.letters import letter_of
+from nexus_stream.extraction.rules.letters import SPOKEN, letter_of
 from nexus_stream.extraction.rules.lexicon import COMMON_WORDS, FOREIGN_RELATIONS
 from nexus_stream.extraction.rules.number_words import word_digits
 from nexus_stream.extraction.rules.ownership import RELATIONS
@@ -68,11 +68,10 @@ _SIGNS: Final[_Names] = {
     ("mais",): "+",
     ("plus",): "+",
 }
-_LETTERS: Final[_Names] = {
-    ("doble", "u"): "w", ("doble", "ve"): "w", ("uve", "doble"): "w", ("double", "u"): "w",
-    ("i", "griega"): "y", ("y", "griega"): "y", ("i", "latina"): "i",
-    ("be", "larga"): "b", ("be", "grande"): "b", ("ve", "corta"): "v", ("ve", "chica"): "v",
-}  # fmt: skip
+# Names of two words; those of one word are asked of `letter_of`.
+_LETTERS: Final[_Names] = {tuple(name.split()): letter for name, letter in SPOKEN.items() if " " in name} | {
+    ("double", "u"): "w"
+}
 _TOKEN = re.compile(r"[a-z]+|\d+|\n|[^\s\w]|[^\Wa-z\d]+")
 # Read as nothing inside a dictated address.
 _PAUSES: Final = frozenset(
