@@ -86,14 +86,21 @@ class StackProcess:
         try:
             self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
-            # faulthandler writes the stacks.
+            self.tell_where_it_stands()
+            # faulthandler writes the stacks of the threads.
             stop_process(self.process, 10.0, first=signal.SIGABRT)
         return self.process.returncode
 
+    def tell_where_it_stands(self) -> str:
+        """Ask a running worker where its tasks wait (SIGUSR1), and return its last log lines."""
+        self.process.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        return last_lines(self.log, 60)
+
     def stacks(self) -> str:
-        """The stacks in the log of a process that did not end."""
-        _, found, stacks = self.log.read_text(errors="replace").partition("Fatal Python error: Aborted")
-        return found and stacks[:6000]
+        """Where the tasks and threads of a process stood that did not end."""
+        before, found, stacks = self.log.read_text(errors="replace").partition("Fatal Python error: Aborted")
+        return found and f"{before[-6000:]}{found}{stacks[:6000]}"
 
     def is_ready(self) -> bool:
         """Whether ``/ready`` answers 200; fails when the process is gone."""

@@ -65,10 +65,14 @@ class _Worker(faust.Worker):
         self.spinner = None
 
     def _on_sigusr1(self) -> None:
-        """Log the stack of each task. Faust would also print local variables, which hold conversations."""
-        for task in asyncio.all_tasks(self.loop):
-            frames = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in task.get_stack(limit=4)]
-            _log.warning("task", frames=frames)
+        """Log where each task of the worker and of its consumer's thread waits.
+
+        Faust would also print local variables, which hold conversations.
+        """
+        consumer: Any = self.app.consumer
+        for name, loop in (("worker", self.loop), ("consumer", consumer._thread.thread_loop)):
+            for task in asyncio.all_tasks(loop):
+                _log.warning("task", loop=name, frames=_frames(task))
 
     def _on_sigusr2(self) -> None:
         """Do nothing. Faust would open a debugger, and the worker would stop until an operator came."""
@@ -83,6 +87,16 @@ class _Worker(faust.Worker):
                 raise
             is_misconfigured = isinstance(failed_with, ConfigurationError)
             raise SystemExit(_EX_CONFIG if is_misconfigured else 1) from exit_code
+
+
+def _frames(task: asyncio.Task[Any]) -> list[str]:
+    """The calls that a task waits in, from the outermost. `asyncio.Task.get_stack` shows only the first."""
+    frames = []
+    waits: Any = task.get_coro()
+    while (frame := getattr(waits, "cr_frame", None)) is not None:
+        frames.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        waits = waits.cr_await
+    return frames
 
 
 class WorkerApp(faust.App):

@@ -234,10 +234,8 @@ class Row:
         for name in names:
             while not await self._is_ready(name):
                 assert not self._problems, self._problems[-1]
-                assert time.monotonic() < deadline, (
-                    f"{name} not ready in {seconds:.0f} s, because {await self._reason(name)}:\n"
-                    f"{last_lines(self.stack.processes[name].log, 15)}"
-                )
+                if time.monotonic() > deadline:
+                    raise AssertionError(await self._not_ready(name, seconds))
                 await asyncio.sleep(0.1)
 
     async def _is_ready(self, name: str) -> bool:
@@ -245,6 +243,17 @@ class Row:
             return await asyncio.to_thread(self.stack.processes[name].is_ready)
         except AssertionError:
             return False  # it ended; the supervisor has seen it or will
+
+    async def _not_ready(self, name: str, seconds: float) -> str:
+        """Where this process and the others of its kind stand: one that holds the group up may be another."""
+        reason = await self._reason(name)
+        kind = self._kinds[name]
+        stands = [
+            f"-- {other.name}\n{await asyncio.to_thread(other.tell_where_it_stands)}"
+            for other in self.stack.processes.values()
+            if other.kind == kind and other.process.poll() is None
+        ]
+        return "\n".join([f"{name} not ready in {seconds:.0f} s, because {reason}", *stands])
 
     async def _reason(self, name: str) -> str:
         try:

@@ -118,9 +118,10 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
     process.process.send_signal(signal.SIGUSR1)
 
     async def stacks_are_logged() -> bool:
-        return "_commit_intents:" in log_of(stack, "enricher")
+        log = log_of(stack, "enricher")
+        return "_commit_intents:" in log and "GroupCoordinator._heartbeat_routine:" in log
 
-    await eventually(stacks_are_logged, seconds=30, what="where each task stands")
+    await eventually(stacks_are_logged, seconds=30, what="where each task stands, of the worker and of its consumer")
     assert "self = <" not in log_of(stack, "enricher")
     assert "Logging error" not in log_of(stack, "enricher")
     assert (await asyncio.to_thread(get, "/ready"))[0] == 200

@@ -9,6 +9,7 @@ from nexus_stream.errors import (
     BudgetReservedError,
     ModelRefusedError,
     ModelUnavailableError,
+    NotWantedError,
     OverBudgetError,
     Reason,
 )
@@ -102,6 +103,32 @@ async def test_a_failure_reaches_all_callers_and_is_not_cached(error):
     assert len(behind.calls) == 1
     failing = False
     assert not (await cached.extract(TURNS)).cached
+
+
+async def test_a_caller_in_the_moment_a_call_ends_makes_its_own_call():
+    """A call that was not wanted used to answer this caller too, each time at once: the event loop stood for ever."""
+    asks_again = asyncio.get_running_loop().create_future()
+
+    def script(turns):
+        if not asks_again.done():
+            # The other caller goes on before the callbacks of this call.
+            asks_again.set_result(None)
+            raise NotWantedError("revoked")
+
+    behind = ScriptedExtractor(script)
+    cached = cached_over(behind)
+
+    async def ask_in_that_moment() -> Findings:
+        await asks_again
+        return await cached.extract(TURNS)
+
+    other = asyncio.create_task(ask_in_that_moment())
+    await asyncio.sleep(0)
+    with pytest.raises(NotWantedError):
+        await cached.extract(TURNS)
+    found = await other
+    assert (found.nombre, found.cached) == ("Carlos Ruiz", False)
+    assert len(behind.calls) == 2
 
 
 def exhausted(turns):
