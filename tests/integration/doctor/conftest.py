@@ -28,6 +28,7 @@ from tests.support.postgres import FAST_SETTINGS, server_folder
 
 ROOT = Path(__file__).parents[3]
 _names = itertools.count()
+_ATTEMPTS = 3
 
 
 @dataclass
@@ -42,8 +43,14 @@ class Doctor:
         return load_settings(environ={**self.environ, **changes})
 
     def examine(self, *roles: Role, offline: bool = False, sinks: int | None = None, **changes: str) -> DoctorReport:
-        """In this process."""
-        return examine_environment(frozenset(roles), offline=offline, sinks=sinks, environ={**self.environ, **changes})
+        """In this process. On a busy machine a check may have no answer in its time: then again, as its fix says."""
+        for _ in range(_ATTEMPTS):
+            report = examine_environment(
+                frozenset(roles), offline=offline, sinks=sinks, environ={**self.environ, **changes}
+            )
+            if not any(found.fix and found.fix.startswith("Run it again") for found in report.findings):
+                break
+        return report
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """As an operator does."""

@@ -221,7 +221,8 @@ def test_rights_that_differ_from_the_migrations(
     # The fix is the statement to run: it solves the problem.
     database.execute(found.fix)
     after = doctor.examine("sink")
-    assert finding(after, "postgresql.grants").severity == "ok"
+    grants = finding(after, "postgresql.grants")
+    assert grants.severity == "ok", grants
     assert after.exit_code(strict=True) == 0
 
 
