@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,9 @@ FAST_GROUPS = {
     "NEXUS_KAFKA_REBALANCE_TIMEOUT_SECONDS": "8",
     "NEXUS_KAFKA_FETCH_MAX_WAIT_SECONDS": "0.05",
 }
+# The answer to SIGUSR1, in both formats of the log.
+_TASK_LINE = re.compile(r'"event": ?"task"|\] task  ')
+_TELL_SECONDS = 3.0
 _OWN_VARIABLES = ("NEXUS_", "SUPABASE_", "ANTHROPIC_", "UPSTASH_")
 
 _T = TypeVar("_T")
@@ -92,10 +96,15 @@ class StackProcess:
         return self.process.returncode
 
     def tell_where_it_stands(self) -> str:
-        """Ask a running worker where its tasks wait (SIGUSR1), and return its last log lines."""
+        """Ask a running worker where its tasks wait (SIGUSR1), and return its last log lines, with the answer."""
+        before = _TASK_LINE.findall(self.log.read_text(errors="replace"))
         self.process.send_signal(signal.SIGUSR1)
-        time.sleep(1.0)
-        return last_lines(self.log, 60)
+        deadline = time.monotonic() + _TELL_SECONDS
+        while len(_TASK_LINE.findall(self.log.read_text(errors="replace"))) == len(before):
+            if time.monotonic() > deadline:
+                return f"{last_lines(self.log, 15)}\nno answer to SIGUSR1: its event loop stands"
+            time.sleep(0.05)
+        return last_lines(self.log, 120)
 
     def stacks(self) -> str:
         """Where the tasks and threads of a process stood that did not end."""

@@ -6,6 +6,7 @@ letter. The offline rules read it instead, so that no contact is lost.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 
@@ -95,8 +96,10 @@ class Extracting:
                             findings = await extractor.extract(turns, region)
                 checked = check(findings, turns, default_region=region)
             except NotWantedError:
-                # The call may have belonged to another work that shared it. Then this work calls again.
+                # The call may have belonged to another work that shared it. Then this work calls again, but others run
+                # first: an extractor may raise this error without a pause.
                 work.attempts -= 1
+                await asyncio.sleep(0)
             except RetryableError as error:
                 self._waits_for(work, _waits_for_what(error, extractor.labels.extractor))
                 failures += 1

@@ -47,10 +47,12 @@ class CachedExtractor:
         started = time.monotonic()
         key = cache_key(self.labels, turns)
         flight = self._flights.get(key)
-        # A call that has just ended is here until its callback runs. To wait for it would not pause, so a caller that
-        # asks again after an error would never let the callback run.
-        is_first = flight is None or flight.task.done()
-        if flight is None or flight.task.done():
+        if flight is not None and flight.task.done():
+            # The call has ended, and its callback has not run yet. To wait for it would not pause. So a caller that
+            # asks again after an error would never let the callback run.
+            flight = None
+        is_first = flight is None
+        if flight is None:
             flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(self._look_up(key, turns)))
             flight.task.add_done_callback(lambda task: self._ended(key, task))
         flight.waiting += 1

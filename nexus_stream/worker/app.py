@@ -69,8 +69,12 @@ class _Worker(faust.Worker):
 
         Faust would also print local variables, which hold conversations.
         """
-        consumer: Any = self.app.consumer
-        for name, loop in (("worker", self.loop), ("consumer", consumer._thread.thread_loop)):
+        loops = {"worker": self.loop}
+        # None until the worker has reached its broker.
+        consumer: Any = cast(Any, self.app)._consumer
+        if consumer is not None:
+            loops["consumer"] = consumer._thread.thread_loop
+        for name, loop in loops.items():
             for task in asyncio.all_tasks(loop):
                 _log.warning("task", loop=name, frames=_frames(task))
 

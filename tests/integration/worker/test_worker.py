@@ -115,13 +115,9 @@ async def test_an_enricher_serves_readiness_and_no_table(stack: Stack):
 
     # Signals by which Faust prints local variables and opens a debugger.
     process.process.send_signal(signal.SIGUSR2)
-    process.process.send_signal(signal.SIGUSR1)
-
-    async def stacks_are_logged() -> bool:
-        log = log_of(stack, "enricher")
-        return "_commit_intents:" in log and "GroupCoordinator._heartbeat_routine:" in log
-
-    await eventually(stacks_are_logged, seconds=30, what="where each task stands, of the worker and of its consumer")
+    told = await asyncio.to_thread(process.tell_where_it_stands)
+    assert "_commit_intents:" in told
+    assert "GroupCoordinator._heartbeat_routine:" in told
     assert "self = <" not in log_of(stack, "enricher")
     assert "Logging error" not in log_of(stack, "enricher")
     assert (await asyncio.to_thread(get, "/ready"))[0] == 200

@@ -19,6 +19,7 @@ from nexus_stream.errors import (
     BudgetReservedError,
     ModelRefusedError,
     ModelUnavailableError,
+    NotWantedError,
     OverBudgetError,
     Reason,
 )
@@ -117,6 +118,23 @@ async def test_a_cached_answer_says_so_and_counts_as_no_call(bench_with):
     counters = [bench.table.state(key).counters for key in (b"first", b"second")]
     assert [(one.calls, one.cost_usd > 0) for one in counters] == [(1, True), (0, False)]
     assert len(behind.calls) == 1
+
+
+async def test_after_a_call_that_was_not_wanted_others_run_before_the_next_call(bench_with):
+    others_ran: list[None] = []
+
+    def script(turns: Sequence[Turn]) -> None:
+        assert len(others_ran) == len(behind.calls) - 1
+        if len(behind.calls) < 4:
+            asyncio.get_running_loop().call_soon(others_ran.append, None)
+            raise NotWantedError("revoked")
+
+    behind = ScriptedExtractor(script)
+    bench = await bench_with(behind)
+    await bench.post(NAME)
+    (record,) = bench.enriched()
+    assert record["prospect"]["nombre"] == "Carlos Ruiz"
+    assert len(behind.calls) == 4
 
 
 async def test_an_answer_of_the_fallback_is_labelled_as_its_own(bench_with):
